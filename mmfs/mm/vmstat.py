@@ -1,0 +1,110 @@
+"""The counters: every number of the model stands once, in the arrays of a VmStat.
+
+meminfo, vmstat, zoneinfo, node*/meminfo are views of these arrays; the compiled loops write into the
+very same memory. Rows are zones (``node * MAX_NR_ZONES + zone type``) or nodes, columns are the items of
+``mm_types``.
+
+Linux: mm/vmstat.c.
+
+Simplified: per-CPU differentials are folded at once, so a reader never sees a counter that lags.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfs.mm_types import MAX_NR_ZONES, NodeStatItem, NumaStatItem, VmEventItem, ZoneStatItem
+
+# The names that /proc/vmstat prints where they differ from the enum member in lower case.
+_ZONE_TEXT = {"nr_free_cma_pages": "nr_free_cma"}
+_NUMA_TEXT = {"numa_interleave_hit": "numa_interleave"}
+_NODE_TEXT = {
+    "nr_slab_reclaimable_b": "nr_slab_reclaimable",
+    "nr_slab_unreclaimable_b": "nr_slab_unreclaimable",
+    "nr_anon_mapped": "nr_anon_pages",
+    "nr_file_mapped": "nr_mapped",
+    "nr_file_dirty": "nr_dirty",
+    "nr_shmem_thps": "nr_shmem_hugepages",
+    "nr_file_thps": "nr_file_hugepages",
+    "nr_anon_thps": "nr_anon_transparent_hugepages",
+    "nr_vmscan_immediate": "nr_vmscan_immediate_reclaim",
+    "nr_kernel_stack_kb": "nr_kernel_stack",
+    "nr_pagetable": "nr_page_table_pages",
+    "nr_secondary_pagetable": "nr_sec_page_table_pages",
+    "nr_swapcache": "nr_swapcached",
+}
+
+
+def _text(enum: type[ZoneStatItem] | type[NodeStatItem] | type[NumaStatItem] | type[VmEventItem],
+          names: dict[str, str]) -> tuple[str, ...]:
+    return tuple(names.get(item.name.lower(), item.name.lower()) for item in enum)
+
+
+zone_stat_text: Final = _text(ZoneStatItem, _ZONE_TEXT)
+numa_stat_text: Final = _text(NumaStatItem, _NUMA_TEXT)
+node_stat_text: Final = _text(NodeStatItem, _NODE_TEXT)
+vm_event_text: Final = _text(VmEventItem, {})
+
+
+class VmStat:
+    """All counters of a machine.
+
+    Linux: mm/vmstat.c, vm_zone_stat, vm_node_stat, vm_event_states.
+
+    ``zone_stat`` [zones, ZoneStatItem], ``numa_event`` [zones, NumaStatItem], ``node_stat``
+    [nodes, NodeStatItem], ``event`` [VmEventItem]: int64; pages unless the item says otherwise.
+    """
+
+    zone_stat: NDArray[np.int64]
+    numa_event: NDArray[np.int64]
+    node_stat: NDArray[np.int64]
+    event: NDArray[np.int64]
+
+    def __init__(self, nr_nodes: int) -> None:
+        self.zone_stat = np.zeros((nr_nodes * MAX_NR_ZONES, len(ZoneStatItem)), np.int64)
+        self.numa_event = np.zeros((nr_nodes * MAX_NR_ZONES, len(NumaStatItem)), np.int64)
+        self.node_stat = np.zeros((nr_nodes, len(NodeStatItem)), np.int64)
+        self.event = np.zeros(len(VmEventItem), np.int64)
+
+    def global_zone_page_state(self, item: ZoneStatItem) -> int:
+        """Sum of a per-zone counter over the machine."""
+        return int(self.zone_stat[:, item].sum())
+
+    def global_node_page_state(self, item: NodeStatItem) -> int:
+        """Sum of a per-node counter over the machine."""
+        return int(self.node_stat[:, item].sum())
+
+    def global_numa_event_state(self, item: NumaStatItem) -> int:
+        """Sum of a NUMA event over the machine."""
+        return int(self.numa_event[:, item].sum())
+
+    def zone_page_state(self, zone: int, item: ZoneStatItem) -> int:
+        """A counter of one zone, by the zone's row."""
+        return int(self.zone_stat[zone, item])
+
+    def node_page_state(self, nid: int, item: NodeStatItem) -> int:
+        """A counter of one node."""
+        return int(self.node_stat[nid, item])
+
+    def sum_zone_node_page_state(self, nid: int, item: ZoneStatItem) -> int:
+        """Sum of a per-zone counter over the zones of one node."""
+        return int(self.zone_stat[nid * MAX_NR_ZONES : (nid + 1) * MAX_NR_ZONES, item].sum())
+
+    def sum_zone_numa_event_state(self, nid: int, item: NumaStatItem) -> int:
+        """Sum of a NUMA event over the zones of one node."""
+        return int(self.numa_event[nid * MAX_NR_ZONES : (nid + 1) * MAX_NR_ZONES, item].sum())
+
+    def mod_node_page_state(self, nid: int, item: NodeStatItem, delta: int) -> None:
+        """Change a counter of one node."""
+        self.node_stat[nid, item] += delta
+
+    def mod_zone_page_state(self, zone: int, item: ZoneStatItem, delta: int) -> None:
+        """Change a counter of one zone."""
+        self.zone_stat[zone, item] += delta
+
+    def count_vm_events(self, item: VmEventItem, delta: int = 1) -> None:
+        """Count an event."""
+        self.event[item] += delta

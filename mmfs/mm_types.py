@@ -1,0 +1,300 @@
+"""The words of the memory model: enums, flag bits and record layouts that every room shares.
+
+Values are Linux's own wherever Linux shows them to user space (page-table bits, migratetypes, zone and
+counter order). Bits of a ``struct page`` that Linux keeps elsewhere (page types) live above bit 24 here.
+
+``fastpath/defs.pxd`` holds the same constants for the compiled loops; ``python -m mmfs.fastpath.defs``
+writes it from this module and a test keeps the two equal.
+
+Linux: include/linux/mmzone.h, page-flags.h, vm_event_item.h, arch/x86/include/asm/pgtable_types.h.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+PAGE_MASK = ~(PAGE_SIZE - 1)
+MAX_PAGE_ORDER = 10
+NR_PAGE_ORDERS = MAX_PAGE_ORDER + 1
+PAGEBLOCK_ORDER = 9
+PAGEBLOCK_NR_PAGES = 1 << PAGEBLOCK_ORDER
+PAGE_ALLOC_COSTLY_ORDER = 3
+PTRS_PER_TABLE = 512
+HPAGE_PMD_ORDER = 9
+SWAP_CLUSTER_MAX = 32
+NR_LRU_LISTS = 5
+
+# include/linux/mmzone.h, enum migratetype, with CONFIG_MEMORY_ISOLATION and without CONFIG_CMA.
+MIGRATE_UNMOVABLE = 0
+MIGRATE_MOVABLE = 1
+MIGRATE_RECLAIMABLE = 2
+MIGRATE_PCPTYPES = 3
+MIGRATE_HIGHATOMIC = 3
+MIGRATE_ISOLATE = 4
+MIGRATE_TYPES = 5
+MIGRATETYPE_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate")
+
+# enum zone_type with ZONE_DMA, ZONE_DMA32 and ZONE_DEVICE.
+ZONE_DMA = 0
+ZONE_DMA32 = 1
+ZONE_NORMAL = 2
+ZONE_MOVABLE = 3
+ZONE_DEVICE = 4
+MAX_NR_ZONES = 5
+ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable", "Device")
+
+# Per-CPU lists: three migratetypes for orders 0 to 3 and two lists for huge pages.
+NR_LOWORDER_PCP_LISTS = MIGRATE_PCPTYPES * (PAGE_ALLOC_COSTLY_ORDER + 1)
+NR_PCP_LISTS = NR_LOWORDER_PCP_LISTS + 2
+PCP_BATCH_SCALE_MAX = 5
+
+# Page flags: bit numbers as in 6.12's enum pageflags; page types (Linux: page_type) and PG_anon
+# (Linux: the low bit of page->mapping) above.
+PG_LOCKED = 1 << 0
+PG_WRITEBACK = 1 << 1
+PG_REFERENCED = 1 << 2
+PG_UPTODATE = 1 << 3
+PG_DIRTY = 1 << 4
+PG_LRU = 1 << 5
+PG_HEAD = 1 << 6
+PG_ACTIVE = 1 << 8
+PG_WORKINGSET = 1 << 9
+PG_SWAPCACHE = 1 << 10
+PG_MAPPEDTODISK = 1 << 11
+PG_ANON_EXCLUSIVE = 1 << 11
+PG_RESERVED = 1 << 13
+PG_PRIVATE = 1 << 14
+PG_RECLAIM = 1 << 16
+PG_SWAPBACKED = 1 << 17
+PG_UNEVICTABLE = 1 << 18
+PG_MLOCKED = 1 << 19
+PG_HWPOISON = 1 << 20
+PG_YOUNG = 1 << 21
+PG_IDLE = 1 << 22
+PG_BUDDY = 1 << 24
+PG_TABLE = 1 << 25
+PG_SLAB = 1 << 26
+PG_ANON = 1 << 27
+PG_KSM = 1 << 28
+PG_PCP = 1 << 29
+PG_TAIL = 1 << 30
+
+# x86-64 page-table entry bits.
+PTE_PRESENT = 1 << 0
+PTE_RW = 1 << 1
+PTE_USER = 1 << 2
+PTE_PWT = 1 << 3
+PTE_PCD = 1 << 4
+PTE_ACCESSED = 1 << 5
+PTE_DIRTY = 1 << 6
+PTE_PSE = 1 << 7
+PTE_GLOBAL = 1 << 8
+PTE_SPECIAL = 1 << 9
+PTE_UFFD_WP = 1 << 10
+PTE_SOFT_DIRTY = 1 << 11
+PTE_UNIFORM = 1 << 52  # software bit of ours in a PMD entry: the table's 512 entries are implied by a block
+PTE_SAVED_DIRTY = 1 << 58
+PTE_NX = 1 << 63
+PTE_PFN_MASK = 0x000FFFFFFFFFF000
+
+# Block states (records of 64 bytes, one a pageblock).
+BLK_VIRGIN = 0
+BLK_FREE = 1
+BLK_SPLIT = 2
+BLK_UNIFORM = 3
+BLK_RESERVED = 4
+BLK_TAIL = 5
+BLK_HOLE = 6
+
+# What an access or an allocation returns to policy when the fast path stops.
+FAULT_DONE = 0
+FAULT_OOM = 1
+FAULT_SIGSEGV = 2
+FAULT_SIGBUS = 3
+FAULT_NO_VMA = 4
+FAULT_SLICE = 5
+FAULT_HUGE = 6
+FAULT_SWAP = 7
+FAULT_FILE = 8
+FAULT_LIMIT = 9
+
+# Watermark indices (enum zone_watermarks) and allocation flags (mm/internal.h).
+WMARK_MIN = 0
+WMARK_LOW = 1
+WMARK_HIGH = 2
+WMARK_PROMO = 3
+NR_WMARK = 4
+ALLOC_WMARK_MIN = WMARK_MIN
+ALLOC_WMARK_LOW = WMARK_LOW
+ALLOC_WMARK_HIGH = WMARK_HIGH
+ALLOC_NO_WATERMARKS = 0x04
+ALLOC_WMARK_MASK = ALLOC_NO_WATERMARKS - 1
+ALLOC_OOM = 0x08
+ALLOC_NON_BLOCK = 0x10
+ALLOC_MIN_RESERVE = 0x20
+ALLOC_CPUSET = 0x40
+ALLOC_NOFRAGMENT = 0x100
+ALLOC_HIGHATOMIC = 0x200
+ALLOC_KSWAPD = 0x800
+ALLOC_RESERVES = ALLOC_NON_BLOCK | ALLOC_MIN_RESERVE | ALLOC_HIGHATOMIC | ALLOC_OOM
+
+# gfp bits (include/linux/gfp_types.h of 6.12), those the model decides by.
+GFP_DMA_BIT = 0x01
+GFP_HIGHMEM_BIT = 0x02
+GFP_DMA32_BIT = 0x04
+GFP_MOVABLE_BIT = 0x08
+GFP_RECLAIMABLE_BIT = 0x10
+GFP_HIGH_BIT = 0x20
+GFP_IO_BIT = 0x40
+GFP_FS_BIT = 0x80
+GFP_ZERO_BIT = 0x100
+GFP_DIRECT_RECLAIM_BIT = 0x400
+GFP_KSWAPD_RECLAIM_BIT = 0x800
+GFP_WRITE_BIT = 0x1000
+GFP_NOWARN_BIT = 0x2000
+GFP_RETRY_MAYFAIL_BIT = 0x4000
+GFP_NOFAIL_BIT = 0x8000
+GFP_NORETRY_BIT = 0x10000
+GFP_MEMALLOC_BIT = 0x20000
+GFP_COMP_BIT = 0x40000
+GFP_NOMEMALLOC_BIT = 0x80000
+GFP_HARDWALL_BIT = 0x100000
+GFP_THISNODE_BIT = 0x200000
+GFP_ACCOUNT_BIT = 0x400000
+GFP_RECLAIM = GFP_DIRECT_RECLAIM_BIT | GFP_KSWAPD_RECLAIM_BIT
+GFP_ATOMIC = GFP_HIGH_BIT | GFP_KSWAPD_RECLAIM_BIT
+GFP_KERNEL = GFP_RECLAIM | GFP_IO_BIT | GFP_FS_BIT
+GFP_KERNEL_ACCOUNT = GFP_KERNEL | GFP_ACCOUNT_BIT
+GFP_NOWAIT = GFP_KSWAPD_RECLAIM_BIT | GFP_NOWARN_BIT
+GFP_USER = GFP_RECLAIM | GFP_IO_BIT | GFP_FS_BIT | GFP_HARDWALL_BIT
+GFP_HIGHUSER = GFP_USER | GFP_HIGHMEM_BIT
+GFP_HIGHUSER_MOVABLE = GFP_HIGHUSER | GFP_MOVABLE_BIT
+
+# mm_struct counters.
+MM_FILEPAGES = 0
+MM_ANONPAGES = 1
+MM_SWAPENTS = 2
+MM_SHMEMPAGES = 3
+NR_MM_COUNTERS = 4
+
+
+class ZoneStatItem(IntEnum):
+    """Per-zone counters, in /proc/vmstat's order (enum zone_stat_item)."""
+
+    NR_FREE_PAGES = 0
+    NR_ZONE_INACTIVE_ANON = 1
+    NR_ZONE_ACTIVE_ANON = 2
+    NR_ZONE_INACTIVE_FILE = 3
+    NR_ZONE_ACTIVE_FILE = 4
+    NR_ZONE_UNEVICTABLE = 5
+    NR_ZONE_WRITE_PENDING = 6
+    NR_MLOCK = 7
+    NR_BOUNCE = 8
+    NR_ZSPAGES = 9
+    NR_FREE_CMA_PAGES = 10
+    NR_UNACCEPTED = 11
+
+
+class NumaStatItem(IntEnum):
+    """Per-zone NUMA events (enum numa_stat_item)."""
+
+    NUMA_HIT = 0
+    NUMA_MISS = 1
+    NUMA_FOREIGN = 2
+    NUMA_INTERLEAVE_HIT = 3
+    NUMA_LOCAL = 4
+    NUMA_OTHER = 5
+
+
+class NodeStatItem(IntEnum):
+    """Per-node counters, in /proc/vmstat's order (enum node_stat_item)."""
+
+    (
+        NR_INACTIVE_ANON, NR_ACTIVE_ANON, NR_INACTIVE_FILE, NR_ACTIVE_FILE, NR_UNEVICTABLE,
+        NR_SLAB_RECLAIMABLE_B, NR_SLAB_UNRECLAIMABLE_B, NR_ISOLATED_ANON, NR_ISOLATED_FILE,
+        WORKINGSET_NODES, WORKINGSET_REFAULT_ANON, WORKINGSET_REFAULT_FILE, WORKINGSET_ACTIVATE_ANON,
+        WORKINGSET_ACTIVATE_FILE, WORKINGSET_RESTORE_ANON, WORKINGSET_RESTORE_FILE,
+        WORKINGSET_NODERECLAIM, NR_ANON_MAPPED, NR_FILE_MAPPED, NR_FILE_PAGES, NR_FILE_DIRTY,
+        NR_WRITEBACK, NR_WRITEBACK_TEMP, NR_SHMEM, NR_SHMEM_THPS, NR_SHMEM_PMDMAPPED, NR_FILE_THPS,
+        NR_FILE_PMDMAPPED, NR_ANON_THPS, NR_VMSCAN_WRITE, NR_VMSCAN_IMMEDIATE, NR_DIRTIED, NR_WRITTEN,
+        NR_THROTTLED_WRITTEN, NR_KERNEL_MISC_RECLAIMABLE, NR_FOLL_PIN_ACQUIRED, NR_FOLL_PIN_RELEASED,
+        NR_KERNEL_STACK_KB, NR_PAGETABLE, NR_SECONDARY_PAGETABLE, NR_IOMMU_PAGES, NR_SWAPCACHE,
+        PGPROMOTE_SUCCESS, PGPROMOTE_CANDIDATE, PGDEMOTE_KSWAPD, PGDEMOTE_DIRECT, PGDEMOTE_KHUGEPAGED,
+    ) = range(47)
+
+
+class VmEventItem(IntEnum):
+    """System-wide events, in /proc/vmstat's order (enum vm_event_item); named as vmstat prints them."""
+
+    (
+        PGPGIN, PGPGOUT, PSWPIN, PSWPOUT, PGALLOC_DMA, PGALLOC_DMA32, PGALLOC_NORMAL, PGALLOC_MOVABLE,
+        PGALLOC_DEVICE, ALLOCSTALL_DMA, ALLOCSTALL_DMA32, ALLOCSTALL_NORMAL, ALLOCSTALL_MOVABLE,
+        ALLOCSTALL_DEVICE, PGSKIP_DMA, PGSKIP_DMA32, PGSKIP_NORMAL, PGSKIP_MOVABLE, PGSKIP_DEVICE,
+        PGFREE, PGACTIVATE, PGDEACTIVATE, PGLAZYFREE, PGFAULT, PGMAJFAULT, PGLAZYFREED, PGREFILL,
+        PGREUSE, PGSTEAL_KSWAPD, PGSTEAL_DIRECT, PGSTEAL_KHUGEPAGED, PGSCAN_KSWAPD, PGSCAN_DIRECT,
+        PGSCAN_KHUGEPAGED, PGSCAN_DIRECT_THROTTLE, PGSCAN_ANON, PGSCAN_FILE, PGSTEAL_ANON, PGSTEAL_FILE,
+        ZONE_RECLAIM_SUCCESS, ZONE_RECLAIM_FAILED, PGINODESTEAL, SLABS_SCANNED, KSWAPD_INODESTEAL,
+        KSWAPD_LOW_WMARK_HIT_QUICKLY, KSWAPD_HIGH_WMARK_HIT_QUICKLY, PAGEOUTRUN, PGROTATED,
+        DROP_PAGECACHE, DROP_SLAB, OOM_KILL, NUMA_PTE_UPDATES, NUMA_HUGE_PTE_UPDATES, NUMA_HINT_FAULTS,
+        NUMA_HINT_FAULTS_LOCAL, NUMA_PAGES_MIGRATED, PGMIGRATE_SUCCESS, PGMIGRATE_FAIL,
+        THP_MIGRATION_SUCCESS, THP_MIGRATION_FAIL, THP_MIGRATION_SPLIT, COMPACT_MIGRATE_SCANNED,
+        COMPACT_FREE_SCANNED, COMPACT_ISOLATED, COMPACT_STALL, COMPACT_FAIL, COMPACT_SUCCESS,
+        COMPACT_DAEMON_WAKE, COMPACT_DAEMON_MIGRATE_SCANNED, COMPACT_DAEMON_FREE_SCANNED,
+        HTLB_BUDDY_ALLOC_SUCCESS, HTLB_BUDDY_ALLOC_FAIL, UNEVICTABLE_PGS_CULLED,
+        UNEVICTABLE_PGS_SCANNED, UNEVICTABLE_PGS_RESCUED, UNEVICTABLE_PGS_MLOCKED,
+        UNEVICTABLE_PGS_MUNLOCKED, UNEVICTABLE_PGS_CLEARED, UNEVICTABLE_PGS_STRANDED, THP_FAULT_ALLOC,
+        THP_FAULT_FALLBACK, THP_FAULT_FALLBACK_CHARGE, THP_COLLAPSE_ALLOC, THP_COLLAPSE_ALLOC_FAILED,
+        THP_FILE_ALLOC, THP_FILE_FALLBACK, THP_FILE_FALLBACK_CHARGE, THP_FILE_MAPPED, THP_SPLIT_PAGE,
+        THP_SPLIT_PAGE_FAILED, THP_DEFERRED_SPLIT_PAGE, THP_UNDERUSED_SPLIT_PAGE, THP_SPLIT_PMD,
+        THP_SCAN_EXCEED_NONE_PTE, THP_SCAN_EXCEED_SWAP_PTE, THP_SCAN_EXCEED_SHARE_PTE, THP_SPLIT_PUD,
+        THP_ZERO_PAGE_ALLOC, THP_ZERO_PAGE_ALLOC_FAILED, THP_SWPOUT, THP_SWPOUT_FALLBACK,
+        BALLOON_INFLATE, BALLOON_DEFLATE, BALLOON_MIGRATE, SWAP_RA, SWAP_RA_HIT, SWPIN_ZERO,
+        SWPOUT_ZERO, KSM_SWPIN_COPY, COW_KSM, ZSWPIN, ZSWPOUT, ZSWPWB, DIRECT_MAP_LEVEL2_SPLITS,
+        DIRECT_MAP_LEVEL3_SPLITS,
+    ) = range(115)
+
+
+# struct page: 32 bytes a frame. nxt/prv are frame numbers (list heads lie past the last frame);
+# mapping is the id of an anon_vma (PG_ANON) or address_space; index the low 32 bits of the page offset
+# there; private the order of a free block, or the swap slot + 1 of a page in the swap cache.
+PAGE_DTYPE = np.dtype(
+    [
+        ("flags", "u4"),
+        ("nxt", "u4"),
+        ("prv", "u4"),
+        ("mapping", "u4"),
+        ("index", "u4"),
+        ("private", "u4"),
+        ("mapcount", "i4"),
+        ("memcg", "u2"),
+        ("pins", "u2"),
+    ]
+)
+
+# One pageblock: 64 bytes. nxt/prv are block numbers; private the order while free; nr_free the pages of a
+# SPLIT block that are on buddy lists; table the pfn of the page table whose entries a UNIFORM block implies.
+BLOCK_DTYPE = np.dtype(
+    [
+        ("nxt", "u4"),
+        ("prv", "u4"),
+        ("mapping", "u4"),
+        ("flags", "u4"),
+        ("index", "u4"),
+        ("mapcount", "i4"),
+        ("table", "u8"),
+        ("pteflags", "u8"),
+        ("state", "u1"),
+        ("migratetype", "u1"),
+        ("order", "u1"),
+        ("zone", "u1"),
+        ("memcg", "u2"),
+        ("nr_free", "u2"),
+        ("spare", "u8"),
+        ("spare2", "u8"),
+    ]
+)
+assert PAGE_DTYPE.itemsize == 32 and BLOCK_DTYPE.itemsize == 64
