@@ -1,0 +1,53 @@
+"""mmfs: a Linux memory subsystem that you can mount.
+
+    import mmfs
+    kernel = mmfs.boot(ram="512M", swap="256M", cpus=2, seed=1)
+    print(kernel.read("/proc/meminfo").decode())
+
+`boot()` switches a simulated machine on and returns its kernel. Importing this package is cheap; the
+simulation is imported when a machine is booted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmfs.kernel.kernel import Kernel
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "boot"]
+
+
+def boot(
+    ram: str | int | None = None,
+    swap: str | int | None = None,
+    cpus: int | None = None,
+    *,
+    seed: int = 0,
+    nodes: int | Sequence[Any] | None = None,
+    machine: Any = None,
+    preset: str = "server",
+    profile: str = "6.12",
+    cmdline: str = "",
+    realtime: int | None = None,
+) -> Kernel:
+    """Boot a simulated machine and return its running kernel.
+
+    Sizes are numbers of bytes or strings such as "512M". `nodes` is a number of NUMA nodes or a list of their
+    descriptions; `machine` is a TOML file's path or a `Machine`. `preset` says who lives on the machine ("bare",
+    "server", "host"), `profile` which kernel it runs, `cmdline` its command line. `seed` decides all that is
+    random, `realtime` (seconds since 1970) when the machine is switched on. Raises ValueError with one line.
+    """
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.machine import Machine
+    from mmfs.profile import load_profile
+
+    hardware = Machine.describe(ram=ram, swap=swap, cpus=cpus, nodes=nodes, machine=machine, preset=preset)
+    kernel = Kernel(hardware, load_profile(profile), seed=seed, cmdline=cmdline, preset=preset, realtime=realtime)
+    from mmfs import fs
+
+    fs.mount(kernel)
+    return kernel

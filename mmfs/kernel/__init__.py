@@ -1,0 +1,1 @@
+"""The kernel proper: boot, time, tasks, system calls, the log, block devices. Memory itself lives in `mmfs.mm`."""
