@@ -1,0 +1,56 @@
+cimport cython
+from mmfs.fastpath.defs cimport *
+
+cdef packed struct PageRec:
+    unsigned int flags
+    unsigned int nxt
+    unsigned int prv
+    unsigned int mapping
+    unsigned int index
+    unsigned int private
+    int mapcount
+    unsigned short memcg
+    unsigned short pins
+
+cdef packed struct BlockRec:
+    unsigned int nxt
+    unsigned int prv
+    unsigned int mapping
+    unsigned int flags
+    unsigned int index
+    int mapcount
+    unsigned long table
+    unsigned long pteflags
+    unsigned char state
+    unsigned char migratetype
+    unsigned char order
+    unsigned char zone
+    unsigned short memcg
+    unsigned short nr_free
+    unsigned long spare
+    unsigned long spare2
+
+@cython.final
+cdef class Frames:
+    cdef public PageRec[::1] page
+    cdef public BlockRec[::1] block
+    cdef public unsigned long[::1] entry
+    cdef readonly object pages
+    cdef readonly object blocks
+    cdef readonly object entries
+    cdef readonly long nr_frames
+    cdef readonly long nr_blocks
+    cdef readonly long next_page_head
+    cdef readonly long next_block_head
+    cdef long page_heads_end
+    cdef long block_heads_end
+    cpdef long new_page_head(self)
+    cpdef long new_block_head(self)
+    cdef void page_list_add(self, long head, long pfn) noexcept nogil
+    cdef void page_list_add_tail(self, long head, long pfn) noexcept nogil
+    cdef void page_list_del(self, long pfn) noexcept nogil
+    cdef void block_list_add(self, long head, long block) noexcept nogil
+    cdef void block_list_add_tail(self, long head, long block) noexcept nogil
+    cdef void block_list_del(self, long block) noexcept nogil
+    cdef bint valid(self, long pfn) noexcept nogil
+    cdef void clear_table(self, long pfn) noexcept nogil

@@ -1,0 +1,180 @@
+# cython: language_level=3
+"""Physical memory as records: a ``struct page`` of 32 bytes a frame, 64 bytes a pageblock, 4 KB a page table.
+
+The arrays lie in anonymous memory that the host commits when it is first touched (MAP_NORESERVE), indexed
+directly by frame number. A page record is valid only while its pageblock is SPLIT; a block that nobody
+touched (VIRGIN), that is free as a whole (FREE, TAIL) or mapped as a whole (UNIFORM) has none, so a machine
+of terabytes costs what it uses. ``entry`` is the content of the frames that serve as page tables: 512
+entries each, at ``pfn * 512``.
+
+Lists are intrusive and circular; their heads are extra records past the last frame or block.
+
+Linux: include/linux/mm_types.h, struct page; mm/mm_init.c, the deferred initialisation of struct pages.
+"""
+
+import mmap
+
+import cython
+import numpy as np
+
+from mmfs.mm_types import BLOCK_DTYPE, PAGE_DTYPE
+
+_MAP_NORESERVE = 0x4000
+
+if not cython.compiled:
+    from mmfs.fastpath.defs import BLK_SPLIT, PAGEBLOCK_ORDER
+
+    class Record(np.record):
+        """A record whose fields read as Python integers, as a C struct's do in the compiled module."""
+
+        def __getattribute__(self, name):
+            value = super().__getattribute__(name)
+            return int(value) if isinstance(value, np.integer) else value
+
+    class Integers(np.ndarray):
+        """An integer array whose elements read as Python integers."""
+
+        def __getitem__(self, index):
+            value = super().__getitem__(index)
+            return int(value) if isinstance(value, np.integer) else value
+
+
+def view(array):
+    """The array as the loops index it: itself, or uncompiled a view that yields Python integers."""
+    if cython.compiled:
+        return array
+    if array.dtype.fields:
+        return array.view(np.dtype((Record, array.dtype.descr))).view(np.recarray)
+    return array.view(Integers)
+
+
+def lazy_array(count, dtype):
+    """Zeroed array of ``count`` records that costs host memory only where it is touched.
+
+    Raises MemoryError when the host refuses the address space.
+    """
+    dtype = np.dtype(dtype)
+    size = max(mmap.PAGESIZE, int(count) * dtype.itemsize)
+    try:
+        area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+    except OSError as error:
+        raise MemoryError(
+            f"the host refuses {size >> 30} GiB of address space ({error.strerror}); "
+            "with vm.overcommit_memory=2 set it to 0 or 1, or simulate a smaller machine"
+        ) from error
+    return np.frombuffer(area, dtype=dtype, count=int(count))
+
+
+class Frames:
+    """The frames 0 .. nr_frames-1 of a machine, their pageblocks, and the list heads of all who link them."""
+
+    def __init__(self, nr_frames, page_heads, block_heads):
+        self.nr_frames = nr_frames
+        self.nr_blocks = (nr_frames + (1 << PAGEBLOCK_ORDER) - 1) >> PAGEBLOCK_ORDER
+        self.nr_blocks += self.nr_blocks & 1
+        last_frame: cython.long = self.nr_blocks << PAGEBLOCK_ORDER
+        if last_frame + page_heads >= 1 << 32:
+            raise ValueError("at most 15T of memory can be simulated")
+        self.next_page_head = last_frame
+        self.next_block_head = self.nr_blocks
+        self.page_heads_end = last_frame + page_heads
+        self.block_heads_end = self.nr_blocks + block_heads
+        self.pages = lazy_array(self.page_heads_end, PAGE_DTYPE)
+        self.blocks = lazy_array(self.block_heads_end, BLOCK_DTYPE)
+        self.entries = lazy_array(last_frame * 512, np.uint64)
+        self.page = view(self.pages)
+        self.block = view(self.blocks)
+        self.entry = view(self.entries)
+
+    def new_page_head(self):
+        """A new empty list of pages; returns its head."""
+        head: cython.long = self.next_page_head
+        if head >= self.page_heads_end:
+            raise MemoryError("no page list heads left")
+        self.next_page_head = head + 1
+        self.page[head].nxt = self.page[head].prv = cython.cast(cython.uint, head)
+        return head
+
+    def new_block_head(self):
+        """A new empty list of pageblocks; returns its head."""
+        head: cython.long = self.next_block_head
+        if head >= self.block_heads_end:
+            raise MemoryError("no block list heads left")
+        self.next_block_head = head + 1
+        self.block[head].nxt = self.block[head].prv = cython.cast(cython.uint, head)
+        return head
+
+    def page_list_add(self, head, pfn):
+        """Link a page at the front."""
+        first: cython.long = self.page[head].nxt
+        self.page[head].nxt = cython.cast(cython.uint, pfn)
+        self.page[pfn].prv = cython.cast(cython.uint, head)
+        self.page[pfn].nxt = cython.cast(cython.uint, first)
+        self.page[first].prv = cython.cast(cython.uint, pfn)
+
+    def page_list_add_tail(self, head, pfn):
+        """Link a page at the end."""
+        last: cython.long = self.page[head].prv
+        self.page[head].prv = cython.cast(cython.uint, pfn)
+        self.page[pfn].nxt = cython.cast(cython.uint, head)
+        self.page[pfn].prv = cython.cast(cython.uint, last)
+        self.page[last].nxt = cython.cast(cython.uint, pfn)
+
+    def page_list_del(self, pfn):
+        """Unlink a page from whichever list it is on."""
+        before: cython.long = self.page[pfn].prv
+        after: cython.long = self.page[pfn].nxt
+        self.page[before].nxt = cython.cast(cython.uint, after)
+        self.page[after].prv = cython.cast(cython.uint, before)
+
+    def block_list_add(self, head, block):
+        """Link a pageblock at the front."""
+        first: cython.long = self.block[head].nxt
+        self.block[head].nxt = cython.cast(cython.uint, block)
+        self.block[block].prv = cython.cast(cython.uint, head)
+        self.block[block].nxt = cython.cast(cython.uint, first)
+        self.block[first].prv = cython.cast(cython.uint, block)
+
+    def block_list_add_tail(self, head, block):
+        """Link a pageblock at the end."""
+        last: cython.long = self.block[head].prv
+        self.block[head].prv = cython.cast(cython.uint, block)
+        self.block[block].nxt = cython.cast(cython.uint, head)
+        self.block[block].prv = cython.cast(cython.uint, last)
+        self.block[last].nxt = cython.cast(cython.uint, block)
+
+    def block_list_del(self, block):
+        """Unlink a pageblock from whichever list it is on."""
+        before: cython.long = self.block[block].prv
+        after: cython.long = self.block[block].nxt
+        self.block[before].nxt = cython.cast(cython.uint, after)
+        self.block[after].prv = cython.cast(cython.uint, before)
+
+    def valid(self, pfn):
+        """Whether the frame has a page record of its own."""
+        return self.block[pfn >> PAGEBLOCK_ORDER].state == BLK_SPLIT
+
+    def clear_table(self, pfn):
+        """Zero the 512 entries of a frame that becomes a page table."""
+        i: cython.Py_ssize_t
+        base: cython.Py_ssize_t = pfn << 9
+        for i in range(base, base + 512):
+            self.entry[i] = 0
+
+    def walk_pages(self, head, limit=1 << 62):
+        """The pages of a list from its front, at most ``limit``: for checks and debugging."""
+        out = []
+        pfn: cython.long = self.page[head].nxt
+        while pfn != head and len(out) < limit:
+            out.append(pfn)
+            pfn = self.page[pfn].nxt
+        return out
+
+    def walk_blocks(self, head):
+        """The pageblocks of a list from its front: for checks and debugging."""
+        out = []
+        block: cython.long = self.block[head].nxt
+        while block != head:
+            out.append(block)
+            block = self.block[block].nxt
+        return out
