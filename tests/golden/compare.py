@@ -111,5 +111,8 @@ def assert_rows(
     shared = [word for word in known if word in mine]
     assert len(shared) >= at_least, f"{len(shared)} rows in common with {name}, {at_least} wanted: ours {list(mine)}"
     assert_layout(
-        "".join(line for word, line in mine.items() if word in known), "".join(known[word] for word in shared), mask, name
+        "".join(line for word, line in mine.items() if word in known),
+        "".join(known[word] for word in shared),
+        mask,
+        name,
     )
