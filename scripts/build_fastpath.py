@@ -1,0 +1,205 @@
+"""Compile mmfs/fastpath/*.py (Cython in pure Python mode) into extension modules.
+
+Used by `scripts/build-fastpath` (in place, beside the sources) and by the wheel's build hook (`hatch_build.py`).
+C files, objects and libraries live under build/fastpath/, one folder for each Python and each flavour, so that
+switching costs a copy. What changed is decided by content (a stamp over sources, flags and versions), then by Cython
+and setuptools per module.
+
+The modules carry only `language_level` in their headers: all other directives come from here. MMFS_CHECKED=1 builds the
+flavour that CI uses to find what C would not tell: an index out of bounds or an unset memoryview raises, an
+overflow ends the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "mmfs.fastpath"
+CFLAGS = ["-O2", "-g1", "-fno-strict-aliasing", "-fwrapv", "-Wno-unused-function", "-Wno-unreachable-code"]
+FAST = {"boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True}
+CHECKED = {
+    "boundscheck": True,
+    "wraparound": False,
+    "initializedcheck": True,
+    "cdivision": True,
+    "show_performance_hints": False,
+}
+# Cython's own overflowcheck needs the GIL, so gcc does it: the process ends with the line.
+SANITIZE = [
+    "-fno-wrapv",
+    "-fsanitize=signed-integer-overflow,shift-exponent,integer-divide-by-zero",
+    "-fno-sanitize-recover=all",
+]
+
+
+def checked_from_environment() -> bool:
+    """Whether MMFS_CHECKED asks for the bounds-checked flavour."""
+    return os.environ.get("MMFS_CHECKED", "") not in ("", "0")
+
+
+def sources() -> list[Path]:
+    """The modules to compile, in a fixed order."""
+    return [path for path in sorted((ROOT / "mmfs" / "fastpath").glob("*.py")) if path.name != "__init__.py"]
+
+
+def suffix() -> str:
+    """The tail of an extension module's name, e.g. `.cpython-311-x86_64-linux-gnu.so`."""
+    return str(sysconfig.get_config_var("EXT_SUFFIX"))
+
+
+def build_folder(checked: bool) -> Path:
+    """Where this Python's C files, objects and libraries of a flavour are."""
+    base = ROOT if os.access(ROOT, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp")) / f"mmfs-build-{os.getuid()}"
+    return base / "build" / "fastpath" / f"{sys.implementation.cache_tag}-{'checked' if checked else 'fast'}"
+
+
+def toolchain(checked: bool) -> str:
+    """What the compiled modules depend on besides their sources."""
+    import cython
+
+    environment = [os.environ.get(name) for name in ("CC", "CFLAGS", "LDSHARED", "LDFLAGS")]
+    facts = (sys.version, cython.__version__, CFLAGS, SANITIZE, CHECKED if checked else FAST, environment)
+    return hashlib.sha256(repr(facts).encode() + Path(__file__).read_bytes()).hexdigest()
+
+
+def fingerprint() -> str:
+    """A hash of the sources and their headers."""
+    digest = hashlib.sha256()
+    for path in [*sources(), *sorted((ROOT / "mmfs" / "fastpath").glob("*.pxd"))]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One build of a flavour at a time; a second one waits and finds the work done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def compile_modules(folder: Path, checked: bool, jobs: int, quiet: bool, annotate: bool = False) -> None:
+    """Translate what changed to C and compile it."""
+    from Cython.Build import cythonize
+    from Cython.Compiler import Options
+    from setuptools import Distribution, Extension
+    from setuptools.command.build_ext import build_ext
+
+    Options.docstrings = True
+    sanitize = SANITIZE if checked else []
+    extensions = [
+        Extension(
+            f"{PACKAGE}.{path.stem}",
+            [str(path.relative_to(ROOT))],
+            extra_compile_args=[*CFLAGS, *sanitize],
+            extra_link_args=sanitize[1:],
+        )
+        for path in sources()
+    ]
+    before = Path.cwd()
+    os.chdir(ROOT)  # Cython finds the package, and so the .pxd files, from here
+    try:
+        modules = cythonize(
+            extensions,
+            build_dir=str(folder / "c"),
+            compiler_directives=CHECKED if checked else FAST,
+            nthreads=min(jobs, len(extensions)) if len(extensions) > 1 else 0,
+            quiet=quiet,
+            annotate=annotate,
+        )
+        command = build_ext(Distribution({"name": "mmfs", "ext_modules": modules}))
+        command.build_lib, command.build_temp, command.parallel = str(folder / "lib"), str(folder / "o"), jobs
+        command.ensure_finalized()
+        command.run()
+    finally:
+        os.chdir(before)
+
+
+def build(checked: bool = False, jobs: int = 2, quiet: bool = True, annotate: bool = False) -> list[Path]:
+    """Bring a flavour up to date and return its libraries, one for each module of `sources()`."""
+    folder = build_folder(checked)
+    libraries = [folder / "lib" / "mmfs" / "fastpath" / (path.stem + suffix()) for path in sources()]
+    if not libraries:
+        return []
+    with locked(folder):
+        stamp = folder / "stamp"
+        tools, wanted = toolchain(checked), fingerprint()
+        built_with, built = [*(stamp.read_text().split() if stamp.exists() else []), "", ""][:2]
+        if built_with != tools:  # neither Cython nor setuptools would notice
+            for part in ("c", "o", "lib"):
+                shutil.rmtree(folder / part, ignore_errors=True)
+        if annotate or built_with != tools or built != wanted or not all(map(Path.exists, libraries)):
+            stamp.write_text(tools)
+            compile_modules(folder, checked, jobs, quiet, annotate)
+            stamp.write_text(f"{tools} {wanted}")
+    return libraries
+
+
+def install_in_place(libraries: list[Path]) -> list[str]:
+    """Put the libraries beside their sources; a rename, so that a running process keeps the one it has mapped."""
+    names = []
+    for library in libraries:
+        target = ROOT / "mmfs" / "fastpath" / library.name
+        if target.exists() and target.read_bytes() == library.read_bytes():
+            continue
+        fresh = target.with_name(f".{target.name}.{os.getpid()}")
+        shutil.copy2(library, fresh)
+        fresh.replace(target)
+        names.append(target.name.split(".")[0])
+    remove_orphans()
+    return names
+
+
+def remove_orphans() -> None:
+    """Delete compiled modules of this Python whose source is gone."""
+    known = {path.stem for path in sources()}
+    for path in (ROOT / "mmfs" / "fastpath").glob("*" + suffix()):
+        if path.name.removesuffix(suffix()) not in known and not path.name.startswith("."):
+            path.unlink()
+
+
+def main() -> None:
+    """`scripts/build-fastpath`: build in place."""
+    parser = argparse.ArgumentParser(prog="build-fastpath", description="Compile mmfs/fastpath in place, what changed.")
+    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="parallel compilers (all CPUs)")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the compiler's commands")
+    parser.add_argument("--annotate", action="store_true", help="write Cython's HTML reports into build/fastpath/*/c")
+    parser.add_argument(
+        "--checked",
+        action="store_true",
+        default=checked_from_environment(),
+        help="bounds, overflow and None checks on (also MMFS_CHECKED=1)",
+    )
+    parser.add_argument("--clean", action="store_true", help="delete compiled modules and build/fastpath instead")
+    options = parser.parse_args()
+    if options.clean:
+        shutil.rmtree(ROOT / "build" / "fastpath", ignore_errors=True)
+        for path in (ROOT / "mmfs" / "fastpath").glob("*.so"):
+            path.unlink()
+        return
+    try:
+        libraries = build(options.checked, options.jobs, not options.verbose, options.annotate)
+    except ModuleNotFoundError as error:
+        sys.exit(f"build-fastpath: {error}; scripts/setup installs it (or: pip install 'cython>=3.1' setuptools)")
+    except Exception as error:
+        if options.verbose or type(error).__name__ != "CompileError":
+            raise
+        sys.exit(f"build-fastpath: {error}: could not be compiled")  # Cython has printed where and why
+    changed = install_in_place(libraries)
+    flavour = "checked" if options.checked else "fast"
+    print(f"mmfs/fastpath ({flavour}): " + (f"compiled {' '.join(changed)}" if changed else "up to date"))
+
+
+if __name__ == "__main__":
+    main()
