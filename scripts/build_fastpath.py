@@ -32,7 +32,6 @@ CHECKED = {
     "wraparound": False,
     "initializedcheck": True,
     "cdivision": True,
-    "show_performance_hints": False,
 }
 # Cython's own overflowcheck needs the GIL, so gcc does it: the process ends with the line.
 SANITIZE = [
@@ -113,7 +112,7 @@ def compile_modules(folder: Path, checked: bool, jobs: int, quiet: bool, annotat
         modules = cythonize(
             extensions,
             build_dir=str(folder / "c"),
-            compiler_directives=CHECKED if checked else FAST,
+            compiler_directives={**(CHECKED if checked else FAST), "show_performance_hints": not quiet},
             nthreads=min(jobs, len(extensions)) if len(extensions) > 1 else 0,
             quiet=quiet,
             annotate=annotate,
