@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import filecmp
 import hashlib
 import os
 import shutil
@@ -150,7 +151,7 @@ def install_in_place(libraries: list[Path]) -> list[str]:
     names = []
     for library in libraries:
         target = ROOT / "mmfs" / "fastpath" / library.name
-        if target.exists() and target.read_bytes() == library.read_bytes():
+        if target.exists() and filecmp.cmp(target, library):
             continue
         fresh = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copy2(library, fresh)
@@ -158,6 +159,20 @@ def install_in_place(libraries: list[Path]) -> list[str]:
         names.append(target.name.split(".")[0])
     remove_orphans()
     return names
+
+
+def status() -> str:
+    """Which flavour lies beside the sources, and whether it was made from them."""
+    here = ROOT / "mmfs" / "fastpath"
+    for checked in (False, True):
+        folder = build_folder(checked)
+        libraries = [folder / "lib" / "mmfs" / "fastpath" / (path.stem + suffix()) for path in sources()]
+        pairs = [(library, here / library.name) for library in libraries]
+        if all(a.exists() and b.exists() and filecmp.cmp(a, b) for a, b in pairs) and (folder / "stamp").exists():
+            fresh = (folder / "stamp").read_text().endswith(fingerprint())
+            flavour = "checked" if checked else "compiled"
+            return f"fast path {flavour}" + ("" if fresh else ", OLDER THAN ITS SOURCES: run scripts/build-fastpath")
+    return "fast path not as scripts/build-fastpath would leave it: run it"
 
 
 def remove_orphans() -> None:
@@ -180,8 +195,12 @@ def main() -> None:
         default=checked_from_environment(),
         help="bounds, overflow and None checks on (also MMFS_CHECKED=1)",
     )
+    parser.add_argument("--status", action="store_true", help="only say what is compiled and whether it is fresh")
     parser.add_argument("--clean", action="store_true", help="delete compiled modules and build/fastpath instead")
     options = parser.parse_args()
+    if options.status:
+        print(status())
+        return
     if options.clean:
         shutil.rmtree(ROOT / "build" / "fastpath", ignore_errors=True)
         for path in (ROOT / "mmfs" / "fastpath").glob("*.so"):
