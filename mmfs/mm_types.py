@@ -3,7 +3,7 @@
 Values are Linux's own wherever Linux shows them to user space (page-table bits, migratetypes, zone and
 counter order). Bits of a ``struct page`` that Linux keeps elsewhere (page types) live above bit 24 here.
 
-``fastpath/defs.pxd`` holds the same constants for the compiled loops; ``python -m mmfs.fastpath.defs``
+``fastpath/defs.pxd`` holds the same constants for the compiled loops; ``MMFS_PURE=1 python -m mmfs.fastpath.defs``
 writes it from this module and a test keeps the two equal.
 
 Linux: include/linux/mmzone.h, page-flags.h, vm_event_item.h, arch/x86/include/asm/pgtable_types.h.
@@ -297,4 +297,45 @@ BLOCK_DTYPE = np.dtype(
         ("spare2", "u8"),
     ]
 )
+
+# The part of struct zone that the loops use; pages and frame numbers. virgin/virgin_end index the extents
+# of never-touched memory that stand at the end of the zone's MAX_PAGE_ORDER list.
+ZONE_DTYPE = np.dtype(
+    [
+        ("start_pfn", "i8"),
+        ("end_pfn", "i8"),
+        ("managed", "i8"),
+        ("wmark_min", "i8"),
+        ("wmark_low", "i8"),
+        ("wmark_high", "i8"),
+        ("wmark_promo", "i8"),
+        ("watermark_boost", "i8"),
+        ("nr_reserved_highatomic", "i8"),
+        ("nr_free_highatomic", "i8"),
+        ("virgin", "i8"),
+        ("virgin_end", "i8"),
+        ("nid", "i4"),
+        ("zid", "i4"),
+        ("below_high", "i4"),
+        ("boosted", "i4"),
+        ("reclaim_active", "i4"),
+        ("pad", "i4"),
+    ]
+)
+
+# struct per_cpu_pages, one a CPU and zone: pages, and the state of its batch heuristics.
+PCP_DTYPE = np.dtype(
+    [
+        ("count", "i4"),
+        ("high", "i4"),
+        ("high_min", "i4"),
+        ("high_max", "i4"),
+        ("batch", "i4"),
+        ("alloc_factor", "i4"),
+        ("free_count", "i4"),
+        ("flags", "i4"),
+    ]
+)
+PCPF_PREV_FREE_HIGH_ORDER = 1
+PCPF_FREE_HIGH_BATCH = 2
 assert PAGE_DTYPE.itemsize == 32 and BLOCK_DTYPE.itemsize == 64

@@ -1,4 +1,4 @@
-# Written by python -m mmfs.fastpath.defs from mm_types.py; do not edit.
+# Written by MMFS_PURE=1 python -m mmfs.fastpath.defs from mm_types.py; do not edit.
 cdef enum:
     PAGE_SHIFT = 12
     PAGE_SIZE = 4096
@@ -318,6 +318,8 @@ cdef enum:
     ZSWPWB = 112
     DIRECT_MAP_LEVEL2_SPLITS = 113
     DIRECT_MAP_LEVEL3_SPLITS = 114
+    PCPF_PREV_FREE_HIGH_ORDER = 1
+    PCPF_FREE_HIGH_BATCH = 2
 
 cdef extern from *:
     """

@@ -1,7 +1,7 @@
 """The constants of ``mm_types`` for the compiled loops.
 
 Uncompiled, the loops see the Python values below. Compiled, they see ``defs.pxd``, which this module
-writes: ``python -m mmfs.fastpath.defs > mmfs/fastpath/defs.pxd``.
+writes: ``MMFS_PURE=1 python -m mmfs.fastpath.defs > mmfs/fastpath/defs.pxd``.
 """
 
 from enum import IntEnum
@@ -32,7 +32,7 @@ def render() -> str:
         for name, value in CONSTANTS.items()
         if not -(1 << 31) <= value < 1 << 31
     ]
-    head = "# Written by python -m mmfs.fastpath.defs from mm_types.py; do not edit.\n"
+    head = "# Written by MMFS_PURE=1 python -m mmfs.fastpath.defs from mm_types.py; do not edit.\n"
     return head + "cdef enum:\n" + "\n".join(narrow) + "\n\n" + "\n".join(wide)
 
 

@@ -28,8 +28,8 @@ if not cython.compiled:
         """A record whose fields read as Python integers, as a C struct's do in the compiled module."""
 
         def __getattribute__(self, name):
-            value = super().__getattribute__(name)
-            return int(value) if isinstance(value, np.integer) else value
+            fields = np.void.__getattribute__(self, "dtype").fields
+            return int(self[name]) if name in fields else super().__getattribute__(name)
 
     class Integers(np.ndarray):
         """An integer array whose elements read as Python integers."""
@@ -44,7 +44,7 @@ def view(array):
     if cython.compiled:
         return array
     if array.dtype.fields:
-        return array.view(np.dtype((Record, array.dtype.descr))).view(np.recarray)
+        return array.view(np.dtype((Record, array.dtype.descr)))
     return array.view(Integers)
 
 
