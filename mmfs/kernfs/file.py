@@ -1,0 +1,146 @@
+"""An open file: what a read(2) or a write(2) does between the caller and the functions of a template.
+
+A text file behaves as a seq_file: its content is made when it is read, not when it is opened. Reading on from where the
+last read ended continues in the same text, so a file read in pieces is of one moment; reading at offset 0 or anywhere
+else makes it anew. One write(2) is one call of the store.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from typing import TYPE_CHECKING, Any, Final
+
+from mmfs.kernfs.kstrtox import fail
+from mmfs.kernfs.node import Attribute, Binary, Text
+
+if TYPE_CHECKING:
+    from mmfs.kernfs.vfs import Caller, Entry
+
+DEFAULT_POLLMASK: Final = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
+
+
+def render(value: Text) -> bytes:
+    """The bytes of what a show function returned; a number is a line."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, int):
+        return b"%d\n" % value
+    if isinstance(value, bytearray):
+        return bytes(value)
+    raise TypeError(f"a file's content cannot be a {type(value).__name__}")
+
+
+class OpenFile:
+    """One open(2) of an entry; `private` is for the template's functions.
+
+    Linux: fs/seq_file.c, seq_read_iter().
+    Simplified: a seq_file of several records is made record by record as it is read; here it is made at once.
+    """
+
+    __slots__ = ("_base", "_next", "_text", "caller", "entry", "flags", "node", "private")
+
+    def __init__(self, entry: Entry, flags: int, caller: Caller) -> None:
+        self.entry = entry
+        self.node: Attribute[Any] | Binary[Any] = entry.node
+        self.flags = flags
+        self.caller = caller
+        self.private: Any = None
+        self._text: bytes | None = None
+        self._next = 0
+        self._base: int | None = 0
+
+    def read(self, size: int, offset: int = 0) -> bytes:
+        """read(2): at most `size` bytes at `offset`; past the end nothing."""
+        node = self.node
+        if self.flags & os.O_ACCMODE == os.O_WRONLY:
+            fail(errno.EBADF)
+        if type(node) is not Attribute:
+            return self._read_binary(size, offset)
+        if node.show is None:
+            fail(self.entry.rules.no_method)
+        if offset:
+            if node.one_read:
+                return b""
+            if node.transaction:
+                if self._base is None:
+                    self._base = offset
+                if offset >= self._base:
+                    offset -= self._base
+        text = self._text
+        if text is None or offset != self._next or not offset:
+            text = self._text = self._show()
+        data = text[offset : offset + size]
+        self._next = offset + len(data)
+        return data
+
+    def _show(self) -> bytes:
+        node: Attribute[Any] = self.node  # type: ignore[assignment]
+        assert node.show is not None
+        if node.wants_caller or node.wants_file:
+            return render(node.show(self.entry.obj, **self._keywords()))
+        return render(node.show(self.entry.obj))
+
+    def _keywords(self) -> dict[str, Any]:
+        keywords: dict[str, Any] = {}
+        if self.node.wants_caller:
+            keywords["caller"] = self.caller
+        if type(self.node) is Attribute and self.node.wants_file:
+            keywords["file"] = self
+        return keywords
+
+    def _read_binary(self, size: int, offset: int) -> bytes:
+        node = self.node
+        if not isinstance(node, Binary):
+            fail(errno.EISDIR)
+        if node.read is None:
+            fail(self.entry.rules.no_method)
+        return node.read(self.entry.obj, offset, size, **self._keywords())
+
+    def write(self, data: bytes, offset: int = 0) -> int:
+        """write(2): one call of the store; how many bytes it took."""
+        if self.flags & os.O_ACCMODE == os.O_RDONLY:
+            fail(errno.EBADF)
+        entry, node = self.entry, self.node
+        rules = entry.rules
+        storer = node.storer
+        if storer is None:
+            fail(rules.no_method)
+        if not data and rules.skip_empty:
+            return 0
+        if rules.write_max is not None and len(data) > rules.write_max:
+            if rules.write_over:
+                fail(rules.write_over)
+            data = data[: rules.write_max]
+        if self.flags & os.O_APPEND:
+            offset = entry.size
+        keywords = self._keywords()
+        if isinstance(node, Binary):
+            taken = storer(entry.obj, offset, data, **keywords)
+        else:
+            if node.wants_offset:
+                keywords["offset"] = offset
+            taken = storer(entry.obj, data.decode("utf-8", "surrogateescape"), **keywords)
+            self._text, self._base = None, None
+        return len(data) if taken is None else taken
+
+    def poll(self) -> int:
+        """The poll(2) mask that is true now."""
+        node = self.node
+        if type(node) is Attribute and node.poll is not None:
+            return node.poll(self.entry.obj, self)
+        return DEFAULT_POLLMASK
+
+    @property
+    def polls(self) -> bool:
+        """Whether the file has events of its own."""
+        return type(self.node) is Attribute and self.node.poll is not None
+
+    def release(self) -> None:
+        """The last close(2)."""
+        node = self.node
+        if type(node) is Attribute and node.release is not None:
+            node.release(self.entry.obj, self)
