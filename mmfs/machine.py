@@ -1,0 +1,392 @@
+"""The hardware: memory, nodes, processors, disks. A Machine is a value; booting it makes a Kernel.
+
+    Machine.from_sizes(ram="8G", nodes=2, swap="2G")
+    Machine.from_sizes(nodes=[{"memory": "3G", "cpus": 4}, {"memory": "512G", "cpus": 0}])
+    Machine.from_toml("big.toml")
+    Machine.like_host()
+
+Everything wrong with a description is a ValueError whose text can be shown to the user as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmfs.cpu_model import CPU_MODELS, CpuModel
+
+KB, MB, GB, TB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+PAGE_SIZE = 4096
+
+# Debian's 6.12 wants this much to unpack its initramfs and run init (asked of the real kernel); below, it panics.
+MIN_RAM = 96 * MB
+MAX_RAM = 15 * TB
+MAX_NODES = 64
+MAX_CPUS = 8192
+LOCAL_DISTANCE = 10
+REMOTE_DISTANCE = 21
+ROOT_DISK = 20 * GB
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_UNITS = {"": 1, "k": KB, "m": MB, "g": GB, "t": TB, "p": 1 << 50}
+
+
+def parse_size(text: str | int, what: str = "size") -> int:
+    """Bytes of a size such as 8G, 8GB, "8 GB", 512M, 1.5G or a number of bytes (units are powers of 1024)."""
+    if isinstance(text, bool) or not isinstance(text, (str, int)):
+        raise ValueError(f"{what}: expected a size such as 8G or 512M, not {text!r}")
+    if isinstance(text, int):
+        value = text
+    else:
+        match = _SIZE.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"{what}: {text!r} is not a size (write 8G, 512M, 1.5G)")
+        number, unit = match[1], _UNITS[match[2].lower()]
+        if "." in number and unit == 1:
+            raise ValueError(f"{what}: {text!r} is not a whole number of bytes")
+        whole, _, fraction = number.partition(".")
+        value = int(whole or "0") * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+    if value <= 0:
+        raise ValueError(f"{what}: {text!r} is not a size above zero")
+    return value
+
+
+def format_size(value: int) -> str:
+    """A size as a user would write it: 8G, 1536M, 5000K."""
+    for unit, letter in ((TB, "T"), (GB, "G"), (MB, "M"), (KB, "K")):
+        if value >= unit and value % unit == 0:
+            return f"{value // unit}{letter}"
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A NUMA node: its memory in bytes (0 for a CPU-only node), its CPUs (none for a memory-only node)."""
+
+    memory: int
+    cpus: tuple[int, ...] = ()
+    distances: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class BlockDevice:
+    """A whole disk."""
+
+    name: str
+    size: int
+    major: int
+    minor: int
+
+    @property
+    def path(self) -> str:
+        """Its device file."""
+        return f"/dev/{self.name}"
+
+    @property
+    def nr_sectors(self) -> int:
+        """Size in units of 512 bytes."""
+        return self.size // 512
+
+
+@dataclass(frozen=True)
+class SwapDevice:
+    """A swap area that is enabled at boot: the path of a block device or of a file, and its size in bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Topology:
+    """How logical CPUs are arranged: sockets of cores of threads."""
+
+    sockets: int
+    cores: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A computer that can be booted."""
+
+    nodes: tuple[Node, ...]
+    topology: Topology
+    cpu: CpuModel
+    disks: tuple[BlockDevice, ...]
+    swap: tuple[SwapDevice, ...] = ()
+    hardware_name: str = "QEMU Standard PC (i440FX + PIIX, 1996)"
+    bios: str = "BIOS 1.16.2-debian-1.16.2-1 04/01/2014"
+
+    # -- what it is made of ---------------------------------------------------------------------------
+
+    @property
+    def ram(self) -> int:
+        """All memory in bytes."""
+        return sum(node.memory for node in self.nodes)
+
+    @property
+    def nr_cpus(self) -> int:
+        """Logical CPUs in all."""
+        return sum(len(node.cpus) for node in self.nodes)
+
+    @property
+    def numa(self) -> bool:
+        """Whether the firmware describes nodes (an SRAT)."""
+        return len(self.nodes) > 1
+
+    @property
+    def phys_bits(self) -> int:
+        """Width of a physical address: the processor's, or more when the memory needs it."""
+        return max(self.cpu.phys_bits, (self.ram + 2 * TB).bit_length() if self.ram > 1000 * GB else 0)
+
+    @property
+    def cpu_to_node(self) -> dict[int, int]:
+        """The node of each CPU."""
+        return {cpu: nid for nid, node in enumerate(self.nodes) for cpu in node.cpus}
+
+    def socket_of(self, cpu: int) -> int:
+        """The physical package of a CPU."""
+        return cpu // (self.topology.cores * self.topology.threads)
+
+    def core_of(self, cpu: int) -> int:
+        """The core number of a CPU within its package."""
+        return cpu // self.topology.threads % self.topology.cores
+
+    # -- how to describe one ----------------------------------------------------------------------------
+
+    @classmethod
+    def from_sizes(
+        cls,
+        ram: str | int | None = None,
+        nodes: int | Sequence[str | int | Mapping[str, Any]] | None = None,
+        cpus: int | None = None,
+        swap: str | int | Sequence[Any] | None = None,
+        *,
+        distances: Sequence[Sequence[int]] | int | None = None,
+        sockets: int | None = None,
+        threads: int = 1,
+        cpu: str = "max",
+        la57: bool | None = None,
+        disk: str | int = ROOT_DISK,
+        hardware_name: str | None = None,
+    ) -> Machine:
+        """A machine from sizes; what is left out is chosen as a server of that size would have it."""
+        memories, wanted = _memories(ram, nodes)
+        cpu_lists = _distribute_cpus(wanted, _count(cpus, "cpus", MAX_CPUS))
+        table = _distances(distances, nodes, len(memories))
+        _check_ram(sum(memories))
+        model = _cpu_model(cpu, la57)
+        swaps, disks = _disks(swap, parse_size(disk, "disk"))
+        machine = cls(
+            nodes=tuple(Node(*row) for row in zip(memories, cpu_lists, table, strict=True)),
+            topology=_topology(cpu_lists, sockets, threads),
+            cpu=model,
+            disks=disks,
+            swap=swaps,
+        )
+        return replace(machine, hardware_name=hardware_name) if hardware_name else machine
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Machine:
+        """A machine from a TOML file whose keys are the arguments of from_sizes()."""
+        try:
+            with open(path, "rb") as file:
+                table = tomllib.load(file)
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path}: {error}") from error
+        table = table.get("machine", table)
+        known = {"ram", "nodes", "cpus", "swap", "distances", "sockets", "threads", "cpu", "la57", "disk",
+                 "hardware_name"}
+        for key in table:
+            if key not in known:
+                raise ValueError(f"{path}: unknown key {key!r} (known: {', '.join(sorted(known))})")
+        try:
+            return cls.from_sizes(**table)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def like_host(cls, **overrides: Any) -> Machine:
+        """A machine shaped as the one this runs on: RAM, nodes, CPUs, swap."""
+        from mmfs.host import describe_host
+
+        return cls.from_sizes(**{**describe_host(), **overrides})
+
+
+# -- pieces of from_sizes ------------------------------------------------------------------------------
+
+
+def _count(value: int | None, what: str, limit: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{what}: {value!r} is not a number of {what} above zero")
+    if value > limit:
+        raise ValueError(f"{what}: {value} is more than the {limit} that the kernel supports")
+    return value
+
+
+def _check_ram(total: int) -> None:
+    if total < MIN_RAM:
+        raise ValueError(
+            f"ram: {format_size(total)} is too little, Linux 6.12 does not boot below {format_size(MIN_RAM)}"
+        )
+    if total > MAX_RAM:
+        raise ValueError(f"ram: {format_size(total)} is more than the {format_size(MAX_RAM)} that mmfs simulates")
+
+
+def _memories(
+    ram: str | int | None, nodes: int | Sequence[str | int | Mapping[str, Any]] | None
+) -> tuple[list[int], list[Any]]:
+    """Bytes of each node, and what was asked of its CPUs (None, a count, a list)."""
+    if nodes is None or isinstance(nodes, int):
+        count = _count(1 if nodes is None else nodes, "nodes", MAX_NODES) or 1
+        total = parse_size("8G" if ram is None else ram, "ram")
+        total -= total % PAGE_SIZE
+        granule = 128 * MB if total >= count * 128 * MB else MB if total >= count * MB else PAGE_SIZE
+        share = total // count // granule * granule
+        return [*[share] * (count - 1), total - share * (count - 1)], [None] * count
+    if isinstance(nodes, (str, bytes)) or not nodes:
+        raise ValueError("nodes: expected a number of nodes or a list of their sizes")
+    if len(nodes) > MAX_NODES:
+        raise ValueError(f"nodes: {len(nodes)} is more than the {MAX_NODES} that the kernel supports")
+    memories, wanted = [], []
+    for nid, node in enumerate(nodes):
+        table = node if isinstance(node, Mapping) else {"memory": node}
+        for key in table:
+            if key not in ("memory", "cpus", "distances"):
+                raise ValueError(f"nodes[{nid}]: unknown key {key!r} (known: memory, cpus, distances)")
+        memory = table.get("memory", 0)
+        memories.append(0 if memory in (0, "0") else parse_size(memory, f"nodes[{nid}].memory") // PAGE_SIZE * PAGE_SIZE)
+        wanted.append(table.get("cpus"))
+    if memories[0] == 0:
+        raise ValueError("nodes[0]: the first node must have memory")
+    if ram is not None and parse_size(ram, "ram") // PAGE_SIZE * PAGE_SIZE != sum(memories):
+        raise ValueError(f"ram: {ram} is not the sum of the nodes' memory, {format_size(sum(memories))}")
+    return memories, wanted
+
+
+def _parse_cpu_list(text: str, what: str) -> list[int]:
+    cpus: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"{what}: {text!r} is not a list of CPUs such as 0-3,8")
+        cpus.extend(range(int(first), int(last or first) + 1))
+    return cpus
+
+
+def _distribute_cpus(wanted: list[Any], total: int | None) -> list[tuple[int, ...]]:
+    """CPU numbers of each node: those asked for by name, by count, or an even share in blocks."""
+    lists: list[list[int] | None] = []
+    counts: list[int] = []
+    for nid, ask in enumerate(wanted):
+        what = f"nodes[{nid}].cpus"
+        if isinstance(ask, str):
+            ask = _parse_cpu_list(ask, what)
+        if ask is None or (isinstance(ask, int) and not isinstance(ask, bool) and ask >= 0):
+            lists.append(None)
+            counts.append(-1 if ask is None else ask)
+        elif isinstance(ask, Sequence) and all(isinstance(cpu, int) and cpu >= 0 for cpu in ask):
+            lists.append(list(ask))
+            counts.append(len(ask))
+        else:
+            raise ValueError(f"{what}: {ask!r} is neither a number of CPUs nor a list of them")
+    open_nodes = [nid for nid, count in enumerate(counts) if count < 0]
+    fixed = sum(count for count in counts if count > 0)
+    if total is None:
+        total = fixed + 2 * len(open_nodes)
+    rest = total - fixed
+    if rest < 0 or (rest > 0 and not open_nodes):
+        raise ValueError(f"cpus: {total} is not the sum of the nodes' CPUs, {fixed}")
+    for place, nid in enumerate(open_nodes):
+        counts[nid] = rest // len(open_nodes) + (place < rest % len(open_nodes))
+    if total < 1:
+        raise ValueError("cpus: a machine needs at least one CPU")
+    named = [cpu for cpus in lists if cpus for cpu in cpus]
+    if len(set(named)) != len(named):
+        raise ValueError("cpus: a CPU can be in one node only")
+    if any(cpu >= total for cpu in named):
+        raise ValueError(f"cpus: there is no CPU {max(named)}, they count from 0 to {total - 1}")
+    numbers = iter(sorted(set(range(total)) - set(named)))
+    return [
+        tuple(sorted(cpus)) if cpus is not None else tuple(next(numbers) for _ in range(count))
+        for cpus, count in zip(lists, counts, strict=True)
+    ]
+
+
+def _distances(
+    given: Sequence[Sequence[int]] | int | None, nodes: Any, count: int
+) -> list[tuple[int, ...]]:
+    """The node distance table (ACPI SLIT): 10 at home, 21 elsewhere unless given."""
+    remote = given if isinstance(given, int) else REMOTE_DISTANCE
+    table = [[LOCAL_DISTANCE if a == b else remote for b in range(count)] for a in range(count)]
+    rows: list[Any] = list(given) if isinstance(given, Sequence) else [None] * count
+    if isinstance(nodes, Sequence):
+        for nid, node in enumerate(nodes):
+            if isinstance(node, Mapping) and "distances" in node:
+                rows[nid] = node["distances"]
+    if len(rows) != count:
+        raise ValueError(f"distances: {len(rows)} rows for {count} nodes")
+    for a, row in enumerate(rows):
+        if row is None:
+            continue
+        if len(row) != count:
+            raise ValueError(f"distances: row {a} has {len(row)} entries for {count} nodes")
+        table[a] = list(row)
+    for a, row in enumerate(table):
+        for b, distance in enumerate(row):
+            if not isinstance(distance, int) or not LOCAL_DISTANCE <= distance <= 254:
+                raise ValueError(f"distances: {distance!r} is not a distance (10 to 254)")
+            if (distance == LOCAL_DISTANCE) != (a == b):
+                raise ValueError(f"distances: node {a} to {b} is {distance} (10 means the node itself)")
+    return [tuple(row) for row in table]
+
+
+def _topology(cpu_lists: list[tuple[int, ...]], sockets: int | None, threads: int) -> Topology:
+    """Sockets of cores of threads: one socket a node where nodes have several CPUs."""
+    total = sum(map(len, cpu_lists))
+    with_cpus = [cpus for cpus in cpu_lists if cpus]
+    if sockets is None:
+        even = len({len(cpus) for cpus in with_cpus}) == 1 and len(with_cpus[0]) > 1
+        sockets = len(with_cpus) if even else 1
+    if sockets < 1 or threads < 1 or total % (sockets * threads):
+        raise ValueError(f"cpus: {total} CPUs are not {sockets} sockets of cores with {threads} threads")
+    return Topology(sockets, total // sockets // threads, threads)
+
+
+def _cpu_model(name: str, la57: bool | None) -> CpuModel:
+    if name not in CPU_MODELS:
+        raise ValueError(f"cpu: unknown model {name!r} (known: {', '.join(CPU_MODELS)})")
+    model = CPU_MODELS[name]
+    return model if la57 is None else model.with_la57(la57)
+
+
+def _disks(swap: Any, root: int) -> tuple[tuple[SwapDevice, ...], tuple[BlockDevice, ...]]:
+    """vda holds the root file system, the swap devices follow as vdb, vdc ..."""
+    asked = [] if swap in (None, 0, "0", "") else [swap] if isinstance(swap, (str, int, Mapping)) else list(swap)
+    if len(asked) > 24:
+        raise ValueError(f"swap: {len(asked)} devices are more than the 24 that Linux can enable")
+    swaps = []
+    disks = [BlockDevice("vda", root // 512 * 512, 254, 0)]
+    for number, one in enumerate(asked, 1):
+        letter = chr(ord("a") + number)
+        if isinstance(one, Mapping):
+            name, size = one.get("name", f"/dev/vd{letter}"), one.get("size")
+        elif isinstance(one, Sequence) and not isinstance(one, str) and len(one) == 2:
+            name, size = one
+        else:
+            name, size = f"/dev/vd{letter}", one
+        swap_size = parse_size(size if size is not None else "", "swap") // PAGE_SIZE * PAGE_SIZE
+        if swap_size < 10 * PAGE_SIZE:
+            raise ValueError(f"swap: {size} is too little, mkswap wants at least 40K")
+        swaps.append(SwapDevice(name, swap_size))
+        if name.startswith("/dev/"):
+            disks.append(BlockDevice(name[5:], swap_size, 254, 16 * number))
+    return tuple(swaps), tuple(disks)

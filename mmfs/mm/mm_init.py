@@ -1,0 +1,390 @@
+"""Sizes that the kernel derives from the amount of memory, as functions of plain numbers.
+
+Zones are cut from the nodes' memory at 16 MB and 4 GB (and where ``movablecore=`` says so); the watermarks
+follow from the square root of the memory, the per-CPU lists from the watermarks, the hash tables from the
+memory that is left when they are made. Nothing here holds state: page_alloc calls these at boot and
+again whenever a sysctl changes.
+
+Linux: mm/mm_init.c, mm/page_alloc.c, mm/vmstat.c, mm/khugepaged.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isqrt
+from typing import NamedTuple
+
+from mmfs.mm_types import (
+    MAX_NR_ZONES,
+    MAX_PAGE_ORDER,
+    MIGRATE_PCPTYPES,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PAGEBLOCK_NR_PAGES,
+    ZONE_DEVICE,
+    ZONE_DMA,
+    ZONE_DMA32,
+    ZONE_MOVABLE,
+    ZONE_NORMAL,
+)
+
+MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
+MAX_DMA32_PFN = (4 << 30) >> PAGE_SHIFT
+MAX_ORDER_NR_PAGES = 1 << MAX_PAGE_ORDER
+MIN_PERCPU_PAGELIST_HIGH_FRACTION = 8
+LOWMEM_RESERVE_RATIO = (256, 256, 32, 0, 0)
+SWAP_CLUSTER_MAX = 32
+PAGES_PER_SECTION = 1 << (27 - PAGE_SHIFT)
+
+
+class ZoneRange(NamedTuple):
+    """The frames of one zone of one node; a zone without frames starts at 0."""
+
+    nid: int
+    zone_type: int
+    start_pfn: int
+    spanned: int
+    present: int
+
+    @property
+    def end_pfn(self) -> int:
+        """The first frame behind it."""
+        return self.start_pfn + self.spanned
+
+    @property
+    def absent(self) -> int:
+        """Holes within it."""
+        return self.spanned - self.present
+
+
+class NodeRange(NamedTuple):
+    """The frames of one node."""
+
+    nid: int
+    start_pfn: int
+    spanned: int
+    present: int
+
+    @property
+    def end_pfn(self) -> int:
+        """The first frame behind it."""
+        return self.start_pfn + self.spanned
+
+
+class Watermarks(NamedTuple):
+    """The four watermarks of a zone in pages."""
+
+    min: int
+    low: int
+    high: int
+    promo: int
+
+
+PfnRanges = Sequence[tuple[int, int, int]]
+
+
+# -- zones -----------------------------------------------------------------------------------------------
+
+
+def zone_limits(start_pfn: int, max_low_pfn: int, max_pfn: int) -> list[tuple[int, int]]:
+    """The lowest and highest possible frame of each zone type. Linux: free_area_init(), zone_sizes_init()."""
+    tops = {
+        ZONE_DMA: min(MAX_DMA_PFN, max_low_pfn),
+        ZONE_DMA32: min(MAX_DMA32_PFN, max_low_pfn),
+        ZONE_NORMAL: max_pfn,
+    }
+    limits = []
+    for zone in range(MAX_NR_ZONES):
+        if zone == ZONE_MOVABLE:
+            limits.append((0, 0))
+            continue
+        end = max(tops.get(zone, 0), start_pfn)
+        limits.append((start_pfn, end))
+        start_pfn = end
+    return limits
+
+
+def movable_zone(limits: Sequence[tuple[int, int]]) -> int:
+    """The highest zone type that has room: ZONE_MOVABLE is cut from it. Linux: find_usable_zone_for_movable()."""
+    return max(
+        zone for zone, (low, high) in enumerate(limits) if zone not in (ZONE_MOVABLE, ZONE_DEVICE) and high > low
+    )
+
+
+def find_zone_movable_pfns(
+    memory: PfnRanges, limits: Sequence[tuple[int, int]], kernelcore: int, movablecore: int
+) -> dict[int, int]:
+    """Where ZONE_MOVABLE begins on each node, for kernelcore= and movablecore= in pages.
+
+    The memory that the kernel may use freely is spread evenly over the nodes; a node that has too
+    little gives its share to the others in another round.
+
+    Linux: find_zone_movable_pfns_for_nodes().
+    """
+    total = sum(end - start for start, end, _ in memory)
+    if movablecore:
+        movablecore = min(total, -(-movablecore // MAX_ORDER_NR_PAGES) * MAX_ORDER_NR_PAGES)
+        kernelcore = max(kernelcore, total - movablecore)
+    if not kernelcore or kernelcore >= total:
+        return {}
+    usable_start = limits[movable_zone(limits)][0]
+    nodes = sorted({nid for _, _, nid in memory})
+    starts = dict.fromkeys(nodes, 0)
+    usable_nodes = len(nodes)
+    while True:
+        share = kernelcore // usable_nodes
+        for nid in nodes:
+            if kernelcore < share:
+                share = kernelcore // usable_nodes
+            kernelcore = _take_kernelcore(memory, nid, share, kernelcore, usable_start, starts)
+        usable_nodes -= 1
+        if not usable_nodes or kernelcore <= usable_nodes:
+            break
+    return _align_movable(memory, starts)
+
+
+def _take_kernelcore(
+    memory: PfnRanges, nid: int, remaining: int, kernelcore: int, usable_start: int, starts: dict[int, int]
+) -> int:
+    """Move a node's ZONE_MOVABLE up by its share; what the kernel still wants is the result."""
+    for start, end, on in memory:
+        start = max(start, starts[nid])
+        if on != nid or start >= end:
+            continue
+        if start < usable_start:
+            below = min(end, usable_start) - start
+            remaining -= min(below, remaining)
+            kernelcore -= min(below, kernelcore)
+            if end <= usable_start:
+                starts[nid] = end
+                continue
+            start = usable_start
+        size = min(end - start, remaining)
+        starts[nid] = start + size
+        kernelcore -= min(kernelcore, size)
+        remaining -= size
+        if not remaining:
+            break
+    return kernelcore
+
+
+def _align_movable(memory: PfnRanges, starts: dict[int, int]) -> dict[int, int]:
+    aligned = {}
+    for nid, start in starts.items():
+        start = -(-start // MAX_ORDER_NR_PAGES) * MAX_ORDER_NR_PAGES
+        if 0 < start < max(end for _, end, on in memory if on == nid):
+            aligned[nid] = start
+    return aligned
+
+
+def present_in_range(memory: PfnRanges, nid: int, start: int, end: int) -> int:
+    """Frames of a node's memory within a range. Linux: the range less __absent_pages_in_range()."""
+    return sum(max(0, min(high, end) - max(low, start)) for low, high, on in memory if on == nid)
+
+
+def node_range(memory: PfnRanges, nid: int) -> NodeRange:
+    """First to last frame of a node. Linux: get_pfn_range_for_nid()."""
+    own = [(start, end) for start, end, on in memory if on == nid]
+    if not own:
+        return NodeRange(nid, 0, 0, 0)
+    start, end = min(own)[0], max(high for _, high in own)
+    return NodeRange(nid, start, end - start, sum(high - low for low, high in own))
+
+
+def zone_range(
+    memory: PfnRanges, node: NodeRange, zone: int, limits: Sequence[tuple[int, int]], movable_pfn: int = 0
+) -> ZoneRange:
+    """The frames of one zone of a node.
+
+    Linux: zone_spanned_pages_in_node(), adjust_zone_range_for_zone_movable(), calculate_node_totalpages().
+    """
+    low, high = limits[zone]
+    start = min(max(node.start_pfn, low), high)
+    end = min(max(node.end_pfn, low), high)
+    if movable_pfn:
+        if zone == ZONE_MOVABLE:
+            start, end = movable_pfn, min(node.end_pfn, limits[movable_zone(limits)][1])
+        elif start < movable_pfn < end:
+            end = movable_pfn
+        elif start >= movable_pfn:
+            start = end
+    if not node.present or end <= start or end < node.start_pfn or start > node.end_pfn:
+        return ZoneRange(node.nid, zone, 0, 0, 0)
+    return ZoneRange(node.nid, zone, start, end - start, present_in_range(memory, node.nid, start, end))
+
+
+def setup_nodes(
+    memory: PfnRanges, nids: Iterable[int], limits: Sequence[tuple[int, int]], movable: dict[int, int]
+) -> tuple[list[NodeRange], list[ZoneRange]]:
+    """Every node and its zones, five a node. Linux: free_area_init(), free_area_init_node()."""
+    nodes, zones = [], []
+    for nid in nids:
+        node = node_range(memory, nid)
+        nodes.append(node)
+        zones.extend(zone_range(memory, node, zone, limits, movable.get(nid, 0)) for zone in range(MAX_NR_ZONES))
+    return nodes, zones
+
+
+def first_deferred_pfn(memory: PfnRanges, node: NodeRange, zones: Sequence[ZoneRange]) -> int | None:
+    """Where the lazy initialisation of a node's frames begins: after one section of its last zone.
+
+    Linux: mm/mm_init.c, defer_init().
+    """
+    last = max((zone for zone in zones if zone.spanned), key=lambda zone: zone.end_pfn, default=None)
+    if last is None:
+        return None
+    seen = 0
+    for start, end, nid in memory:
+        start, end = max(start, last.start_pfn), min(end, last.end_pfn)
+        if nid != node.nid or start >= end:
+            continue
+        needed = max(PAGES_PER_SECTION - seen, 0)
+        pfn = -(-(start + needed) // PAGES_PER_SECTION) * PAGES_PER_SECTION
+        if pfn < end:
+            return pfn
+        seen += end - start
+    return None
+
+
+# -- watermarks and per-CPU lists -----------------------------------------------------------------------------
+
+
+def calculate_min_free_kbytes(free_buffer_pages: int) -> int:
+    """min_free_kbytes for that many pages above the high watermark in zones for kernel use.
+
+    Linux: mm/page_alloc.c, calculate_min_free_kbytes().
+    """
+    lowmem_kbytes = free_buffer_pages * (PAGE_SIZE >> 10)
+    return min(max(isqrt(lowmem_kbytes * 16), 128), 262144)
+
+
+def recommended_min_free_kbytes(nr_zones: int, free_buffer_pages: int) -> int:
+    """What khugepaged raises min_free_kbytes to; nr_zones counts populated zones but Movable.
+
+    Linux: mm/khugepaged.c, set_recommended_min_free_kbytes().
+    """
+    wanted = PAGEBLOCK_NR_PAGES * nr_zones * (2 + MIGRATE_PCPTYPES * MIGRATE_PCPTYPES)
+    return min(wanted, free_buffer_pages // 20) << (PAGE_SHIFT - 10)
+
+
+def zone_watermarks(
+    managed: int, lowmem_pages: int, min_free_kbytes: int, watermark_scale_factor: int = 10, movable: bool = False
+) -> Watermarks:
+    """A zone's watermarks; lowmem_pages is what all zones but Movable manage.
+
+    Linux: mm/page_alloc.c, __setup_per_zone_wmarks().
+    """
+    share = (min_free_kbytes >> (PAGE_SHIFT - 10)) * managed // lowmem_pages if lowmem_pages else 0
+    low_min = min(max(managed // 1024, SWAP_CLUSTER_MAX), 128) if movable else share
+    whole, rest = divmod(managed, 10000)
+    step = max(share >> 2, whole * watermark_scale_factor + rest * watermark_scale_factor // 10000)
+    return Watermarks(low_min, low_min + step, low_min + 2 * step, low_min + 3 * step)
+
+
+def lowmem_reserves(managed: Sequence[int], ratios: Sequence[int] = LOWMEM_RESERVE_RATIO) -> list[list[int]]:
+    """lowmem_reserve of each zone of a node, from what its zones manage.
+
+    Linux: mm/page_alloc.c, setup_per_zone_lowmem_reserve().
+    """
+    rows = []
+    for zone, ratio in enumerate(ratios):
+        row = [0] * MAX_NR_ZONES
+        above = 0
+        for upper in range(zone + 1, MAX_NR_ZONES):
+            above += managed[upper]
+            if ratio and managed[zone]:
+                row[upper] = above // ratio
+        rows.append(row)
+    return rows
+
+
+def zone_batchsize(managed: int) -> int:
+    """How many pages move at a time between a per-CPU list and the zone. Linux: zone_batchsize()."""
+    batch = max(min(managed >> 10, (1 << 20) // PAGE_SIZE) // 4, 1)
+    return (1 << ((batch + batch // 2).bit_length() - 1)) - 1
+
+
+def zone_highsize(
+    managed: int, low_wmark: int, batch: int, nr_node_cpus: int, nr_online_cpus: int, high_fraction: int = 0
+) -> int:
+    """How many pages a per-CPU list may hold. Linux: mm/page_alloc.c, zone_highsize()."""
+    total = managed // high_fraction if high_fraction else low_wmark
+    return max(total // (nr_node_cpus or nr_online_cpus), batch << 2)
+
+
+def pageset_high_and_batch(
+    managed: int, low_wmark: int, nr_node_cpus: int, nr_online_cpus: int, percpu_pagelist_high_fraction: int = 0
+) -> tuple[int, int, int]:
+    """high_min, high_max and batch of a zone's per-CPU lists. Linux: zone_set_pageset_high_and_batch()."""
+    batch = max(1, zone_batchsize(managed))
+    fraction = percpu_pagelist_high_fraction
+    high_min = zone_highsize(managed, low_wmark, batch, nr_node_cpus, nr_online_cpus, fraction)
+    if fraction:
+        return high_min, high_min, batch
+    high_max = zone_highsize(
+        managed, low_wmark, batch, nr_node_cpus, nr_online_cpus, MIN_PERCPU_PAGELIST_HIGH_FRACTION
+    )
+    return high_min, high_max, batch
+
+
+def calculate_normal_threshold(managed: int, nr_online_cpus: int) -> int:
+    """How far a per-CPU counter may run ahead of its zone's. Linux: mm/vmstat.c."""
+    in_128mb = managed >> (27 - PAGE_SHIFT)
+    return min(125, 2 * nr_online_cpus.bit_length() * (1 + in_128mb.bit_length()))
+
+
+def calculate_pressure_threshold(low_wmark: int, min_wmark: int, nr_online_cpus: int) -> int:
+    """The smaller threshold while kswapd is awake. Linux: mm/vmstat.c."""
+    return min(125, max(1, (low_wmark - min_wmark) // nr_online_cpus))
+
+
+def vm_committed_as_batch(ram_pages: int, nr_cpus: int, overcommit_never: bool = False) -> int:
+    """Slack of the percpu counter behind Committed_AS. Linux: mm/mm_init.c, mm_compute_batch()."""
+    share = ram_pages // nr_cpus // (256 if overcommit_never else 4)
+    return max(min(share, (1 << 31) - 1), max(nr_cpus * 2, 32))
+
+
+# -- hash tables ------------------------------------------------------------------------------------------------
+
+
+class HashSize(NamedTuple):
+    """Entries and bytes of a system hash table."""
+
+    entries: int
+    size: int
+
+    @property
+    def order(self) -> int:
+        """Order of an allocation that holds it."""
+        return max(-(-self.size // PAGE_SIZE) - 1, 0).bit_length()
+
+
+def large_system_hash(
+    bucket_size: int, nr_pages: int, scale: int, *, entries: int = 0, low_limit: int = 0, high_limit: int = 0
+) -> HashSize:
+    """Size of a hash table with one bucket per 2**scale bytes of memory (or that many entries).
+
+    From 64 GB on, the scale grows with the memory, unless the table has a limit of its own.
+
+    Linux: mm/mm_init.c, alloc_large_system_hash().
+    """
+    if not entries:
+        entries = -(-nr_pages // 256) * 256
+        if not high_limit:
+            adapt = (64 << 30) >> PAGE_SHIFT
+            while adapt < entries:
+                scale += 1
+                adapt <<= 2
+        entries = entries >> (scale - PAGE_SHIFT) if scale > PAGE_SHIFT else entries << (PAGE_SHIFT - scale)
+        if entries * bucket_size < PAGE_SIZE:
+            entries = PAGE_SIZE // bucket_size
+    entries = 1 << (entries - 1).bit_length() if entries > 1 else 1
+    limit = min(high_limit or (nr_pages << PAGE_SHIFT >> 4) // bucket_size, 0x80000000)
+    entries = min(max(entries, low_limit), limit)
+    entries = 1 << (entries.bit_length() - 1)
+    return HashSize(entries, entries * bucket_size)
+
+
+def memmap_pages(nr_sections: int, struct_page_size: int = 64) -> int:
+    """Pages of memory map for that many present sections of 128 MB."""
+    return nr_sections * PAGES_PER_SECTION * struct_page_size // PAGE_SIZE

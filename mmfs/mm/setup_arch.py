@@ -1,0 +1,396 @@
+"""From the firmware's map to the buddy allocator's first free pages: what the kernel takes at boot, in order.
+
+Each step allocates what Linux allocates there, of the size that Linux computes, from the top of memory
+down. The sum of it is the difference between a machine's RAM and its MemTotal: the kernel image, 64 bytes
+of memory map a frame, hash tables, the per-CPU areas, page tables, bounce buffers. When it has booted, the
+kernel gives some back (the initramfs, its init sections); Memblock.late_freed lists that.
+
+Linux: arch/x86/kernel/setup.c, setup_arch(); mm/sparse.c; mm/percpu.c; kernel/dma/swiotlb.c.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from mmfs.machine import Machine
+from mmfs.mm import e820, mm_init
+from mmfs.mm.iomem import build_iomem
+from mmfs.mm.memblock import HashTable, Memblock, PfnRange, Region
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, ZONE_MOVABLE
+from mmfs.profile import Profile
+
+KB, MB, GB = 1 << 10, 1 << 20, 1 << 30
+PMD_SIZE, PUD_SIZE = 2 * MB, GB
+MAX_DMA_ADDRESS = 16 * MB
+REAL_MODE_BYTES = 28672
+CPU_ENTRY_AREA_PAGES = 59
+CPU_ENTRY_AREA_SLOTS = (512 * GB - PAGE_SIZE) // (CPU_ENTRY_AREA_PAGES * PAGE_SIZE)
+IO_TLB_BYTES = 64 * MB
+IO_TLB_SLOT_BYTES, IO_TLB_SLOT_STRUCT, IO_TLB_AREA_STRUCT = 2048, 24, 16
+E820_RESOURCE_STRUCT, FIRMWARE_MAP_STRUCT, NOSAVE_STRUCT = 64, 104, 32
+PERCPU_SLOT_STRUCT = 16
+
+
+@dataclass(frozen=True)
+class BootOptions:
+    """What the kernel command line says about physical memory."""
+
+    mem: int | None = None
+    kernelcore: str = ""
+    movablecore: str = ""
+    crashkernel: str = ""
+    gigantic_pages: int = 0
+    nokaslr: bool = False
+    swiotlb: str = ""
+
+    @classmethod
+    def parse(cls, cmdline: str) -> BootOptions:
+        """Pick the options out of a command line; what cannot be read is ignored as Linux does."""
+        found: dict[str, str] = {}
+        gigantic, size = 0, ""
+        for word in cmdline.split():
+            key, _, value = word.partition("=")
+            found[key] = value
+            if key == "hugepagesz":
+                size = value
+            elif key == "hugepages" and size.upper() == "1G" and value.isdecimal():
+                gigantic = int(value)
+        mem = memparse(found["mem"]) if found.get("mem") else None
+        return cls(
+            mem=mem or None,
+            kernelcore=found.get("kernelcore", ""),
+            movablecore=found.get("movablecore", ""),
+            crashkernel=found.get("crashkernel", ""),
+            gigantic_pages=gigantic,
+            nokaslr="nokaslr" in found,
+            swiotlb=found.get("swiotlb", ""),
+        )
+
+    def core_pages(self, text: str, total: int) -> int:
+        """Pages of a kernelcore= or movablecore= value: bytes or a percentage of all."""
+        if text.endswith("%"):
+            return total * 100 * int(text[:-1] or 0) // 10000 if text[:-1].isdecimal() else 0
+        return memparse(text) >> PAGE_SHIFT
+
+
+def memparse(text: str) -> int:
+    """A number with an optional K, M, G, T. Linux: lib/cmdline.c, memparse()."""
+    digits = text[: len(text) - len(text.lstrip("0123456789"))]
+    if text[:2].lower() == "0x":
+        rest = text[2:].lstrip("0123456789abcdefABCDEF")
+        value, suffix = int(text[: len(text) - len(rest)], 16) if len(rest) < len(text) - 2 else 0, rest[:1]
+    else:
+        value, suffix = int(digits or 0), text[len(digits) : len(digits) + 1]
+    return value << {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}.get(suffix.upper(), 0)
+
+
+def setup_memory(machine: Machine, profile: Profile, cmdline: str, rng_seed: int) -> Memblock:
+    """Boot a machine's physical memory. Linux: setup_arch() to mm_core_init()."""
+    boot = BootMemory(machine, profile, cmdline, rng_seed)
+    boot.firmware()
+    boot.kernel_image()
+    boot.direct_map()
+    boot.nodes()
+    boot.crash_kernel()
+    boot.sparse()
+    boot.zones()
+    boot.firmware_resources()
+    boot.per_cpu()
+    boot.hash_tables()
+    boot.core_init()
+    boot.give_back()
+    boot.memblock.iomem = build_iomem(machine, profile, boot.memblock, boot.crash)
+    return boot.memblock
+
+
+class BootMemory:
+    """The boot code's working state; Memblock is what remains of it."""
+
+    def __init__(self, machine: Machine, profile: Profile, cmdline: str, rng_seed: int) -> None:
+        self.machine = machine
+        self.profile = profile
+        self.options = BootOptions.parse(cmdline)
+        self.rng = random.Random(f"boot memory {rng_seed}")
+        self.memblock = Memblock()
+        self.memblock.cmdline = cmdline
+        self.node_data: dict[int, int] = {}
+        self.initrd = (0, 0)
+        self.crash: tuple[int, int] | None = None
+
+    # -- what is there ------------------------------------------------------------------------------------
+
+    def firmware(self) -> None:
+        """Read the e820 map and take the first megabyte. Linux: e820__memory_setup(), e820__memblock_setup()."""
+        block = self.memblock
+        block.e820_firmware = e820.firmware_map(self.machine)
+        block.e820 = e820.kernel_map(block.e820_firmware, self.options.mem)
+        for start, end, _ in block.e820.ram():
+            block.add(start, end & -PAGE_SIZE, 0)
+        block.max_pfn = block.e820.end_of_ram_pfn(1 << 52)
+        block.max_low_pfn = block.max_pfn  # with 64 bits all memory is low, once it is mapped
+        block.reserve(0, e820.ISA_END, "first megabyte", 0)
+
+    def kernel_image(self) -> None:
+        """Place the kernel where KASLR puts it, and the initramfs below the firmware's tables."""
+        block, image = self.memblock, self.profile.image
+        top = min(e820.low_ram(self.machine), self.options.mem or 1 << 62) - e820.INITRD_CEILING
+        start = (top - self.profile.initrd_size) & -PAGE_SIZE
+        self.initrd = (start, top)
+        block.kernel_base = self._kaslr(image.end + image.brk)
+        block.reserve(block.kernel_base, block.kernel_base + image.end, "kernel image")
+        block.reserve(block.kernel_base + image.end, block.kernel_base + image.end + image.brk, "kernel brk")
+        block.reserve(*self.initrd, "initrd")
+
+    def _kaslr(self, size: int) -> int:
+        """A random 2 MB slot that holds the kernel. Linux: arch/x86/boot/compressed/kaslr.c."""
+        align = self.profile.config_int("PHYSICAL_ALIGN")
+        lowest = self.profile.config_int("PHYSICAL_START")
+        if self.options.nokaslr:
+            return lowest
+        slots = []
+        for region in self.memblock.regions:
+            for low, high in ((region.start, min(region.end, self.initrd[0])), (max(region.start, self.initrd[1]),
+                                                                                region.end)):
+                first = -(-max(low, lowest) // align) * align
+                if high - first >= size:
+                    slots.append((first, (high - first - size) // align + 1))
+        pick = self.rng.randrange(sum(count for _, count in slots))
+        for first, count in slots:
+            if pick < count:
+                return first + pick * align
+            pick -= count
+        raise AssertionError("unreachable")
+
+    def direct_map(self) -> None:
+        """Page tables of the direct map beyond those in the kernel's brk. Linux: init_mem_mapping()."""
+        block = self.memblock
+        four_gb = e820.FOUR_GB >> PAGE_SHIFT
+        if block.max_pfn > four_gb:
+            tables = 2 + (block.max_pfn << PAGE_SHIFT) // (512 * GB)
+            if not self.machine.cpu.gbpages:
+                tables += (block.max_pfn - four_gb << PAGE_SHIFT) // PUD_SIZE
+            for _ in range(tables):
+                block.alloc(PAGE_SIZE, "direct map page tables", align=PAGE_SIZE)
+        elif not self.machine.cpu.gbpages:
+            for _ in range((block.max_pfn << PAGE_SHIFT) // PUD_SIZE):
+                block.alloc(PAGE_SIZE, "direct map page tables", align=PAGE_SIZE)
+
+    def nodes(self) -> None:
+        """Give memory to its nodes, and each node its pglist_data. Linux: initmem_init(), alloc_node_data()."""
+        block, machine = self.memblock, self.machine
+        if machine.numa:
+            count = len(machine.nodes)
+            block.alloc(count * count, "NUMA distance table", align=PAGE_SIZE, high=e820.FOUR_GB)
+            block.set_nodes(e820.node_spans(machine))
+        with_memory = sorted({region.nid for region in block.regions})
+        for nid in range(len(machine.nodes)):
+            if nid in with_memory:
+                self.node_data[nid] = block.alloc(self.profile.pglist_data_size, f"NODE_DATA({nid})", nid=nid)
+
+    def crash_kernel(self) -> None:
+        """crashkernel=SIZE[@OFFSET]. Linux: arch_reserve_crashkernel()."""
+        size_text, _, offset_text = self.options.crashkernel.partition("@")
+        size = memparse(size_text) if ":" not in size_text and "," not in size_text else 0
+        if not size:
+            return
+        if offset_text:
+            start: int | None = memparse(offset_text)
+            self.memblock.reserve(start or 0, (start or 0) + size, "crash kernel")
+        else:
+            start = self.memblock.alloc_or_none(size, "crash kernel", align=16 * MB, high=e820.FOUR_GB)
+        if start is not None:
+            self.crash = (start, start + size - 1)
+
+    # -- the memory map ---------------------------------------------------------------------------------------
+
+    def sections(self) -> dict[int, list[tuple[int, int]]]:
+        """Present sections of 128 MB by node, as ranges of section numbers. Linux: memblocks_present()."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        last = 0
+        for start, end, nid in self.memblock.memory:
+            first = max(start // mm_init.PAGES_PER_SECTION, last)
+            last = -(-end // mm_init.PAGES_PER_SECTION)
+            if first < last:
+                ranges = found.setdefault(nid, [])
+                if ranges and ranges[-1][1] == first:
+                    ranges[-1] = (ranges[-1][0], last)
+                else:
+                    ranges.append((first, last))
+        return found
+
+    def sparse(self) -> None:
+        """Section tables and the memory map itself: 2 MB for every 128 MB of RAM. Linux: sparse_init()."""
+        block, profile = self.memblock, self.profile
+        per_root = PAGE_SIZE // profile.mem_section_size
+        address_bits = 52 if self.machine.cpu.la57 else 46
+        roots = (1 << (address_bits - 27)) // per_root
+        block.alloc(roots * 8, "section roots")
+        by_node = self.sections()
+        seen: set[int] = set()
+        for nid, ranges in sorted(by_node.items()):
+            for root in sorted({number // per_root for low, high in ranges for number in (low, high - 1)}
+                               | {root for low, high in ranges for root in range(low // per_root, high // per_root)}):
+                if root not in seen:
+                    seen.add(root)
+                    block.alloc(PAGE_SIZE, "section table", nid=nid)
+        map_bytes = mm_init.PAGES_PER_SECTION * profile.struct_page_size
+        mapped: set[int] = set()
+        for nid, ranges in sorted(by_node.items()):
+            count = sum(high - low for low, high in ranges)
+            goal = self.node_data[nid] >> 27 << 27
+            usage = profile.mem_section_usage_size * count
+            if block.alloc_or_none(usage, "section usage", nid=nid, low=goal, high=goal + 128 * MB) is None:
+                block.alloc(usage, "section usage", nid=nid, low=goal)
+            block.alloc(map_bytes * count, "memmap", align=PMD_SIZE, nid=nid, low=MAX_DMA_ADDRESS, exact_nid=True)
+            self._vmemmap_tables(nid, ranges, map_bytes, mapped)
+
+    def _vmemmap_tables(self, nid: int, ranges: list[tuple[int, int]], map_bytes: int, mapped: set[int]) -> None:
+        """Page tables of the memory map: a PMD page for each of its gigabytes, and two above."""
+        fresh = set()
+        for low, high in ranges:
+            fresh |= set(range(low * map_bytes // PUD_SIZE, (high * map_bytes - 1) // PUD_SIZE + 1)) - mapped
+        levels = 0 if mapped else 2
+        mapped |= fresh
+        for _ in range(len(fresh) + levels):
+            self.memblock.alloc(PAGE_SIZE, "memmap page tables", align=PAGE_SIZE, nid=nid, low=MAX_DMA_ADDRESS)
+
+    def zones(self) -> None:
+        """Cut nodes into zones. Linux: zone_sizes_init(), free_area_init()."""
+        block, options = self.memblock, self.options
+        memory = block.memory
+        total = sum(end - start for start, end, _ in memory)
+        limits = mm_init.zone_limits(memory[0].start_pfn, block.max_low_pfn, block.max_pfn)
+        movable = mm_init.find_zone_movable_pfns(
+            memory, limits, options.core_pages(options.kernelcore, total), options.core_pages(options.movablecore, total)
+        )
+        nids = range(len(self.machine.nodes))
+        for nid in nids:
+            if nid not in self.node_data:
+                block.alloc(self.profile.pglist_data_size, f"NODE_DATA({nid})")
+        block.zone_limits, block.zone_movable_pfn = limits, movable
+        block.node_ranges, block.zone_ranges = mm_init.setup_nodes(memory, nids, limits, movable)
+        for node in block.node_ranges:
+            zones = [zone for zone in block.zone_ranges if zone.nid == node.nid]
+            deferred = mm_init.first_deferred_pfn(memory, node, zones)
+            if deferred is not None:
+                block.first_deferred_pfn[node.nid] = deferred
+        block.nr_kernel_pages = sum(end - start for start, end, _ in block.memblock_free_ranges())
+        assert all(zone.zone_type != ZONE_MOVABLE or zone.nid in movable or not zone.spanned
+                   for zone in block.zone_ranges)
+
+    # -- tables -------------------------------------------------------------------------------------------------
+
+    def firmware_resources(self) -> None:
+        """Small tables about the firmware's map. Linux: acpi_boot_init(), e820__reserve_resources()."""
+        block = self.memblock
+        block.alloc(73, "HPET resource")
+        block.alloc(75, "IO-APIC resource")
+        block.alloc(E820_RESOURCE_STRUCT * len(block.e820), "e820 resources")
+        for _ in block.e820_firmware:
+            block.alloc(FIRMWARE_MAP_STRUCT, "firmware map entry")
+        for _ in block.e820.ram():
+            block.alloc(NOSAVE_STRUCT, "nosave region")
+        for _ in range(2):
+            block.alloc(len(block.cmdline) + 1, "command line")
+
+    def per_cpu(self) -> None:
+        """The first per-CPU chunk, one unit a CPU, each group on its node. Linux: pcpu_embed_first_chunk()."""
+        block, profile = self.memblock, self.profile
+        size = -(-(profile.image.percpu_static + profile.percpu_reserved + profile.percpu_dynamic) // PAGE_SIZE)
+        used = size * PAGE_SIZE
+        groups = [node.cpus for node in self.machine.nodes if node.cpus]
+        upa = pcpu_units_per_alloc(used, [len(cpus) for cpus in groups])
+        unit = PMD_SIZE // upa
+        areas = []
+        for nid, node in enumerate(self.machine.nodes):
+            if node.cpus:
+                nr_units = -(-len(node.cpus) // upa) * upa
+                where = nid if nid in self.node_data else -1
+                base = block.alloc(nr_units * unit, "per-CPU area", align=PMD_SIZE, nid=where, low=MAX_DMA_ADDRESS)
+                areas.append((base, nr_units, len(node.cpus)))
+        for base, nr_units, nr_cpus in areas:
+            for number in range(nr_units):
+                start = base + number * unit
+                block.free(start + (used if number < nr_cpus else 0), start + unit)
+        nr_cpus = self.machine.nr_cpus
+        slots = unit.bit_length() + 1
+        for size in (8 * len(groups), 8 * len(groups), 4 * nr_cpus, 8 * nr_cpus, slots * PERCPU_SLOT_STRUCT):
+            block.alloc(size, "per-CPU tables")
+        for region in (profile.percpu_reserved, profile.percpu_dynamic):
+            bits = region // 4 // 8
+            for size in (200, bits, bits + 8, region // PAGE_SIZE * 32):
+                block.alloc(size, "per-CPU chunk")
+        for _ in range(2):
+            block.alloc(-(-nr_cpus // 64) * 8, "cpumask")
+
+    def hash_tables(self) -> None:
+        """The hash tables that are made before the buddy allocator. Linux: vfs_caches_init_early()."""
+        block = self.memblock
+        if len(self.node_data) > 1:
+            return  # spread over the nodes by vmalloc, later
+        for name, scale in (("Dentry cache", 13), ("Inode-cache", 14)):
+            table = mm_init.large_system_hash(8, block.nr_kernel_pages, scale)
+            block.alloc(table.size, f"{name} hash table")
+            block.hash_tables.append(HashTable(name, table.entries, table.order, table.size, "linear", True))
+
+    def core_init(self) -> None:
+        """What mm_core_init() and trap_init() still take: huge pages, CPU entry areas, bounce buffers."""
+        block = self.memblock
+        for _ in range(self.options.gigantic_pages):
+            start = block.alloc_or_none(GB, "1 GB huge page", align=GB)
+            if start is None:
+                break
+            block.gigantic_pages.append(
+                PfnRange(start >> PAGE_SHIFT, start + GB >> PAGE_SHIFT, block.pfn_to_nid(start >> PAGE_SHIFT))
+            )
+        for _ in range(self._cpu_entry_area_tables()):
+            block.alloc(PAGE_SIZE, "CPU entry area page tables", align=PAGE_SIZE)
+        if block.max_pfn > mm_init.MAX_DMA32_PFN and self.options.swiotlb != "noforce":
+            block.alloc(IO_TLB_BYTES, "software IO TLB", align=PAGE_SIZE, high=e820.FOUR_GB)
+            slots = IO_TLB_BYTES // IO_TLB_SLOT_BYTES
+            block.alloc(slots * IO_TLB_SLOT_STRUCT, "software IO TLB slots", align=PAGE_SIZE)
+            block.alloc(IO_TLB_AREA_STRUCT << (self.machine.nr_cpus - 1).bit_length(), "software IO TLB areas")
+
+    def _cpu_entry_area_tables(self) -> int:
+        """Page tables of the CPU entry areas, which lie at random in 512 GB. Linux: setup_cpu_entry_areas()."""
+        pmds, ptes = set(), set()
+        for slot in self.rng.sample(range(CPU_ENTRY_AREA_SLOTS), self.machine.nr_cpus):
+            first = PAGE_SIZE + slot * CPU_ENTRY_AREA_PAGES * PAGE_SIZE
+            for address in (first, first + CPU_ENTRY_AREA_PAGES * PAGE_SIZE - 1):
+                pmds.add(address // PUD_SIZE)
+                ptes.add(address // PMD_SIZE)
+        return 2 + len(pmds) + len(ptes)
+
+    def give_back(self) -> None:
+        """What the kernel frees when it has booted, in that order. Linux: free_initmem(), free_initrd_mem()."""
+        block, image = self.memblock, self.profile.image
+        base = block.kernel_base
+        for why, start, end in (
+            ("SMP alternatives", base + image.init_end, base + image.smp_locks_end),
+            ("initrd", *self.initrd),
+            ("decrypted", base + image.end - image.decrypted_unused, base + image.end),
+            ("kernel image (initmem)", base + image.init_start, base + image.init_end),
+            ("kernel image (rodata/data gap)", base + image.rodata_end, base + image.data_start),
+        ):
+            block.late_freed.append(Region(start, end, -1, why))
+
+
+def pcpu_units_per_alloc(unit_bytes: int, group_cpus: list[int]) -> int:
+    """How many per-CPU units share a 2 MB page: as many as waste little. Linux: pcpu_build_alloc_info()."""
+    upa = PMD_SIZE // unit_bytes
+    while PMD_SIZE % upa or PMD_SIZE // upa % PAGE_SIZE:
+        upa -= 1
+    nr_cpus = sum(group_cpus)
+    best, last_allocs = upa, 1 << 60
+    for candidate in range(upa, 0, -1):
+        if PMD_SIZE % candidate or PMD_SIZE // candidate % PAGE_SIZE:
+            continue
+        allocs = sum(-(-cpus // candidate) for cpus in group_cpus)
+        wasted = sum(-(-cpus // candidate) * candidate - cpus for cpus in group_cpus)
+        if wasted > nr_cpus // 3:
+            continue
+        if allocs > last_allocs:
+            break
+        last_allocs, best = allocs, candidate
+    return best

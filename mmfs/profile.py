@@ -1,0 +1,184 @@
+"""Which kernel is simulated: its version, its configuration and the sizes of its image.
+
+The model asks ``profile.config("ZSWAP")`` and ``profile.since(6, 1)`` and never compares version strings. A
+kernel more is an entry more in PROFILES; a 32-bit one would say ``64BIT`` False and ``HIGHMEM`` True.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+MB = 1 << 20
+ConfigValue = bool | int | str
+
+
+@dataclass(frozen=True)
+class KernelImage:
+    """Where the sections of the loaded kernel lie, in bytes from its first; ends are exclusive."""
+
+    text_end: int
+    rodata_end: int
+    data_start: int
+    data_end: int
+    init_start: int
+    init_end: int
+    smp_locks_end: int
+    bss_start: int
+    decrypted_unused: int  # the unused tail of the bss that is kept for decrypted data
+    end: int  # end of bss and of what the boot code reserves
+    brk: int  # bytes behind it that early boot code took
+    rwdata_kb: int
+    percpu_static: int
+    freed_smp_locks_kb: int = 40
+
+    @property
+    def rodata_start(self) -> int:
+        """Read-only data begins at the next 2 MB page behind the code."""
+        return -(-self.text_end // (2 * MB)) * 2 * MB
+
+    def code_kb(self) -> int:
+        """Kernel code as the boot log counts it."""
+        return self.text_end // 1024
+
+    def rodata_kb(self) -> int:
+        """Read-only data as the boot log counts it."""
+        return (self.rodata_end - self.rodata_start) // 1024
+
+    def init_kb(self) -> int:
+        """What is given back after init as the boot log counts it."""
+        return (self.init_end - self.init_start) // 1024
+
+    def bss_kb(self) -> int:
+        """Zeroed data as the boot log counts it."""
+        return (self.end - self.bss_start) // 1024
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One kernel build."""
+
+    name: str
+    version: tuple[int, int, int]
+    release: str  # uname -r
+    build: str  # uname -v
+    compiler: str
+    builder: str
+    options: Mapping[str, ConfigValue]
+    image: KernelImage
+    initrd_size: int
+    pglist_data_size: int
+    struct_page_size: int = 64
+    mem_section_size: int = 32
+    mem_section_usage_size: int = 56
+    percpu_reserved: int = 8192
+    percpu_dynamic: int = 28672
+    machine: str = "x86_64"
+    fallback_options: Mapping[str, ConfigValue] = field(default_factory=lambda: MappingProxyType({}))
+
+    def config(self, option: str) -> ConfigValue:
+        """A CONFIG_ option without its prefix; False if it is not set."""
+        return self.options.get(option, False)
+
+    def config_int(self, option: str) -> int:
+        """A numeric CONFIG_ option."""
+        value = self.options[option]
+        if isinstance(value, str):
+            raise TypeError(f"CONFIG_{option} is not a number")
+        return int(value)
+
+    def since(self, major: int, minor: int = 0) -> bool:
+        """Whether this kernel is that version or newer."""
+        return self.version[:2] >= (major, minor)
+
+    @property
+    def version_banner(self) -> str:
+        """The line of /proc/version and the first of the boot log, without newline."""
+        return f"Linux version {self.release} ({self.builder}) ({self.compiler}) {self.build}"
+
+
+_SET = (
+    "64BIT SMP NUMA NUMA_BALANCING NUMA_BALANCING_DEFAULT_ENABLED MEMCG CGROUP_WRITEBACK CGROUP_HUGETLB CPUSETS PSI "
+    "SWAP ZSWAP ZPOOL ZBUD ZSMALLOC ZRAM SLUB SLUB_DEBUG SLUB_CPU_PARTIAL SLAB_MERGE_DEFAULT SLAB_FREELIST_RANDOM "
+    "SLAB_FREELIST_HARDENED SLAB_BUCKETS SHUFFLE_PAGE_ALLOCATOR SPARSEMEM_EXTREME SPARSEMEM_VMEMMAP MEMORY_HOTPLUG "
+    "MEMORY_HOTREMOVE BALLOON_COMPACTION COMPACTION PAGE_REPORTING MIGRATION KSM MEMORY_FAILURE TRANSPARENT_HUGEPAGE "
+    "TRANSPARENT_HUGEPAGE_ALWAYS THP_SWAP MEM_SOFT_DIRTY DEFERRED_STRUCT_PAGE_INIT ZONE_DMA ZONE_DMA32 ZONE_DEVICE "
+    "VM_EVENT_COUNTERS SECRETMEM USERFAULTFD LRU_GEN LRU_GEN_ENABLED PER_VMA_LOCK DAMON UNACCEPTED_MEMORY "
+    "PROC_PAGE_MONITOR PROC_CHILDREN HUGETLB_PAGE HUGETLB_PAGE_OPTIMIZE_VMEMMAP HUGETLBFS PAGE_EXTENSION SWIOTLB "
+    "INIT_ON_ALLOC_DEFAULT_ON KFENCE RANDOMIZE_BASE RANDOMIZE_MEMORY X86_5LEVEL X86_USER_SHADOW_STACK "
+    "IA32_EMULATION MODIFY_LDT_SYSCALL SECCOMP TASKSTATS TASK_IO_ACCOUNTING SCHED_INFO SCHED_DEBUG FAIR_GROUP_SCHED "
+    "CHECKPOINT_RESTORE NO_HZ_FULL CPU_ISOLATION VIRT_CPU_ACCOUNTING_GEN PREEMPT_DYNAMIC STACKTRACE KALLSYMS IO_URING "
+    "STRICT_DEVMEM CGROUP_PIDS CGROUP_FREEZER CGROUP_DEVICE CGROUP_CPUACCT CGROUP_PERF CGROUP_BPF CGROUP_MISC "
+    "CGROUP_RDMA BLK_CGROUP CGROUP_NET_PRIO CGROUP_NET_CLASSID"
+)
+_6_12_OPTIONS: dict[str, ConfigValue] = {
+    **dict.fromkeys(_SET.split(), True),
+    "NODES_SHIFT": 10,
+    "NR_CPUS": 8192,
+    "HZ": 250,
+    "LOG_BUF_SHIFT": 17,
+    "PHYSICAL_START": 0x1000000,
+    "PHYSICAL_ALIGN": 0x200000,
+    "DEFAULT_MMAP_MIN_ADDR": 65536,
+    "ARCH_MMAP_RND_BITS": 28,
+    "KFENCE_SAMPLE_INTERVAL": 0,
+    "SECTION_SIZE_BITS": 27,
+    "CMDLINE": "",
+}
+
+_TRIXIE_IMAGE = KernelImage(
+    text_end=0x1000000,
+    rodata_end=0x1B8E000,
+    data_start=0x1C00000,
+    data_end=0x1E70D40,
+    init_start=0x231C000,
+    init_end=0x2731000,
+    smp_locks_end=0x273B000,
+    bss_start=0x273C000,
+    decrypted_unused=2028 * 1024,
+    end=0x2C00000,
+    brk=0x11000,
+    rwdata_kb=2499,
+    percpu_static=233472,
+)
+_6_12 = Profile(
+    name="6.12",
+    version=(6, 12, 117),
+    release="6.12.117+deb13-amd64",
+    build="#1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1 (2026-11-12)",
+    compiler="x86_64-linux-gnu-gcc-14 (Debian 14.2.0-19) 14.2.0, GNU ld (GNU Binutils for Debian) 2.44",
+    builder="debian-kernel@lists.debian.org",
+    options=MappingProxyType(_6_12_OPTIONS),
+    image=_TRIXIE_IMAGE,
+    initrd_size=1832 * 1024,
+    pglist_data_size=0x2A980,
+)
+# The same source as Debian 12 backports it, with another compiler: the kernel behind tests/golden/boot.
+_6_12_DEB12 = replace(
+    _6_12,
+    name="6.12-deb12",
+    release="6.12.117+deb12-amd64",
+    build="#1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1~deb12u1 (2026-11-14)",
+    compiler="x86_64-linux-gnu-gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40",
+    image=replace(
+        _TRIXIE_IMAGE,
+        rodata_end=0x1B71000,
+        data_end=0x1E70F80,
+        init_start=0x2301000,
+        init_end=0x272B000,
+        smp_locks_end=0x2735000,
+        bss_start=0x2736000,
+    ),
+    initrd_size=1816 * 1024,
+)
+
+PROFILES: Mapping[str, Profile] = MappingProxyType({"6.12": _6_12, "6.12-deb12": _6_12_DEB12})
+DEFAULT = "6.12"
+
+
+def get_profile(name: str = DEFAULT) -> Profile:
+    """The profile of a kernel by name."""
+    if name not in PROFILES:
+        raise ValueError(f"profile: unknown kernel {name!r} (known: {', '.join(PROFILES)})")
+    return PROFILES[name]
