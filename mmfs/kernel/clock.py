@@ -86,6 +86,9 @@ class Clock:
     def __init__(self, realtime_base_ns: int = BOOT_REALTIME_NS) -> None:
         self.now_ns = 0
         self.realtime_base_ns = realtime_base_ns
+        self.rate = 1.0
+        """Simulated seconds a real one, and whether time stands still: for whoever ties the clock to real time."""
+        self.paused = False
         self.periodics: dict[str, Periodic] = {}
         self._heap: list[Timer] = []
         self._seq = 0
@@ -96,9 +99,9 @@ class Clock:
         return self.realtime_base_ns + self.now_ns
 
     @property
-    def boot_time_seconds(self) -> int:
-        """The btime of /proc/stat."""
-        return self.realtime_base_ns // NSEC_PER_SEC
+    def boottime_ns(self) -> int:
+        """When the machine was switched on, in nanoseconds since 1970: the btime of /proc/stat."""
+        return self.realtime_base_ns
 
     @property
     def jiffies(self) -> int:

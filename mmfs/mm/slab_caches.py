@@ -113,7 +113,7 @@ buffer_head 104 104 8 r 103+7
 task_delay_info 144 144 8 a
 taskstats 432 432 8 -
 proc_dir_entry 192 192 8 - 294+42
-proc_inode_cache 696 704 8 r 109+26
+proc_inode_cache 696 704 8 r 0+24
 seq_file 120 120 8 a 64+2
 sigqueue 80 80 8 a 26+38
 bdev_cache 1600 1664 64 rh 36+1
@@ -122,11 +122,11 @@ kernfs_node_cache 136 136 8 - 13290+240
 mnt_cache 336 384 64 ha 0+21
 filp 184 192 64 hu
 inode_cache 624 632 8 r 251+62
-dentry 192 192 8 r 616+91
+dentry 192 192 8 r 515+92
 names_cache 4096 4096 64 h 0+8
 net_namespace 4736 4736 64 a
 ima_iint_cache 96 104 8 -
-lsm_inode_cache 88 88 8 - 632+98
+lsm_inode_cache 88 88 8 - 545+98
 uts_namespace 432 432 8 -
 nsproxy 72 72 8 a 56+0
 vma_lock 40 40 8 a
