@@ -60,7 +60,7 @@ def _nodes() -> list[dict[str, Any]]:
         for line in (NODES / f"node{nid}/meminfo").read_text().splitlines():
             if "MemTotal:" in line:
                 memory = int(line.split()[-2]) * 1024
-        nodes.append({"memory": _round_up(memory) if memory else 0, "cpus": _count((NODES / f"node{nid}/cpulist"))})
+        nodes.append({"memory": _round_up(memory) if memory else 0, "cpus": _count(NODES / f"node{nid}/cpulist")})
     return nodes
 
 

@@ -22,14 +22,18 @@ from mmfs.cpu_model import CPU_MODELS, CpuModel
 KB, MB, GB, TB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 PAGE_SIZE = 4096
 
-# Debian's 6.12 wants this much to unpack its initramfs and run init (asked of the real kernel); below, it panics.
-MIN_RAM = 96 * MB
+# Debian's 6.12 boots with 80 MB and panics with 72 MB (asked of the real kernel, with a small initramfs).
+MIN_RAM = 80 * MB
 MAX_RAM = 15 * TB
 MAX_NODES = 64
 MAX_CPUS = 8192
 LOCAL_DISTANCE = 10
 REMOTE_DISTANCE = 21
 ROOT_DISK = 20 * GB
+
+TOML_KEYS = (
+    "cpu", "cpus", "disk", "distances", "hardware_name", "la57", "nodes", "ram", "sockets", "swap", "threads",
+)
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _UNITS = {"": 1, "k": KB, "m": MB, "g": GB, "t": TB, "p": 1 << 50}
@@ -191,23 +195,20 @@ class Machine:
         return replace(machine, hardware_name=hardware_name) if hardware_name else machine
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> Machine:
+    def from_toml(cls, path: str | Path, **overrides: Any) -> Machine:
         """A machine from a TOML file whose keys are the arguments of from_sizes()."""
         try:
-            with open(path, "rb") as file:
-                table = tomllib.load(file)
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror}") from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: {error}") from error
         table = table.get("machine", table)
-        known = {"ram", "nodes", "cpus", "swap", "distances", "sockets", "threads", "cpu", "la57", "disk",
-                 "hardware_name"}
         for key in table:
-            if key not in known:
-                raise ValueError(f"{path}: unknown key {key!r} (known: {', '.join(sorted(known))})")
+            if key not in TOML_KEYS:
+                raise ValueError(f"{path}: unknown key {key!r} (known: {', '.join(TOML_KEYS)})")
         try:
-            return cls.from_sizes(**table)
+            return cls.from_sizes(**{**table, **overrides})
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -216,7 +217,34 @@ class Machine:
         """A machine shaped as the one this runs on: RAM, nodes, CPUs, swap."""
         from mmfs.host import describe_host
 
-        return cls.from_sizes(**{**describe_host(), **overrides})
+        shape = describe_host()
+        if {"ram", "nodes", "cpus"} & overrides.keys():
+            shape = {key: value for key, value in shape.items() if key not in ("nodes", "distances")} | (
+                {} if "ram" in overrides or "nodes" in overrides else {"ram": host_ram(shape)}
+            )
+        if "nodes" in overrides:
+            shape.pop("ram", None)
+        return cls.from_sizes(**{**shape, **overrides})
+
+    @classmethod
+    def describe(
+        cls, *, machine: Machine | str | Path | None = None, preset: str = "server", **sizes: Any
+    ) -> Machine:
+        """The machine that mmfs.boot() was asked for: a Machine, a file, the host's likeness, or sizes."""
+        given = {key: value for key, value in sizes.items() if value is not None}
+        if isinstance(machine, Machine):
+            if given:
+                raise ValueError(f"{', '.join(given)}: cannot be given with a machine that is complete")
+            return machine
+        if machine is not None:
+            return cls.from_toml(machine, **given)
+        return cls.like_host(**given) if preset == "host" else cls.from_sizes(**given)
+
+
+def host_ram(shape: dict[str, Any]) -> int:
+    """All memory of a described host."""
+    nodes = shape.get("nodes")
+    return sum(node["memory"] for node in nodes) if nodes else int(shape["ram"])
 
 
 # -- pieces of from_sizes ------------------------------------------------------------------------------
@@ -263,7 +291,8 @@ def _memories(
             if key not in ("memory", "cpus", "distances"):
                 raise ValueError(f"nodes[{nid}]: unknown key {key!r} (known: memory, cpus, distances)")
         memory = table.get("memory", 0)
-        memories.append(0 if memory in (0, "0") else parse_size(memory, f"nodes[{nid}].memory") // PAGE_SIZE * PAGE_SIZE)
+        size = 0 if memory in (0, "0") else parse_size(memory, f"nodes[{nid}].memory")
+        memories.append(size - size % PAGE_SIZE)
         wanted.append(table.get("cpus"))
     if memories[0] == 0:
         raise ValueError("nodes[0]: the first node must have memory")
@@ -379,8 +408,8 @@ def _disks(swap: Any, root: int) -> tuple[tuple[SwapDevice, ...], tuple[BlockDev
         letter = chr(ord("a") + number)
         if isinstance(one, Mapping):
             name, size = one.get("name", f"/dev/vd{letter}"), one.get("size")
-        elif isinstance(one, Sequence) and not isinstance(one, str) and len(one) == 2:
-            name, size = one
+        elif isinstance(one, (list, tuple)) and len(one) == 2:
+            name, size = one[0], one[1]
         else:
             name, size = f"/dev/vd{letter}", one
         swap_size = parse_size(size if size is not None else "", "swap") // PAGE_SIZE * PAGE_SIZE

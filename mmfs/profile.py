@@ -7,7 +7,7 @@ kernel more is an entry more in PROFILES; a 32-bit one would say ``64BIT`` False
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 MB = 1 << 20
@@ -75,7 +75,6 @@ class Profile:
     percpu_reserved: int = 8192
     percpu_dynamic: int = 28672
     machine: str = "x86_64"
-    fallback_options: Mapping[str, ConfigValue] = field(default_factory=lambda: MappingProxyType({}))
 
     def config(self, option: str) -> ConfigValue:
         """A CONFIG_ option without its prefix; False if it is not set."""
@@ -177,7 +176,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType({"6.12": _6_12, "6.12-deb12":
 DEFAULT = "6.12"
 
 
-def get_profile(name: str = DEFAULT) -> Profile:
+def load_profile(name: str = DEFAULT) -> Profile:
     """The profile of a kernel by name."""
     if name not in PROFILES:
         raise ValueError(f"profile: unknown kernel {name!r} (known: {', '.join(PROFILES)})")

@@ -301,11 +301,15 @@ class HashTable(NamedTuple):
     early: bool
 
 
-def boot_memory(machine: Machine, profile: Profile, cmdline: str = "", rng_seed: int = 0) -> Memblock:
+def boot_memory(
+    machine: Machine, profile: Profile, cmdline: str = "", rng_seed: int = 0, kernel_base: int | None = None
+) -> Memblock:
     """Boot a machine's physical memory: firmware map, reservations, nodes and zones.
+
+    The seed decides where the kernel is loaded, unless kernel_base says it.
 
     Linux: arch/x86/kernel/setup.c, setup_arch(); init/main.c, start_kernel() up to mm_core_init().
     """
     from mmfs.mm.setup_arch import setup_memory
 
-    return setup_memory(machine, profile, cmdline, rng_seed)
+    return setup_memory(machine, profile, cmdline, rng_seed, kernel_base)

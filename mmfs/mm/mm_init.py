@@ -217,7 +217,8 @@ def setup_nodes(
     memory: PfnRanges, nids: Iterable[int], limits: Sequence[tuple[int, int]], movable: dict[int, int]
 ) -> tuple[list[NodeRange], list[ZoneRange]]:
     """Every node and its zones, five a node. Linux: free_area_init(), free_area_init_node()."""
-    nodes, zones = [], []
+    nodes: list[NodeRange] = []
+    zones: list[ZoneRange] = []
     for nid in nids:
         node = node_range(memory, nid)
         nodes.append(node)

@@ -85,9 +85,11 @@ def memparse(text: str) -> int:
     return value << {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}.get(suffix.upper(), 0)
 
 
-def setup_memory(machine: Machine, profile: Profile, cmdline: str, rng_seed: int) -> Memblock:
+def setup_memory(
+    machine: Machine, profile: Profile, cmdline: str, rng_seed: int, kernel_base: int | None = None
+) -> Memblock:
     """Boot a machine's physical memory. Linux: setup_arch() to mm_core_init()."""
-    boot = BootMemory(machine, profile, cmdline, rng_seed)
+    boot = BootMemory(machine, profile, cmdline, rng_seed, kernel_base)
     boot.firmware()
     boot.kernel_image()
     boot.direct_map()
@@ -107,11 +109,14 @@ def setup_memory(machine: Machine, profile: Profile, cmdline: str, rng_seed: int
 class BootMemory:
     """The boot code's working state; Memblock is what remains of it."""
 
-    def __init__(self, machine: Machine, profile: Profile, cmdline: str, rng_seed: int) -> None:
+    def __init__(
+        self, machine: Machine, profile: Profile, cmdline: str, rng_seed: int, kernel_base: int | None = None
+    ) -> None:
         self.machine = machine
         self.profile = profile
         self.options = BootOptions.parse(cmdline)
         self.rng = random.Random(f"boot memory {rng_seed}")
+        self.kernel_base = kernel_base
         self.memblock = Memblock()
         self.memblock.cmdline = cmdline
         self.node_data: dict[int, int] = {}
@@ -137,7 +142,7 @@ class BootMemory:
         top = min(e820.low_ram(self.machine), self.options.mem or 1 << 62) - e820.INITRD_CEILING
         start = (top - self.profile.initrd_size) & -PAGE_SIZE
         self.initrd = (start, top)
-        block.kernel_base = self._kaslr(image.end + image.brk)
+        block.kernel_base = self.kernel_base or self._kaslr(image.end + image.brk)
         block.reserve(block.kernel_base, block.kernel_base + image.end, "kernel image")
         block.reserve(block.kernel_base + image.end, block.kernel_base + image.end + image.brk, "kernel brk")
         block.reserve(*self.initrd, "initrd")
@@ -163,25 +168,22 @@ class BootMemory:
         raise AssertionError("unreachable")
 
     def direct_map(self) -> None:
-        """Page tables of the direct map beyond those in the kernel's brk. Linux: init_mem_mapping()."""
+        """Page tables of the direct map beyond those in the kernel's brk.
+
+        Linux: arch/x86/mm/init.c, init_mem_mapping().
+        Simplified: the map is aligned as its tables are; where KASLR puts it across one more, Linux takes two more.
+        """
         block = self.memblock
-        four_gb = e820.FOUR_GB >> PAGE_SHIFT
-        if block.max_pfn > four_gb:
-            tables = 2 + (block.max_pfn << PAGE_SHIFT) // (512 * GB)
-            if not self.machine.cpu.gbpages:
-                tables += (block.max_pfn - four_gb << PAGE_SHIFT) // PUD_SIZE
-            for _ in range(tables):
-                block.alloc(PAGE_SIZE, "direct map page tables", align=PAGE_SIZE)
-        elif not self.machine.cpu.gbpages:
-            for _ in range((block.max_pfn << PAGE_SHIFT) // PUD_SIZE):
-                block.alloc(PAGE_SIZE, "direct map page tables", align=PAGE_SIZE)
+        reach = 512 * GB if self.machine.cpu.gbpages else PUD_SIZE
+        for _ in range((block.max_pfn << PAGE_SHIFT) // reach):
+            block.alloc(PAGE_SIZE, "direct map page tables", align=PAGE_SIZE)
 
     def nodes(self) -> None:
         """Give memory to its nodes, and each node its pglist_data. Linux: initmem_init(), alloc_node_data()."""
         block, machine = self.memblock, self.machine
         if machine.numa:
             count = len(machine.nodes)
-            block.alloc(count * count, "NUMA distance table", align=PAGE_SIZE, high=e820.FOUR_GB)
+            block.alloc(count * count, "NUMA distance table", align=PAGE_SIZE)
             block.set_nodes(e820.node_spans(machine))
         with_memory = sorted({region.nid for region in block.regions})
         for nid in range(len(machine.nodes)):
@@ -262,7 +264,10 @@ class BootMemory:
         total = sum(end - start for start, end, _ in memory)
         limits = mm_init.zone_limits(memory[0].start_pfn, block.max_low_pfn, block.max_pfn)
         movable = mm_init.find_zone_movable_pfns(
-            memory, limits, options.core_pages(options.kernelcore, total), options.core_pages(options.movablecore, total)
+            memory,
+            limits,
+            options.core_pages(options.kernelcore, total),
+            options.core_pages(options.movablecore, total),
         )
         nids = range(len(self.machine.nodes))
         for nid in nids:
@@ -302,6 +307,9 @@ class BootMemory:
         groups = [node.cpus for node in self.machine.nodes if node.cpus]
         upa = pcpu_units_per_alloc(used, [len(cpus) for cpus in groups])
         unit = PMD_SIZE // upa
+        nr_cpus = self.machine.nr_cpus
+        scratch = [block.alloc(PAGE_SIZE * pages, "per-CPU scratch", align=PAGE_SIZE)
+                   for pages in (-(-(48 + 24 * len(groups) + 8 * nr_cpus) // PAGE_SIZE), 1)]
         areas = []
         for nid, node in enumerate(self.machine.nodes):
             if node.cpus:
@@ -313,7 +321,6 @@ class BootMemory:
             for number in range(nr_units):
                 start = base + number * unit
                 block.free(start + (used if number < nr_cpus else 0), start + unit)
-        nr_cpus = self.machine.nr_cpus
         slots = unit.bit_length() + 1
         for size in (8 * len(groups), 8 * len(groups), 4 * nr_cpus, 8 * nr_cpus, slots * PERCPU_SLOT_STRUCT):
             block.alloc(size, "per-CPU tables")
@@ -321,7 +328,9 @@ class BootMemory:
             bits = region // 4 // 8
             for size in (200, bits, bits + 8, region // PAGE_SIZE * 32):
                 block.alloc(size, "per-CPU chunk")
-        for _ in range(2):
+        for page in scratch:
+            block.free(page, page + PAGE_SIZE)
+        for _ in range(3 if len(groups) > 1 else 2):
             block.alloc(-(-nr_cpus // 64) * 8, "cpumask")
 
     def hash_tables(self) -> None:
@@ -360,7 +369,7 @@ class BootMemory:
             for address in (first, first + CPU_ENTRY_AREA_PAGES * PAGE_SIZE - 1):
                 pmds.add(address // PUD_SIZE)
                 ptes.add(address // PMD_SIZE)
-        return 2 + len(pmds) + len(ptes)
+        return 1 + len(pmds) + len(ptes)
 
     def give_back(self) -> None:
         """What the kernel frees when it has booted, in that order. Linux: free_initmem(), free_initrd_mem()."""
