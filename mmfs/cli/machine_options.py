@@ -1,0 +1,100 @@
+"""The options that describe a machine, shared by every command that can boot one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mmfs.mount.errors import MountError
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class MachineOptions:
+    """What the user said about the machine; None is unsaid."""
+
+    ram: str | None = None
+    swap: str | None = None
+    cpus: int | None = None
+    nodes: str | None = None
+    machine: str | None = None
+    preset: str | None = None
+    like_host: bool = False
+    profile: str | None = None
+    cmdline: str | None = None
+    seed: int | None = None
+
+    @classmethod
+    def take(cls, options: dict[str, Any]) -> MachineOptions:
+        """Out of a command's keyword arguments; they are removed from there."""
+        return cls(**{field.name: options.pop(field.name) for field in fields(cls) if field.name in options})
+
+    def boot(self) -> Kernel:
+        """Boot the machine; raises MountError with a line for the user."""
+        arguments: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and field.name not in ("like_host", "nodes"):
+                arguments[field.name] = value
+        if self.nodes is not None:
+            arguments["nodes"] = parse_nodes(self.nodes)
+        if self.like_host:
+            if self.preset not in (None, "host"):
+                raise MountError(f"--like-host and --preset {self.preset} exclude each other")
+            arguments["preset"] = "host"
+        try:
+            import mmfs
+
+            return mmfs.boot(**arguments)
+        except ValueError as error:
+            raise MountError(str(error)) from error
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("mmfs"):
+                raise
+            raise MountError(f"the Python package {error.name} is missing", f"pip install {error.name}") from error
+
+
+def parse_nodes(text: str) -> int | list[dict[str, Any]]:
+    """A number of nodes, or each node's MEMORY[:CPUS] with commas or plus signs between.
+
+    3G,2G or 3G:4,512G:0 (a node without CPUs) or 2G:0-1+2G:2-3; a memory of 0 is a node of CPUs alone.
+    """
+    text = text.strip()
+    if text.isdecimal() and text.isascii():
+        return int(text)
+    nodes = []
+    for part in text.replace("+", ",").split(","):
+        memory, colon, cpus = part.strip().partition(":")
+        node: dict[str, Any] = {"memory": memory.strip()}
+        if colon:
+            node["cpus"] = int(cpus) if cpus.isdecimal() and cpus.isascii() else cpus
+        if not node["memory"]:
+            raise MountError(f"nodes: {text!r} is neither a number of nodes nor their sizes", "write 2 or 3G,2G")
+        nodes.append(node)
+    return nodes
+
+
+def machine_options(function: F) -> F:
+    """Declare the machine's options on a command; `MachineOptions.take()` collects them."""
+    declarations = (
+        click.option("--ram", metavar="SIZE", help="Memory in all [8G]."),
+        click.option("--swap", metavar="SIZE", help="A swap partition of this size [none]."),
+        click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Logical CPUs [2 a node]."),
+        click.option("--nodes", metavar="N|SPEC", help="NUMA nodes: a number, or MEMORY[:CPUS] of each: 3G:2,512G:0."),
+        click.option("--machine", metavar="FILE", type=click.Path(), help="A TOML file that describes the machine."),
+        click.option("--preset", metavar="server|bare|host", help="Who lives on it [server]."),
+        click.option("--like-host", is_flag=True, help="Shaped as this machine, with its processes."),
+        click.option("--profile", metavar="VERSION", help="The kernel it runs [6.12]."),
+        click.option("--cmdline", metavar="TEXT", help='The kernel\'s command line, such as "hugepages=64".'),
+        click.option("--seed", type=int, metavar="N", help="What decides everything random [0]."),
+    )
+    for declare in reversed(declarations):
+        function = declare(function)
+    return function
