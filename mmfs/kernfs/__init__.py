@@ -1,9 +1,10 @@
 """Virtual files in general: templates, path walk, seq_file reads and kstrtox writes; knows nothing of memory.
 
-`node` says how a tree is declared, `vfs` how it is walked, `file` what an open file does, `kstrtox` and `sysctl`
-how the kernel reads what is written to it.
+`node` says how a tree is declared and `rules` how Linux's file systems differ; `entry` and `vfs` walk it; `file` is what
+an open file does; `kstrtox` and `sysctl` read what is written to it as the kernel does.
 """
 
+from mmfs.kernfs.entry import ROOT, Caller, Entry, Stat
 from mmfs.kernfs.file import DEFAULT_POLLMASK, OpenFile
 from mmfs.kernfs.kstrtox import (
     fail,
@@ -20,21 +21,9 @@ from mmfs.kernfs.kstrtox import (
     sysfs_match_string,
     sysfs_streq,
 )
-from mmfs.kernfs.node import (
-    CGROUP2,
-    PROC,
-    PROC_PID,
-    SYSCTL,
-    SYSFS,
-    Attribute,
-    Binary,
-    Directory,
-    Rules,
-    Special,
-    Symlink,
-    Text,
-)
-from mmfs.kernfs.vfs import ROOT, Caller, Entry, Stat, Vfs
+from mmfs.kernfs.node import Attribute, Binary, Directory, Special, Symlink, Text
+from mmfs.kernfs.rules import CGROUP2, PROC, PROC_PID, SYSCTL, SYSFS, Rules
+from mmfs.kernfs.vfs import Vfs
 
 __all__ = [
     "CGROUP2",

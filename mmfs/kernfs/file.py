@@ -16,7 +16,7 @@ from mmfs.kernfs.kstrtox import fail
 from mmfs.kernfs.node import Attribute, Binary, Text
 
 if TYPE_CHECKING:
-    from mmfs.kernfs.vfs import Caller, Entry
+    from mmfs.kernfs.entry import Caller, Entry
 
 DEFAULT_POLLMASK: Final = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
 

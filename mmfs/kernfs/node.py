@@ -17,22 +17,19 @@ templates to objects while it walks a path, so a function below gets the typed o
 
     @oom_score_adj.store
     def oom_score_adj_store(task: Task, buf: str) -> None: ...
-
-The file systems of Linux differ in what happens at the edges (a file without a read function, a write longer than a
-page, root and a mode of 0200). `Rules` holds these differences; a directory has them from its parent unless it names
-its own.
 """
 
 from __future__ import annotations
 
-import errno
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar, overload
+
+from mmfs.kernfs.rules import Rules
 
 if TYPE_CHECKING:
-    from mmfs.kernfs.vfs import Caller
+    from mmfs.kernfs.entry import Caller
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -40,51 +37,6 @@ F = TypeVar("F", bound=Callable[..., object])
 
 Text = str | bytes | bytearray | int
 Owner = tuple[int, int]
-PAGE_SIZE: Final = 4096
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How one of Linux's virtual file systems answers where they differ."""
-
-    name: str
-    file_size: int = 0
-    """st_size of a regular file."""
-    no_method: int = errno.EINVAL
-    """errno of read(2) or write(2) on a file that cannot be read or written."""
-    strict_open: bool = False
-    """open(2) is EACCES, even for root, if the mode forbids it to everybody or the file lacks the method."""
-    strict_mode: bool = False
-    """The mode's bits bind root too."""
-    write_max: int | None = None
-    """The longest write(2)."""
-    write_over: int = 0
-    """errno of a longer one; 0: it is cut."""
-    skip_empty: bool = True
-    """write(2) of no bytes returns 0 before the file's function is asked."""
-    create: int = errno.ENOENT
-    """errno of open(2) with O_CREAT on a name that is not there."""
-    mkdir: int = errno.ENOENT
-
-
-PROC: Final = Rules("proc", no_method=errno.EIO, skip_empty=False)
-"""Linux: fs/proc/inode.c, proc_reg_read()."""
-PROC_PID: Final = Rules("pid")
-"""Linux: fs/proc/base.c; fs/read_write.c, vfs_read(): EINVAL where a file has no such operation."""
-SYSCTL: Final = Rules("sysctl", strict_mode=True, skip_empty=False)
-"""Linux: fs/proc/proc_sysctl.c, test_perm()."""
-SYSFS: Final = Rules(
-    "sysfs",
-    file_size=PAGE_SIZE,
-    no_method=errno.EIO,
-    strict_open=True,
-    write_max=PAGE_SIZE,
-    create=errno.EACCES,
-    mkdir=errno.EPERM,
-)
-"""Linux: fs/kernfs/file.c, kernfs_fop_open() with KERNFS_ROOT_EXTRA_OPEN_PERM_CHECK."""
-CGROUP2: Final = Rules("cgroup2", write_max=PAGE_SIZE, write_over=errno.E2BIG, create=errno.EACCES, mkdir=errno.EPERM)
-"""Linux: kernel/cgroup/cgroup.c, cgroup_kf_ops."""
 
 
 class Node(Generic[T]):

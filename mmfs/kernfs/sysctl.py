@@ -21,7 +21,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from mmfs.kernfs.kstrtox import INT_MAX, UINT_MAX, ULONG_MAX, fail, fixup_radix, parse_integer
-from mmfs.kernfs.node import PAGE_SIZE, Attribute
+from mmfs.kernfs.node import Attribute
+from mmfs.kernfs.rules import PAGE_SIZE
 
 T = TypeVar("T")
 HZ: Final = 250

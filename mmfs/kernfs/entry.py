@@ -1,0 +1,302 @@
+"""Entries: templates bound to objects, under a name; what Linux splits into dentry and inode.
+
+Inode numbers follow from the path alone: the same file has the same number in every run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from mmfs.kernfs.file import OpenFile
+from mmfs.kernfs.kstrtox import fail
+from mmfs.kernfs.node import Attribute, Directory, Graft, Node, Owner, Symlink
+from mmfs.kernfs.rules import PROC, Rules
+
+MAY_EXEC: Final = 1
+MAY_WRITE: Final = 2
+MAY_READ: Final = 4
+_INO_MODULUS: Final = 2**61 - 1
+_INO_FACTOR: Final = 0x1D8E4E27C47D124F
+
+
+class Caller(NamedTuple):
+    """Who makes a system call: a pid (0: nobody's) and the credentials that permissions look at."""
+
+    pid: int = 0
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+
+
+ROOT: Final = Caller()
+
+
+class Stat(NamedTuple):
+    """What stat(2) tells."""
+
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    ino: int
+    rdev: int
+
+
+class Entry:
+    """A template bound to an object, under a name."""
+
+    __slots__ = (
+        "_ino",
+        "_owner",
+        "_owner_obj",
+        "directory",
+        "file_size",
+        "name",
+        "node",
+        "obj",
+        "parent",
+        "rules",
+        "stable",
+    )
+
+    def __init__(
+        self, name: str, parent: Entry | None, node: Any, directory: Directory[Any] | None, obj: Any, stable: bool
+    ):
+        self.name = name
+        self.parent = parent
+        self.node = node
+        self.directory = directory
+        self.obj = obj
+        self.stable = stable
+        self._ino = 0
+        owner: Callable[[Any], Owner] | None = None
+        if parent is None:
+            self.rules: Rules = PROC
+            self.file_size = 0
+            self._owner: Callable[[Any], Owner] | None = None
+            self._owner_obj: Any = None
+        else:
+            self.rules = parent.rules
+            self.file_size = parent.file_size
+            self._owner, self._owner_obj = parent._owner, parent._owner_obj
+        if directory is None:
+            owner = node.owner
+        else:
+            owner = directory.owner
+            if directory.rules is not None:
+                self.rules = directory.rules
+                self.file_size = directory.rules.file_size
+            if directory.file_size is not None:
+                self.file_size = directory.file_size
+        if owner is not None:
+            self._owner, self._owner_obj = owner, obj
+
+    @property
+    def path(self) -> str:
+        """The path from the root."""
+        names: list[str] = []
+        entry = self
+        while entry.parent is not None:
+            names.append(entry.name)
+            entry = entry.parent
+        return "/" + "/".join(reversed(names))
+
+    @property
+    def type(self) -> int:
+        """The S_IFMT bits."""
+        return stat.S_IFDIR if self.directory is not None else self.node.type
+
+    @property
+    def ino(self) -> int:
+        """The inode number: the template's, else one that follows from the path."""
+        if not self._ino:
+            directory, parent = self.directory, self.parent
+            if directory is not None and directory.ino is not None:
+                self._ino = directory.ino(self.obj)
+            elif parent is None:
+                self._ino = 1
+            else:
+                name = int.from_bytes(self.name.encode("utf-8", "surrogateescape"), "little")
+                self._ino = (parent.ino * _INO_FACTOR + name) % _INO_MODULUS + 2
+        return self._ino
+
+    @property
+    def owner(self) -> Owner:
+        """uid and gid: the nearest template's above that names an owner."""
+        return (0, 0) if self._owner is None else self._owner(self._owner_obj)
+
+    @property
+    def mode(self) -> int:
+        """Permission bits."""
+        directory = self.directory
+        return self.node.mode_of(self.obj) if directory is None else directory.mode_of(self.obj)
+
+    @property
+    def size(self) -> int:
+        """st_size."""
+        if self.directory is not None:
+            return 0
+        node = self.node
+        size = node.size
+        if size is None:
+            if node.type == stat.S_IFREG:
+                return self.file_size
+            if isinstance(node, Symlink) and self.rules is PROC and isinstance(node.target, str):
+                return len(node.target)
+            return 0
+        return int(size(self.obj) if callable(size) else size)
+
+    @property
+    def nlink(self) -> int:
+        """Two and the number of subdirectories, 1 for what is no directory."""
+        directory = self.directory
+        if directory is None:
+            return 1
+        if directory.nlink is not None:
+            return directory.nlink(self.obj)
+        count = 2
+        for graft in directory.grafts:
+            if graft.needs is None or graft.needs(self.obj):
+                count += 1
+        for family in directory.families:
+            if isinstance(family.node, Directory):
+                count += len(list(family.list(self.obj)))
+        return count
+
+    def stat(self, caller: Caller = ROOT) -> Stat:
+        """lstat(2)."""
+        uid, gid = self.owner
+        directory, node = self.directory, self.node
+        rdev = 0 if directory is not None else getattr(node, "rdev", 0)
+        return Stat(self.type | self.mode, self.nlink, uid, gid, self.size, self.ino, rdev)
+
+    # ------------------------------------------------------------------------------------------------- directories
+
+    def child(self, name: str) -> Entry | None:
+        """The entry of a name in this directory."""
+        directory = self.directory
+        if directory is None:
+            fail(errno.ENOTDIR)
+        obj = self.obj
+        node = directory.children.get(name)
+        if node is not None:
+            if node.needs is None or node.needs(obj):
+                return self._bind(node)
+            return None
+        for family in directory.families:
+            member = family.lookup(obj, name)
+            if member is not None:
+                return self._bind_member(name, family.node, member)
+        return None
+
+    def _bind(self, node: Node[Any]) -> Entry:
+        stable = self.stable and node.needs is None
+        if isinstance(node, Graft):
+            obj = self.obj if node.obj is None else node.obj(self.obj)
+            return Entry(node.name, self, node, node.directory, obj, stable)
+        return Entry(node.name, self, node, None, self.obj, stable)
+
+    def _bind_member(self, name: str, node: Any, member: Any) -> Entry:
+        if isinstance(node, Directory):
+            return Entry(name, self, None, node, member, False)
+        return Entry(name, self, node, None, member, False)
+
+    def readdir(self, caller: Caller = ROOT) -> list[tuple[str, Entry]]:
+        """The entries of this directory as declared, without . and .."""
+        directory = self.directory
+        if directory is None:
+            fail(errno.ENOTDIR)
+        obj = self.obj
+        found: list[tuple[str, Entry]] = []
+        for node in directory.content:
+            if isinstance(node, Node):
+                if node.needs is None or node.needs(obj):
+                    found.append((node.name, self._bind(node)))
+                continue
+            for name in node.list(obj):
+                member = node.lookup(obj, name)
+                if member is not None:
+                    found.append((name, self._bind_member(name, node.node, member)))
+        return found
+
+    def mkdir(self, name: str, mode: int = 0o755, caller: Caller = ROOT) -> None:
+        """mkdir(2) of a name in this directory."""
+        if self.child(name) is not None:
+            fail(errno.EEXIST)
+        if self.directory is None or self.directory.mkdir is None:
+            fail(self.rules.mkdir)
+        self.directory.mkdir(self.obj, name, mode, caller)
+
+    def rmdir(self, name: str, caller: Caller = ROOT) -> None:
+        """rmdir(2) of a name in this directory."""
+        child = self.child(name)
+        if child is None:
+            fail(errno.ENOENT)
+        if child.directory is None:
+            fail(errno.ENOTDIR)
+        if self.directory is None or self.directory.rmdir is None:
+            fail(errno.EPERM)
+        self.directory.rmdir(self.obj, name, caller)
+
+    # ------------------------------------------------------------------------------------------------- the others
+
+    def readlink(self, caller: Caller = ROOT) -> str:
+        """readlink(2)."""
+        node = self.node
+        if not isinstance(node, Symlink):
+            fail(errno.EINVAL)
+        if isinstance(node.target, str):
+            return node.target
+        return node.target(self.obj, caller=caller) if node.wants_caller else node.target(self.obj)
+
+    def permission(self, mask: int, caller: Caller) -> None:
+        """EACCES unless the caller may; root may read and write all and execute what anybody may.
+
+        Linux: fs/namei.c, generic_permission().
+        """
+        strict = self.rules.strict_mode
+        if caller.uid == 0 and not strict:
+            if mask & MAY_EXEC and self.directory is None and not self.mode & 0o111:
+                fail(errno.EACCES)
+            return
+        mode = self.mode
+        uid, gid = self.owner
+        if caller.uid == uid:
+            mode >>= 6
+        elif caller.gid == gid or gid in caller.groups:
+            mode >>= 3
+        if mask & ~mode & 7:
+            fail(errno.EACCES)
+
+    def open(self, flags: int = os.O_RDONLY, caller: Caller = ROOT, check: bool = True) -> OpenFile:
+        """open(2) of a regular file; without `check` the mode has been looked at by the caller's kernel.
+
+        Linux: fs/namei.c, may_open(); fs/kernfs/file.c, kernfs_fop_open().
+        """
+        node = self.node
+        if self.directory is not None:
+            fail(errno.EISDIR)
+        if node.type != stat.S_IFREG:
+            fail(errno.ELOOP if node.type == stat.S_IFLNK else errno.ENXIO)
+        access = flags & os.O_ACCMODE
+        mask = (MAY_READ, MAY_WRITE, MAY_READ | MAY_WRITE, 0)[access]
+        if flags & os.O_TRUNC:
+            mask |= MAY_WRITE
+        rules = self.rules
+        if check or rules.strict_mode:
+            self.permission(mask, caller)
+        if rules.strict_open:
+            mode = self.mode
+            reader = node.show if isinstance(node, Attribute) else node.read
+            if (mask & MAY_WRITE and not (mode & 0o222 and node.storer)) or (
+                mask & MAY_READ and not (mode & 0o444 and reader)
+            ):
+                fail(errno.EACCES)
+        if node.open is not None:
+            node.open(self.obj, caller)
+        return OpenFile(self, flags, caller)

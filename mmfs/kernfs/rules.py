@@ -1,0 +1,58 @@
+"""How Linux's virtual file systems differ at the edges.
+
+What happens when a file has no read function, when a write is longer than a page, when root meets a mode of 0200:
+procfs, /proc/PID, /proc/sys, sysfs and cgroup2 each have their own answer. A directory has the rules of its parent
+unless it names its own.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Final
+
+PAGE_SIZE: Final = 4096
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How one of Linux's virtual file systems answers where they differ."""
+
+    name: str
+    file_size: int = 0
+    """st_size of a regular file."""
+    no_method: int = errno.EINVAL
+    """errno of read(2) or write(2) on a file that cannot be read or written."""
+    strict_open: bool = False
+    """open(2) is EACCES, even for root, if the mode forbids it to everybody or the file lacks the method."""
+    strict_mode: bool = False
+    """The mode's bits bind root too."""
+    write_max: int | None = None
+    """The longest write(2)."""
+    write_over: int = 0
+    """errno of a longer one; 0: it is cut."""
+    skip_empty: bool = True
+    """write(2) of no bytes returns 0 before the file's function is asked."""
+    create: int = errno.ENOENT
+    """errno of open(2) with O_CREAT on a name that is not there."""
+    mkdir: int = errno.ENOENT
+
+
+PROC: Final = Rules("proc", no_method=errno.EIO, skip_empty=False)
+"""Linux: fs/proc/inode.c, proc_reg_read()."""
+PROC_PID: Final = Rules("pid")
+"""Linux: fs/proc/base.c; fs/read_write.c, vfs_read(): EINVAL where a file has no such operation."""
+SYSCTL: Final = Rules("sysctl", strict_mode=True, skip_empty=False)
+"""Linux: fs/proc/proc_sysctl.c, test_perm()."""
+SYSFS: Final = Rules(
+    "sysfs",
+    file_size=PAGE_SIZE,
+    no_method=errno.EIO,
+    strict_open=True,
+    write_max=PAGE_SIZE,
+    create=errno.EACCES,
+    mkdir=errno.EPERM,
+)
+"""Linux: fs/kernfs/file.c, kernfs_fop_open() with KERNFS_ROOT_EXTRA_OPEN_PERM_CHECK."""
+CGROUP2: Final = Rules("cgroup2", write_max=PAGE_SIZE, write_over=errno.E2BIG, create=errno.EACCES, mkdir=errno.EPERM)
+"""Linux: kernel/cgroup/cgroup.c, cgroup_kf_ops."""
