@@ -294,8 +294,6 @@ def _memories(
         size = 0 if memory in (0, "0") else parse_size(memory, f"nodes[{nid}].memory")
         memories.append(size - size % PAGE_SIZE)
         wanted.append(table.get("cpus"))
-    if memories[0] == 0:
-        raise ValueError("nodes[0]: the first node must have memory")
     if ram is not None and parse_size(ram, "ram") // PAGE_SIZE * PAGE_SIZE != sum(memories):
         raise ValueError(f"ram: {ram} is not the sum of the nodes' memory, {format_size(sum(memories))}")
     return memories, wanted

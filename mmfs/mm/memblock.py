@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmfs.mm.e820 import E820Table
     from mmfs.mm.mm_init import NodeRange, ZoneRange
     from mmfs.mm.resource import Resource
+    from mmfs.mm.system_hash import HashTable
     from mmfs.profile import Profile
 
 PAGE_SHIFT = 12
@@ -269,16 +270,21 @@ class Memblock:
         at = bisect_right(self.regions, pfn * PAGE_SIZE, key=lambda r: r.start) - 1
         return self.regions[max(at, 0)].nid
 
-    def managed_pages(self, start_pfn: int, end_pfn: int, nid: int) -> int:
-        """How many pages of a node's range the buddy allocator got in the end."""
-        total = 0
-        for low, high, on in self.free_ranges():
-            if on == nid:
-                total += max(0, min(high, end_pfn) - max(low, start_pfn))
-        for low, high, on in self.gigantic_pages:
-            if on == nid:
-                total += max(0, min(high, end_pfn) - max(low, start_pfn))
-        return total
+    def boot_free_ranges(self) -> list[PfnRange]:
+        """What the buddy allocator has when it computes its watermarks, before init memory is given back.
+
+        Linux: mm/page_alloc.c, init_per_zone_wmark_min(), a postcore_initcall.
+        """
+        return [*self.early_free_ranges(), *self.deferred_free_ranges(), *self.late_free_ranges()[:1]]
+
+    def managed_pages(self, start_pfn: int, end_pfn: int, nid: int, booted: bool = True) -> int:
+        """How many pages of a node's range the buddy allocator got in the end, or until the initcalls."""
+        ranges = self.free_ranges() if booted else self.boot_free_ranges()
+        return sum(
+            max(0, min(high, end_pfn) - max(low, start_pfn))
+            for low, high, on in (*ranges, *self.gigantic_pages)
+            if on == nid
+        )
 
     def phys_pages(self) -> int:
         """Pages of RAM in all. Linux: get_num_physpages()."""
@@ -288,17 +294,6 @@ class Memblock:
         """MemTotal in pages. Linux: totalram_pages()."""
         pages = sum(end - start for start, end, _ in self.free_ranges())
         return pages + sum(end - start for start, end, _ in self.gigantic_pages)
-
-
-class HashTable(NamedTuple):
-    """A system hash table sized by memory, as the boot log reports it."""
-
-    name: str
-    entries: int
-    order: int
-    size: int
-    where: str
-    early: bool
 
 
 def boot_memory(

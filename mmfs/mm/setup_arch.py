@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from mmfs.machine import Machine
 from mmfs.mm import e820, mm_init
 from mmfs.mm.iomem import build_iomem
-from mmfs.mm.memblock import HashTable, Memblock, PfnRange, Region
+from mmfs.mm.memblock import Memblock, PfnRange, Region
+from mmfs.mm.system_hash import system_hash_tables
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, ZONE_MOVABLE
 from mmfs.profile import Profile
 
@@ -334,14 +335,12 @@ class BootMemory:
             block.alloc(-(-nr_cpus // 64) * 8, "cpumask")
 
     def hash_tables(self) -> None:
-        """The hash tables that are made before the buddy allocator. Linux: vfs_caches_init_early()."""
+        """Size all hash tables and take those that come from here. Linux: vfs_caches_init_early()."""
         block = self.memblock
-        if len(self.node_data) > 1:
-            return  # spread over the nodes by vmalloc, later
-        for name, scale in (("Dentry cache", 13), ("Inode-cache", 14)):
-            table = mm_init.large_system_hash(8, block.nr_kernel_pages, scale)
-            block.alloc(table.size, f"{name} hash table")
-            block.hash_tables.append(HashTable(name, table.entries, table.order, table.size, "linear", True))
+        block.hash_tables = system_hash_tables(block.nr_kernel_pages, self.machine.nr_cpus, len(self.node_data))
+        for table in block.hash_tables:
+            if table.early:
+                block.alloc(table.size, f"{table.name} hash table")
 
     def core_init(self) -> None:
         """What mm_core_init() and trap_init() still take: huge pages, CPU entry areas, bounce buffers."""

@@ -1,0 +1,77 @@
+"""The system hash tables that a kernel makes while it boots, in order, sized by the memory it has.
+
+Two of them come from the boot allocator, unless the machine has several nodes: then all are spread over the
+nodes by vmalloc, so that no node carries them alone.
+
+Linux: mm/mm_init.c, alloc_large_system_hash() and its callers in fs/, kernel/ and net/.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mmfs.mm.mm_init import large_system_hash
+from mmfs.mm_types import MAX_PAGE_ORDER
+
+PMD_SIZE = 2 << 20
+
+
+class HashTable(NamedTuple):
+    """A hash table as the boot log reports it."""
+
+    name: str
+    entries: int
+    order: int
+    size: int
+    where: str  # linear, vmalloc or "vmalloc hugepage"
+    early: bool  # taken from memblock, before the buddy allocator
+
+
+class _Spec(NamedTuple):
+    name: str
+    bucket_size: int
+    scale: int
+    low_limit: int = 0
+    high_limit: int = 0
+    entries: int = 0
+    like: str = ""  # as many entries as that table
+    early: bool = False
+
+
+_SPECS = (
+    _Spec("Dentry cache", 8, 13, low_limit=2, early=True),
+    _Spec("Inode-cache", 8, 14, early=True),
+    _Spec("Mount-cache", 8, 19),
+    _Spec("Mountpoint-cache", 8, 19),
+    _Spec("futex", 64, 0),
+    _Spec("IP idents", 8, 16, low_limit=2048, high_limit=256 * 1024),
+    _Spec("tcp_listen_portaddr_hash", 16, 21, high_limit=64 * 1024),
+    _Spec("Table-perturb", 4, 0, entries=65536, low_limit=65536, high_limit=65536),
+    _Spec("TCP established", 8, 17, high_limit=512 * 1024),
+    _Spec("TCP bind", 32, 17, high_limit=64 * 1024, like="TCP established"),
+    _Spec("MPTCP token", 24, 20, high_limit=64 * 1024),
+    _Spec("UDP", 32, 21, low_limit=256, high_limit=64 * 1024),
+    _Spec("UDP-Lite", 32, 21, low_limit=256, high_limit=64 * 1024),
+)
+
+
+def system_hash_tables(nr_pages: int, nr_cpus: int, nr_memory_nodes: int) -> list[HashTable]:
+    """Every table of a machine; nr_pages is what was free when the zones were cut.
+
+    Linux: vfs_caches_init_early(), vfs_caches_init(), futex_init(), inet_init().
+    """
+    tables: dict[str, HashTable] = {}
+    for spec in _SPECS:
+        entries = tables[spec.like].entries if spec.like else spec.entries
+        low, high = spec.low_limit, spec.high_limit
+        if spec.name == "futex":
+            entries = low = high = 1 << (256 * nr_cpus - 1).bit_length()
+        table = large_system_hash(
+            spec.bucket_size, nr_pages, spec.scale, entries=entries, low_limit=low, high_limit=high
+        )
+        early = spec.early and nr_memory_nodes == 1
+        where = "linear"
+        if not early and (table.order > MAX_PAGE_ORDER or nr_memory_nodes > 1):
+            where = "vmalloc hugepage" if table.size // nr_memory_nodes >= PMD_SIZE else "vmalloc"
+        tables[spec.name] = HashTable(spec.name, table.entries, table.order, table.size, where, early)
+    return list(tables.values())
