@@ -1,0 +1,237 @@
+"""The mount table, and the file system types that the kernel knows.
+
+What is mounted where on a simulated machine is what a Debian machine shows after its init has run: a bare one
+mounts little, one with systemd the usual two dozen. File systems without a disk get device numbers 0:N in the order
+in which they are first mounted, and some of them the kernel mounts for itself long before init: so the first
+one that init mounts is 0:22.
+
+Linux: fs/namespace.c, fs/proc_namespace.c, fs/super.c, fs/filesystems.c.
+Simplified: one mount namespace; the table says what is mounted, paths are not resolved through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+FILESYSTEMS: Final = (
+    ("sysfs", True),
+    ("tmpfs", True),
+    ("bdev", True),
+    ("proc", True),
+    ("cgroup", True),
+    ("cgroup2", True),
+    ("devtmpfs", True),
+    ("debugfs", True),
+    ("tracefs", True),
+    ("securityfs", True),
+    ("sockfs", True),
+    ("bpf", True),
+    ("pipefs", True),
+    ("ramfs", True),
+    ("hugetlbfs", True),
+    ("devpts", True),
+    ("fuseblk", False),
+    ("fuse", True),
+    ("fusectl", True),
+    ("virtiofs", True),
+    ("mqueue", True),
+    ("pstore", True),
+    ("ext3", False),
+    ("ext2", False),
+    ("ext4", False),
+)
+"""Types in the order of their registration, and whether they need no device."""
+
+FIRST_ANON_DEV: Final = 22
+DEV_DEVTMPFS: Final = 6
+DEV_SECURITYFS: Final = 7
+DEV_DEBUGFS: Final = 8
+DEV_TRACEFS: Final = 13
+DEV_MQUEUE: Final = 20
+DEV_HUGETLBFS: Final = 17
+DEV_SHM_MNT: Final = 1
+"""The tmpfs of shared anonymous memory, memfds and SysV segments (0:1)."""
+
+KERNEL_DEVS: Final = {
+    "devtmpfs": DEV_DEVTMPFS,
+    "securityfs": DEV_SECURITYFS,
+    "debugfs": DEV_DEBUGFS,
+    "tracefs": DEV_TRACEFS,
+    "mqueue": DEV_MQUEUE,
+}
+"""Instances that exist from boot and that every mount of the type shows."""
+
+MOUNT_ID_FIRST: Final = 24
+NOSUID: Final = "nosuid,nodev,noexec,relatime"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One mount. Linux: fs/mount.h, struct mount and its superblock."""
+
+    mnt_id: int
+    parent_id: int
+    dev: tuple[int, int]
+    root: str
+    mountpoint: str
+    options: str
+    """Of the mount: rw,nosuid,..."""
+    fstype: str
+    source: str
+    super_options: str
+    """Of the file system, beginning with rw or ro."""
+    shared: int = 0
+    """The peer group that mount events propagate in, 0 for a private mount."""
+
+    @property
+    def combined_options(self) -> str:
+        """Both kinds of options, as /proc/mounts prints them. Linux: fs/proc_namespace.c, show_vfsmnt()."""
+        extra = self.super_options.partition(",")[2]
+        return f"{self.options},{extra}" if extra else self.options
+
+
+class MountTable:
+    """What is mounted, in the order in which it was. Linux: struct mnt_namespace."""
+
+    def __init__(self) -> None:
+        self.mounts: list[Mount] = []
+        self._next_id = MOUNT_ID_FIRST
+        self._next_peer_group = 1
+        self._next_anon_dev = FIRST_ANON_DEV
+
+    def __iter__(self) -> Iterator[Mount]:
+        return iter(self.mounts)
+
+    def __len__(self) -> int:
+        return len(self.mounts)
+
+    def find(self, path: str) -> Mount:
+        """The mount that a path lies on."""
+        best = self.root
+        for mount in self.mounts:
+            prefix = mount.mountpoint.rstrip("/")
+            if (path == prefix or path.startswith(prefix + "/")) and len(mount.mountpoint) >= len(best.mountpoint):
+                best = mount
+        return best
+
+    @property
+    def root(self) -> Mount:
+        """The root of the namespace."""
+        return next(mount for mount in self.mounts if mount.mountpoint == "/")
+
+    def alloc_mount_id(self) -> int:
+        """The next mount's number. Linux: fs/namespace.c, mnt_alloc_id()."""
+        self._next_id += 1
+        return self._next_id - 1
+
+    def get_anon_bdev(self, fstype: str) -> tuple[int, int]:
+        """A device number for a file system without a device. Linux: fs/super.c, get_anon_bdev()."""
+        if fstype in KERNEL_DEVS:
+            return 0, KERNEL_DEVS[fstype]
+        self._next_anon_dev += 1
+        return 0, self._next_anon_dev - 1
+
+    def mount(
+        self,
+        source: str,
+        mountpoint: str,
+        fstype: str,
+        options: str = "rw,relatime",
+        super_options: str = "rw",
+        *,
+        dev: tuple[int, int] | None = None,
+        shared: bool = False,
+        mnt_id: int | None = None,
+        parent_id: int | None = None,
+    ) -> Mount:
+        """mount(2)."""
+        if parent_id is None:
+            parent_id = self.find(mountpoint).mnt_id
+        peer_group = 0
+        if shared:
+            peer_group, self._next_peer_group = self._next_peer_group, self._next_peer_group + 1
+        mount = Mount(
+            self.alloc_mount_id() if mnt_id is None else mnt_id,
+            parent_id,
+            self.get_anon_bdev(fstype) if dev is None else dev,
+            "/",
+            mountpoint,
+            options,
+            fstype,
+            source,
+            super_options,
+            peer_group,
+        )
+        self.mounts.append(mount)
+        return mount
+
+    def umount(self, mountpoint: str) -> None:
+        """umount(2): the newest mount there goes."""
+        for mount in reversed(self.mounts):
+            if mount.mountpoint == mountpoint:
+                self.mounts.remove(mount)
+                return
+        raise KeyError(mountpoint)
+
+
+def bare_mounts(root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int) -> MountTable:
+    """What an init that does the minimum mounts: an initramfs's /dev and root, then proc, sysfs and friends."""
+    table = MountTable()
+    device, dev = root
+    proc_id, dev_id, root_id = (table.alloc_mount_id() for _ in range(3))
+    table.mount("dev", "/dev", "devtmpfs", super_options=devtmpfs_options(early_ram_pages), mnt_id=dev_id,
+                parent_id=root_id)  # fmt: skip
+    table.mount(device, "/", "ext4", dev=dev, mnt_id=root_id, parent_id=1)
+    table.mount("proc", "/proc", "proc", mnt_id=proc_id)
+    table.mount("sysfs", "/sys", "sysfs")
+    table.mount("debugfs", "/sys/kernel/debug", "debugfs")
+    table.mount("tmpfs", "/dev/shm", "tmpfs", super_options="rw,inode64")
+    table.mount("devpts", "/dev/pts", "devpts", super_options="rw,mode=600,ptmxmode=000")
+    table.mount("tmpfs", "/tmp", "tmpfs", super_options=f"rw,size={ram_pages * 4 // 5}k,inode64")
+    table.mount("none", "/sys/fs/cgroup", "cgroup2")
+    return table
+
+
+def systemd_mounts(root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int) -> MountTable:
+    """What systemd mounts on a Debian server."""
+    table = MountTable()
+    device, dev = root
+    sys_id, proc_id, dev_id, pts_id, run_id, root_id = (table.alloc_mount_id() for _ in range(6))
+    tenth = ram_pages * 4 // 10
+    rows: Iterable[tuple[str, str, str, str, str, int | None]] = (
+        ("sysfs", "/sys", "sysfs", f"rw,{NOSUID}", "rw", sys_id),
+        ("proc", "/proc", "proc", f"rw,{NOSUID}", "rw", proc_id),
+        ("udev", "/dev", "devtmpfs", "rw,nosuid,relatime", devtmpfs_options(early_ram_pages), dev_id),
+        ("devpts", "/dev/pts", "devpts", "rw,nosuid,noexec,relatime", "rw,gid=5,mode=620,ptmxmode=000", pts_id),
+        ("tmpfs", "/run", "tmpfs", f"rw,{NOSUID}", f"rw,size={tenth}k,mode=755,inode64", run_id),
+        ("securityfs", "/sys/kernel/security", "securityfs", f"rw,{NOSUID}", "rw", None),
+        ("tmpfs", "/dev/shm", "tmpfs", "rw,nosuid,nodev", "rw,inode64", None),
+        ("cgroup2", "/sys/fs/cgroup", "cgroup2", f"rw,{NOSUID}", "rw,nsdelegate,memory_recursiveprot", None),
+        ("none", "/sys/fs/pstore", "pstore", f"rw,{NOSUID}", "rw", None),
+        ("bpf", "/sys/fs/bpf", "bpf", f"rw,{NOSUID}", "rw,mode=700", None),
+        ("hugetlbfs", "/dev/hugepages", "hugetlbfs", "rw,nosuid,nodev,relatime", "rw,pagesize=2M", None),
+        ("debugfs", "/sys/kernel/debug", "debugfs", f"rw,{NOSUID}", "rw", None),
+        ("mqueue", "/dev/mqueue", "mqueue", f"rw,{NOSUID}", "rw", None),
+        ("tracefs", "/sys/kernel/tracing", "tracefs", f"rw,{NOSUID}", "rw", None),
+        ("tmpfs", "/run/lock", "tmpfs", f"rw,{NOSUID}", "rw,size=5120k,inode64", None),
+        ("tmpfs", "/tmp", "tmpfs", "rw,nosuid,nodev",
+         f"rw,size={ram_pages * 4 // 2}k,nr_inodes=1048576,inode64", None),
+        ("tmpfs", "/run/user/0", "tmpfs", "rw,nosuid,nodev,relatime",
+         f"rw,size={tenth}k,nr_inodes={ram_pages // 10},mode=700,inode64", None),
+    )  # fmt: skip
+    parents = {"/sys": root_id, "/proc": root_id, "/dev": root_id, "/dev/pts": dev_id, "/run": root_id}
+    for source, where, fstype, options, super_options, mnt_id in rows:
+        table.mount(source, where, fstype, options, super_options, shared=True, mnt_id=mnt_id,
+                    parent_id=parents.get(where))  # fmt: skip
+        if where == "/run":
+            table.mount(device, "/", "ext4", "rw,relatime", "rw,errors=remount-ro", dev=dev, shared=True,
+                        mnt_id=root_id, parent_id=1)  # fmt: skip
+    return table
+
+
+def devtmpfs_options(early_ram_pages: int) -> str:
+    """The size limit of /dev: half of the memory there was when it was made. Linux: mm/shmem.c."""
+    pages = early_ram_pages // 2
+    return f"rw,size={pages * 4}k,nr_inodes={pages},mode=755,inode64"

@@ -1,0 +1,69 @@
+"""The mount table is a real machine's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmfs.kernel.mounts import FILESYSTEMS, Mount, MountTable, bare_mounts, systemd_mounts
+
+BOOT = Path(__file__).parents[1] / "golden/captures/512M/00-boot"
+
+
+def mountinfo(mount: Mount) -> str:
+    """A line of /proc/PID/mountinfo. Linux: fs/proc_namespace.c, show_mountinfo()."""
+    shared = f" shared:{mount.shared}" if mount.shared else ""
+    major, minor = mount.dev
+    return (
+        f"{mount.mnt_id} {mount.parent_id} {major}:{minor} {mount.root} {mount.mountpoint} {mount.options}{shared}"
+        f" - {mount.fstype} {mount.source} {mount.super_options}"
+    )
+
+
+@pytest.fixture
+def bare() -> MountTable:
+    # MemTotal of the capture, and what it was when /dev was made (its size is half of that).
+    return bare_mounts(("/dev/vda", (254, 0)), early_ram_pages=464440 // 4, ram_pages=472940 // 4)
+
+
+@pytest.fixture
+def server() -> MountTable:
+    return systemd_mounts(("/dev/vda", (254, 0)), 2_000_000, 2_031_000)
+
+
+def test_bare_is_golden(bare: MountTable) -> None:
+    golden = (BOOT / "proc/self/mountinfo").read_text().splitlines()
+    assert [mountinfo(mount) for mount in bare] == golden
+
+
+def test_options_of_both_kinds_in_proc_mounts(bare: MountTable) -> None:
+    assert next(iter(bare)).combined_options == "rw,relatime,size=232220k,nr_inodes=58055,mode=755,inode64"
+    assert bare.root.combined_options == "rw,relatime"
+
+
+def test_filesystems_are_golden() -> None:
+    golden = (BOOT / "proc/filesystems").read_text()
+    assert "".join(f"{'nodev' if nodev else ''}\t{name}\n" for name, nodev in FILESYSTEMS if name != "bdev") == golden
+
+
+def test_systemd_parents_exist_and_ids_and_devices_differ(server: MountTable) -> None:
+    ids = [mount.mnt_id for mount in server]
+    assert len(set(ids)) == len(ids)
+    assert all(mount.parent_id in ids for mount in server if mount is not server.root)
+    assert len({mount.dev for mount in server}) == len(server)
+    assert server.find("/sys/fs/cgroup").parent_id == server.find("/sys").mnt_id
+    assert sorted(mount.shared for mount in server) == list(range(1, len(server) + 1))
+
+
+def test_find_takes_the_longest_mountpoint(server: MountTable) -> None:
+    assert server.find("/usr/bin/top").mountpoint == "/"
+    assert server.find("/dev/shm/x").mountpoint == "/dev/shm"
+    assert server.find("/developers").mountpoint == "/"
+
+
+def test_umount(server: MountTable) -> None:
+    server.umount("/dev/shm")
+    assert server.find("/dev/shm/x").mountpoint == "/dev"
+    with pytest.raises(KeyError):
+        server.umount("/dev/shm")
