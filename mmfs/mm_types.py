@@ -100,6 +100,7 @@ PTE_UNIFORM = 1 << 52  # software bit of ours in a PMD entry: the table's 512 en
 PTE_SAVED_DIRTY = 1 << 58
 PTE_NX = 1 << 63
 PTE_PFN_MASK = 0x000FFFFFFFFFF000
+INDEX_MASK = 0xFFFFFFFF  # a page offset as page records keep it
 
 # Block states (records of 64 bytes, one a pageblock).
 BLK_VIRGIN = 0
@@ -180,6 +181,25 @@ MM_ANONPAGES = 1
 MM_SWAPENTS = 2
 MM_SHMEMPAGES = 3
 NR_MM_COUNTERS = 4
+
+# Columns of the counts that a walk for smaps fills: pages; SMAPS_PSS* and SMAPS_LOCKED in bytes << 12.
+SMAPS_RSS = 0
+SMAPS_ANONYMOUS = 1
+SMAPS_FILE = 2
+SMAPS_SHMEM = 3
+SMAPS_SHARED_CLEAN = 4
+SMAPS_SHARED_DIRTY = 5
+SMAPS_PRIVATE_CLEAN = 6
+SMAPS_PRIVATE_DIRTY = 7
+SMAPS_REFERENCED = 8
+SMAPS_PSS = 9
+SMAPS_PSS_DIRTY = 10
+SMAPS_PSS_ANON = 11
+SMAPS_PSS_FILE = 12
+SMAPS_PSS_SHMEM = 13
+SMAPS_SWAP = 14
+SMAPS_LOCKED = 15
+NR_SMAPS = 16
 
 
 class ZoneStatItem(IntEnum):
@@ -271,7 +291,7 @@ PAGE_DTYPE = np.dtype(
         ("private", "u4"),
         ("mapcount", "i4"),
         ("memcg", "u2"),
-        ("pins", "u2"),
+        ("mlock_count", "u2"),
     ]
 )
 
@@ -338,4 +358,59 @@ PCP_DTYPE = np.dtype(
 )
 PCPF_PREV_FREE_HIGH_ORDER = 1
 PCPF_FREE_HIGH_BATCH = 2
+
+# What the loops know of an mm_struct: frame of the root table, rss counters and page-table bytes.
+MM_DTYPE = np.dtype(
+    [
+        ("pgd", "i8"),
+        ("rss_file", "i8"),
+        ("rss_anon", "i8"),
+        ("rss_swap", "i8"),
+        ("rss_shmem", "i8"),
+        ("pgtables_bytes", "i8"),
+        ("asid", "i8"),
+        ("cpumask", "u8"),
+        ("memcg", "u4"),
+        ("pad", "u4"),
+    ]
+)
+
+# What the loops know of a vm_area_struct: addresses in bytes, pgoff in pages, ids of its file's
+# address_space and of its anon_vma (0: none), and its memory policy (0 local, 1 a node, 2 interleave).
+VMA_DTYPE = np.dtype(
+    [
+        ("start", "i8"),
+        ("end", "i8"),
+        ("flags", "u8"),
+        ("pgoff", "i8"),
+        ("mapping", "u4"),
+        ("anon_vma", "u4"),
+        ("mm", "i4"),
+        ("policy", "i4"),
+        ("nid", "i8"),
+        ("nodemask", "u8"),
+    ]
+)
+
+# An address_space: where its slots (pfn + 1, or 0) begin in the page-cache arena, how many it may hold, the
+# size of the file in pages, how many are cached, and whether it is shmem (1) or a regular file (0).
+MAPPING_DTYPE = np.dtype(
+    [
+        ("base", "i8"),
+        ("slots", "i8"),
+        ("size", "i8"),
+        ("nrpages", "i8"),
+        ("shmem", "i4"),
+        ("memcg", "i4"),
+        ("nr_dirty", "i8"),
+    ]
+)
+
+# vm_flags that the loops decide by (include/linux/mm.h).
+VMF_READ = 0x1
+VMF_WRITE = 0x2
+VMF_EXEC = 0x4
+VMF_SHARED = 0x8
+VMF_LOCKED = 0x2000
+VMF_RAND_READ = 0x10000
 assert PAGE_DTYPE.itemsize == 32 and BLOCK_DTYPE.itemsize == 64

@@ -63,7 +63,6 @@ cdef class Buddy:
     cdef long page_heads
     cdef long block_heads
     cdef long pcp_heads
-    cdef long nr_extents
     cdef int mode
     cdef void account_freepages(self, long zone, long nr, int mt) noexcept nogil
     cdef bint is_buddy(self, long pfn, int order, long zone) noexcept nogil

@@ -26,7 +26,7 @@ if not cython.compiled:
 _NORMAL = cython.declare(cython.int, 0)
 _CLAIM = cython.declare(cython.int, 1)
 _STEAL = cython.declare(cython.int, 2)
-_MAX_EXTENTS = 4096
+_EXTENTS_PER_ZONE = cython.declare(cython.long, 256)
 
 
 class Buddy:
@@ -45,7 +45,7 @@ class Buddy:
         self.zones = np.zeros(self.nr_zones, ZONE_DTYPE)
         self.pcps = np.zeros(nr_cpus * self.nr_zones, PCP_DTYPE)
         self.nr_free_counts = np.zeros(self.nr_zones * NR_PAGE_ORDERS * MIGRATE_TYPES, np.int64)
-        self.extents = np.zeros((_MAX_EXTENTS, 2), np.int64)
+        self.extents = np.zeros((self.nr_zones * _EXTENTS_PER_ZONE, 2), np.int64)
         self.zonelists = np.full((nr_nodes, self.nr_zones + 1), -1, np.int32)
         self.lowmem_reserves = np.zeros((self.nr_zones, MAX_NR_ZONES), np.int64)
         self.cpu_nodes = np.zeros(nr_cpus, np.int32)
@@ -69,7 +69,7 @@ class Buddy:
                 np.int32,
             )
         )
-        self.nr_extents = 0
+        self.zones["virgin"] = self.zones["virgin_end"] = np.arange(self.nr_zones) * _EXTENTS_PER_ZONE
         self.cpu = 0
         self.nr_online_nodes = nr_nodes
         self.watermark_boost_factor = 15000
@@ -135,18 +135,13 @@ class Buddy:
             pfn += 1 << order
 
     def _add_extent(self, zone, start, end):
-        i: cython.long = self.zone[zone].virgin_end - 1
-        if self.zone[zone].virgin < self.zone[zone].virgin_end and self.extents[i, 1] == start:
-            self.extents[i, 1] = end
+        last: cython.long = self.zone[zone].virgin_end - 1
+        if self.zone[zone].virgin <= last and self.extents[last, 1] == start:
+            self.extents[last, 1] = end
         else:
-            if self.zone[zone].virgin == self.zone[zone].virgin_end:
-                self.zone[zone].virgin = self.zone[zone].virgin_end = self.nr_extents
-            elif self.zone[zone].virgin_end != self.nr_extents:
-                raise ValueError("boot memory must be freed zone by zone")
-            if self.nr_extents == _MAX_EXTENTS:
+            if last + 1 == (zone + 1) * _EXTENTS_PER_ZONE:
                 raise ValueError("boot memory is in too many pieces")
-            self.extents[self.nr_extents] = (start, end)
-            self.nr_extents += 1
+            self.extents[last + 1] = (start, end)
             self.zone[zone].virgin_end += 1
         self.frames.blocks[start >> PAGEBLOCK_ORDER : end >> PAGEBLOCK_ORDER]["state"] = BLK_VIRGIN
         nr: cython.long = end - start

@@ -138,6 +138,23 @@ cdef enum:
     MM_SWAPENTS = 2
     MM_SHMEMPAGES = 3
     NR_MM_COUNTERS = 4
+    SMAPS_RSS = 0
+    SMAPS_ANONYMOUS = 1
+    SMAPS_FILE = 2
+    SMAPS_SHMEM = 3
+    SMAPS_SHARED_CLEAN = 4
+    SMAPS_SHARED_DIRTY = 5
+    SMAPS_PRIVATE_CLEAN = 6
+    SMAPS_PRIVATE_DIRTY = 7
+    SMAPS_REFERENCED = 8
+    SMAPS_PSS = 9
+    SMAPS_PSS_DIRTY = 10
+    SMAPS_PSS_ANON = 11
+    SMAPS_PSS_FILE = 12
+    SMAPS_PSS_SHMEM = 13
+    SMAPS_SWAP = 14
+    SMAPS_LOCKED = 15
+    NR_SMAPS = 16
     NR_FREE_PAGES = 0
     NR_ZONE_INACTIVE_ANON = 1
     NR_ZONE_ACTIVE_ANON = 2
@@ -320,6 +337,12 @@ cdef enum:
     DIRECT_MAP_LEVEL3_SPLITS = 114
     PCPF_PREV_FREE_HIGH_ORDER = 1
     PCPF_FREE_HIGH_BATCH = 2
+    VMF_READ = 1
+    VMF_WRITE = 2
+    VMF_EXEC = 4
+    VMF_SHARED = 8
+    VMF_LOCKED = 8192
+    VMF_RAND_READ = 65536
 
 cdef extern from *:
     """
@@ -344,3 +367,9 @@ cdef extern from *:
     #define PTE_PFN_MASK 0xffffffffff000ULL
     """
     const unsigned long PTE_PFN_MASK
+
+cdef extern from *:
+    """
+    #define INDEX_MASK 0xffffffffULL
+    """
+    const unsigned long INDEX_MASK

@@ -10,7 +10,7 @@ cdef packed struct PageRec:
     unsigned int private
     int mapcount
     unsigned short memcg
-    unsigned short pins
+    unsigned short mlock_count
 
 cdef packed struct BlockRec:
     unsigned int nxt

@@ -1,0 +1,760 @@
+# cython: language_level=3
+"""The memory management unit and the page-fault paths that need no policy.
+
+Page tables are real x86-64 ones: tables of 512 entries in frames that come from the buddy allocator, four or
+five levels (la57), entries with the bits of the hardware. An access looks into the running CPU's TLB, walks
+the tables, sets accessed and dirty bits, and faults as the hardware would; the fault is served here as long
+as memory is to be had. When it is not, or when the address cannot be served, the loop stops and says why
+(``reason``), and mm/memory.py decides.
+
+A page of the page cache is found in its address_space's slots (``pfn + 1``, 0 where there is none), which lie
+in one lazily committed arena.
+
+Linux: mm/memory.c, handle_mm_fault() and below; mm/filemap.c, filemap_fault(), filemap_map_pages();
+mm/rmap.c, folio_add_new_anon_rmap(); arch/x86/mm/tlb.c.
+
+Simplified: the TLB has 512 entries of 4 KB in 128 sets of 4; a read of a file page that is missing takes the
+32 pages around it (``ra_pages``), in no time.
+"""
+
+import cython
+import numpy as np
+
+from mmfs.fastpath.frames import lazy_array, view
+from mmfs.mm_types import MAPPING_DTYPE, MM_DTYPE, VMA_DTYPE
+
+if not cython.compiled:
+    from mmfs.fastpath.defs import *  # noqa: F403
+
+_SETS = cython.declare(cython.long, 128)
+_WAYS = cython.declare(cython.long, 4)
+_TLB_WRITE = cython.declare(cython.int, 1)
+_HITS = cython.declare(cython.int, 0)
+_MISSES = cython.declare(cython.int, 1)
+_SHOOTDOWNS = cython.declare(cython.int, 2)
+_NEXT_WAY = cython.declare(cython.int, 3)
+_FLUSH_CEILING = cython.declare(cython.long, 33)
+_RA_PAGES = cython.declare(cython.long, 32)
+_FAULT_AROUND = cython.declare(cython.long, 16)
+_MAX_MMS = 1 << 22
+_MAX_VMAS = 1 << 26
+_MAX_MAPPINGS = 1 << 24
+_SLOTS = 1 << 34
+
+
+class Mmu:
+    """Address translation, the TLBs and the page cache of a machine.
+
+    ``mms`` MM_DTYPE, ``vmas`` VMA_DTYPE, ``mappings`` MAPPING_DTYPE: rows handed out by mm/memory.py and
+    mm/filemap.py; ``slots`` uint64: the page-cache arena. ``minflt``, ``majflt`` and ``cow`` grow with what
+    the calls do, for whoever accounts the task that ran.
+    """
+
+    def __init__(self, frames, buddy, lru, vmstat, levels, zero_pfn, nr_cpus):
+        self.frames = frames
+        self.buddy = buddy
+        self.lru = lru
+        self.levels = levels
+        self.zero_pfn = zero_pfn
+        self.mms = lazy_array(_MAX_MMS, MM_DTYPE)
+        self.vmas = lazy_array(_MAX_VMAS, VMA_DTYPE)
+        self.mappings = lazy_array(_MAX_MAPPINGS, MAPPING_DTYPE)
+        self.slots = lazy_array(_SLOTS, np.uint64)
+        self.mm = view(self.mms)
+        self.vma = view(self.vmas)
+        self.mapping = view(self.mappings)
+        self.slot = view(self.slots)
+        self.node_stat = view(vmstat.node_stat)
+        self.zone_stat = view(vmstat.zone_stat)
+        self.event = view(vmstat.event)
+        self.tlb = view(np.zeros((nr_cpus, _SETS * _WAYS), np.uint64))
+        self.tlb_rights = view(np.zeros((nr_cpus, _SETS * _WAYS), np.uint8))
+        self.tlb_counts = np.zeros((nr_cpus, 4), np.int64)
+        self.tlb_count = view(self.tlb_counts)
+        self.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        self.reason = FAULT_DONE
+        self.minflt = self.majflt = self.cow = 0
+        self.bulk_pages = 1 << 18
+        self.next_asid = 1
+        self.cached_key = -1
+
+    # ------------------------------------------------------------------------------ allocation
+
+    def alloc_page(self, vma, index, mt, highest):
+        """A page for a VMA by its memory policy, or -1. Linux: mm/mempolicy.c, alloc_pages_mpol()."""
+        node: cython.int = self.buddy.cpu_node[self.buddy.cpu]
+        mask: cython.ulong = ~cython.cast(cython.ulong, 0)
+        n: cython.long
+        pfn: cython.long
+        if vma >= 0 and self.vma[vma].policy != 0:
+            mask = self.vma[vma].nodemask
+            node = self.vma[vma].nid
+            if self.vma[vma].policy == 2:
+                n = 0
+                for node in range(64):
+                    n += mask >> node & 1
+                n = index % max(n, cython.cast(cython.long, 1))
+                for node in range(64):
+                    if mask >> node & 1:
+                        if n == 0:
+                            break
+                        n -= 1
+                mask = ~cython.cast(cython.ulong, 0)
+        pfn = self.buddy.alloc(0, mt, node, highest, self.alloc_flags, mask)
+        if pfn >= 0 and vma >= 0 and self.vma[vma].policy == 2:
+            self.buddy.numa_event[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NUMA_INTERLEAVE_HIT] += 1
+        return pfn
+
+    def count_table(self, mm, pfn, level, sign):
+        """Linux: pagetable_pte_ctor(), mm_inc_nr_ptes() and the like; root and p4d tables are not counted."""
+        if level <= 3:
+            self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_PAGETABLE] += sign
+            self.mm[mm].pgtables_bytes += sign * PAGE_SIZE
+
+    def alloc_table(self, mm, level):
+        """A zeroed page table of a level (1: the one that holds pages), or -1."""
+        pfn: cython.long = self.buddy.alloc(
+            0,
+            MIGRATE_UNMOVABLE,
+            self.buddy.cpu_node[self.buddy.cpu],
+            ZONE_NORMAL,
+            self.alloc_flags,
+            ~cython.cast(cython.ulong, 0),
+        )
+        if pfn < 0:
+            return -1
+        self.frames.clear_table(pfn)
+        self.frames.page[pfn].flags = PG_TABLE
+        self.frames.page[pfn].private = level
+        self.frames.page[pfn].memcg = self.mm[mm].memcg
+        self.count_table(mm, pfn, level, 1)
+        return pfn
+
+    # ------------------------------------------------------------------------------ walking
+
+    def lookup(self, mm, addr):
+        """Index of the entry that maps an address, or -1 where a table is missing."""
+        table: cython.long = self.mm[mm].pgd
+        level: cython.int = self.levels - 1
+        at: cython.long
+        entry: cython.ulong
+        if self.cached_key == (mm << 40 | addr >> 21):
+            return (self.cached_table << 9) + (addr >> 12 & 511)
+        while level > 0:
+            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
+            entry = self.frames.entry[at]
+            if not entry & PTE_PRESENT:
+                return -1
+            if level == 1 and entry & PTE_UNIFORM:
+                self.split_uniform(mm, addr, at)
+                entry = self.frames.entry[at]
+            table = (entry & PTE_PFN_MASK) >> 12
+            level -= 1
+        self.cached_key = mm << 40 | addr >> 21
+        self.cached_table = table
+        return (table << 9) + (addr >> 12 & 511)
+
+    def get_entry(self, mm, addr):
+        """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out."""
+        at: cython.long = self.lookup(mm, addr)
+        table: cython.long
+        child: cython.long
+        level: cython.int
+        if at >= 0:
+            return at
+        table = self.mm[mm].pgd
+        level = self.levels - 1
+        while level > 0:
+            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
+            if not self.frames.entry[at] & PTE_PRESENT:
+                child = self.alloc_table(mm, level)
+                if child < 0:
+                    return -1
+                self.frames.entry[at] = (
+                    cython.cast(cython.ulong, child) << 12 | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
+                )
+                table = child
+            else:
+                table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+            level -= 1
+        self.cached_key = mm << 40 | addr >> 21
+        self.cached_table = table
+        return (table << 9) + (addr >> 12 & 511)
+
+    # ------------------------------------------------------------------------------ TLB
+
+    def tlb_hit(self, mm, addr, write):
+        """Whether the running CPU's TLB translates the access; counts the hit or miss."""
+        cpu: cython.long = self.buddy.cpu
+        base: cython.long = (addr >> 12 & (_SETS - 1)) * _WAYS
+        tag: cython.ulong = cython.cast(cython.ulong, self.mm[mm].asid) << 36 | cython.cast(cython.ulong, addr) >> 12
+        i: cython.long
+        for i in range(base, base + _WAYS):
+            if self.tlb[cpu, i] == tag and (not write or self.tlb_rights[cpu, i] & _TLB_WRITE):
+                self.tlb_count[cpu, _HITS] += 1
+                return True
+        self.tlb_count[cpu, _MISSES] += 1
+        return False
+
+    def tlb_fill(self, mm, addr, entry):
+        """Remember a translation, in place of the same page's or of the set's oldest."""
+        cpu: cython.long = self.buddy.cpu
+        base: cython.long = (addr >> 12 & (_SETS - 1)) * _WAYS
+        tag: cython.ulong = cython.cast(cython.ulong, self.mm[mm].asid) << 36 | cython.cast(cython.ulong, addr) >> 12
+        i: cython.long
+        at: cython.long = -1
+        for i in range(base, base + _WAYS):
+            if self.tlb[cpu, i] == tag:
+                at = i
+                break
+        if at < 0:
+            at = base + (self.tlb_count[cpu, _NEXT_WAY] & (_WAYS - 1))
+            self.tlb_count[cpu, _NEXT_WAY] += 1
+            self.tlb[cpu, at] = tag
+        self.tlb_rights[cpu, at] = _TLB_WRITE if entry & PTE_RW and entry & PTE_DIRTY else 0
+        self.mm[mm].cpumask |= cython.cast(cython.ulong, 1) << (cpu & 63)
+
+    def tlb_flush_page(self, mm, addr):
+        """Drop a translation from every TLB that may hold it; other CPUs' are shot down."""
+        cpu: cython.long
+        i: cython.long
+        base: cython.long = (addr >> 12 & (_SETS - 1)) * _WAYS
+        tag: cython.ulong = cython.cast(cython.ulong, self.mm[mm].asid) << 36 | cython.cast(cython.ulong, addr) >> 12
+        for cpu in range(self.buddy.nr_cpus):
+            if self.mm[mm].cpumask >> (cpu & 63) & 1:
+                if cpu != self.buddy.cpu:
+                    self.tlb_count[cpu, _SHOOTDOWNS] += 1
+                for i in range(base, base + _WAYS):
+                    if self.tlb[cpu, i] == tag:
+                        self.tlb[cpu, i] = 0
+
+    def tlb_flush_mm(self, mm):
+        """Drop every translation of an address space: it gets a new tag."""
+        cpu: cython.long
+        for cpu in range(self.buddy.nr_cpus):
+            if self.mm[mm].cpumask >> (cpu & 63) & 1 and cpu != self.buddy.cpu:
+                self.tlb_count[cpu, _SHOOTDOWNS] += 1
+        self.mm[mm].asid = self.next_asid
+        self.next_asid += 1
+        self.mm[mm].cpumask = 0
+
+    def tlb_flush_range(self, mm, start, end):
+        """Linux: arch/x86/mm/tlb.c, flush_tlb_mm_range(): page by page up to 33, else all."""
+        addr: cython.long
+        if self.mm[mm].cpumask == 0:
+            return
+        if end - start > _FLUSH_CEILING << 12:
+            self.tlb_flush_mm(mm)
+            return
+        for addr in range(start, end, 4096):
+            self.tlb_flush_page(mm, addr)
+
+    # ------------------------------------------------------------------------------ faults
+
+    def prot(self, flags):
+        """The entry bits of a VMA's protection, without write. Linux: vm_get_page_prot()."""
+        bits: cython.ulong = PTE_PRESENT | PTE_USER | PTE_ACCESSED
+        if not flags & (VMF_READ | VMF_WRITE | VMF_EXEC):
+            bits = PTE_ACCESSED | PTE_GLOBAL  # _PAGE_PROTNONE shares the global bit
+        if not flags & VMF_EXEC:
+            bits |= PTE_NX
+        return bits
+
+    def mlock_page(self, pfn):
+        """One more locked VMA maps the page. Linux: mm/mlock.c, mlock_folio()."""
+        if self.frames.page[pfn].flags & PG_MLOCKED:
+            self.frames.page[pfn].mlock_count += 1
+            return
+        if not self.frames.page[pfn].flags & PG_LRU:
+            self.lru.drain_all()
+        if self.frames.page[pfn].flags & PG_LRU:
+            self.lru.del_page(pfn)
+            self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
+            self.lru.add_page(pfn)
+            self.event[UNEVICTABLE_PGS_CULLED] += 1
+        else:
+            self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
+        self.frames.page[pfn].mlock_count = 1
+        self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] += 1
+        self.event[UNEVICTABLE_PGS_MLOCKED] += 1
+
+    def munlock_page(self, pfn):
+        """One locked VMA less maps the page. Linux: mm/mlock.c, munlock_folio()."""
+        if not self.frames.page[pfn].flags & PG_MLOCKED:
+            return
+        self.frames.page[pfn].mlock_count -= 1
+        if self.frames.page[pfn].mlock_count:
+            return
+        if not self.frames.page[pfn].flags & PG_LRU:
+            self.lru.drain_all()
+        self.lru.del_page(pfn)
+        self.frames.page[pfn].flags &= ~(PG_MLOCKED | PG_UNEVICTABLE)
+        self.lru.add_page(pfn)
+        self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1
+        self.event[UNEVICTABLE_PGS_MUNLOCKED] += 1
+        self.event[UNEVICTABLE_PGS_RESCUED] += 1
+
+    def add_anon(self, mm, vma, addr, pfn):
+        """Give a new page to a VMA as anonymous memory. Linux: folio_add_new_anon_rmap(), folio_add_lru_vma()."""
+        self.frames.page[pfn].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE | PG_ACTIVE
+        self.frames.page[pfn].mapping = self.vma[vma].anon_vma
+        self.frames.page[pfn].index = cython.cast(
+            cython.uint, (self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)) & INDEX_MASK
+        )
+        self.frames.page[pfn].mapcount = 1
+        self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mm[mm].memcg)
+        self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_ANON_MAPPED] += 1
+        self.mm[mm].rss_anon += 1
+        if self.vma[vma].flags & VMF_LOCKED:
+            self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
+            self.frames.page[pfn].mlock_count = 1
+            self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] += 1
+            self.event[UNEVICTABLE_PGS_MLOCKED] += 1
+        self.lru.cache_add(pfn)
+
+    def anonymous_fault(self, mm, vma, addr, at, write):
+        """First access to anonymous memory. Linux: do_anonymous_page()."""
+        pfn: cython.long
+        flags: cython.ulong = self.vma[vma].flags
+        if not write:
+            self.frames.entry[at] = cython.cast(cython.ulong, self.zero_pfn) << 12 | self.prot(flags) | PTE_SPECIAL
+            return FAULT_DONE
+        pfn = self.alloc_page(
+            vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), MIGRATE_MOVABLE, ZONE_MOVABLE
+        )
+        if pfn < 0:
+            return FAULT_OOM
+        self.add_anon(mm, vma, addr, pfn)
+        self.frames.entry[at] = (
+            cython.cast(cython.ulong, pfn) << 12 | self.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
+            | (PTE_RW if flags & VMF_WRITE else 0)
+        )
+        return FAULT_DONE
+
+    def write_protect_fault(self, mm, vma, addr, at):
+        """A write to a page that is mapped read-only. Linux: do_wp_page(), wp_page_copy(), wp_page_reuse()."""
+        entry: cython.ulong = self.frames.entry[at]
+        old: cython.long = (entry & PTE_PFN_MASK) >> 12
+        pfn: cython.long
+        if self.vma[vma].flags & VMF_SHARED:
+            self.mark_dirty(old)
+        elif entry & PTE_SPECIAL or not self.frames.page[old].flags & PG_ANON or self.frames.page[old].mapcount > 1:
+            pfn = self.alloc_page(
+                vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), MIGRATE_MOVABLE, ZONE_MOVABLE
+            )
+            if pfn < 0:
+                return FAULT_OOM
+            self.cow += 1
+            self.add_anon(mm, vma, addr, pfn)
+            self.frames.entry[at] = (
+                cython.cast(cython.ulong, pfn) << 12
+                | self.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
+            )
+            if not entry & PTE_SPECIAL:
+                self.unmap_page(mm, self.vma[vma].flags, old)
+            self.tlb_flush_page(mm, addr)
+            return FAULT_DONE
+        else:
+            self.frames.page[old].flags |= PG_ANON_EXCLUSIVE
+        self.event[PGREUSE] += 1
+        self.frames.entry[at] = entry | PTE_RW | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY
+        return FAULT_DONE
+
+    def mark_dirty(self, pfn):
+        """A page of the page cache differs from its file. Linux: mm/page-writeback.c, folio_account_dirtied()."""
+        m: cython.long = self.frames.page[pfn].mapping
+        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
+        if self.frames.page[pfn].flags & PG_DIRTY:
+            return
+        self.frames.page[pfn].flags |= PG_DIRTY
+        if m == 0 or self.mapping[m].shmem:
+            return
+        self.mapping[m].nr_dirty += 1
+        self.node_stat[self.buddy.zone[zone].nid, NR_FILE_DIRTY] += 1
+        self.node_stat[self.buddy.zone[zone].nid, NR_DIRTIED] += 1
+        self.zone_stat[zone, NR_ZONE_WRITE_PENDING] += 1
+
+    def page_cache_add(self, vma, m, index, active):
+        """A new page of a file at an index, or -1. Linux: mm/filemap.c, filemap_add_folio(); shmem_add_to_page_cache()."""
+        pfn: cython.long = self.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
+        nid: cython.int
+        if pfn < 0:
+            return -1
+        nid = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        self.frames.page[pfn].flags = PG_UPTODATE | (PG_ACTIVE if active else 0)
+        self.frames.page[pfn].mapping = m
+        self.frames.page[pfn].index = cython.cast(cython.uint, index)
+        self.frames.page[pfn].mapcount = 0
+        self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mapping[m].memcg)
+        self.slot[self.mapping[m].base + index] = pfn + 1
+        self.mapping[m].nrpages += 1
+        self.node_stat[nid, NR_FILE_PAGES] += 1
+        if self.mapping[m].shmem:
+            self.frames.page[pfn].flags |= PG_SWAPBACKED | PG_DIRTY
+            self.node_stat[nid, NR_SHMEM] += 1
+        self.lru.cache_add(pfn)
+        return pfn
+
+    def filemap_get(self, vma, m, index):
+        """The page of a file at an index, read if need be, or -1. Linux: filemap_fault(), do_sync_mmap_readahead()."""
+        pfn: cython.long = cython.cast(cython.long, self.slot[self.mapping[m].base + index]) - 1
+        first: cython.long = index
+        last: cython.long = index + 1
+        i: cython.long
+        if pfn >= 0:
+            return pfn
+        if self.mapping[m].shmem:
+            return self.page_cache_add(vma, m, index, True)
+        if not self.vma[vma].flags & VMF_RAND_READ:
+            first = max(index - _RA_PAGES // 2, cython.cast(cython.long, 0))
+            last = min(first + _RA_PAGES, self.mapping[m].size)
+        for i in range(first, last):
+            if self.slot[self.mapping[m].base + i] == 0:
+                pfn = self.page_cache_add(-1, m, i, True)
+                if pfn < 0 and i <= index:
+                    return -1
+                if pfn < 0:
+                    break
+                self.event[PGPGIN] += 8
+        self.majflt += 1
+        self.event[PGMAJFAULT] += 1
+        return cython.cast(cython.long, self.slot[self.mapping[m].base + index]) - 1
+
+    def map_file(self, mm, vma, pfn, at, write):
+        """Map a page of the page cache. Linux: set_pte_range(), folio_add_file_rmap_pte()."""
+        flags: cython.ulong = self.vma[vma].flags
+        entry: cython.ulong = cython.cast(cython.ulong, pfn) << 12 | self.prot(flags)
+        shmem: cython.bint = (self.frames.page[pfn].flags & PG_SWAPBACKED) != 0
+        if self.frames.page[pfn].mapcount == 0:
+            self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_FILE_MAPPED] += 1
+        self.frames.page[pfn].mapcount += 1
+        if shmem:
+            self.mm[mm].rss_shmem += 1
+        else:
+            self.mm[mm].rss_file += 1
+        if flags & VMF_SHARED and flags & VMF_WRITE and (write or shmem):
+            entry |= PTE_RW
+        if write:
+            entry |= PTE_DIRTY | PTE_SOFT_DIRTY
+            self.mark_dirty(pfn)
+        if flags & VMF_LOCKED:
+            self.mlock_page(pfn)
+        self.frames.entry[at] = entry
+
+    def fault_around(self, mm, vma, addr):
+        """Map what is cached of the 16 aligned pages around a read fault. Linux: do_fault_around()."""
+        table: cython.long = self.get_entry(mm, addr) - (addr >> 12 & 511)
+        here: cython.long = addr >> 12 & 511
+        low: cython.long = max(here & ~(_FAULT_AROUND - 1), here - ((addr - self.vma[vma].start) >> 12))
+        high: cython.long = min(
+            min(low + _FAULT_AROUND, cython.cast(cython.long, 512)), here + ((self.vma[vma].end - addr) >> 12)
+        )
+        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12) - here
+        m: cython.long = self.vma[vma].mapping
+        i: cython.long
+        pfn: cython.long
+        for i in range(low, high):
+            if index + i >= self.mapping[m].size:
+                break
+            if self.frames.entry[table + i] != 0:
+                continue
+            pfn = cython.cast(cython.long, self.slot[self.mapping[m].base + index + i]) - 1
+            if pfn >= 0:
+                self.map_file(mm, vma, pfn, table + i, False)
+
+    def file_fault(self, mm, vma, addr, at, write):
+        """First access to a page of a mapped file. Linux: do_read_fault(), do_cow_fault(), do_shared_fault()."""
+        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)
+        m: cython.long = self.vma[vma].mapping
+        page: cython.long
+        copy: cython.long = -1
+        if index >= self.mapping[m].size:
+            return FAULT_SIGBUS
+        if not write:
+            self.fault_around(mm, vma, addr)
+            if self.frames.entry[at] != 0:
+                return FAULT_DONE
+        elif not self.vma[vma].flags & VMF_SHARED:
+            copy = self.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
+            if copy < 0:
+                return FAULT_OOM
+        page = self.filemap_get(vma, m, index)
+        if page < 0:
+            if copy >= 0:
+                self.buddy.free(copy, 0)
+            return FAULT_OOM
+        if copy < 0:
+            self.map_file(mm, vma, page, at, write)
+            return FAULT_DONE
+        self.cow += 1
+        self.add_anon(mm, vma, addr, copy)
+        self.frames.entry[at] = (
+            cython.cast(cython.ulong, copy) << 12
+            | self.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
+        )
+        return FAULT_DONE
+
+    def fault(self, mm, vma, addr, write):
+        """Serve a page fault whose VMA allows the access. Linux: handle_mm_fault(), handle_pte_fault()."""
+        at: cython.long = self.get_entry(mm, addr)
+        major: cython.long = self.majflt
+        result: cython.int
+        if at < 0:
+            return FAULT_OOM
+        if self.frames.entry[at] & PTE_PRESENT:
+            result = self.write_protect_fault(mm, vma, addr, at)
+        elif self.frames.entry[at] != 0:
+            return FAULT_SWAP
+        elif self.vma[vma].mapping == 0:
+            result = self.anonymous_fault(mm, vma, addr, at, write)
+        else:
+            result = self.file_fault(mm, vma, addr, at, write)
+        if result != FAULT_OOM:
+            self.event[PGFAULT] += 1
+            if self.majflt == major:
+                self.minflt += 1
+        return result
+
+    def access(self, mm, vma, addr, write):
+        """One access by the running CPU: TLB, walk, fault. FAULT_DONE or why not."""
+        at: cython.long
+        entry: cython.ulong
+        result: cython.int
+        if self.tlb_hit(mm, addr, write):
+            return FAULT_DONE
+        at = self.lookup(mm, addr)
+        if at < 0 or not self.frames.entry[at] & PTE_PRESENT or (write and not self.frames.entry[at] & PTE_RW):
+            result = self.fault(mm, vma, addr, write)
+            if result != FAULT_DONE:
+                return result
+            at = self.lookup(mm, addr)
+        entry = self.frames.entry[at] | PTE_ACCESSED
+        if write:
+            entry |= PTE_DIRTY
+        self.frames.entry[at] = entry
+        self.tlb_fill(mm, addr, entry)
+        return FAULT_DONE
+
+    def touch_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long,
+                    stride: cython.long, write: cython.bint):
+        """Access every ``stride`` bytes of [start, end), all in one VMA.
+
+        Returns the first address that was not accessed; ``reason`` tells why it stopped.
+        """
+        addr: cython.long = start
+        bulk: cython.bint = (
+            write
+            and stride == PAGE_SIZE
+            and (end - start) >> 12 >= self.bulk_pages
+            and self.vma[vma].mapping == 0
+            and not self.vma[vma].flags & (VMF_LOCKED | VMF_SHARED)
+            and self.vma[vma].policy == 0
+        )
+        self.reason = FAULT_DONE
+        with cython.nogil:
+            while addr < end:
+                if bulk and addr & ((1 << 21) - 1) == 0 and end - addr >= 1 << 21 and self.bulk_fault(mm, vma, addr):
+                    addr += 1 << 21
+                    continue
+                self.reason = self.access(mm, vma, addr, write)
+                if self.reason != FAULT_DONE:
+                    break
+                addr += stride
+        return addr
+
+    def touch_pages(self, mm: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
+                    start: cython.Py_ssize_t, write: cython.bint):
+        """Access addresses in the order given, each in the VMA of its row, from position ``start`` on.
+
+        Returns the position of the first that was not accessed; ``reason`` tells why it stopped.
+        """
+        i: cython.Py_ssize_t = start
+        n: cython.Py_ssize_t = addresses.shape[0]
+        self.reason = FAULT_DONE
+        with cython.nogil:
+            while i < n:
+                self.reason = self.access(mm, rows[i], addresses[i], write)
+                if self.reason != FAULT_DONE:
+                    break
+                i += 1
+        return i
+
+    def read_page(self, m, index):
+        """A page of a file as read(2) finds it: its frame, read into the cache if need be; -1 without memory."""
+        pfn: cython.long = cython.cast(cython.long, self.slot[self.mapping[m].base + index]) - 1
+        if pfn < 0:
+            pfn = self.page_cache_add(-1, m, index, False)
+            if pfn >= 0 and not self.mapping[m].shmem:
+                self.event[PGPGIN] += 8
+        return pfn
+
+    # ------------------------------------------------------------------------------ blocks mapped as a whole
+
+    def bulk_fault(self, mm, vma, addr):
+        """Serve 512 first writes at once with a whole free pageblock. False: do it page by page.
+
+        The page table of the range is allocated as ever; its entries are implied by the block's record
+        until somebody looks at one of them (split_uniform()).
+        """
+        at: cython.long = self.get_entry_level(mm, addr, 1)
+        table: cython.long
+        pfn: cython.long
+        block: cython.long
+        zone: cython.long
+        nid: cython.int
+        if at < 0:
+            return False
+        if self.frames.entry[at] & PTE_UNIFORM:
+            return True
+        if self.frames.entry[at] != 0:
+            return False
+        pfn = self.buddy.alloc(
+            PAGEBLOCK_ORDER,
+            MIGRATE_MOVABLE,
+            self.buddy.cpu_node[self.buddy.cpu],
+            ZONE_MOVABLE,
+            self.alloc_flags,
+            ~cython.cast(cython.ulong, 0),
+        )
+        if pfn < 0:
+            return False
+        table = self.alloc_table(mm, 1)
+        if table < 0:
+            self.buddy.free(pfn, PAGEBLOCK_ORDER)
+            return False
+        block = pfn >> PAGEBLOCK_ORDER
+        zone = self.frames.block[block].zone
+        nid = self.buddy.zone[zone].nid
+        self.buddy.numa_event[zone, NUMA_LOCAL if nid == self.buddy.cpu_node[self.buddy.cpu] else NUMA_OTHER] += 511
+        if nid == self.buddy.cpu_node[self.buddy.cpu]:
+            self.buddy.numa_event[zone, NUMA_HIT] += 511
+        else:
+            self.buddy.numa_event[zone, NUMA_MISS] += 511
+        self.frames.block[block].state = BLK_UNIFORM
+        self.frames.block[block].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE | PG_ACTIVE
+        self.frames.block[block].mapping = self.vma[vma].anon_vma
+        self.frames.block[block].index = cython.cast(
+            cython.uint, (self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)) & INDEX_MASK
+        )
+        self.frames.block[block].memcg = cython.cast(cython.ushort, self.mm[mm].memcg)
+        self.frames.block[block].mapcount = 1
+        self.frames.block[block].table = table
+        self.frames.block[block].pteflags = (
+            self.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
+        )
+        self.frames.page[table].mapping = block
+        self.frames.entry[at] = (
+            cython.cast(cython.ulong, table) << 12
+            | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY | PTE_UNIFORM
+        )
+        self.lru.add_block(block)
+        self.node_stat[nid, NR_ANON_MAPPED] += PAGEBLOCK_NR_PAGES
+        self.mm[mm].rss_anon += PAGEBLOCK_NR_PAGES
+        self.event[PGFAULT] += PAGEBLOCK_NR_PAGES
+        self.minflt += PAGEBLOCK_NR_PAGES
+        return True
+
+    def get_entry_level(self, mm, addr, last):
+        """Index of the entry of an address in its table of level ``last`` + 1, tables allocated; or -1."""
+        table: cython.long = self.mm[mm].pgd
+        level: cython.int = self.levels - 1
+        at: cython.long
+        child: cython.long
+        while level > last:
+            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
+            if not self.frames.entry[at] & PTE_PRESENT:
+                child = self.alloc_table(mm, level)
+                if child < 0:
+                    return -1
+                self.frames.entry[at] = (
+                    cython.cast(cython.ulong, child) << 12 | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
+                )
+                table = child
+            else:
+                table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+            level -= 1
+        return (table << 9) + (addr >> (12 + 9 * level) & 511)
+
+    def split_uniform(self, mm, addr, pmd):
+        """Write out the page records and entries that a whole block implied; ``pmd`` is its entry's index."""
+        table: cython.long = (self.frames.entry[pmd] & PTE_PFN_MASK) >> 12
+        block: cython.long = self.frames.page[table].mapping
+        first: cython.long = block << PAGEBLOCK_ORDER
+        i: cython.long
+        for i in range(PAGEBLOCK_NR_PAGES):
+            self.frames.page[first + i].flags = self.frames.block[block].flags
+            self.frames.page[first + i].mapping = self.frames.block[block].mapping
+            self.frames.page[first + i].index = cython.cast(
+                cython.uint, (cython.cast(cython.ulong, self.frames.block[block].index) + i) & INDEX_MASK
+            )
+            self.frames.page[first + i].private = 0
+            self.frames.page[first + i].mapcount = self.frames.block[block].mapcount
+            self.frames.page[first + i].memcg = self.frames.block[block].memcg
+            self.frames.page[first + i].mlock_count = 0
+            self.frames.entry[(table << 9) + i] = (
+                cython.cast(cython.ulong, first + i) << 12 | self.frames.block[block].pteflags
+            )
+        self.lru.split_block(block)
+        self.frames.block[block].state = BLK_SPLIT
+        self.frames.block[block].mapcount = 0
+        self.frames.page[table].mapping = 0
+        self.frames.entry[pmd] &= ~PTE_UNIFORM
+
+    # ------------------------------------------------------------------------------ letting go
+
+    def free_page(self, pfn):
+        """Free a page that nobody maps or caches. Linux: __folio_put()."""
+        self.lru.del_page(pfn)
+        if self.frames.page[pfn].flags & PG_MLOCKED:
+            self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1
+            self.event[UNEVICTABLE_PGS_CLEARED] += 1
+        self.frames.page[pfn].flags = 0
+        self.frames.page[pfn].mapping = 0
+        self.frames.page[pfn].index = 0
+        self.frames.page[pfn].private = 0
+        self.frames.page[pfn].mapcount = 0
+        self.frames.page[pfn].memcg = 0
+        self.frames.page[pfn].mlock_count = 0
+        self.buddy.free(pfn, 0)
+
+    def unmap_page(self, mm, vmflags, pfn):
+        """One entry less maps a page; the last frees anonymous memory. Linux: zap_present_ptes(), folio_remove_rmap_pte()."""
+        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        if vmflags & VMF_LOCKED:
+            self.munlock_page(pfn)
+        self.frames.page[pfn].mapcount -= 1
+        if self.frames.page[pfn].flags & PG_ANON:
+            self.mm[mm].rss_anon -= 1
+            if self.frames.page[pfn].mapcount == 0:
+                self.node_stat[nid, NR_ANON_MAPPED] -= 1
+                self.free_page(pfn)
+            return
+        if self.frames.page[pfn].flags & PG_SWAPBACKED:
+            self.mm[mm].rss_shmem -= 1
+        else:
+            self.mm[mm].rss_file -= 1
+        if self.frames.page[pfn].mapcount == 0:
+            self.node_stat[nid, NR_FILE_MAPPED] -= 1
+            if self.frames.page[pfn].mapping == 0:
+                self.free_page(pfn)
+
+    def page_cache_delete(self, m, index):
+        """Take a page out of the page cache; it is freed unless somebody maps it. Linux: __filemap_remove_folio()."""
+        at: cython.long = self.mapping[m].base + index
+        pfn: cython.long = cython.cast(cython.long, self.slot[at]) - 1
+        zone: cython.long
+        if pfn < 0:
+            return
+        zone = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
+        self.slot[at] = 0
+        self.mapping[m].nrpages -= 1
+        self.node_stat[self.buddy.zone[zone].nid, NR_FILE_PAGES] -= 1
+        if self.mapping[m].shmem:
+            self.node_stat[self.buddy.zone[zone].nid, NR_SHMEM] -= 1
+        elif self.frames.page[pfn].flags & PG_DIRTY:
+            self.mapping[m].nr_dirty -= 1
+            self.node_stat[self.buddy.zone[zone].nid, NR_FILE_DIRTY] -= 1
+            self.zone_stat[zone, NR_ZONE_WRITE_PENDING] -= 1
+        self.frames.page[pfn].mapping = 0
+        if self.frames.page[pfn].mapcount == 0:
+            self.free_page(pfn)

@@ -1,0 +1,18 @@
+cimport cython
+from mmfs.fastpath.defs cimport *
+from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.mmu cimport Mmu
+
+@cython.final
+cdef class PageTables:
+    cdef readonly Mmu mmu
+    cdef readonly Frames frames
+    cdef long next_addr
+    cdef long pmd
+    cdef long seek(self, long mm, long addr) noexcept nogil
+    cdef void zap_block(self, long mm) noexcept nogil
+    cdef void zap_entry(self, long mm, unsigned long vmflags, long at) noexcept nogil
+    cdef bint copy_entry(self, long dst, long src, unsigned long vmflags, long addr, long at) noexcept nogil
+    cdef void free_level(self, long mm, long table, int level, long base, long floor, long ceiling) noexcept nogil
+    cdef void free_table(self, long mm, long table, int level) noexcept nogil
+    cdef void count_entry(self, unsigned long entry, bint shared, long[::1] out) noexcept nogil

@@ -1,0 +1,428 @@
+# cython: language_level=3
+"""Walks over the page tables of an address range: unmap, copy at fork, protect, move, look.
+
+Every walk goes table by table and skips what is not there, so it costs what is mapped, not what the range
+spans. ``seek`` is the one place that descends.
+
+Linux: mm/memory.c, unmap_page_range(), copy_page_range(), free_pgd_range(); mm/mprotect.c,
+change_protection(); mm/mremap.c, move_page_tables(); fs/proc/task_mmu.c.
+"""
+
+import cython
+
+if not cython.compiled:
+    from mmfs.fastpath.defs import *  # noqa: F403
+
+_MAPPED = cython.declare(cython.ulong, 0x101)  # present, or PROT_NONE with the page kept
+_PSS_SHIFT = cython.declare(cython.int, 12)
+_NO_TABLE = cython.declare(cython.long, -1)
+_UNIFORM_BLOCK = cython.declare(cython.long, -2)
+
+
+class PageTables:
+    """The walks, over the tables of an Mmu."""
+
+    def __init__(self, mmu):
+        self.mmu = mmu
+        self.frames = mmu.frames
+        self.next_addr = 0
+        self.pmd = 0
+
+    def seek(self, mm, addr):
+        """The index of an address's entry; else _NO_TABLE or _UNIFORM_BLOCK.
+
+        ``next_addr`` becomes the end of the table, of the hole or of the block.
+        """
+        table: cython.long = self.mmu.mm[mm].pgd
+        level: cython.int = self.mmu.levels - 1
+        shift: cython.int
+        while level > 0:
+            shift = 12 + 9 * level
+            self.pmd = (table << 9) + (addr >> shift & 511)
+            self.next_addr = ((addr >> shift) + 1) << shift
+            if not self.frames.entry[self.pmd] & PTE_PRESENT:
+                return _NO_TABLE
+            if self.frames.entry[self.pmd] & PTE_UNIFORM:
+                return _UNIFORM_BLOCK
+            table = (self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12
+            level -= 1
+        return (table << 9) + (addr >> 12 & 511)
+
+    # ------------------------------------------------------------------------------ unmap
+
+    def zap_entry(self, mm, vmflags, at):
+        """Clear an entry and let go of its page. Linux: zap_present_ptes()."""
+        entry: cython.ulong = self.frames.entry[at]
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        self.frames.entry[at] = 0
+        if entry & PTE_SPECIAL or not entry & _MAPPED:
+            return
+        if entry & PTE_DIRTY and not self.frames.page[pfn].flags & PG_ANON:
+            self.mmu.mark_dirty(pfn)
+        self.mmu.unmap_page(mm, vmflags, pfn)
+
+    def zap_block(self, mm):
+        """Let go of the block that ``pmd`` maps as a whole."""
+        table: cython.long = (self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12
+        block: cython.long = self.frames.page[table].mapping
+        self.mmu.lru.del_block(block)
+        self.mmu.node_stat[
+            self.mmu.buddy.zone[self.frames.block[block].zone].nid, NR_ANON_MAPPED
+        ] -= PAGEBLOCK_NR_PAGES
+        self.mmu.mm[mm].rss_anon -= PAGEBLOCK_NR_PAGES
+        self.frames.block[block].state = BLK_SPLIT
+        self.frames.block[block].mapcount = 0
+        self.frames.page[table].mapping = 0
+        self.frames.entry[self.pmd] &= ~PTE_UNIFORM
+        self.mmu.buddy.free(block << PAGEBLOCK_ORDER, PAGEBLOCK_ORDER)
+
+    def zap_range(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long):
+        """Unmap [start, end) of a VMA with these flags. Linux: unmap_page_range()."""
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        with cython.nogil:
+            while addr < end:
+                at = self.seek(mm, addr)
+                stop = min(self.next_addr, end)
+                if at == _UNIFORM_BLOCK:
+                    if addr & ((1 << 21) - 1) == 0 and stop == self.next_addr:
+                        self.zap_block(mm)
+                        addr = stop
+                        continue
+                    self.mmu.split_uniform(mm, addr, self.pmd)
+                    at = self.seek(mm, addr)
+                if at != _NO_TABLE:
+                    while addr < stop:
+                        if self.frames.entry[at] != 0:
+                            self.zap_entry(mm, vmflags, at)
+                        at += 1
+                        addr += PAGE_SIZE
+                addr = stop
+            self.mmu.tlb_flush_range(mm, start, end)
+
+    # ------------------------------------------------------------------------------ fork
+
+    def copy_entry(self, dst, src, vmflags, addr, at):
+        """Share one entry with the child. False when memory is out. Linux: copy_present_ptes()."""
+        entry: cython.ulong = self.frames.entry[at]
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        to: cython.long = self.mmu.get_entry(dst, addr)
+        if to < 0:
+            return False
+        if not entry & PTE_SPECIAL:
+            if entry & PTE_RW and not vmflags & VMF_SHARED:
+                entry &= ~cython.cast(cython.ulong, PTE_RW)
+                self.frames.entry[at] = entry
+            self.frames.page[pfn].mapcount += 1
+            if self.frames.page[pfn].flags & PG_ANON:
+                self.frames.page[pfn].flags &= ~PG_ANON_EXCLUSIVE
+                self.mmu.mm[dst].rss_anon += 1
+            elif self.frames.page[pfn].flags & PG_SWAPBACKED:
+                self.mmu.mm[dst].rss_shmem += 1
+            else:
+                self.mmu.mm[dst].rss_file += 1
+            if vmflags & VMF_SHARED:
+                entry &= ~cython.cast(cython.ulong, PTE_DIRTY)
+            entry &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+        self.frames.entry[to] = entry
+        return True
+
+    def copy_range(self, dst: cython.long, src: cython.long, vmflags: cython.ulong, start: cython.long,
+                   end: cython.long):
+        """Copy the entries of [start, end) to a child, private pages write-protected in both.
+
+        Returns the address where memory ran out, or ``end``. Linux: copy_page_range().
+        """
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        ok: cython.bint = True
+        with cython.nogil:
+            while addr < end and ok:
+                at = self.seek(src, addr)
+                stop = min(self.next_addr, end)
+                if at == _UNIFORM_BLOCK:
+                    self.mmu.split_uniform(src, addr, self.pmd)
+                    at = self.seek(src, addr)
+                if at == _NO_TABLE:
+                    addr = stop
+                    continue
+                while addr < stop:
+                    if self.frames.entry[at] & _MAPPED and not self.copy_entry(dst, src, vmflags, addr, at):
+                        ok = False
+                        break
+                    at += 1
+                    addr += PAGE_SIZE
+            self.mmu.tlb_flush_range(src, start, end)
+        return addr
+
+    # ------------------------------------------------------------------------------ protect, lock, move
+
+    def protect_range(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long):
+        """Give the entries of [start, end) the protection of these VMA flags. Linux: change_protection()."""
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        entry: cython.ulong
+        keep: cython.ulong = PTE_PFN_MASK | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY | PTE_SPECIAL
+        bits: cython.ulong = self.mmu.prot(vmflags) & ~cython.cast(cython.ulong, PTE_ACCESSED)
+        pfn: cython.long
+        with cython.nogil:
+            while addr < end:
+                at = self.seek(mm, addr)
+                stop = min(self.next_addr, end)
+                if at == _UNIFORM_BLOCK:
+                    self.mmu.split_uniform(mm, addr, self.pmd)
+                    at = self.seek(mm, addr)
+                if at == _NO_TABLE:
+                    addr = stop
+                    continue
+                while addr < stop:
+                    entry = self.frames.entry[at]
+                    if entry & _MAPPED:
+                        pfn = (entry & PTE_PFN_MASK) >> 12
+                        entry = (entry & keep) | bits | (entry & PTE_RW if vmflags & VMF_WRITE else 0)
+                        if (
+                            vmflags & VMF_WRITE
+                            and not vmflags & VMF_SHARED
+                            and not entry & PTE_SPECIAL
+                            and self.frames.page[pfn].flags & PG_ANON
+                            and self.frames.page[pfn].mapcount == 1
+                        ):
+                            entry |= PTE_RW
+                        self.frames.entry[at] = entry
+                    at += 1
+                    addr += PAGE_SIZE
+            self.mmu.tlb_flush_range(mm, start, end)
+
+    def lock_range(self, mm: cython.long, start: cython.long, end: cython.long, lock: cython.bint):
+        """mlock or munlock the pages that [start, end) maps. Linux: mm/mlock.c, mlock_pte_range()."""
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        pfn: cython.long
+        with cython.nogil:
+            while addr < end:
+                at = self.seek(mm, addr)
+                stop = min(self.next_addr, end)
+                if at == _UNIFORM_BLOCK:
+                    self.mmu.split_uniform(mm, addr, self.pmd)
+                    at = self.seek(mm, addr)
+                if at == _NO_TABLE:
+                    addr = stop
+                    continue
+                while addr < stop:
+                    if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
+                        pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                        if lock:
+                            self.mmu.mlock_page(pfn)
+                        else:
+                            self.mmu.munlock_page(pfn)
+                    at += 1
+                    addr += PAGE_SIZE
+
+    def move_range(self, mm: cython.long, old: cython.long, new: cython.long, length: cython.long):
+        """Move entries to another address. Returns how many bytes were moved. Linux: move_page_tables()."""
+        done: cython.long = 0
+        at: cython.long
+        to: cython.long
+        with cython.nogil:
+            while done < length:
+                at = self.seek(mm, old + done)
+                if at == _UNIFORM_BLOCK:
+                    self.mmu.split_uniform(mm, old + done, self.pmd)
+                    at = self.seek(mm, old + done)
+                if at == _NO_TABLE:
+                    done = min(self.next_addr - old, length)
+                    continue
+                if self.frames.entry[at] != 0:
+                    to = self.mmu.get_entry(mm, new + done)
+                    if to < 0:
+                        break
+                    self.frames.entry[to] = self.frames.entry[at] | PTE_SOFT_DIRTY
+                    self.frames.entry[at] = 0
+                done += PAGE_SIZE
+            self.mmu.tlb_flush_range(mm, old, old + length)
+        return done
+
+    # ------------------------------------------------------------------------------ freeing tables
+
+    def free_table(self, mm, table, level):
+        """Give the frame of an empty table back."""
+        self.mmu.count_table(mm, table, level, -1)
+        self.frames.page[table].flags = 0
+        self.frames.page[table].private = 0
+        self.frames.page[table].memcg = 0
+        self.mmu.buddy.free(table, 0)
+
+    def free_level(self, mm, table, level, base, floor, ceiling):
+        """Free the tables below a table that span nothing outside [floor, ceiling)."""
+        shift: cython.int = 12 + 9 * level
+        first: cython.long = max(floor - base, cython.cast(cython.long, 0)) >> shift
+        last: cython.long = min((ceiling - 1 - base) >> shift, cython.cast(cython.long, 511))
+        i: cython.long
+        child: cython.long
+        start: cython.long
+        for i in range(first, last + 1):
+            if not self.frames.entry[(table << 9) + i] & PTE_PRESENT:
+                continue
+            child = (self.frames.entry[(table << 9) + i] & PTE_PFN_MASK) >> 12
+            start = base + (i << shift)
+            if level > 1:
+                self.free_level(mm, child, level - 1, start, floor, ceiling)
+            if start >= floor and start + (cython.cast(cython.long, 1) << shift) <= ceiling:
+                self.frames.entry[(table << 9) + i] = 0
+                self.free_table(mm, child, level)
+
+    def free_tables(self, mm: cython.long, floor: cython.long, ceiling: cython.long):
+        """Free the tables that lie wholly in [floor, ceiling), where nothing is mapped any more.
+
+        Linux: free_pgtables(), free_pgd_range().
+        """
+        with cython.nogil:
+            self.mmu.cached_key = -1
+            self.free_level(mm, self.mmu.mm[mm].pgd, self.mmu.levels - 1, 0, floor, ceiling)
+
+    # ------------------------------------------------------------------------------ looking
+
+    def read_entries(self, mm: cython.long, start: cython.long, out: cython.ulong[::1]):
+        """The raw entries of consecutive pages from ``start``: 0 where there is no table."""
+        addr: cython.long = start
+        n: cython.Py_ssize_t = out.shape[0]
+        i: cython.Py_ssize_t = 0
+        at: cython.long
+        block: cython.long = 0
+        first: cython.long = 0
+        while i < n:
+            at = self.seek(mm, addr)
+            if at == _UNIFORM_BLOCK:
+                block = self.frames.page[(self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12].mapping
+                first = (block << PAGEBLOCK_ORDER) + (addr >> 12 & 511)
+            while i < n and addr < self.next_addr:
+                if at >= 0:
+                    out[i] = self.frames.entry[at]
+                    at += 1
+                elif at == _UNIFORM_BLOCK:
+                    out[i] = cython.cast(cython.ulong, first) << 12 | self.frames.block[block].pteflags
+                    first += 1
+                else:
+                    out[i] = 0
+                addr += PAGE_SIZE
+                i += 1
+
+    def count_entry(self, entry, shared, out):
+        """Add one mapped page to the counts of smaps. Linux: smaps_account()."""
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        mapcount: cython.long = self.frames.page[pfn].mapcount
+        pss: cython.long = (cython.cast(cython.long, PAGE_SIZE) << _PSS_SHIFT) // mapcount
+        dirty: cython.bint = (entry & PTE_DIRTY) != 0 or (self.frames.page[pfn].flags & PG_DIRTY) != 0
+        out[SMAPS_RSS] += 1
+        out[SMAPS_PSS] += pss
+        if dirty:
+            out[SMAPS_PSS_DIRTY] += pss
+        if entry & PTE_ACCESSED or self.frames.page[pfn].flags & (PG_REFERENCED | PG_YOUNG):
+            out[SMAPS_REFERENCED] += 1
+        if self.frames.page[pfn].flags & PG_ANON:
+            out[SMAPS_ANONYMOUS] += 1
+            out[SMAPS_PSS_ANON] += pss
+        elif self.frames.page[pfn].flags & PG_SWAPBACKED:
+            out[SMAPS_SHMEM] += 1
+            out[SMAPS_PSS_SHMEM] += pss
+        else:
+            out[SMAPS_FILE] += 1
+            out[SMAPS_PSS_FILE] += pss
+        if mapcount > 1:
+            out[SMAPS_SHARED_DIRTY if dirty else SMAPS_SHARED_CLEAN] += 1
+        else:
+            out[SMAPS_PRIVATE_DIRTY if dirty else SMAPS_PRIVATE_CLEAN] += 1
+        if shared:
+            out[SMAPS_LOCKED] += pss
+
+    def smaps(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long,
+              out: cython.long[::1]):
+        """Add the pages that [start, end) maps to ``out`` [NR_SMAPS] int64. Linux: smaps_pte_range().
+
+        Pages; the PSS columns and LOCKED in bytes << 12, as struct mem_size_stats keeps them.
+        """
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        n: cython.long
+        block: cython.long
+        locked: cython.bint = (vmflags & VMF_LOCKED) != 0
+        while addr < end:
+            at = self.seek(mm, addr)
+            stop = min(self.next_addr, end)
+            if at == _UNIFORM_BLOCK:
+                block = self.frames.page[(self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12].mapping
+                n = (stop - addr) >> 12
+                out[SMAPS_RSS] += n
+                out[SMAPS_ANONYMOUS] += n
+                out[SMAPS_PRIVATE_DIRTY] += n
+                if self.frames.block[block].pteflags & PTE_ACCESSED:
+                    out[SMAPS_REFERENCED] += n
+                out[SMAPS_PSS] += n << 24
+                out[SMAPS_PSS_DIRTY] += n << 24
+                out[SMAPS_PSS_ANON] += n << 24
+            elif at >= 0:
+                while addr < stop:
+                    if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
+                        self.count_entry(self.frames.entry[at], locked, out)
+                    at += 1
+                    addr += PAGE_SIZE
+            addr = stop
+
+    def clear_refs(self, mm: cython.long, start: cython.long, end: cython.long, bits: cython.ulong):
+        """Clear entry bits (accessed; or soft-dirty and write) of what is mapped. Linux: clear_refs_pte_range()."""
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        while addr < end:
+            at = self.seek(mm, addr)
+            stop = min(self.next_addr, end)
+            if at == _UNIFORM_BLOCK:
+                self.mmu.split_uniform(mm, addr, self.pmd)
+                at = self.seek(mm, addr)
+            if at >= 0:
+                while addr < stop:
+                    if self.frames.entry[at] & _MAPPED:
+                        self.frames.entry[at] &= ~bits
+                        if bits & PTE_ACCESSED and not self.frames.entry[at] & PTE_SPECIAL:
+                            self.frames.page[(self.frames.entry[at] & PTE_PFN_MASK) >> 12].flags &= ~(
+                                PG_REFERENCED | PG_YOUNG
+                            )
+                    at += 1
+                    addr += PAGE_SIZE
+            addr = stop
+        self.mmu.tlb_flush_mm(mm)
+
+    def count_nodes(self, mm: cython.long, start: cython.long, end: cython.long, out: cython.long[::1]):
+        """Add the pages that [start, end) maps to ``out`` [nodes + 5]: per node, then anon, dirty, mapped
+        by one, highest mapcount, active. Linux: fs/proc/task_mmu.c, gather_stats()."""
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        pfn: cython.long
+        flags: cython.uint
+        n: cython.Py_ssize_t = out.shape[0] - 5
+        while addr < end:
+            at = self.seek(mm, addr)
+            stop = min(self.next_addr, end)
+            if at == _UNIFORM_BLOCK:
+                self.mmu.split_uniform(mm, addr, self.pmd)
+                at = self.seek(mm, addr)
+            if at >= 0:
+                while addr < stop:
+                    if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
+                        pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                        flags = self.frames.page[pfn].flags
+                        out[self.mmu.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid] += 1
+                        out[n] += 1 if flags & PG_ANON else 0
+                        out[n + 1] += 1 if flags & PG_DIRTY or self.frames.entry[at] & PTE_DIRTY else 0
+                        out[n + 2] += 1 if self.frames.page[pfn].mapcount == 1 else 0
+                        out[n + 3] = max(out[n + 3], cython.cast(cython.long, self.frames.page[pfn].mapcount))
+                        out[n + 4] += 1 if flags & (PG_ACTIVE | PG_UNEVICTABLE) else 0
+                    at += 1
+                    addr += PAGE_SIZE
+            addr = stop
