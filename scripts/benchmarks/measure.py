@@ -62,7 +62,11 @@ class Row:
         if self.most is None and self.least is None:
             return None
         value = self.ratio if self.theirs is not None else self.ours.value
-        return value is not None and (self.most is None or value <= self.most) and (self.least is None or value >= self.least)
+        return (
+            value is not None
+            and (self.most is None or value <= self.most)
+            and (self.least is None or value >= self.least)
+        )
 
 
 class Unavailable(Exception):

@@ -1,8 +1,9 @@
 /* What a reader of small files pays, in ns an operation, one a line on standard output.
  *
  * client cat FILE TIMES      open, fstat, read to the end, close: what cat(1) does
- * client run TIMES COMMAND…  fork, exec, wait, its output thrown away
- * client sleep PROCESSES     start that many sleeping processes, print "ready", end when standard input does
+ * client among PROCESSES COMMAND...
+ *                            start that many sleeping processes and print "ready"; then for each line on standard input
+ *                            fork, exec and wait for the command, its output thrown away
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -40,13 +41,22 @@ static int cat(const char *path, int times) {
     return 0;
 }
 
-static int run(int times, char **command) {
-    for (int i = 0; i < times; i++) {
+static int among(int processes, char **command) {
+    char line[16];
+    while (processes--)
+        if (!fork()) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            for (;;) pause();
+        }
+    puts("ready");
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin)) {
         int status;
         long begin = now();
         pid_t pid = fork();
         if (!pid) {
-            int null = open("/dev/null", O_WRONLY);
+            int null = open("/dev/null", O_RDWR);
+            dup2(null, 0);
             dup2(null, 1);
             execvp(*command, command);
             _exit(127);
@@ -54,27 +64,14 @@ static int run(int times, char **command) {
         waitpid(pid, &status, 0);
         if (status) { fprintf(stderr, "%s: status %d\n", *command, status); return 1; }
         printf("%ld\n", now() - begin);
+        fflush(stdout);
     }
-    return 0;
-}
-
-static int sleepers(int processes) {
-    char byte;
-    for (int i = 0; i < processes; i++)
-        if (!fork()) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL);
-            for (;;) pause();
-        }
-    puts("ready");
-    fflush(stdout);
-    while (read(0, &byte, 1) > 0);
     return 0;
 }
 
 int main(int argc, char **argv) {
     if (argc == 4 && !strcmp(argv[1], "cat")) return cat(argv[2], atoi(argv[3]));
-    if (argc >= 4 && !strcmp(argv[1], "run")) return run(atoi(argv[2]), argv + 3);
-    if (argc == 3 && !strcmp(argv[1], "sleep")) return sleepers(atoi(argv[2]));
-    fputs("client cat FILE TIMES | run TIMES COMMAND... | sleep PROCESSES\n", stderr);
+    if (argc >= 4 && !strcmp(argv[1], "among")) return among(atoi(argv[2]), argv + 3);
+    fputs("client cat FILE TIMES | among PROCESSES COMMAND...\n", stderr);
     return 2;
 }
