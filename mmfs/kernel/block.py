@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from mmfs.kernel.clock import NSEC_PER_SEC, NSEC_PER_USEC, Clock
+from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Clock
 from mmfs.mm_types import PAGE_SHIFT, VmEventItem
 
 if TYPE_CHECKING:
@@ -131,6 +131,16 @@ class Gendisk:
     def io_ns(self) -> int:
         """How long requests were in flight until now (io_ticks of /proc/diskstats)."""
         return self._busy_ns - max(self._busy_end_ns - self.clock.now_ns, 0)
+
+    def stat(self) -> list[int]:
+        """The numbers of its row in /proc/diskstats, times in ms. Linux: block/genhd.c, diskstats_show()."""
+        row: list[int] = []
+        for op in (StatGroup.READ, StatGroup.WRITE):
+            row += [self.ios[op], self.merges[op], self.sectors[op], self.nsecs[op] // NSEC_PER_MSEC]
+        row += [self.in_flight, self.io_ns // NSEC_PER_MSEC, sum(self.nsecs) // NSEC_PER_MSEC]
+        op = StatGroup.DISCARD
+        row += [self.ios[op], self.merges[op], self.sectors[op], self.nsecs[op] // NSEC_PER_MSEC]
+        return [*row, self.ios[StatGroup.FLUSH], self.nsecs[StatGroup.FLUSH] // NSEC_PER_MSEC]
 
     def nr_pages(self) -> int:
         """Pages of the page cache that hold the device itself."""

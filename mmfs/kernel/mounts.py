@@ -15,34 +15,42 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+
+@dataclass(frozen=True)
+class FileSystemType:
+    """A kind of file system. Linux: struct file_system_type."""
+
+    name: str
+    requires_dev: bool = False
+
+
 FILESYSTEMS: Final = (
-    ("sysfs", True),
-    ("tmpfs", True),
-    ("bdev", True),
-    ("proc", True),
-    ("cgroup", True),
-    ("cgroup2", True),
-    ("devtmpfs", True),
-    ("debugfs", True),
-    ("tracefs", True),
-    ("securityfs", True),
-    ("sockfs", True),
-    ("bpf", True),
-    ("pipefs", True),
-    ("ramfs", True),
-    ("hugetlbfs", True),
-    ("devpts", True),
-    ("fuseblk", False),
-    ("fuse", True),
-    ("fusectl", True),
-    ("virtiofs", True),
-    ("mqueue", True),
-    ("pstore", True),
-    ("ext3", False),
-    ("ext2", False),
-    ("ext4", False),
+    FileSystemType("sysfs"),
+    FileSystemType("tmpfs"),
+    FileSystemType("proc"),
+    FileSystemType("cgroup"),
+    FileSystemType("cgroup2"),
+    FileSystemType("devtmpfs"),
+    FileSystemType("debugfs"),
+    FileSystemType("tracefs"),
+    FileSystemType("securityfs"),
+    FileSystemType("sockfs"),
+    FileSystemType("bpf"),
+    FileSystemType("pipefs"),
+    FileSystemType("ramfs"),
+    FileSystemType("hugetlbfs"),
+    FileSystemType("devpts"),
+    FileSystemType("fuseblk", requires_dev=True),
+    FileSystemType("fuse"),
+    FileSystemType("fusectl"),
+    FileSystemType("virtiofs"),
+    FileSystemType("mqueue"),
+    FileSystemType("pstore"),
+    FileSystemType("ext3", requires_dev=True),
+    FileSystemType("ext2", requires_dev=True),
+    FileSystemType("ext4", requires_dev=True),
 )
-"""Types in the order of their registration, and whether they need no device."""
+"""In the order of their registration."""
 
 FIRST_ANON_DEV: Final = 22
 DEV_DEVTMPFS: Final = 6

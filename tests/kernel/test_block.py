@@ -82,3 +82,15 @@ def test_a_hard_disk_is_slower(devices: BlockDevices) -> None:
 
 def test_no_device_pages_unless_someone_caches_them(devices: BlockDevices) -> None:
     assert devices.nr_blockdev_pages() == 0
+
+
+def test_the_row_of_diskstats(disk: Gendisk) -> None:
+    disk.submit_bio(StatGroup.READ, 1 << 18, nr_bios=40, nr_requests=10)
+    disk.submit_bio(StatGroup.FLUSH, 0)
+    disk.clock.run_for(NSEC_PER_SEC // 10)
+    wait = 268  # ms: 128 MB at 500 MB/s
+    row = disk.stat()
+    assert len(row) == 17
+    assert row[:4] == [10, 30, 1 << 18, 10 * wait + 5]
+    assert row[8:11] == [11, 100, sum(disk.nsecs) // 1_000_000]
+    assert row[15:] == [1, wait]

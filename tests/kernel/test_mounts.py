@@ -44,7 +44,7 @@ def test_options_of_both_kinds_in_proc_mounts(bare: MountTable) -> None:
 
 def test_filesystems_are_golden() -> None:
     golden = (BOOT / "proc/filesystems").read_text()
-    assert "".join(f"{'nodev' if nodev else ''}\t{name}\n" for name, nodev in FILESYSTEMS if name != "bdev") == golden
+    assert "".join(f"{'' if fs.requires_dev else 'nodev'}\t{fs.name}\n" for fs in FILESYSTEMS) == golden
 
 
 def test_systemd_parents_exist_and_ids_and_devices_differ(server: MountTable) -> None:
