@@ -1,0 +1,100 @@
+"""Which of a fast path module's two forms is imported, and that the compiled ones are what their flavour says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MODULE = """# cython: language_level=3
+import cython
+import numpy as np
+
+def get(i: cython.long) -> cython.long:
+    a: cython.long[::1] = np.arange(4, dtype=np.int64)
+    return a[i]
+"""
+
+
+def run(code: str, root: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code with the package of a tree."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MMFS_")}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=root, env=clean | environment, capture_output=True, text=True, timeout=120)
+
+
+WHERE = "from mmfs import fastpath; from mmfs.fastpath import frames; print(fastpath.compiled, frames.__file__)"
+
+
+def test_pure_prefers_the_source_even_beside_a_compiled_module() -> None:
+    done = run(WHERE, MMFS_PURE="1")
+    compiled, path = done.stdout.split()
+    assert (compiled, path) == ("False", str(ROOT / "mmfs/fastpath/frames.py")), done.stderr
+
+
+def test_compiled_says_what_an_import_gets() -> None:
+    done = run(WHERE)
+    compiled, path = done.stdout.split()
+    assert (compiled == "True") == path.endswith(tuple(EXTENSION_SUFFIXES)), done.stderr
+
+
+def test_pure_finder_leaves_everything_else_alone() -> None:
+    code = """
+import mmfs.fastpath as f
+print([name for name in ("json", "mmfs.fastpath.nothing") if f.PureFinder().find_spec(name, f.__path__)])
+"""
+    assert run(code, MMFS_PURE="1").stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree with the build scripts and one small module."""
+    root = tmp_path_factory.mktemp("tree")
+    package = root / "mmfs" / "fastpath"
+    package.mkdir(parents=True)
+    (root / "mmfs" / "__init__.py").write_text("")
+    (package / "__init__.py").write_text((ROOT / "mmfs/fastpath/__init__.py").read_text())
+    (package / "numbers.py").write_text(MODULE)
+    (root / "scripts").mkdir()
+    (root / "scripts/build_fastpath.py").write_text((ROOT / "scripts/build_fastpath.py").read_text())
+    return root
+
+
+def build(root: Path, *options: str) -> str:
+    """Run build-fastpath and return what it says."""
+    command = [sys.executable, "scripts/build_fastpath.py", *options]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MMFS_")}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    return (done.stdout + done.stderr).strip()
+
+
+@pytest.mark.slow
+def test_build_compiles_what_changed_in_each_flavour(tree: Path) -> None:
+    assert build(tree) == "mmfs/fastpath (fast): compiled numbers"
+    assert build(tree) == "mmfs/fastpath (fast): up to date"
+    assert build(tree, "--status") == "fast path compiled"
+    get = "from mmfs.fastpath import numbers; print(numbers.__file__[-3:], numbers.get({}))"
+    assert run(get.format(3), tree).stdout == ".so 3\n"
+
+    assert build(tree, "--checked") == "mmfs/fastpath (checked): compiled numbers"
+    assert build(tree, "--status") == "fast path checked"
+    assert "IndexError" in run(get.format(4), tree).stderr, "a checked build must notice an index out of bounds"
+    assert build(tree) == "mmfs/fastpath (fast): compiled numbers", "the flavour that is not checked comes back"
+
+    module = tree / "mmfs/fastpath/numbers.py"
+    module.write_text(MODULE.replace("return a[i]", "return a[i] + 1"))
+    assert "OLDER THAN ITS SOURCES" in build(tree, "--status")
+    build(tree)
+    assert run(get.format(3), tree).stdout == ".so 4\n"
+
+    module.write_text(MODULE.replace("return a[i]", "return a["))
+    assert "numbers.py: could not be compiled" in build(tree)
+    module.unlink()
+    build(tree)
+    assert not list((tree / "mmfs/fastpath").glob("*.so")), "a module whose source is gone must not be left"
