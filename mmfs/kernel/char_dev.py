@@ -1,0 +1,129 @@
+"""Character devices: who registered which number, and in which order.
+
+A driver asks for a major number of its own or takes the highest free one below 255; small devices share major 10
+and ask for a minor in the same way from 256 up. /proc/devices, /proc/misc, /proc/tty/drivers and /proc/consoles
+print these registrations, so all that is here is the list of drivers that Debian's kernel has
+built in, in the order in which they register on a PC, and the rules that give them numbers.
+
+Linux: fs/char_dev.c, drivers/char/misc.c, drivers/tty/tty_io.c, kernel/printk/printk.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+DYNAMIC: Final = 0
+DYN_MAJOR_FIRST: Final = 254
+MISC_MAJOR: Final = 10
+MISC_DYNAMIC_FIRST: Final = 256
+
+CHRDEVS: Final = (
+    (1, "mem"),
+    (4, "/dev/vc/0"),
+    (4, "tty"),
+    (4, "ttyS"),
+    (5, "/dev/tty"),
+    (5, "/dev/console"),
+    (5, "/dev/ptmx"),
+    (7, "vcs"),
+    (MISC_MAJOR, "misc"),
+    (13, "input"),
+    (29, "fb"),
+    (128, "ptm"),
+    (136, "pts"),
+    (153, "spi"),
+    (DYNAMIC, "gpiochip"),
+    (DYNAMIC, "tpm"),
+    (DYNAMIC, "dax"),
+    (DYNAMIC, "dma_heap"),
+    (DYNAMIC, "cxl"),
+    (DYNAMIC, "rtc"),
+    (DYNAMIC, "pps"),
+    (DYNAMIC, "ptp"),
+    (DYNAMIC, "bsg"),
+    (DYNAMIC, "virtio-portsdev"),
+)
+MISC: Final = (
+    (DYNAMIC, "vga_arbiter"),
+    (183, "hw_random"),
+    (231, "snapshot"),
+    (DYNAMIC, "userfaultfd"),
+    (229, "fuse"),
+    (228, "hpet"),
+    (DYNAMIC, "udmabuf"),
+    (1, "psaux"),
+    (DYNAMIC, "cpu_dma_latency"),
+)
+"""Minor and name, first to last registered."""
+
+
+class TtyDriver(NamedTuple):
+    """A terminal driver. Linux: struct tty_driver."""
+
+    driver_name: str
+    name: str
+    major: int
+    minor_start: int
+    num: int
+    type: str
+
+
+TTY_DRIVERS: Final = (
+    TtyDriver("serial", "ttyS", 4, 64, 32, "serial"),
+    TtyDriver("pty_slave", "pts", 136, 0, 1 << 20, "pty:slave"),
+    TtyDriver("pty_master", "ptm", 128, 0, 1 << 20, "pty:master"),
+    TtyDriver("unknown", "tty", 4, 1, 63, "console"),
+)
+"""Newest first, as tty_register_driver() lists them."""
+
+
+@dataclass(frozen=True)
+class Console:
+    """Where the kernel's log goes. Linux: struct console."""
+
+    name: str
+    index: int
+    flags: str
+    major: int
+    minor: int
+    unblank: bool = False
+
+
+class CharDevices:
+    """The registrations of one machine: major numbers, minors of major 10, terminals, consoles."""
+
+    def __init__(self, cmdline: str = "") -> None:
+        self.chrdevs: list[tuple[int, str]] = []
+        self.misc: list[tuple[int, str]] = []
+        self.tty_drivers: list[TtyDriver] = list(TTY_DRIVERS)
+        self.consoles = [_console(cmdline)]
+        for major, name in CHRDEVS:
+            self.register_chrdev(major, name)
+        for minor, name in MISC:
+            self.misc_register(minor, name)
+
+    def register_chrdev(self, major: int, name: str) -> int:
+        """Give a driver of character devices its major. Linux: fs/char_dev.c, __register_chrdev_region()."""
+        if major == DYNAMIC:
+            taken = {number for number, _ in self.chrdevs}
+            major = next(number for number in range(DYN_MAJOR_FIRST, 0, -1) if number not in taken)
+        self.chrdevs.append((major, name))
+        return major
+
+    def misc_register(self, minor: int, name: str) -> int:
+        """Give a small device its minor number. Linux: drivers/char/misc.c, misc_register()."""
+        if minor == DYNAMIC:
+            taken = {number for number, _ in self.misc}
+            minor = next(number for number in range(MISC_DYNAMIC_FIRST, 1 << 20) if number not in taken)
+        self.misc.insert(0, (minor, name))
+        return minor
+
+
+def _console(cmdline: str) -> Console:
+    """The console that ``console=`` asks for, or the first virtual terminal."""
+    wanted = [word.removeprefix("console=").split(",")[0] for word in cmdline.split() if word.startswith("console=")]
+    if wanted and wanted[-1].startswith("ttyS") and wanted[-1][4:].isdecimal():
+        index = int(wanted[-1][4:])
+        return Console("ttyS", index, "EC  p a", 4, 64 + index)
+    return Console("tty", 0, "EC  p  ", 4, 1, unblank=True)

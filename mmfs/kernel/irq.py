@@ -1,0 +1,178 @@
+"""Interrupts: which lines the machine's devices have, and how often each CPU was interrupted.
+
+A PC has its legacy devices behind the I/O APIC (timer, keyboard and mouse, serial port, clock, ACPI); each virtio
+device of ours has MSI-X vectors: one for configuration changes and one a queue, and a disk has a queue a
+CPU. Numbers are handed out in the order in which drivers ask, from 24 on.
+
+What follows from other parts of the model is read from them: local timer interrupts and soft interrupts from the
+CPUs' accounting, machine check polls from the uptime.
+
+Linux: kernel/irq/irqdesc.c, proc.c; arch/x86/kernel/irq.c; arch/x86/kernel/apic/vector.c; kernel/softirq.c.
+
+Simplified: inter-processor interrupts (RES, CAL) are counted only where the model sends one; a soft interrupt is
+raised by every tick of a busy CPU (SCHED, RCU) and every timer that fires (TIMER).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from mmfs.kernel.clock import NSEC_PER_SEC
+
+if TYPE_CHECKING:
+    from mmfs.kernel.cputime import Cpu
+    from mmfs.machine import Machine
+
+GSI_TOP: Final = 24
+NR_LEGACY_IRQS: Final = 16
+NR_VECTORS: Final = 256
+NR_IRQS_LIMIT: Final = 524544
+MCE_POLL_NS: Final = 300 * NSEC_PER_SEC
+"""Linux: arch/x86/kernel/cpu/mce/core.c, check_interval."""
+
+SOFTIRQS: Final = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU")
+
+LEGACY: Final = ((0, "timer"), (1, "i8042"), (4, "ttyS0"), (8, "rtc0"), (9, "acpi"), (12, "i8042"))
+
+ARCH: Final = (
+    ("NMI", "Non-maskable interrupts"),
+    ("LOC", "Local timer interrupts"),
+    ("SPU", "Spurious interrupts"),
+    ("PMI", "Performance monitoring interrupts"),
+    ("IWI", "IRQ work interrupts"),
+    ("RTR", "APIC ICR read retries"),
+    ("RES", "Rescheduling interrupts"),
+    ("CAL", "Function call interrupts"),
+    ("TLB", "TLB shootdowns"),
+    ("TRM", "Thermal event interrupts"),
+    ("THR", "Threshold APIC interrupts"),
+    ("DFR", "Deferred Error APIC interrupts"),
+    ("MCE", "Machine check exceptions"),
+    ("MCP", "Machine check polls"),
+)
+VIRTUALIZATION: Final = (
+    ("PIN", "Posted-interrupt notification event"),
+    ("NPI", "Nested posted-interrupt event"),
+    ("PIW", "Posted-interrupt wakeup event"),
+)
+UNCOUNTED: Final = ("TLB", "PIN", "NPI", "PIW", "DFR")
+"""Not in the sum of /proc/stat. Linux: arch/x86/kernel/irq.c, arch_irq_stat_cpu()."""
+
+
+@dataclass
+class IrqDesc:
+    """One interrupt line and its handler. Linux: struct irq_desc."""
+
+    irq: int
+    chip: str
+    hwirq: int
+    flow: str
+    action: str
+    nr_cpus: int
+    kstat: dict[int, int] = field(default_factory=dict)
+
+    def handle(self, cpu: int, times: int = 1) -> None:
+        """The device interrupted a CPU."""
+        self.kstat[cpu] = self.kstat.get(cpu, 0) + times
+
+    def counts(self) -> list[int]:
+        """How often each CPU took it."""
+        return [self.kstat.get(cpu, 0) for cpu in range(self.nr_cpus)]
+
+
+class Interrupts:
+    """All interrupts of a machine."""
+
+    def __init__(self, machine: Machine, cpus: Sequence[Cpu]) -> None:
+        self.cpus = cpus
+        self._descs: list[IrqDesc] = []
+        self._arch: dict[str, list[int]] = {name: [0] * len(cpus) for name, _ in (*ARCH, *VIRTUALIZATION)}
+        self.queues: dict[str, list[IrqDesc]] = {}
+        self.err_count = 0
+        self.mis_count = 0
+        for irq, action in LEGACY:
+            self._request(irq, "IO-APIC", 2 if irq == 0 else irq, "fasteoi" if action == "acpi" else "edge", action)
+        self._request_msix(0, ["config", "virtqueues"])
+        for number, disk in enumerate(machine.disks, 1):
+            queues = [f"req.{queue}" for queue in range(len(cpus))]
+            self.queues[disk.name] = self._request_msix(number, ["config", *queues])[1:]
+
+    def _request(self, irq: int, chip: str, hwirq: int, flow: str, action: str) -> IrqDesc:
+        desc = IrqDesc(irq, chip, hwirq, flow, action, len(self.cpus))
+        self._descs.append(desc)
+        return desc
+
+    def _request_msix(self, device: int, vectors: list[str]) -> list[IrqDesc]:
+        first = max(GSI_TOP, self._descs[-1].irq + 1)
+        chip = f"PCI-MSIX-0000:00:{device + 2:02x}.0"
+        return [
+            self._request(first + number, chip, number, "edge", f"virtio{device}-{name}")
+            for number, name in enumerate(vectors)
+        ]
+
+    # -- what the model reports ---------------------------------------------------------------------------
+
+    def disk_interrupt(self, disk: str, cpu: int, times: int = 1) -> None:
+        """A disk answered requests of a CPU's queue."""
+        queues = self.queues.get(disk)
+        if queues:
+            queues[cpu % len(queues)].handle(cpu, times)
+
+    def count_arch(self, name: str, cpu: int, times: int = 1) -> None:
+        """An interrupt of the processor itself, by its name in /proc/interrupts."""
+        self._arch[name][cpu] += times
+
+    # -- what is read -------------------------------------------------------------------------------------
+
+    @property
+    def nr_irqs(self) -> int:
+        """How many interrupt numbers there can be. Linux: arch_probe_nr_irqs()."""
+        nr_cpus = len(self.cpus)
+        return min(NR_IRQS_LIMIT, NR_VECTORS * nr_cpus, GSI_TOP + NR_LEGACY_IRQS + 8 * nr_cpus + GSI_TOP * 16)
+
+    @property
+    def precision(self) -> int:
+        """Width of the first column of /proc/interrupts. Linux: kernel/irq/proc.c, show_interrupts()."""
+        width, limit = 3, 1000
+        while width < 10 and limit <= self.nr_irqs:
+            width, limit = width + 1, limit * 10
+        return width
+
+    def descs(self) -> list[IrqDesc]:
+        """Lines with a handler, by number."""
+        return self._descs
+
+    def by_number(self) -> list[int]:
+        """The sum over CPUs of every number up to nr_irqs."""
+        sums = [0] * self.nr_irqs
+        for desc in self._descs:
+            sums[desc.irq] = sum(desc.kstat.values())
+        return sums
+
+    def arch(self) -> Iterator[tuple[str, str, list[int]]]:
+        """The processors' own interrupts: name, description, count a CPU."""
+        for name, description in (*ARCH, *VIRTUALIZATION):
+            yield name, description, self.arch_counts(name)
+
+    def arch_counts(self, name: str) -> list[int]:
+        """One kind of them a CPU."""
+        if name == "LOC":
+            return [cpu.timer_interrupts for cpu in self.cpus]
+        if name == "MCP":
+            return [1 + cpu.clock.now_ns // MCE_POLL_NS for cpu in self.cpus]
+        return self._arch[name]
+
+    def total(self) -> int:
+        """All interrupts since boot. Linux: fs/proc/stat.c, the first number of the intr line."""
+        own = sum(sum(counts) for name, _, counts in self.arch() if name not in UNCOUNTED)
+        return own + self.err_count + sum(sum(desc.kstat.values()) for desc in self._descs)
+
+    def softirqs(self) -> dict[str, list[int]]:
+        """Soft interrupts a CPU, by name."""
+        counts = {name: [0] * len(self.cpus) for name in SOFTIRQS}
+        counts["TIMER"] = [cpu.timer_wakeups for cpu in self.cpus]
+        counts["SCHED"] = [cpu.busy_ticks for cpu in self.cpus]
+        counts["RCU"] = [cpu.busy_ticks for cpu in self.cpus]
+        return counts
