@@ -55,9 +55,9 @@ class KernelImage:
         return (self.end - self.bss_start) // 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Profile:
-    """One kernel build."""
+    """One kernel build; a value that is compared by identity, so that views can be cached by it."""
 
     name: str
     version: tuple[int, int, int]

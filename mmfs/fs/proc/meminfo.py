@@ -1,0 +1,177 @@
+"""/proc/meminfo: where the machine's memory is, a row a line, in kilobytes.
+
+Every number is read from the counters of mm/vmstat or from the object that owns it; nothing is kept here.
+
+Linux: fs/proc/meminfo.c, mm/show_mem.c, mm/hugetlb.c, arch/x86/mm/pat/set_memory.c.
+
+Simplified: zswap and memory failure are not modelled yet; their rows are the zeros of a machine that has not
+used them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from mmfs.fs.proc.root import proc
+from mmfs.mm.show_mem import node_page_state_pages, si_mem_available
+from mmfs.mm_types import NodeStatItem as Node
+from mmfs.mm_types import ZoneStatItem as Zone
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.profile import Profile
+
+# What a row's number counts, in kilobytes; COUNT rows have no unit.
+KB = 1
+PAGES = 4
+DIRECT_MAP_2M = 2 << 10
+DIRECT_MAP_1G = 1 << 20
+COUNT = 0
+
+
+class MemInfo:
+    """The sums that rows share, taken once a read.
+
+    Linux: include/uapi/linux/sysinfo.h, struct sysinfo; fs/proc/meminfo.c, meminfo_proc_show().
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.zone: list[int] = kernel.vmstat.zone_stat.sum(axis=0).tolist()
+        self.node = node_page_state_pages(kernel.vmstat.node_stat.sum(axis=0).tolist())
+        self.bufferram: int = kernel.nr_blockdev_pages()
+        self.hstate = kernel.default_hstate
+
+    def totalram(self) -> int:
+        """Pages that the buddy allocator manages."""
+        return self.kernel.totalram_pages()
+
+    def cached(self) -> int:
+        """Page cache less the swap cache and what block devices hold."""
+        return max(self.node[Node.NR_FILE_PAGES] - self.node[Node.NR_SWAPCACHE] - self.bufferram, 0)
+
+    def available(self) -> int:
+        """MemAvailable, by the kernel's estimate."""
+        page_alloc = self.kernel.page_alloc
+        return si_mem_available(self.zone, self.node, page_alloc.totalreserve_pages, page_alloc.wmark_low_sum)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: its label, its number in units of ``scale`` kilobytes (0: a plain count), where it exists."""
+
+    label: str
+    value: Callable[[MemInfo], int]
+    scale: int = PAGES
+    needs: Callable[[Profile], bool] | None = None
+
+    def template(self) -> str:
+        """The line with a conversion for its number; label and number take 24 columns together."""
+        width = 8 - max(0, len(self.label) - 15)
+        return f"{self.label + ':':<16}%{width}d{' kB' if self.scale else ''}\n"
+
+
+def item(label: str, *items: Node, needs: Callable[[Profile], bool] | None = None, scale: int = PAGES) -> Row:
+    """A row that is the sum of node counters."""
+    if len(items) == 1:
+        (only,) = items
+        return Row(label, lambda m: m.node[only], scale, needs)
+    return Row(label, lambda m: sum(m.node[one] for one in items), scale, needs)
+
+
+def zone_item(label: str, of: Zone, needs: Callable[[Profile], bool] | None = None) -> Row:
+    """A row that is the sum of a zone counter."""
+    return Row(label, lambda m: m.zone[of], needs=needs)
+
+
+def of_kernel(label: str, path: str, scale: int = PAGES, needs: Callable[[Profile], bool] | None = None) -> Row:
+    """A row whose number is an attribute of an object of the kernel."""
+    return Row(label, attrgetter("kernel." + path), scale, needs)
+
+
+def config(option: str) -> Callable[[Profile], bool]:
+    """Rows of kernels that were built with an option."""
+    return lambda profile: bool(profile.config(option))
+
+
+def nothing(_: MemInfo) -> int:
+    """What Linux prints as a constant 0, and what no part of the model can change yet."""
+    return 0
+
+
+ROWS = (
+    Row("MemTotal", MemInfo.totalram),
+    zone_item("MemFree", Zone.NR_FREE_PAGES),
+    Row("MemAvailable", MemInfo.available),
+    Row("Buffers", attrgetter("bufferram")),
+    Row("Cached", MemInfo.cached),
+    item("SwapCached", Node.NR_SWAPCACHE),
+    item("Active", Node.NR_ACTIVE_ANON, Node.NR_ACTIVE_FILE),
+    item("Inactive", Node.NR_INACTIVE_ANON, Node.NR_INACTIVE_FILE),
+    item("Active(anon)", Node.NR_ACTIVE_ANON),
+    item("Inactive(anon)", Node.NR_INACTIVE_ANON),
+    item("Active(file)", Node.NR_ACTIVE_FILE),
+    item("Inactive(file)", Node.NR_INACTIVE_FILE),
+    item("Unevictable", Node.NR_UNEVICTABLE),
+    zone_item("Mlocked", Zone.NR_MLOCK),
+    of_kernel("SwapTotal", "total_swap_pages"),
+    of_kernel("SwapFree", "nr_swap_pages"),
+    Row("Zswap", nothing, needs=config("ZSWAP")),
+    Row("Zswapped", nothing, needs=config("ZSWAP")),
+    item("Dirty", Node.NR_FILE_DIRTY),
+    item("Writeback", Node.NR_WRITEBACK),
+    item("AnonPages", Node.NR_ANON_MAPPED),
+    item("Mapped", Node.NR_FILE_MAPPED),
+    item("Shmem", Node.NR_SHMEM),
+    item("KReclaimable", Node.NR_SLAB_RECLAIMABLE_B, Node.NR_KERNEL_MISC_RECLAIMABLE),
+    item("Slab", Node.NR_SLAB_RECLAIMABLE_B, Node.NR_SLAB_UNRECLAIMABLE_B),
+    item("SReclaimable", Node.NR_SLAB_RECLAIMABLE_B),
+    item("SUnreclaim", Node.NR_SLAB_UNRECLAIMABLE_B),
+    item("KernelStack", Node.NR_KERNEL_STACK_KB, scale=KB),
+    item("PageTables", Node.NR_PAGETABLE),
+    item("SecPageTables", Node.NR_SECONDARY_PAGETABLE),
+    Row("NFS_Unstable", nothing),
+    zone_item("Bounce", Zone.NR_BOUNCE),
+    item("WritebackTmp", Node.NR_WRITEBACK_TEMP),
+    Row("CommitLimit", lambda m: m.kernel.overcommit.vm_commit_limit()),
+    Row("Committed_AS", lambda m: m.kernel.overcommit.vm_memory_committed()),
+    of_kernel("VmallocTotal", "vmalloc.total_kb", KB),
+    of_kernel("VmallocUsed", "vmalloc.nr_pages"),
+    Row("VmallocChunk", nothing),
+    of_kernel("Percpu", "percpu.nr_pages"),
+    Row("HardwareCorrupted", nothing, needs=config("MEMORY_FAILURE")),
+    item("AnonHugePages", Node.NR_ANON_THPS, needs=config("TRANSPARENT_HUGEPAGE")),
+    item("ShmemHugePages", Node.NR_SHMEM_THPS, needs=config("TRANSPARENT_HUGEPAGE")),
+    item("ShmemPmdMapped", Node.NR_SHMEM_PMDMAPPED, needs=config("TRANSPARENT_HUGEPAGE")),
+    item("FileHugePages", Node.NR_FILE_THPS, needs=config("TRANSPARENT_HUGEPAGE")),
+    item("FilePmdMapped", Node.NR_FILE_PMDMAPPED, needs=config("TRANSPARENT_HUGEPAGE")),
+    zone_item("Unaccepted", Zone.NR_UNACCEPTED, needs=config("UNACCEPTED_MEMORY")),
+    Row("HugePages_Total", attrgetter("hstate.nr_huge_pages"), COUNT, config("HUGETLB_PAGE")),
+    Row("HugePages_Free", attrgetter("hstate.free_huge_pages"), COUNT, config("HUGETLB_PAGE")),
+    Row("HugePages_Rsvd", attrgetter("hstate.resv_huge_pages"), COUNT, config("HUGETLB_PAGE")),
+    Row("HugePages_Surp", attrgetter("hstate.surplus_huge_pages"), COUNT, config("HUGETLB_PAGE")),
+    Row("Hugepagesize", lambda m: 1 << m.hstate.order, needs=config("HUGETLB_PAGE")),
+    Row("Hugetlb", lambda m: m.kernel.hugetlb_total_pages(), needs=config("HUGETLB_PAGE")),
+    of_kernel("DirectMap4k", "direct_map.nr_4k"),
+    of_kernel("DirectMap2M", "direct_map.nr_2m", DIRECT_MAP_2M),
+    of_kernel("DirectMap1G", "direct_map.nr_1g", DIRECT_MAP_1G),
+)
+
+
+@cache
+def rows_of(profile: Profile) -> tuple[tuple[Row, ...], str]:
+    """The rows that a kernel has, and the text with a conversion for each number."""
+    rows = tuple(row for row in ROWS if row.needs is None or row.needs(profile))
+    return rows, "".join(row.template() for row in rows)
+
+
+@proc.attribute("meminfo")
+def meminfo(kernel: Kernel) -> str:
+    """Linux: fs/proc/meminfo.c, meminfo_proc_show()."""
+    rows, template = rows_of(kernel.profile)
+    m = MemInfo(kernel)
+    return template % tuple([row.value(m) * (row.scale or 1) for row in rows])

@@ -1,0 +1,248 @@
+"""/proc/kpagecount, kpageflags, kpagecgroup: eight bytes a frame, read by position.
+
+The flags of user space (KPF_*) are stable across kernels; they are made here from the bits of page records, or, for
+a pageblock that has no records of its own (free, reserved or mapped as a whole), from the block.
+
+Linux: fs/proc/page.c, stable_page_flags(); include/uapi/linux/kernel-page-flags.h.
+
+Simplified: the fields of a slab page that overlap a page's mapping show nothing (Linux shows them as ANON and KSM).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfs.fs.proc.root import proc
+from mmfs.mm_types import (
+    BLK_FREE,
+    BLK_HOLE,
+    BLK_RESERVED,
+    BLK_SPLIT,
+    BLK_TAIL,
+    BLK_UNIFORM,
+    BLK_VIRGIN,
+    PAGEBLOCK_NR_PAGES,
+    PAGEBLOCK_ORDER,
+    PG_ACTIVE,
+    PG_ANON,
+    PG_BUDDY,
+    PG_DIRTY,
+    PG_HEAD,
+    PG_HWPOISON,
+    PG_IDLE,
+    PG_KSM,
+    PG_LOCKED,
+    PG_LRU,
+    PG_MLOCKED,
+    PG_PRIVATE,
+    PG_RECLAIM,
+    PG_REFERENCED,
+    PG_RESERVED,
+    PG_SLAB,
+    PG_SWAPBACKED,
+    PG_SWAPCACHE,
+    PG_TABLE,
+    PG_TAIL,
+    PG_UNEVICTABLE,
+    PG_UPTODATE,
+    PG_WRITEBACK,
+)
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+
+    U64 = NDArray[np.uint64]
+
+KPMSIZE = 8
+PAGES_PER_SECTION = 1 << 15
+"""Sections of 128 MB have a memmap as a whole. Linux: arch/x86/include/asm/sparsemem.h, SECTION_SIZE_BITS."""
+
+PAGES_PER_READ = 1 << 16
+"""A longer read(2) is cut here, so that one call stays short."""
+
+
+class Kpf(IntEnum):
+    """Bit numbers in kpageflags. Linux: KPF_*."""
+
+    LOCKED = 0
+    REFERENCED = 2
+    UPTODATE = 3
+    DIRTY = 4
+    LRU = 5
+    ACTIVE = 6
+    SLAB = 7
+    WRITEBACK = 8
+    RECLAIM = 9
+    BUDDY = 10
+    MMAP = 11
+    ANON = 12
+    SWAPCACHE = 13
+    SWAPBACKED = 14
+    COMPOUND_HEAD = 15
+    COMPOUND_TAIL = 16
+    HUGE = 17
+    UNEVICTABLE = 18
+    HWPOISON = 19
+    NOPAGE = 20
+    KSM = 21
+    THP = 22
+    OFFLINE = 23
+    ZERO_PAGE = 24
+    IDLE = 25
+    PGTABLE = 26
+    RESERVED = 32
+    MLOCKED = 33
+    PRIVATE = 35
+
+
+COPIED = (
+    (PG_LOCKED, Kpf.LOCKED),
+    (PG_REFERENCED, Kpf.REFERENCED),
+    (PG_UPTODATE, Kpf.UPTODATE),
+    (PG_DIRTY, Kpf.DIRTY),
+    (PG_LRU, Kpf.LRU),
+    (PG_ACTIVE, Kpf.ACTIVE),
+    (PG_SLAB, Kpf.SLAB),
+    (PG_WRITEBACK, Kpf.WRITEBACK),
+    (PG_RECLAIM, Kpf.RECLAIM),
+    (PG_BUDDY, Kpf.BUDDY),
+    (PG_ANON, Kpf.ANON),
+    (PG_SWAPBACKED, Kpf.SWAPBACKED),
+    (PG_HEAD, Kpf.COMPOUND_HEAD),
+    (PG_TAIL, Kpf.COMPOUND_TAIL),
+    (PG_UNEVICTABLE, Kpf.UNEVICTABLE),
+    (PG_HWPOISON, Kpf.HWPOISON),
+    (PG_KSM, Kpf.KSM),
+    (PG_IDLE, Kpf.IDLE),
+    (PG_TABLE, Kpf.PGTABLE),
+    (PG_RESERVED, Kpf.RESERVED),
+    (PG_MLOCKED, Kpf.MLOCKED),
+    (PG_PRIVATE, Kpf.PRIVATE),
+)
+
+
+def bit(flag: Kpf) -> int:
+    """The value of a flag."""
+    return 1 << flag
+
+
+BLOCK_FLAGS = {
+    BLK_VIRGIN: bit(Kpf.BUDDY),
+    BLK_FREE: bit(Kpf.BUDDY),
+    BLK_TAIL: bit(Kpf.BUDDY),
+    BLK_RESERVED: bit(Kpf.RESERVED),
+    BLK_HOLE: bit(Kpf.RESERVED),
+}
+"""What the frames of a block without page records show. A hole inside a section has reserved struct pages."""
+
+
+def stable_page_flags(flags: NDArray[np.uint32], mapcount: NDArray[np.int32]) -> U64:
+    """KPF bits of page records.
+
+    Linux: fs/proc/page.c, stable_page_flags().
+    """
+    out = np.zeros(len(flags), np.uint64)
+    for ours, theirs in COPIED:
+        out[flags & ours != 0] |= np.uint64(bit(theirs))
+    out[mapcount > 0] |= np.uint64(bit(Kpf.MMAP))
+    out[flags & (PG_SWAPCACHE | PG_SWAPBACKED) == PG_SWAPCACHE | PG_SWAPBACKED] |= np.uint64(bit(Kpf.SWAPCACHE))
+    large = (flags & (PG_HEAD | PG_TAIL) != 0) & (flags & (PG_ANON | PG_LRU) != 0)
+    out[large] |= np.uint64(bit(Kpf.THP))
+    return out
+
+
+def spread_buddy(flags: U64, order: NDArray[np.uint32]) -> None:
+    """Every frame of a free block is BUDDY, not its first only. Linux: is_free_buddy_page()."""
+    for head in np.nonzero(flags & np.uint64(bit(Kpf.BUDDY)))[0]:
+        flags[head : head + (1 << int(order[head]))] |= np.uint64(bit(Kpf.BUDDY))
+
+
+def block_pageflags(kernel: Kernel, block: int) -> U64:
+    """KPF bits of the 512 frames of a pageblock."""
+    frames = kernel.frames
+    record = frames.blocks[block]
+    state = int(record["state"])
+    if state == BLK_SPLIT:
+        pages = frames.pages[block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER]
+        flags = stable_page_flags(pages["flags"], pages["mapcount"])
+        spread_buddy(flags, pages["private"])
+    elif state == BLK_UNIFORM:
+        flags = np.repeat(stable_page_flags(record["flags"][np.newaxis], record["mapcount"][np.newaxis]), 512)
+        if int(record["flags"]) & PG_HEAD:  # one huge page: the first frame is its head
+            flags &= ~np.uint64(bit(Kpf.COMPOUND_HEAD))
+            flags |= np.uint64(bit(Kpf.COMPOUND_TAIL))
+            flags[0] ^= np.uint64(bit(Kpf.COMPOUND_HEAD) | bit(Kpf.COMPOUND_TAIL))
+    else:
+        flags = np.full(PAGEBLOCK_NR_PAGES, BLOCK_FLAGS[state], np.uint64)
+    zero = kernel.zero_pfn - (block << PAGEBLOCK_ORDER)
+    if 0 <= zero < PAGEBLOCK_NR_PAGES:
+        flags[zero] |= np.uint64(bit(Kpf.ZERO_PAGE))
+    return flags
+
+
+def block_field(kernel: Kernel, block: int, field: str) -> U64:
+    """A field of the records of a pageblock's 512 frames; 0 where there is no record."""
+    frames = kernel.frames
+    state = int(frames.blocks["state"][block])
+    if state == BLK_SPLIT:
+        pages = frames.pages[block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER]
+        return np.maximum(pages[field].astype(np.int64), 0).astype(np.uint64)
+    value = max(int(frames.blocks[field][block]), 0) if state == BLK_UNIFORM else 0
+    return np.full(PAGEBLOCK_NR_PAGES, value, np.uint64)
+
+
+def block_mapcount(kernel: Kernel, block: int) -> U64:
+    """How often each frame of a pageblock is mapped. Linux: folio_precise_page_mapcount()."""
+    return block_field(kernel, block, "mapcount")
+
+
+def block_cgroup(kernel: Kernel, block: int) -> U64:
+    """The inode number of the cgroup that each frame of a pageblock is charged to. Linux: page_cgroup_ino()."""
+    return kernel.memcg_inodes()[block_field(kernel, block, "memcg").astype(np.intp)]
+
+
+def read_frames(
+    kernel: Kernel, offset: int, size: int, of_block: Callable[[Kernel, int], U64], outside: int = 0
+) -> bytes:
+    """A read(2) of an array of u64 by frame number: aligned to 8 bytes, up to the end of the last section."""
+    if offset % KPMSIZE or size % KPMSIZE:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    first = offset // KPMSIZE
+    end = -(-kernel.max_pfn // PAGES_PER_SECTION) * PAGES_PER_SECTION
+    last = min(first + min(size // KPMSIZE, PAGES_PER_READ), end)
+    if first >= last:
+        return b""
+    blocks = range(first >> PAGEBLOCK_ORDER, (last - 1 >> PAGEBLOCK_ORDER) + 1)
+    none = np.full(PAGEBLOCK_NR_PAGES, outside, np.uint64)
+    present = kernel.section_is_online
+    parts = [
+        of_block(kernel, block) if present(block << PAGEBLOCK_ORDER) else none
+        for block in blocks
+    ]
+    start = first - (blocks.start << PAGEBLOCK_ORDER)
+    return np.concatenate(parts)[start : start + last - first].astype("<u8").tobytes()
+
+
+@proc.binary("kpagecount", mode=0o400)
+def kpagecount(kernel: Kernel, offset: int, size: int) -> bytes:
+    """How often each frame is mapped."""
+    return read_frames(kernel, offset, size, block_mapcount)
+
+
+@proc.binary("kpageflags", mode=0o400)
+def kpageflags(kernel: Kernel, offset: int, size: int) -> bytes:
+    """What each frame is, as KPF bits."""
+    return read_frames(kernel, offset, size, block_pageflags, bit(Kpf.NOPAGE))
+
+
+@proc.binary("kpagecgroup", mode=0o400, needs=lambda kernel: bool(kernel.profile.config("MEMCG")))
+def kpagecgroup(kernel: Kernel, offset: int, size: int) -> bytes:
+    """Which cgroup each frame is charged to."""
+    return read_frames(kernel, offset, size, block_cgroup)

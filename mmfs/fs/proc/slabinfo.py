@@ -1,0 +1,36 @@
+"""/proc/slabinfo: each slab cache, how many objects it holds and how many pages they take.
+
+Linux: mm/slab_common.c, cache_show().
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmfs.fs.proc.root import proc
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.slub import KmemCache
+
+HEADER = (
+    "slabinfo - version: 2.1\n"
+    "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
+    " : tunables <limit> <batchcount> <sharedfactor>"
+    " : slabdata <active_slabs> <num_slabs> <sharedavail>\n"
+)
+
+
+@proc.attribute("slabinfo", mode=0o400)
+def slabinfo(kernel: Kernel) -> str:
+    """A row a cache, newest first."""
+    return HEADER + "".join([cache_show(cache) for cache in kernel.slab])
+
+
+def cache_show(cache: KmemCache) -> str:
+    """One row; SLUB has no tunables and no shared objects, and counts every slab as active."""
+    return (
+        f"{cache.name:<17} {cache.active_objs:6d} {cache.num_objs:6d} {cache.size:6d} {cache.objs_per_slab:4d}"
+        f" {1 << cache.order:4d} : tunables {0:4d} {0:4d} {0:4d}"
+        f" : slabdata {cache.nr_slabs:6d} {cache.nr_slabs:6d} {0:6d}\n"
+    )

@@ -1,0 +1,71 @@
+"""/proc/vmstat: every counter of the machine, a name and a number a line.
+
+First the counters of all zones added up, NUMA events, counters of all nodes, the dirty thresholds and what struct
+pages take, then the events since boot: the order of the kernel's enums.
+
+Linux: mm/vmstat.c, vmstat_start(), vmstat_text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmfs.fs.proc.root import proc
+from mmfs.mm.page_writeback import global_dirty_limits, global_dirtyable_memory
+from mmfs.mm.show_mem import node_page_state_pages
+from mmfs.mm.vmstat import node_stat_text, numa_stat_text, vm_event_text, zone_stat_text
+from mmfs.mm_types import HPAGE_PMD_ORDER, NodeStatItem, VmEventItem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmfs.kernel.kernel import Kernel
+
+VM_STAT_TEXT = ("nr_dirty_threshold", "nr_dirty_background_threshold", "nr_memmap_pages", "nr_memmap_boot_pages")
+"""Linux: include/linux/vmstat.h, enum vm_stat_item."""
+
+IN_THP = (
+    NodeStatItem.NR_SHMEM_THPS,
+    NodeStatItem.NR_SHMEM_PMDMAPPED,
+    NodeStatItem.NR_FILE_THPS,
+    NodeStatItem.NR_FILE_PMDMAPPED,
+    NodeStatItem.NR_ANON_THPS,
+)
+"""Counted in pages, printed in huge pages. Linux: vmstat_item_print_in_thp()."""
+
+_TEMPLATE = "".join(
+    f"{name} %d\n" for name in (*zone_stat_text, *numa_stat_text, *node_stat_text, *VM_STAT_TEXT, *vm_event_text)
+) + "nr_unstable 0\n"  # kept for programs that expect it; Linux prints this very constant
+
+
+def node_stat_printed(state: Sequence[int]) -> list[int]:
+    """Node counters in the units that vmstat and zoneinfo print."""
+    printed = node_page_state_pages(state)
+    for item in IN_THP:
+        printed[item] >>= HPAGE_PMD_ORDER
+    return printed
+
+
+@proc.attribute("vmstat")
+def vmstat(kernel: Kernel) -> str:
+    """Linux: mm/vmstat.c, vmstat_show()."""
+    counters = kernel.vmstat
+    zone: list[int] = counters.zone_stat.sum(axis=0).tolist()
+    node: list[int] = counters.node_stat.sum(axis=0).tolist()
+    events: list[int] = counters.event.tolist()
+    events[VmEventItem.PGPGIN] //= 2  # sectors to kilobytes
+    events[VmEventItem.PGPGOUT] //= 2
+    background, threshold = global_dirty_limits(
+        kernel.vm, global_dirtyable_memory(zone, node, kernel.page_alloc.totalreserve_pages)
+    )
+    numbers = (
+        *zone,
+        *counters.numa_event.sum(axis=0).tolist(),
+        *node_stat_printed(node),
+        threshold,
+        background,
+        kernel.nr_memmap_pages,
+        kernel.nr_memmap_boot_pages,
+        *events,
+    )
+    return _TEMPLATE % numbers

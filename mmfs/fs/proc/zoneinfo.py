@@ -1,0 +1,148 @@
+"""/proc/zoneinfo, /proc/buddyinfo, /proc/pagetypeinfo: what each zone of each node holds.
+
+Linux: mm/vmstat.c, zoneinfo_show_print(), frag_show_print(), pagetypeinfo_show().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mmfs.fs.proc.root import proc
+from mmfs.fs.proc.vmstat import node_stat_printed
+from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
+from mmfs.mm_types import (
+    MIGRATE_TYPES,
+    MIGRATETYPE_NAMES,
+    NR_PAGE_ORDERS,
+    PAGEBLOCK_NR_PAGES,
+    PAGEBLOCK_ORDER,
+)
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.mmzone import PglistData, Zone
+
+MAX_RECLAIM_RETRIES = 16
+"""After so many fruitless runs kswapd gives a node up. Linux: mm/internal.h."""
+
+PAGETYPE_MAX = 100_000
+"""Where pagetypeinfo stops counting a free list."""
+
+_NODE_STATS = "\n  per-node stats" + "".join(f"\n      {name:<12} %d" for name in node_stat_text)
+_ZONE_STATS = "".join(f"\n      {name:<12} %d" for name in (*zone_stat_text, *numa_stat_text))
+
+
+def populated_zones(pgdat: PglistData) -> Iterator[Zone]:
+    """The zones of a node that have memory."""
+    return (zone for zone in pgdat.node_zones if zone.populated())
+
+
+# -- zoneinfo ---------------------------------------------------------------------------------------------
+
+
+@proc.attribute("zoneinfo")
+def zoneinfo(kernel: Kernel) -> str:
+    """All zones of all nodes with memory or CPUs, populated or not."""
+    parts: list[str] = []
+    for pgdat in kernel.node_data:
+        first = next(populated_zones(pgdat), None)
+        for zone in pgdat.node_zones:
+            parts.append(f"Node {pgdat.node_id}, zone {zone.name:>8}")
+            if zone is first:
+                parts.append(_NODE_STATS % tuple(node_stat_printed(kernel.vmstat.node_stat[pgdat.node_id].tolist())))
+            parts.append(_zone(kernel, pgdat, zone))
+    return "".join(parts)
+
+
+def _zone(kernel: Kernel, pgdat: PglistData, zone: Zone) -> str:
+    state = kernel.vmstat.zone_stat[zone.index].tolist()
+    text = (
+        f"\n  pages free     {state[0]}"
+        f"\n        boost    {zone.watermark_boost}"
+        f"\n        min      {zone.min_wmark_pages()}"
+        f"\n        low      {zone.low_wmark_pages()}"
+        f"\n        high     {zone.high_wmark_pages()}"
+        f"\n        promo    {zone.promo_wmark_pages()}"
+        f"\n        spanned  {zone.spanned_pages}"
+        f"\n        present  {zone.present_pages}"
+        f"\n        managed  {zone.managed_pages}"
+        f"\n        cma      {zone.cma_pages}"
+        f"\n        protection: ({', '.join(map(str, zone.lowmem_reserve))})"
+    )
+    if not zone.populated():
+        return text + "\n"
+    numa = kernel.vmstat.numa_event[zone.index].tolist()
+    text += _ZONE_STATS % (*state, *numa) + "\n  pagesets" + _pagesets(kernel, zone)
+    return (
+        f"{text}\n  node_unreclaimable:  {int(pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES)}"
+        f"\n  start_pfn:           {zone.zone_start_pfn}\n"
+    )
+
+
+def _pagesets(kernel: Kernel, zone: Zone) -> str:
+    parts = []
+    for cpu in kernel.cpus:
+        pcp = zone.per_cpu_pageset[cpu.cpu]
+        parts.append(
+            f"\n    cpu: {cpu.cpu}\n              count: {pcp.count}\n              high:  {pcp.high}"
+            f"\n              batch: {pcp.batch}\n  vm stats threshold: {zone.stat_threshold}"
+        )
+    return "".join(parts)
+
+
+# -- buddyinfo --------------------------------------------------------------------------------------------
+
+
+@proc.attribute("buddyinfo")
+def buddyinfo(kernel: Kernel) -> str:
+    """How many free blocks of each order every zone has.
+
+    Linux: mm/vmstat.c, frag_show_print().
+    """
+    lines = []
+    for pgdat in kernel.node_data:
+        for zone in populated_zones(pgdat):
+            free = "".join(f"{zone.free_area_nr_free(order):6d} " for order in range(NR_PAGE_ORDERS))
+            lines.append(f"Node {pgdat.node_id}, zone {zone.name:>8} {free}\n")
+    return "".join(lines)
+
+
+# -- pagetypeinfo -----------------------------------------------------------------------------------------
+
+
+@proc.attribute("pagetypeinfo", mode=0o400)
+def pagetypeinfo(kernel: Kernel) -> str:
+    """Free blocks by order and migratetype, pageblocks by migratetype, a section a node.
+
+    Linux: mm/vmstat.c, pagetypeinfo_show().
+    """
+    return "".join(_pagetype_node(pgdat) for pgdat in kernel.node_data if any(populated_zones(pgdat)))
+
+
+def _pagetype_node(pgdat: PglistData) -> str:
+    orders = "".join(f"{order:6d} " for order in range(NR_PAGE_ORDERS))
+    types = "".join(f"{name:>12} " for name in MIGRATETYPE_NAMES)
+    free = "".join(_pagetype_free(pgdat, zone) for zone in populated_zones(pgdat))
+    blocks = "".join(_pagetype_blocks(pgdat, zone) for zone in populated_zones(pgdat))
+    return (
+        f"Page block order: {PAGEBLOCK_ORDER}\nPages per block:  {PAGEBLOCK_NR_PAGES}\n\n"
+        f"{'Free pages count per migrate type at order':<43} {orders}\n{free}"
+        f"\n{'Number of blocks type ':<23}{types}\n{blocks}"
+    )
+
+
+def _pagetype_free(pgdat: PglistData, zone: Zone) -> str:
+    lines = []
+    for migratetype in range(MIGRATE_TYPES):
+        lines.append(f"Node {pgdat.node_id:4d}, zone {zone.name:>8}, type {MIGRATETYPE_NAMES[migratetype]:>12} ")
+        for order in range(NR_PAGE_ORDERS):
+            count = zone.free_area_nr_free_mt(order, migratetype)
+            lines.append(f"{count:6d} " if count < PAGETYPE_MAX else f">{PAGETYPE_MAX:6d} ")
+        lines.append("\n")
+    return "".join(lines)
+
+
+def _pagetype_blocks(pgdat: PglistData, zone: Zone) -> str:
+    counts = "".join(f"{count:12d} " for count in zone.nr_pageblocks_by_type())
+    return f"Node {pgdat.node_id}, zone {zone.name:>8} {counts}\n"

@@ -1,0 +1,310 @@
+"""The formats of /proc alone: numbers read out of a capture and printed by our code give the capture back, byte for byte."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmfs.fs.proc import cpuinfo, devices, diskstats, interrupts, iomem, slabinfo, swaps, vmstat, zoneinfo
+from mmfs.fs.proc.meminfo import rows_of
+from mmfs.kernel.char_dev import CharDevices
+from mmfs.kernel.ioport import build_ioports
+from mmfs.kernel.irq import Interrupts
+from mmfs.kernfs import Caller
+from mmfs.machine import Machine
+from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
+from mmfs.mm_types import PAGE_SIZE, NodeStatItem
+from mmfs.profile import load_profile
+from tests.golden.captures import MACHINES, Capture, at_boot, captures
+
+ROOT = Caller()
+USER = Caller(pid=7, uid=1000, gid=1000)
+
+
+def all_of(path: str) -> Any:
+    """Every distinct capture of a path."""
+    return pytest.mark.parametrize("golden", list(captures(path)), ids=str)
+
+
+def machine(name: str) -> Machine:
+    options = MACHINES[name]
+    return Machine.from_sizes(ram=options["ram"], cpus=2, swap="256M", nodes=options.get("nodes"))  # type: ignore[arg-type]
+
+
+@all_of("/proc/meminfo")
+def test_meminfo(golden: Capture) -> None:
+    _, template = rows_of(load_profile())
+    numbers = re.findall(rb"(\d+)(?: kB)?\n", golden.data)
+    assert (template % tuple(map(int, numbers))).encode() == golden.data
+
+
+@all_of("/proc/vmstat")
+def test_vmstat(golden: Capture) -> None:
+    numbers = [int(line.split()[1]) for line in golden.data.splitlines()]
+    assert numbers.pop() == 0  # nr_unstable
+    assert (vmstat._TEMPLATE % tuple(numbers)).encode() == golden.data
+
+
+def _zones_of(text: str) -> Any:
+    """A kernel with the zones that a zoneinfo tells of."""
+    nodes: dict[int, Any] = {}
+    zone_stat, numa_event, node_stat = [], [], {}
+    stats = (*zone_stat_text, *numa_stat_text)
+    for section in re.split(r"^(?=Node )", text, flags=re.MULTILINE)[1:]:
+        nid, name = re.match(r"Node (\d+), zone +(\w+)", section).groups()  # type: ignore[union-attr]
+        pgdat = nodes.setdefault(int(nid), SimpleNamespace(node_id=int(nid), node_zones=[], kswapd_failures=0))
+        body = section.split("  pages free")[1]
+        if "per-node stats" in section:
+            row = [int(re.search(rf"^      {item} +(\d+)$", section, re.M)[1]) for item in node_stat_text]  # type: ignore[index]
+            for item in vmstat.IN_THP:
+                row[item] *= 512
+            for item in (NodeStatItem.NR_SLAB_RECLAIMABLE_B, NodeStatItem.NR_SLAB_UNRECLAIMABLE_B):
+                row[item] *= PAGE_SIZE
+            node_stat[int(nid)] = row
+        if "node_unreclaimable:  1" in body:
+            pgdat.kswapd_failures = 16
+        of = {key: int(value) for key, value in reversed(re.findall(r"^ +([a-z_]+):? +(\d+)$", body, re.M))}
+        row = [of.get(item, 0) for item in stats]
+        row[0] = int(body.split()[0])
+        pcps = [
+            SimpleNamespace(count=int(c), high=int(h), batch=int(b))
+            for c, h, b in re.findall(r"count: (\d+)\n +high:  (\d+)\n +batch: (\d+)", body)
+        ]
+        threshold = re.search(r"vm stats threshold: (\d+)", body)
+        pgdat.node_zones.append(
+            SimpleNamespace(
+                name=name,
+                index=len(zone_stat),
+                watermark_boost=of["boost"],
+                min_wmark_pages=lambda of=of: of["min"],
+                low_wmark_pages=lambda of=of: of["low"],
+                high_wmark_pages=lambda of=of: of["high"],
+                promo_wmark_pages=lambda of=of: of["promo"],
+                spanned_pages=of["spanned"],
+                present_pages=of["present"],
+                managed_pages=of["managed"],
+                cma_pages=of["cma"],
+                lowmem_reserve=[int(word) for word in re.search(r"\((.*)\)", body)[1].split(",")],  # type: ignore[index]
+                populated=lambda of=of: of["present"] > 0,
+                per_cpu_pageset=pcps,
+                stat_threshold=int(threshold[1]) if threshold else 0,
+                zone_start_pfn=of.get("start_pfn", 0),
+            )
+        )
+        zone_stat.append(row[: len(zone_stat_text)])
+        numa_event.append(row[len(zone_stat_text) :])
+    counters = SimpleNamespace(
+        zone_stat=np.array(zone_stat),
+        numa_event=np.array(numa_event),
+        node_stat=np.array([node_stat[nid] for nid in sorted(nodes)]),
+    )
+    return SimpleNamespace(
+        node_data=list(nodes.values()), vmstat=counters, cpus=[SimpleNamespace(cpu=cpu) for cpu in range(2)]
+    )
+
+
+@all_of("/proc/zoneinfo")
+def test_zoneinfo(golden: Capture) -> None:
+    assert zoneinfo.zoneinfo(_zones_of(golden.data.decode())) == golden.data.decode()
+
+
+def _free_areas(text: str) -> tuple[Any, dict[str, Any]]:
+    """Zones by name, and a kernel of them, from lines that name a node and a zone."""
+    nodes: dict[int, Any] = {}
+    zones: dict[str, Any] = {}
+    for nid, name in re.findall(r"^Node +(\d+), zone +(\w+)", text, re.M):
+        pgdat = nodes.setdefault(int(nid), SimpleNamespace(node_id=int(nid), node_zones=[]))
+        if name not in zones:
+            zones[name] = SimpleNamespace(name=name, populated=lambda: True, free={}, blocks=[])
+            pgdat.node_zones.append(zones[name])
+    return SimpleNamespace(node_data=list(nodes.values())), zones
+
+
+@all_of("/proc/buddyinfo")
+def test_buddyinfo(golden: Capture) -> None:
+    text = golden.data.decode()
+    kernel, zones = _free_areas(text)
+    for line in text.splitlines():
+        name, counts = line.split()[3], [int(word) for word in line.split()[4:]]
+        zones[name].free_area_nr_free = counts.__getitem__
+    assert zoneinfo.buddyinfo(kernel) == text
+
+
+@all_of("/proc/pagetypeinfo")
+def test_pagetypeinfo(golden: Capture) -> None:
+    text = golden.data.decode()
+    kernel, zones = _free_areas(text)
+    types = zoneinfo.MIGRATETYPE_NAMES
+    for name, kind, counts in re.findall(r"^Node .* zone +(\w+), type +(\w+) (.*)$", text, re.M):
+        zones[name].free[types.index(kind)] = [int(word) for word in counts.split()]
+    for name, counts in re.findall(r"^Node \d+, zone +(\w+) ( +\d.*)$", text, re.M):
+        zones[name].blocks = [int(word) for word in counts.split()]
+    for zone in zones.values():
+        zone.free_area_nr_free_mt = lambda order, kind, zone=zone: zone.free[kind][order]
+        zone.nr_pageblocks_by_type = lambda zone=zone: zone.blocks
+    assert zoneinfo.pagetypeinfo(kernel) == text
+
+
+def test_pagetypeinfo_stops_counting() -> None:
+    zone = SimpleNamespace(name="Normal", free_area_nr_free_mt=lambda order, kind: 99_999 + order)
+    line = zoneinfo._pagetype_free(SimpleNamespace(node_id=0), zone).splitlines()[0]  # type: ignore[arg-type]
+    assert line.startswith("Node    0, zone   Normal, type    Unmovable  99999 >100000 >100000 ")
+
+
+@all_of("/proc/slabinfo")
+def test_slabinfo(golden: Capture) -> None:
+    lines = golden.data.decode().splitlines(keepends=True)
+    assert "".join(lines[:2]) == slabinfo.HEADER
+    for line in lines[2:]:
+        word = line.split()
+        cache = SimpleNamespace(
+            name=word[0], active_objs=int(word[1]), num_objs=int(word[2]), size=int(word[3]),
+            objs_per_slab=int(word[4]), order=int(word[5]).bit_length() - 1, nr_slabs=int(word[14]),
+        )  # fmt: skip
+        assert slabinfo.cache_show(cache) == line  # type: ignore[arg-type]
+
+
+@all_of("/proc/diskstats")
+def test_diskstats(golden: Capture) -> None:
+    for line in golden.data.decode().splitlines(keepends=True):
+        word = line.split()
+        if word[2].startswith("zram"):  # its column of queued time is not the sum of the others
+            continue
+        n = [int(number) for number in word[3:]]
+        disk = SimpleNamespace(
+            major=int(word[0]), minor=int(word[1]), name=word[2], in_flight=n[8], io_ns=n[9] * 10**6,
+            ios=[n[0], n[4], n[11], n[15]], merges=[n[1], n[5], n[12], 0], sectors=[n[2], n[6], n[13], 0],
+            nsecs=[n[3] * 10**6, n[7] * 10**6, n[14] * 10**6, n[16] * 10**6],
+        )  # fmt: skip
+        printed = diskstats.diskstats_show(disk).split(" ")  # type: ignore[arg-type]
+        theirs = line.split(" ")
+        # Linux adds nanoseconds before it divides, so the sum may be some milliseconds more.
+        assert abs(int(printed[-7]) - int(theirs[-7])) <= 3
+        printed[-7] = theirs[-7]
+        assert " ".join(printed) == line
+
+
+@all_of("/proc/partitions")
+def test_partitions(golden: Capture) -> None:
+    lines = golden.data.decode().splitlines()
+    disks = [
+        SimpleNamespace(major=int(major), minor=int(minor), size_kb=int(size), nr_sectors=int(size) * 2, name=name)
+        for major, minor, size, name in (line.split() for line in lines[2:])
+    ]
+    empty = SimpleNamespace(major=7, minor=0, size_kb=0, nr_sectors=0, name="loop0")
+    assert diskstats.partitions(SimpleNamespace(block_devices=[*disks, empty])) == golden.data.decode()
+    assert diskstats.partitions(SimpleNamespace(block_devices=[])) == ""
+
+
+@all_of("/proc/swaps")
+def test_swaps(golden: Capture) -> None:
+    areas = []
+    for line in golden.data.decode().splitlines()[1:]:
+        path, kind, size, used, prio = line.split()
+        path = path.replace("\\040", " ").replace("\\012", "\n")
+        areas.append(SimpleNamespace(file=path, type=kind, size=int(size), used=int(used), prio=int(prio)))
+    assert swaps.swaps(SimpleNamespace(swap_info=areas)) == golden.data.decode()
+
+
+def test_swaps_of_many_gigabytes_lose_a_tab() -> None:
+    area = SimpleNamespace(file="/swapfile", type="file", size=16777212, used=10000000, prio=5)
+    expected = f"/swapfile{' ' * 31}file\t\t16777212\t10000000\t5\n"
+    assert swaps.swap_show(area) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_cpuinfo(name: str) -> None:
+    def steady(text: str) -> str:
+        return re.sub(r"^(cpu MHz\t\t|bogomips\t): \d+\.(\d+)$", lambda m: m[1] + "." + "#" * len(m[2]), text, flags=re.M)
+
+    ours = "".join(cpuinfo.processor(machine(name), cpu) for cpu in range(2))
+    assert steady(ours) == steady(at_boot(name, "/proc/cpuinfo").decode())
+
+
+def test_bogomips_follows_the_clock() -> None:
+    assert cpuinfo.bogomips(2445443) == "4890.88"  # 512M/00-boot, CPU 0: 2445.443 MHz
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_ioports(name: str) -> None:
+    tree = build_ioports(machine(name))
+    golden = at_boot(name, "/proc/ioports").decode()
+    assert iomem.resources(tree, ROOT) == golden
+    hidden = re.sub(r"[0-9a-f]{4}-[0-9a-f]{4} :", "0000-0000 :", golden)
+    assert iomem.resources(tree, USER) == hidden
+
+
+def _interrupts(name: str) -> Any:
+    cpus = [
+        SimpleNamespace(
+            cpu=cpu, timer_interrupts=0, timer_wakeups=0, busy_ticks=0, clock=SimpleNamespace(now_ns=15 * 10**9)
+        )
+        for cpu in range(2)
+    ]
+    irqs = Interrupts(machine(name), cpus)  # type: ignore[arg-type]
+    return SimpleNamespace(interrupts=irqs, cpus=cpus)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_interrupts(name: str) -> None:
+    golden = at_boot(name, "/proc/interrupts").decode()
+    kernel = _interrupts(name)
+    irqs = kernel.interrupts
+    by_number = {desc.irq: desc for desc in irqs.descs()}
+    for line in golden.splitlines()[1:]:
+        label, counts = line.split()[0].rstrip(":"), [int(word) for word in line.split()[1:3] if word.isdigit()]
+        if label.isdigit():
+            for cpu, count in enumerate(counts):
+                by_number[int(label)].handle(cpu, count)
+        elif label in ("LOC",):
+            for cpu, count in enumerate(counts):
+                kernel.cpus[cpu].timer_interrupts = count
+        elif label not in ("ERR", "MIS", "MCP"):
+            for cpu, count in enumerate(counts):
+                irqs.count_arch(label, cpu, count)
+    assert interrupts.interrupts(kernel) == golden
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_intr_of_stat(name: str) -> None:
+    """As many numbers as the kernel has interrupts, each in its place."""
+    golden = re.search(r"^intr \d+ (.*)$", at_boot(name, "/proc/stat").decode(), re.M)
+    irqs = _interrupts(name).interrupts
+    assert golden
+    assert irqs.nr_irqs == len(golden[1].split())
+    lines = [number for number, count in enumerate(golden[1].split()) if int(count)]
+    assert set(lines) <= {desc.irq for desc in irqs.descs()}
+
+
+@all_of("/proc/softirqs")
+def test_softirqs(golden: Capture) -> None:
+    kernel = _interrupts(golden.machine)
+    rows = [line.split(":") for line in golden.data.decode().splitlines()[1:]]
+    kernel.interrupts.softirqs = lambda: {name.strip(): [int(n) for n in counts.split()] for name, counts in rows}
+    assert interrupts.softirqs(kernel) == golden.data.decode()
+    assert list(_interrupts(golden.machine).interrupts.softirqs()) == [name.strip() for name, _ in rows]
+
+
+def test_character_devices() -> None:
+    kernel = SimpleNamespace(chrdevs=CharDevices("console=ttyS0"), block_devices=SimpleNamespace(majors={}))
+    kernel.block_devices.majors = {259: "blkext", 254: "virtblk"}
+    assert devices.devices(kernel).encode() == at_boot("512M", "/proc/devices")
+    assert devices.misc(kernel).encode() == at_boot("512M", "/proc/misc")
+    (golden,) = captures("/proc/consoles")
+    assert devices.consoles(kernel).encode() == golden.data
+    (golden,) = captures("/proc/tty/drivers")
+    assert devices.drivers(kernel).encode() == golden.data
+
+
+def test_new_drivers_take_the_next_free_numbers() -> None:
+    registry = CharDevices()
+    taken = {major for major, _ in registry.chrdevs}
+    major = registry.register_chrdev(0, "mine")
+    assert major == 244
+    assert major not in taken
+    assert registry.misc_register(0, "mine too") == 260
+    assert registry.misc[0] == (260, "mine too")
