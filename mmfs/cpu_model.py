@@ -86,9 +86,9 @@ _EPYC_GENOA_FLAGS = (
 )
 
 
-def _caches(l1_kb: int, l1_ways: int, l2_kb: int, l2_ways: int, l3_kb: int, l3_ways: int, l3: str) -> tuple[
-    CacheLevel, ...
-]:
+def _caches(
+    l1_kb: int, l1_ways: int, l2_kb: int, l2_ways: int, l3_kb: int, l3_ways: int, l3: str
+) -> tuple[CacheLevel, ...]:
     return (
         CacheLevel(1, "Data", l1_kb, l1_ways),
         CacheLevel(1, "Instruction", l1_kb, l1_ways),

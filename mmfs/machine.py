@@ -31,8 +31,8 @@ LOCAL_DISTANCE = 10
 REMOTE_DISTANCE = 21
 ROOT_DISK = 20 * GB
 
-TOML_KEYS = (
-    "cpu", "cpus", "disk", "distances", "hardware_name", "la57", "nodes", "ram", "sockets", "swap", "threads",
+TOML_KEYS = tuple(
+    ["cpu", "cpus", "disk", "distances", "hardware_name", "la57", "nodes", "ram", "sockets", "swap", "threads"]
 )
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
@@ -227,9 +227,7 @@ class Machine:
         return cls.from_sizes(**{**shape, **overrides})
 
     @classmethod
-    def describe(
-        cls, *, machine: Machine | str | Path | None = None, preset: str = "server", **sizes: Any
-    ) -> Machine:
+    def describe(cls, *, machine: Machine | str | Path | None = None, preset: str = "server", **sizes: Any) -> Machine:
         """The machine that mmfs.boot() was asked for: a Machine, a file, the host's likeness, or sizes."""
         given = {key: value for key, value in sizes.items() if value is not None}
         if isinstance(machine, Machine):
@@ -348,9 +346,7 @@ def _distribute_cpus(wanted: list[Any], total: int | None) -> list[tuple[int, ..
     ]
 
 
-def _distances(
-    given: Sequence[Sequence[int]] | int | None, nodes: Any, count: int
-) -> list[tuple[int, ...]]:
+def _distances(given: Sequence[Sequence[int]] | int | None, nodes: Any, count: int) -> list[tuple[int, ...]]:
     """The node distance table (ACPI SLIT): 10 at home, 21 elsewhere unless given."""
     remote = given if isinstance(given, int) else REMOTE_DISTANCE
     table = [[LOCAL_DISTANCE if a == b else remote for b in range(count)] for a in range(count)]

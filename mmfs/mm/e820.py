@@ -31,6 +31,7 @@ ONE_TB = 1 << 40
 PCI_HOLE64 = 2 * GB
 ACPI_TABLES = 0x20000
 BIOS_PER_DISK = 0x3000
+DIMM, SMBIOS_PER_DIMM = 16 * GB, 58
 INITRD_CEILING = 0x30000
 
 
@@ -89,6 +90,37 @@ class E820Table:
                 last = max(last, min(end >> 12, limit_pfn))
         return last
 
+    def pci_gap(self) -> tuple[int, int]:
+        """The largest hole below 4 GB, for PCI devices. Linux: e820__setup_pci_gap(), e820_search_gap()."""
+        last, best = FOUR_GB, (0, 4 * MB)
+        for start, end, _ in reversed(self.entries):
+            if last > end and last - end >= best[1] - best[0]:
+                best = (end, last)
+            last = min(last, start)
+        return best
+
+    def nosave_regions(self, max_pfn: int) -> list[tuple[int, int]]:
+        """Ranges that hibernation skips, in bytes. Linux: e820__register_nosave_regions()."""
+        regions = []
+        last = 0
+        for start, end, _ in self.ram():
+            if last >> 12 < -(-start >> 12):
+                regions.append((last >> 12 << 12, -(-start >> 12) << 12))
+            last = end
+        if last >> 12 < max_pfn:
+            regions.append((last >> 12 << 12, max_pfn << 12))
+        return regions
+
+    def ram_buffers(self) -> list[tuple[int, int]]:
+        """What lies between the end of RAM and a round address. Linux: e820__reserve_resources_late()."""
+        buffers = []
+        for _, start, _ in self.ram():
+            align = 64 * KB if start < MB else MB if start < 16 * MB else 64 * MB
+            end = -(-start // align) * align
+            if start < end:
+                buffers.append((start, end))
+        return buffers
+
     def ram(self) -> list[E820Entry]:
         """The usable ranges."""
         return [entry for entry in self.entries if entry.type == RAM]
@@ -108,6 +140,11 @@ def above_4g_start(machine: Machine) -> int:
     return FOUR_GB
 
 
+def nr_dimms(machine: Machine) -> int:
+    """Memory modules as the firmware describes them, of 16 GB each."""
+    return -(-machine.ram // DIMM)
+
+
 def has_hypertransport_hole(machine: Machine) -> bool:
     """Whether the map reserves the last 12 GB below 1 TB."""
     return machine.cpu.vendor_id == "AuthenticAMD"
@@ -117,7 +154,8 @@ def firmware_map(machine: Machine) -> E820Table:
     """What the firmware tells the kernel. Linux prints it as BIOS-e820."""
     low = low_ram(machine)
     disks = sum(1 for disk in machine.disks if disk.major)
-    tables = low - ACPI_TABLES - BIOS_PER_DISK * disks
+    smbios = round(nr_dimms(machine) * SMBIOS_PER_DIMM / (4 * KB)) * 4 * KB
+    tables = low - ACPI_TABLES - BIOS_PER_DISK * disks - smbios
     entries = [
         E820Entry(0, EBDA, RAM),
         E820Entry(EBDA, ISA_START, RESERVED),

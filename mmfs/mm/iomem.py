@@ -42,6 +42,8 @@ def build_iomem(machine: Machine, profile: Profile, block: Memblock, crash: tupl
     hole = max(e820.above_4g_start(machine) + machine.ram - low, e820.FOUR_GB)
     hole = -(-hole // e820.GB) * e820.GB
     root.add("PCI Bus 0000:00", hole, hole + e820.PCI_HOLE64 - 1)
+    for start, end in block.e820.ram_buffers():
+        root.add_where_free("RAM buffer", start, end - 1)
     return root
 
 
@@ -49,7 +51,7 @@ def _virtio(machine: Machine, root: Resource) -> None:
     """A serial port and a disk each: a page of registers and 16 KB of modern ones, from the top down."""
     devices = 1 + len(machine.disks)
     pages = PCI_END + 1 - devices * PAGE
-    modern = (pages - devices * 4 * PAGE) & -0x10000
+    modern = (pages - devices * 4 * PAGE) & -(4 * PAGE)
     for number in range(devices):
         name = f"0000:00:{number + 2:02x}.0"
         start = modern + number * 4 * PAGE

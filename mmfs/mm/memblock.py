@@ -57,8 +57,8 @@ class ReservedRange(NamedTuple):
     nid: int
 
 
-class MemblockError(MemoryError):
-    """The early allocator found no hole that is large enough (a real kernel panics here)."""
+class MemblockError(ValueError):
+    """The machine has too little memory for what its kernel takes at boot (a real one panics here)."""
 
 
 @dataclass
@@ -120,7 +120,13 @@ class Memblock:
             at += 1
         if start < end:
             pieces.append(Region(start, end, nid, why))
-        self.reservations[index:at] = sorted([*self.reservations[index:at], *pieces])
+        first = max(index - 1, 0)
+        merged: list[Region] = []
+        for region in sorted([*self.reservations[first : at + 1], *pieces]):
+            if merged and merged[-1][1:] == (region.start, region.nid, region.why):
+                region = region._replace(start=merged.pop().start)
+            merged.append(region)
+        self.reservations[first : at + 1] = merged
 
     def free(self, start: int, end: int) -> None:
         """Give a range back. Linux: memblock_phys_free()."""
@@ -181,13 +187,19 @@ class Memblock:
             if found >= 0:
                 self.reserve(found, found + size, why, nid)
                 return found
-        raise MemblockError(f"no {size} bytes of memory for {why}")
+        raise MemblockError(f"ram: too little to boot, no {size >> 10} kB left for {why}")
 
     def alloc_or_none(self, size: int, why: str, **where: int) -> int | None:
         """As alloc(), for callers that can do without."""
         try:
-            return self.alloc(size, why, align=where.get("align", SMP_CACHE_BYTES),
-                              nid=where.get("nid", NUMA_NO_NODE), low=where.get("low", 0), high=where.get("high", 0))
+            return self.alloc(
+                size,
+                why,
+                align=where.get("align", SMP_CACHE_BYTES),
+                nid=where.get("nid", NUMA_NO_NODE),
+                low=where.get("low", 0),
+                high=where.get("high", 0),
+            )
         except MemblockError:
             return None
 

@@ -322,9 +322,7 @@ def pageset_high_and_batch(
     high_min = zone_highsize(managed, low_wmark, batch, nr_node_cpus, nr_online_cpus, fraction)
     if fraction:
         return high_min, high_min, batch
-    high_max = zone_highsize(
-        managed, low_wmark, batch, nr_node_cpus, nr_online_cpus, MIN_PERCPU_PAGELIST_HIGH_FRACTION
-    )
+    high_max = zone_highsize(managed, low_wmark, batch, nr_node_cpus, nr_online_cpus, MIN_PERCPU_PAGELIST_HIGH_FRACTION)
     return high_min, high_max, batch
 
 

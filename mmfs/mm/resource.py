@@ -28,10 +28,7 @@ class Resource:
         last = bisect_right(self.children, new.end, key=lambda r: r.start)
         touched = self.children[first:last]
         if len(touched) == 1 and touched[0].start <= new.start and touched[0].end >= new.end:
-            inner = touched[0]
-            if (inner.start, inner.end) != (new.start, new.end) or inner.children:
-                return inner.insert(new)
-            return inner.insert(new)
+            return touched[0].insert(new)
         if any(child.start < new.start or child.end > new.end for child in touched):
             return False
         new.children = touched
@@ -42,6 +39,15 @@ class Resource:
         """Insert a new range; None where it does not fit."""
         new = Resource(name, start, end)
         return new if self.insert(new) else None
+
+    def add_where_free(self, name: str, start: int, end: int) -> None:
+        """Claim what nobody has of a range. Linux: reserve_region_with_split()."""
+        for child in [*self.children, Resource("", end + 1, end + 1)]:
+            if child.end < start:
+                continue
+            if start < min(child.start, end + 1):
+                self.insert(Resource(name, start, min(child.start, end + 1) - 1))
+            start = child.end + 1
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, Resource]]:
         """Every range below this one with its depth, in order of addresses."""

@@ -11,14 +11,15 @@ Linux: arch/x86/kernel/setup.c, setup_arch(); mm/sparse.c; mm/percpu.c; kernel/d
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
 from mmfs.machine import Machine
 from mmfs.mm import e820, mm_init
+from mmfs.mm.cmdline import BootOptions, memparse
 from mmfs.mm.iomem import build_iomem
-from mmfs.mm.memblock import Memblock, PfnRange, Region
+from mmfs.mm.memblock import Memblock, MemblockError, PfnRange, Region
+from mmfs.mm.percpu import pcpu_units_per_alloc, percpu_tables, percpu_unit_pages
 from mmfs.mm.system_hash import system_hash_tables
-from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, ZONE_MOVABLE
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 from mmfs.profile import Profile
 
 KB, MB, GB = 1 << 10, 1 << 20, 1 << 30
@@ -30,60 +31,7 @@ CPU_ENTRY_AREA_SLOTS = (512 * GB - PAGE_SIZE) // (CPU_ENTRY_AREA_PAGES * PAGE_SI
 IO_TLB_BYTES = 64 * MB
 IO_TLB_SLOT_BYTES, IO_TLB_SLOT_STRUCT, IO_TLB_AREA_STRUCT = 2048, 24, 16
 E820_RESOURCE_STRUCT, FIRMWARE_MAP_STRUCT, NOSAVE_STRUCT = 64, 104, 32
-PERCPU_SLOT_STRUCT = 16
-
-
-@dataclass(frozen=True)
-class BootOptions:
-    """What the kernel command line says about physical memory."""
-
-    mem: int | None = None
-    kernelcore: str = ""
-    movablecore: str = ""
-    crashkernel: str = ""
-    gigantic_pages: int = 0
-    nokaslr: bool = False
-    swiotlb: str = ""
-
-    @classmethod
-    def parse(cls, cmdline: str) -> BootOptions:
-        """Pick the options out of a command line; what cannot be read is ignored as Linux does."""
-        found: dict[str, str] = {}
-        gigantic, size = 0, ""
-        for word in cmdline.split():
-            key, _, value = word.partition("=")
-            found[key] = value
-            if key == "hugepagesz":
-                size = value
-            elif key == "hugepages" and size.upper() == "1G" and value.isdecimal():
-                gigantic = int(value)
-        mem = memparse(found["mem"]) if found.get("mem") else None
-        return cls(
-            mem=mem or None,
-            kernelcore=found.get("kernelcore", ""),
-            movablecore=found.get("movablecore", ""),
-            crashkernel=found.get("crashkernel", ""),
-            gigantic_pages=gigantic,
-            nokaslr="nokaslr" in found,
-            swiotlb=found.get("swiotlb", ""),
-        )
-
-    def core_pages(self, text: str, total: int) -> int:
-        """Pages of a kernelcore= or movablecore= value: bytes or a percentage of all."""
-        if text.endswith("%"):
-            return total * 100 * int(text[:-1] or 0) // 10000 if text[:-1].isdecimal() else 0
-        return memparse(text) >> PAGE_SHIFT
-
-
-def memparse(text: str) -> int:
-    """A number with an optional K, M, G, T. Linux: lib/cmdline.c, memparse()."""
-    digits = text[: len(text) - len(text.lstrip("0123456789"))]
-    if text[:2].lower() == "0x":
-        rest = text[2:].lstrip("0123456789abcdefABCDEF")
-        value, suffix = int(text[: len(text) - len(rest)], 16) if len(rest) < len(text) - 2 else 0, rest[:1]
-    else:
-        value, suffix = int(digits or 0), text[len(digits) : len(digits) + 1]
-    return value << {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}.get(suffix.upper(), 0)
+LOG_CPU_BYTES, PRB_DESC_STRUCT, PRINTK_INFO_STRUCT = 4096, 24, 88
 
 
 def setup_memory(
@@ -100,6 +48,7 @@ def setup_memory(
     boot.zones()
     boot.firmware_resources()
     boot.per_cpu()
+    boot.gigantic_pages()
     boot.hash_tables()
     boot.core_init()
     boot.give_back()
@@ -156,11 +105,15 @@ class BootMemory:
             return lowest
         slots = []
         for region in self.memblock.regions:
-            for low, high in ((region.start, min(region.end, self.initrd[0])), (max(region.start, self.initrd[1]),
-                                                                                region.end)):
+            for low, high in (
+                (region.start, min(region.end, self.initrd[0])),
+                (max(region.start, self.initrd[1]), region.end),
+            ):
                 first = -(-max(low, lowest) // align) * align
                 if high - first >= size:
                     slots.append((first, (high - first - size) // align + 1))
+        if not slots:
+            raise MemblockError("ram: too little to boot, no room for the kernel")
         pick = self.rng.randrange(sum(count for _, count in slots))
         for first, count in slots:
             if pick < count:
@@ -232,8 +185,10 @@ class BootMemory:
         by_node = self.sections()
         seen: set[int] = set()
         for nid, ranges in sorted(by_node.items()):
-            for root in sorted({number // per_root for low, high in ranges for number in (low, high - 1)}
-                               | {root for low, high in ranges for root in range(low // per_root, high // per_root)}):
+            for root in sorted(
+                {number // per_root for low, high in ranges for number in (low, high - 1)}
+                | {root for low, high in ranges for root in range(low // per_root, high // per_root)}
+            ):
                 if root not in seen:
                     seen.add(root)
                     block.alloc(PAGE_SIZE, "section table", nid=nid)
@@ -282,8 +237,6 @@ class BootMemory:
             if deferred is not None:
                 block.first_deferred_pfn[node.nid] = deferred
         block.nr_kernel_pages = sum(end - start for start, end, _ in block.memblock_free_ranges())
-        assert all(zone.zone_type != ZONE_MOVABLE or zone.nid in movable or not zone.spanned
-                   for zone in block.zone_ranges)
 
     # -- tables -------------------------------------------------------------------------------------------------
 
@@ -295,7 +248,7 @@ class BootMemory:
         block.alloc(E820_RESOURCE_STRUCT * len(block.e820), "e820 resources")
         for _ in block.e820_firmware:
             block.alloc(FIRMWARE_MAP_STRUCT, "firmware map entry")
-        for _ in block.e820.ram():
+        for _ in block.e820.nosave_regions(block.max_pfn):
             block.alloc(NOSAVE_STRUCT, "nosave region")
         for _ in range(2):
             block.alloc(len(block.cmdline) + 1, "command line")
@@ -303,14 +256,15 @@ class BootMemory:
     def per_cpu(self) -> None:
         """The first per-CPU chunk, one unit a CPU, each group on its node. Linux: pcpu_embed_first_chunk()."""
         block, profile = self.memblock, self.profile
-        size = -(-(profile.image.percpu_static + profile.percpu_reserved + profile.percpu_dynamic) // PAGE_SIZE)
-        used = size * PAGE_SIZE
+        used = percpu_unit_pages(profile) * PAGE_SIZE
         groups = [node.cpus for node in self.machine.nodes if node.cpus]
         upa = pcpu_units_per_alloc(used, [len(cpus) for cpus in groups])
         unit = PMD_SIZE // upa
         nr_cpus = self.machine.nr_cpus
-        scratch = [block.alloc(PAGE_SIZE * pages, "per-CPU scratch", align=PAGE_SIZE)
-                   for pages in (-(-(48 + 24 * len(groups) + 8 * nr_cpus) // PAGE_SIZE), 1)]
+        scratch = [
+            (block.alloc(PAGE_SIZE * pages, "per-CPU scratch", align=PAGE_SIZE), pages)
+            for pages in (-(-(48 + 24 * len(groups) + 8 * nr_cpus) // PAGE_SIZE), 1)
+        ]
         areas = []
         for nid, node in enumerate(self.machine.nodes):
             if node.cpus:
@@ -318,21 +272,40 @@ class BootMemory:
                 where = nid if nid in self.node_data else -1
                 base = block.alloc(nr_units * unit, "per-CPU area", align=PMD_SIZE, nid=where, low=MAX_DMA_ADDRESS)
                 areas.append((base, nr_units, len(node.cpus)))
-        for base, nr_units, nr_cpus in areas:
+        for base, nr_units, nr_used in areas:
             for number in range(nr_units):
                 start = base + number * unit
-                block.free(start + (used if number < nr_cpus else 0), start + unit)
-        slots = unit.bit_length() + 1
-        for size in (8 * len(groups), 8 * len(groups), 4 * nr_cpus, 8 * nr_cpus, slots * PERCPU_SLOT_STRUCT):
-            block.alloc(size, "per-CPU tables")
-        for region in (profile.percpu_reserved, profile.percpu_dynamic):
-            bits = region // 4 // 8
-            for size in (200, bits, bits + 8, region // PAGE_SIZE * 32):
-                block.alloc(size, "per-CPU chunk")
-        for page in scratch:
-            block.free(page, page + PAGE_SIZE)
+                block.free(start + (used if number < nr_used else 0), start + unit)
+        for size, why in percpu_tables(profile, unit, len(groups), nr_cpus):
+            block.alloc(size, why)
+        self._log_buffer(nr_cpus)
+        for start, pages in scratch:
+            block.free(start, start + pages * PAGE_SIZE)
         for _ in range(3 if len(groups) > 1 else 2):
             block.alloc(-(-nr_cpus // 64) * 8, "cpumask")
+
+    def _log_buffer(self, nr_cpus: int) -> None:
+        """A larger log buffer for many CPUs, with a descriptor and an info for every 32 bytes of it.
+
+        Linux: kernel/printk/printk.c, log_buf_add_cpu(), setup_log_buf().
+        """
+        static = 1 << self.profile.config_int("LOG_BUF_SHIFT")
+        extra = (nr_cpus - 1) * LOG_CPU_BYTES
+        if extra > static // 2:
+            size = 1 << (static + extra - 1).bit_length()
+            for part in (size, (size >> 5) * PRB_DESC_STRUCT, (size >> 5) * PRINTK_INFO_STRUCT):
+                self.memblock.alloc(part, "log buffer")
+
+    def gigantic_pages(self) -> None:
+        """hugepagesz=1G hugepages=N, spread over the nodes. Linux: mm/hugetlb.c, alloc_bootmem_huge_page()."""
+        block = self.memblock
+        nids = sorted(self.node_data)
+        for number in range(self.options.gigantic_pages):
+            start = block.alloc_or_none(GB, "1 GB huge page", align=GB, nid=nids[number % len(nids)])
+            if start is None:
+                break
+            pfn = start >> PAGE_SHIFT
+            block.gigantic_pages.append(PfnRange(pfn, pfn + (GB >> PAGE_SHIFT), block.pfn_to_nid(pfn)))
 
     def hash_tables(self) -> None:
         """Size all hash tables and take those that come from here. Linux: vfs_caches_init_early()."""
@@ -343,22 +316,20 @@ class BootMemory:
                 block.alloc(table.size, f"{table.name} hash table")
 
     def core_init(self) -> None:
-        """What mm_core_init() and trap_init() still take: huge pages, CPU entry areas, bounce buffers."""
+        """What trap_init() and mem_init() still take: CPU entry areas and bounce buffers."""
         block = self.memblock
-        for _ in range(self.options.gigantic_pages):
-            start = block.alloc_or_none(GB, "1 GB huge page", align=GB)
-            if start is None:
-                break
-            block.gigantic_pages.append(
-                PfnRange(start >> PAGE_SHIFT, start + GB >> PAGE_SHIFT, block.pfn_to_nid(start >> PAGE_SHIFT))
-            )
         for _ in range(self._cpu_entry_area_tables()):
             block.alloc(PAGE_SIZE, "CPU entry area page tables", align=PAGE_SIZE)
-        if block.max_pfn > mm_init.MAX_DMA32_PFN and self.options.swiotlb != "noforce":
+        if self._max_possible_pfn() > mm_init.MAX_DMA32_PFN and self.options.swiotlb != "noforce":
             block.alloc(IO_TLB_BYTES, "software IO TLB", align=PAGE_SIZE, high=e820.FOUR_GB)
             slots = IO_TLB_BYTES // IO_TLB_SLOT_BYTES
             block.alloc(slots * IO_TLB_SLOT_STRUCT, "software IO TLB slots", align=PAGE_SIZE)
             block.alloc(IO_TLB_AREA_STRUCT << (self.machine.nr_cpus - 1).bit_length(), "software IO TLB areas")
+
+    def _max_possible_pfn(self) -> int:
+        """The end of memory, or of what the firmware's SRAT announces. Linux: max_possible_pfn."""
+        spans = e820.node_spans(self.machine) if self.machine.numa else []
+        return max([self.memblock.max_pfn, *(end >> PAGE_SHIFT for _, end, _ in spans)])
 
     def _cpu_entry_area_tables(self) -> int:
         """Page tables of the CPU entry areas, which lie at random in 512 GB. Linux: setup_cpu_entry_areas()."""
@@ -382,23 +353,3 @@ class BootMemory:
             ("kernel image (rodata/data gap)", base + image.rodata_end, base + image.data_start),
         ):
             block.late_freed.append(Region(start, end, -1, why))
-
-
-def pcpu_units_per_alloc(unit_bytes: int, group_cpus: list[int]) -> int:
-    """How many per-CPU units share a 2 MB page: as many as waste little. Linux: pcpu_build_alloc_info()."""
-    upa = PMD_SIZE // unit_bytes
-    while PMD_SIZE % upa or PMD_SIZE // upa % PAGE_SIZE:
-        upa -= 1
-    nr_cpus = sum(group_cpus)
-    best, last_allocs = upa, 1 << 60
-    for candidate in range(upa, 0, -1):
-        if PMD_SIZE % candidate or PMD_SIZE // candidate % PAGE_SIZE:
-            continue
-        allocs = sum(-(-cpus // candidate) for cpus in group_cpus)
-        wasted = sum(-(-cpus // candidate) * candidate - cpus for cpus in group_cpus)
-        if wasted > nr_cpus // 3:
-            continue
-        if allocs > last_allocs:
-            break
-        last_allocs, best = allocs, candidate
-    return best
