@@ -1,0 +1,142 @@
+"""Where things go in an x86-64 address space: program, heap, mmap area, vDSO and stack, and how they are shuffled.
+
+From the bottom: a program linked to fixed addresses lies at 0x400000, a position-independent one at two thirds of
+the address space (0x555555554000) plus a random number of pages; the heap follows it at a random distance. The
+stack hangs from the top, lowered by a random number of pages; below it, after a gap for the stack to grow into,
+lies `mmap_base`, from which mmap() goes down. A CPU with five-level paging has 56 bits of user addresses, but
+nothing is placed above the 47-bit window unless the caller's hint asks for it.
+
+All randomness comes from the process's own generator in the order in which execve() draws it, so that a seed
+gives the same addresses every time. Of a draw, Linux takes the low bits: mmap_rnd_bits (28) for the mmap area and
+for programs, 22 for the stack, a page within 1 GB for the heap.
+
+Linux: arch/x86/mm/mmap.c, mm/util.c (randomize_stack_top, randomize_page), arch/x86/kernel/process.c,
+fs/binfmt_elf.c, arch/x86/include/asm/elf.h.
+
+Simplified: 64-bit programs only; what a 32-bit system call would use is drawn (to keep the order) and unused.
+"""
+
+from __future__ import annotations
+
+import re
+from random import Random
+from typing import TYPE_CHECKING
+
+from mmfs.mm.mman import ADDR_COMPAT_LAYOUT, ULONG_MAX, page_align
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.mm_struct import MmStruct
+
+DEFAULT_MAP_WINDOW = (1 << 47) - PAGE_SIZE
+STACK_TOP = DEFAULT_MAP_WINDOW
+ELF_ET_DYN_BASE = DEFAULT_MAP_WINDOW // 3 * 2
+STACK_RND_MASK = 0x3FFFFF
+IA32_PAGE_OFFSET = 0xFFFFE000
+SIZE_128M = 128 << 20
+SZ_1G = 1 << 30
+
+
+def task_size_max(kernel: Kernel) -> int:
+    """The end of user addresses: 47 bits, or 56 with five-level paging. Linux: TASK_SIZE_MAX."""
+    return (1 << (56 if kernel.machine.cpu.la57 else 47)) - PAGE_SIZE
+
+
+def stack_guard_gap(kernel: Kernel) -> int:
+    """Bytes that stay free below a stack: 256 pages, or stack_guard_gap= on the command line.
+
+    Linux: mm/mmap.c, cmdline_parse_stack_guard_gap().
+    """
+    match = re.search(r"(?:^|\s)stack_guard_gap=(\d+)(?:\s|$)", kernel.cmdline)
+    return (int(match[1]) if match else 256) << PAGE_SHIFT
+
+
+def ignore_rlimit_data(kernel: Kernel) -> bool:
+    """Whether RLIMIT_DATA only warns. Linux: mm/mmap.c, ignore_rlimit_data."""
+    return bool(re.search(r"(?:^|\s)ignore_rlimit_data(?:=[1yYoO]\w*)?(?:\s|$)", kernel.cmdline))
+
+
+def _random_long(mm: MmStruct) -> int:
+    assert mm.rng is not None, "arch_pick_mmap_layout() gives an address space its random numbers"
+    return mm.rng.getrandbits(64)
+
+
+def _arch_rnd(mm: MmStruct, bits: int) -> int:
+    return (_random_long(mm) & (1 << bits) - 1) << PAGE_SHIFT if mm.randomize else 0
+
+
+def arch_mmap_rnd(mm: MmStruct) -> int:
+    """How far a position-independent program is moved. Linux: arch/x86/mm/mmap.c, arch_mmap_rnd()."""
+    return _arch_rnd(mm, mm.kernel.vm.mmap_rnd_bits)
+
+
+def _mmap_base(mm: MmStruct, rnd: int, task_size: int, rlim_stack: int, rnd_mask: int) -> int:
+    pad = (rnd_mask << PAGE_SHIFT if mm.randomize else 0) + mm.stack_guard_gap
+    gap = rlim_stack + pad if rlim_stack + pad <= ULONG_MAX else rlim_stack
+    gap = min(max(gap, SIZE_128M), task_size // 6 * 5)
+    return page_align(task_size - gap - rnd)
+
+
+def task_unmapped_base(task_size: int) -> int:
+    """A third of the address space: where a bottom-up search starts. Linux: __TASK_UNMAPPED_BASE()."""
+    return page_align(task_size // 3)
+
+
+def arch_pick_mmap_layout(mm: MmStruct, rng: Random, rlim_stack: int) -> None:
+    """Choose where mmap() starts, and remember where this process's random numbers come from.
+
+    `mm.randomize` (PF_RANDOMIZE) must be set before.
+
+    Linux: arch/x86/mm/mmap.c, arch_pick_mmap_layout().
+    """
+    mm.rng = rng
+    legacy = bool(mm.personality & ADDR_COMPAT_LAYOUT or mm.kernel.vm.legacy_va_layout)
+    mm.topdown = not legacy
+    rnd = _arch_rnd(mm, mm.kernel.vm.mmap_rnd_bits)
+    mm.mmap_legacy_base = task_unmapped_base(DEFAULT_MAP_WINDOW) + rnd
+    base = _mmap_base(mm, rnd, DEFAULT_MAP_WINDOW, rlim_stack, STACK_RND_MASK)
+    mm.mmap_base = mm.mmap_legacy_base if legacy else base
+    rnd = _arch_rnd(mm, mm.kernel.vm.mmap_rnd_compat_bits)
+    mm.mmap_compat_legacy_base = task_unmapped_base(IA32_PAGE_OFFSET) + rnd
+    base = _mmap_base(mm, rnd, IA32_PAGE_OFFSET, rlim_stack, 0x7FF)
+    mm.mmap_compat_base = mm.mmap_compat_legacy_base if legacy else base
+
+
+def randomize_stack_top(mm: MmStruct, stack_top: int = STACK_TOP) -> int:
+    """The end of the stack, up to 16 GB below the window's end. Linux: mm/util.c, randomize_stack_top()."""
+    rnd = (_random_long(mm) & STACK_RND_MASK) << PAGE_SHIFT if mm.randomize else 0
+    return page_align(stack_top) - rnd
+
+
+def arch_align_stack(mm: MmStruct, sp: int) -> int:
+    """A stack pointer lowered by up to 8 kB and aligned. Linux: arch/x86/kernel/process.c, arch_align_stack()."""
+    if mm.randomize:
+        sp -= _random_long(mm) % 8192
+    return sp & ~0xF
+
+
+def randomize_page(mm: MmStruct, start: int, size: int) -> int:
+    """A random page in [start, start + size). Linux: mm/util.c, randomize_page()."""
+    aligned = page_align(start)
+    size = (size - (aligned - start)) >> PAGE_SHIFT
+    return aligned + (_random_long(mm) % size << PAGE_SHIFT) if size > 0 else aligned
+
+
+def elf_load_bias(mm: MmStruct, alignment: int = PAGE_SIZE) -> int:
+    """Where a position-independent program with an interpreter is loaded. Linux: fs/binfmt_elf.c, "PIE handling"."""
+    return ELF_ET_DYN_BASE + arch_mmap_rnd(mm) & ~(alignment - 1)
+
+
+def set_brk(mm: MmStruct, elf_brk: int, static_pie: bool = False, randomize_brk: bool = True) -> None:
+    """Place the heap: after the program's bss (or at ELF_ET_DYN_BASE for a static PIE), then up to 1 GB further.
+
+    `randomize_brk` is whether kernel.randomize_va_space is 2.
+
+    Linux: fs/binfmt_elf.c, load_elf_binary(), "brk handling"; arch_randomize_brk().
+    """
+    mm.start_brk = mm.brk = page_align(ELF_ET_DYN_BASE if static_pie else elf_brk)
+    if mm.randomize and randomize_brk:
+        if not static_pie:
+            mm.brk += PAGE_SIZE
+        mm.start_brk = mm.brk = randomize_page(mm, mm.brk, SZ_1G)

@@ -1,0 +1,66 @@
+"""An address space on stand-ins: the VMA code alone, without frames and page tables."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+import pytest
+
+from tests.mm.fakes import FakeFile, FakeKernel, FakeMemory, FakeRmap
+
+for _name in ("memory", "rmap", "shmem"):
+    try:
+        importlib.import_module(f"mmfs.mm.{_name}")
+    except ModuleNotFoundError:
+        _module = ModuleType(f"mmfs.mm.{_name}")
+        sys.modules[_module.__name__] = _module
+        setattr(importlib.import_module("mmfs.mm"), _name, _module)
+
+USERS = ("brk", "fork", "gup", "madvise", "mlock", "mm_struct", "mmap", "mprotect", "mremap", "munmap", "stack", "vma")
+
+
+class FakeShmem:
+    """Shared anonymous memory, which promises its whole size."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel = kernel
+
+    def shmem_zero_setup(self, mm: object, size: int, vm_flags: int) -> FakeFile:
+        from mmfs.mm.mman import VM_NORESERVE
+
+        file = FakeFile("/dev/zero", shmem=True)
+        pages = 0 if vm_flags & VM_NORESERVE else size >> 12
+        self.kernel.overcommit.enough_memory(pages, mm)  # type: ignore[arg-type]
+        put = file.put
+
+        def put_and_unaccount() -> None:
+            put()
+            if file.count == 0:
+                self.kernel.overcommit.vm_unacct_memory(pages)
+
+        file.put = put_and_unaccount  # type: ignore[method-assign]
+        return file
+
+
+@pytest.fixture
+def fake_memory(monkeypatch: pytest.MonkeyPatch) -> FakeMemory:
+    """The VMA code's `memory` and `rmap`, replaced."""
+    rmap = FakeRmap()
+    memory = FakeMemory(rmap)
+    for name in USERS:
+        module = importlib.import_module(f"mmfs.mm.{name}")
+        if hasattr(module, "memory"):
+            monkeypatch.setattr(module, "memory", memory)
+        if hasattr(module, "rmap"):
+            monkeypatch.setattr(module, "rmap", rmap)
+    return memory
+
+
+@pytest.fixture
+def fake_kernel(fake_memory: FakeMemory, monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    """A machine of 1 GB without swap."""
+    kernel = FakeKernel()
+    monkeypatch.setattr("mmfs.mm.mmap.shmem", FakeShmem(kernel))
+    return kernel
