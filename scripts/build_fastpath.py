@@ -107,6 +107,7 @@ def compile_modules(folder: Path, checked: bool, jobs: int, quiet: bool, annotat
         )
         for path in sources()
     ]
+    processes = len(extensions) > 1 and os.access("/dev/shm", os.W_OK)  # which multiprocessing's locks live in
     before = Path.cwd()
     os.chdir(ROOT)  # Cython finds the package, and so the .pxd files, from here
     try:
@@ -114,7 +115,7 @@ def compile_modules(folder: Path, checked: bool, jobs: int, quiet: bool, annotat
             extensions,
             build_dir=str(folder / "c"),
             compiler_directives={**(CHECKED if checked else FAST), "show_performance_hints": not quiet},
-            nthreads=min(jobs, len(extensions)) if len(extensions) > 1 else 0,
+            nthreads=min(jobs, len(extensions)) if processes else 0,
             quiet=quiet,
             annotate=annotate,
         )
