@@ -75,6 +75,7 @@ def buddy(rounds: int = 7, pages: int = 1 << 20) -> Iterator[Row]:
 def faults(rounds: int = 5, megabytes: int = 1024) -> Iterator[Row]:
     """First touches of anonymous memory, best of the passes on both sides."""
     import mmfs
+    from mmfs.mm.mman import MADV_NOHUGEPAGE
 
     kernel = mmfs.boot(ram="8G", cpus=2, seed=1, preset="bare")
     task = kernel.spawn("toucher")
@@ -82,7 +83,7 @@ def faults(rounds: int = 5, megabytes: int = 1024) -> Iterator[Row]:
     ours: list[float] = []
     for _ in range(rounds):
         addr = task.mmap(size)
-        task.madvise(addr, size, "MADV_NOHUGEPAGE")
+        task.madvise(addr, size, MADV_NOHUGEPAGE)
         begin = time.perf_counter()
         task.touch(addr, size, write=True)
         ours.append(size / 4096 / (time.perf_counter() - begin) / 1e6)
