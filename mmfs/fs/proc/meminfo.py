@@ -44,7 +44,7 @@ class MemInfo:
         self.zone: list[int] = kernel.vmstat.zone_stat.sum(axis=0).tolist()
         self.node = node_page_state_pages(kernel.vmstat.node_stat.sum(axis=0).tolist())
         self.bufferram: int = kernel.nr_blockdev_pages()
-        self.hstate = kernel.default_hstate
+        self.hstate = kernel.hugetlb.default
 
     def totalram(self) -> int:
         """Pages that the buddy allocator manages."""
@@ -57,7 +57,9 @@ class MemInfo:
     def available(self) -> int:
         """MemAvailable, by the kernel's estimate."""
         page_alloc = self.kernel.page_alloc
-        return si_mem_available(self.zone, self.node, page_alloc.totalreserve_pages, page_alloc.wmark_low_sum)
+        zones = page_alloc.buddy.zones
+        wmark_low = int(zones["wmark_low"].sum() + zones["watermark_boost"].sum())
+        return si_mem_available(self.zone, self.node, page_alloc.totalreserve_pages, wmark_low)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ a pageblock that has no records of its own (free, reserved or mapped as a whole)
 
 Linux: fs/proc/page.c, stable_page_flags(); include/uapi/linux/kernel-page-flags.h.
 
-Simplified: the fields of a slab page that overlap a page's mapping show nothing (Linux shows them as ANON and KSM).
+Simplified: there are no memory cgroups yet, so every page on an LRU list is charged to the root; the fields of
+a slab page that overlap a page's mapping show nothing (Linux shows them as ANON and KSM).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfs.fs.proc.root import proc
+from mmfs.mm.sparse import PAGES_PER_SECTION
 from mmfs.mm_types import (
     BLK_FREE,
     BLK_HOLE,
@@ -61,9 +63,6 @@ if TYPE_CHECKING:
     U64 = NDArray[np.uint64]
 
 KPMSIZE = 8
-PAGES_PER_SECTION = 1 << 15
-"""Sections of 128 MB have a memmap as a whole. Linux: arch/x86/include/asm/sparsemem.h, SECTION_SIZE_BITS."""
-
 PAGES_PER_READ = 1 << 16
 """A longer read(2) is cut here, so that one call stays short."""
 
@@ -181,31 +180,27 @@ def block_pageflags(kernel: Kernel, block: int) -> U64:
             flags[0] ^= np.uint64(bit(Kpf.COMPOUND_HEAD) | bit(Kpf.COMPOUND_TAIL))
     else:
         flags = np.full(PAGEBLOCK_NR_PAGES, BLOCK_FLAGS[state], np.uint64)
-    zero = kernel.zero_pfn - (block << PAGEBLOCK_ORDER)
+    zero = kernel.mmu.zero_pfn - (block << PAGEBLOCK_ORDER)
     if 0 <= zero < PAGEBLOCK_NR_PAGES:
         flags[zero] |= np.uint64(bit(Kpf.ZERO_PAGE))
     return flags
 
 
-def block_field(kernel: Kernel, block: int, field: str) -> U64:
-    """A field of the records of a pageblock's 512 frames; 0 where there is no record."""
+def block_mapcount(kernel: Kernel, block: int) -> U64:
+    """How often each frame of a pageblock is mapped. Linux: folio_precise_page_mapcount()."""
     frames = kernel.frames
     state = int(frames.blocks["state"][block])
     if state == BLK_SPLIT:
-        pages = frames.pages[block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER]
-        return np.maximum(pages[field].astype(np.int64), 0).astype(np.uint64)
-    value = max(int(frames.blocks[field][block]), 0) if state == BLK_UNIFORM else 0
-    return np.full(PAGEBLOCK_NR_PAGES, value, np.uint64)
-
-
-def block_mapcount(kernel: Kernel, block: int) -> U64:
-    """How often each frame of a pageblock is mapped. Linux: folio_precise_page_mapcount()."""
-    return block_field(kernel, block, "mapcount")
+        counts = frames.pages["mapcount"][block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER]
+        return np.maximum(counts, 0).astype(np.uint64)
+    count = max(int(frames.blocks["mapcount"][block]), 0) if state == BLK_UNIFORM else 0
+    return np.full(PAGEBLOCK_NR_PAGES, count, np.uint64)
 
 
 def block_cgroup(kernel: Kernel, block: int) -> U64:
     """The inode number of the cgroup that each frame of a pageblock is charged to. Linux: page_cgroup_ino()."""
-    return kernel.memcg_inodes()[block_field(kernel, block, "memcg").astype(np.intp)]
+    charged = block_pageflags(kernel, block) & np.uint64(bit(Kpf.LRU)) != 0
+    return np.where(charged, np.uint64(kernel.cgroups.root.id), np.uint64(0))
 
 
 def read_frames(
@@ -221,11 +216,8 @@ def read_frames(
         return b""
     blocks = range(first >> PAGEBLOCK_ORDER, (last - 1 >> PAGEBLOCK_ORDER) + 1)
     none = np.full(PAGEBLOCK_NR_PAGES, outside, np.uint64)
-    present = kernel.section_is_online
-    parts = [
-        of_block(kernel, block) if present(block << PAGEBLOCK_ORDER) else none
-        for block in blocks
-    ]
+    online = kernel.sections.online
+    parts = [of_block(kernel, block) if online(block << PAGEBLOCK_ORDER) else none for block in blocks]
     start = first - (blocks.start << PAGEBLOCK_ORDER)
     return np.concatenate(parts)[start : start + last - first].astype("<u8").tobytes()
 

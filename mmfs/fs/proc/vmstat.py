@@ -64,8 +64,8 @@ def vmstat(kernel: Kernel) -> str:
         *node_stat_printed(node),
         threshold,
         background,
-        kernel.nr_memmap_pages,
-        kernel.nr_memmap_boot_pages,
+        kernel.sections.nr_memmap_pages,
+        kernel.sections.nr_memmap_boot_pages,
         *events,
     )
     return _TEMPLATE % numbers

@@ -81,14 +81,13 @@ def _zone(kernel: Kernel, pgdat: PglistData, zone: Zone) -> str:
 
 
 def _pagesets(kernel: Kernel, zone: Zone) -> str:
-    parts = []
-    for cpu in kernel.cpus:
-        pcp = zone.per_cpu_pageset[cpu.cpu]
-        parts.append(
-            f"\n    cpu: {cpu.cpu}\n              count: {pcp.count}\n              high:  {pcp.high}"
-            f"\n              batch: {pcp.batch}\n  vm stats threshold: {zone.stat_threshold}"
-        )
-    return "".join(parts)
+    pagesets = zone.per_cpu_pageset
+    tail = f"\n  vm stats threshold: {zone.stat_threshold}"
+    return "".join([
+        f"\n    cpu: {cpu.cpu}\n              count: {pcp.count}\n              high:  {pcp.high}"
+        f"\n              batch: {pcp.batch}{tail}"
+        for cpu, pcp in zip(kernel.cpus, pagesets, strict=True)
+    ])
 
 
 # -- buddyinfo --------------------------------------------------------------------------------------------
