@@ -1,7 +1,7 @@
 """Virtual files in general: templates, path walk, seq_file reads and kstrtox writes; knows nothing of memory.
 
-`node` says how a tree is declared and `rules` how Linux's file systems differ; `entry` and `vfs` walk it; `file` is what
-an open file does; `kstrtox` and `sysctl` read what is written to it as the kernel does.
+`node` says how a tree is declared and `rules` how Linux's file systems differ; `entry` and `vfs` walk it; `file` is
+what an open file does; `kstrtox` and `sysctl` read what is written to it as the kernel does.
 """
 
 from mmfs.kernfs.entry import ROOT, Caller, Entry, Stat

@@ -48,12 +48,17 @@ class Stat(NamedTuple):
 
 
 class Entry:
-    """A template bound to an object, under a name."""
+    """A template bound to an object, under a name.
+
+    `stable`: it and its object are there as long as the root is. `comes_and_goes`: the name itself may vanish, as a
+    member of a family or a node with `needs`; what stands at a fixed name below such a directory is neither.
+    """
 
     __slots__ = (
         "_ino",
         "_owner",
         "_owner_obj",
+        "comes_and_goes",
         "directory",
         "file_size",
         "name",
@@ -73,6 +78,7 @@ class Entry:
         self.directory = directory
         self.obj = obj
         self.stable = stable
+        self.comes_and_goes = False
         self._ino = 0
         owner: Callable[[Any], Owner] | None = None
         if parent is None:
@@ -198,13 +204,19 @@ class Entry:
         stable = self.stable and node.needs is None
         if isinstance(node, Graft):
             obj = self.obj if node.obj is None else node.obj(self.obj)
-            return Entry(node.name, self, node, node.directory, obj, stable)
-        return Entry(node.name, self, node, None, self.obj, stable)
+            entry = Entry(node.name, self, node, node.directory, obj, stable)
+        else:
+            entry = Entry(node.name, self, node, None, self.obj, stable)
+        entry.comes_and_goes = node.needs is not None
+        return entry
 
     def _bind_member(self, name: str, node: Any, member: Any) -> Entry:
         if isinstance(node, Directory):
-            return Entry(name, self, None, node, member, False)
-        return Entry(name, self, node, None, member, False)
+            entry = Entry(name, self, None, node, member, False)
+        else:
+            entry = Entry(name, self, node, None, member, False)
+        entry.comes_and_goes = True
+        return entry
 
     def readdir(self, caller: Caller = ROOT) -> list[tuple[str, Entry]]:
         """The entries of this directory as declared, without . and .."""

@@ -1,0 +1,178 @@
+"""libfuse below its Python binding: which binding there is, and the loop that takes requests from the kernel.
+
+`mfusepy` calls fuse_main_real(), a loop in C that hides two things we need: for which inode a request is, and who makes
+it. So while a mount is set up, `Session.main()` stands in for fuse_main_real(): it makes the same public calls of
+libfuse 3 (fuse_new, fuse_mount, fuse_session_receive_buf, fuse_session_process_buf) and keeps the buffer of the request
+that is being answered, whose header names inode, uid, gid and pid.
+
+The size of a file. procfs says st_size 0 and sendfile(2) reads such files all the same; on FUSE sendfile goes through
+the page cache, which believes the inode's size and reads nothing, and so do `busybox cat` and shutil.copyfile().
+A NOTIFY_STORE of one byte far out makes the inode in the kernel large. What stat(2) shows comes from the answer to the
+next GETATTR, and that answer leaves the inode alone if it was stored to while the request was under way. sendfile then
+asks for pages, gets a short one and so finds the end. `store_size()` costs about 5 us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import importlib
+import logging
+import os
+import struct
+from typing import Any, Final
+
+log = logging.getLogger("mmfs")
+
+NOTIFY_STORE: Final = 4
+STORE: Final = struct.Struct("=IiQQQII1s")
+"""struct fuse_out_header, struct fuse_notify_store_out, one byte."""
+NODEID: Final = struct.Struct("=16xQ")
+CALLER: Final = struct.Struct("=24xIII")
+"""uid, gid and pid in struct fuse_in_header."""
+HEADER_BYTES: Final = 40
+CAP_SPLICE_READ: Final = 1 << 9
+OPTION_FLAGS: Final = (b"-f", b"-s")
+
+
+class FuseArgs(ctypes.Structure):
+    """struct fuse_args."""
+
+    _fields_ = (("argc", ctypes.c_int), ("argv", ctypes.c_void_p), ("allocated", ctypes.c_int))
+
+
+class FuseBuf(ctypes.Structure):
+    """struct fuse_buf, with room for what later versions have added."""
+
+    _fields_ = (
+        ("size", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+        ("mem", ctypes.c_void_p),
+        ("fd", ctypes.c_int),
+        ("pos", ctypes.c_int64),
+        ("reserved", ctypes.c_uint64 * 8),
+    )
+
+
+def load_binding(name: str | None = None) -> Any:
+    """The Python binding: mfusepy on libfuse 3, else fusepy on libfuse 2; raises ImportError with the reason.
+
+    MMFS_FUSE=fusepy chooses; with both libraries installed mfusepy would take libfuse 2, hence FUSE_LIBRARY_NAME.
+    """
+    wanted = name or os.environ.get("MMFS_FUSE") or ""
+    reasons: list[str] = []
+    for binding, module in (("mfusepy", "mfusepy"), ("fusepy", "fuse")):
+        if wanted and wanted != binding:
+            continue
+        if binding == "mfusepy":
+            os.environ.setdefault("FUSE_LIBRARY_NAME", "fuse3")
+        try:
+            return importlib.import_module(module)
+        except (ImportError, OSError, AttributeError) as error:
+            reasons.append(f"{binding}: {error}")
+    raise ImportError("; ".join(reasons) or f"no binding called {wanted}")
+
+
+class Session:
+    """One mount's connection to the kernel; without a loop of its own (`fd` < 0) it knows less."""
+
+    def __init__(self, binding: Any) -> None:
+        self.binding = binding
+        self.lib: Any = binding._libfuse
+        self.fd = -1
+        self.header: Any = None
+        self._buffer = FuseBuf()
+
+    @property
+    def can_loop(self) -> bool:
+        """Whether the binding is for libfuse 3 and has what `main()` calls."""
+        names = ("fuse_new", "fuse_mount", "fuse_get_session", "fuse_session_receive_buf", "fuse_session_process_buf")
+        return hasattr(self.binding, "fuse_main_real") and all(hasattr(self.lib, name) for name in names)
+
+    def main(self, argc: int, argv: Any, operations: Any, size: int, _private: Any) -> int:
+        """Mount and answer until unmounted or told to end; returns what fuse_main_real() would.
+
+        Linux: none; libfuse 3: lib/helper.c, fuse_main_real().
+        """
+        lib = self.lib
+        words = [argv[index] for index in range(argc)]
+        mountpoint = words[-1]
+        kept = [word for word in words[:-1] if word not in OPTION_FLAGS]
+        array = (ctypes.c_char_p * len(kept))(*kept)
+        arguments = FuseArgs(len(kept), ctypes.cast(array, ctypes.c_void_p), 0)
+        lib.fuse_new.restype = ctypes.c_void_p
+        lib.fuse_get_session.restype = ctypes.c_void_p
+        pointer = lib.fuse_new(ctypes.byref(arguments), operations, ctypes.c_size_t(size), None)
+        if not pointer:
+            return 3
+        fuse = ctypes.c_void_p(pointer)
+        try:
+            if lib.fuse_mount(fuse, ctypes.c_char_p(mountpoint)):
+                return 4
+            try:
+                session = ctypes.c_void_p(lib.fuse_get_session(fuse))
+                if lib.fuse_set_signal_handlers(session):
+                    return 6
+                try:
+                    self.fd = lib.fuse_session_fd(session)
+                    return self._loop(session)
+                finally:
+                    self.fd = -1
+                    lib.fuse_remove_signal_handlers(session)
+            finally:
+                lib.fuse_unmount(fuse)
+        finally:
+            lib.fuse_destroy(fuse)
+
+    def _loop(self, session: ctypes.c_void_p) -> int:
+        lib = self.lib
+        receive, process, exited = (
+            lib.fuse_session_receive_buf,
+            lib.fuse_session_process_buf,
+            lib.fuse_session_exited,
+        )
+        for function in (receive, process):
+            function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        exited.argtypes = [ctypes.c_void_p]
+        process.restype = None
+        handle, buffer = session.value, ctypes.addressof(self._buffer)
+        memory = None
+        while not exited(handle):
+            result = receive(handle, buffer)
+            if result <= 0:
+                if result in (-errno.EINTR, -errno.EAGAIN):
+                    continue
+                return 0 if result == 0 else 7
+            if self._buffer.mem != memory:
+                memory = self._buffer.mem
+                self.header = (ctypes.c_char * HEADER_BYTES).from_address(memory)
+            process(handle, buffer)
+        return 0
+
+    def nodeid(self) -> int:
+        """The inode that the request is about, as libfuse numbers it; 0 if unknown."""
+        return int(NODEID.unpack_from(self.header)[0]) if self.header is not None else 0
+
+    def caller(self) -> tuple[int, int, int]:
+        """uid, gid and pid of who made the request."""
+        if self.header is not None:
+            uid, gid, pid = CALLER.unpack_from(self.header)
+            return uid, gid, pid
+        context: tuple[int, int, int] = self.binding.fuse_get_context()
+        return context
+
+    def store_size(self, nodeid: int, size: int) -> None:
+        """Make the kernel believe that an inode has at least `size` bytes, and stat(2) ask again."""
+        if self.fd >= 0 and nodeid:
+            with contextlib.suppress(OSError):
+                os.write(self.fd, STORE.pack(STORE.size, NOTIFY_STORE, 0, nodeid, size - 1, 1, 0, b"\0"))
+
+    def notify_poll(self, handle: int) -> None:
+        """Wake who polls, and forget the handle."""
+        self.lib.fuse_notify_poll(ctypes.c_void_p(handle))
+        self.forget_poll(handle)
+
+    def forget_poll(self, handle: int) -> None:
+        """Free a poll handle."""
+        self.lib.fuse_pollhandle_destroy(ctypes.c_void_p(handle))
