@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped, unused-ignore]
 
 NODES = Path("/sys/devices/system/node")
 MEMORY_BLOCKS = Path("/sys/devices/system/memory")

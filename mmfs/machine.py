@@ -31,8 +31,8 @@ LOCAL_DISTANCE = 10
 REMOTE_DISTANCE = 21
 ROOT_DISK = 20 * GB
 
-TOML_KEYS = tuple(
-    ["cpu", "cpus", "disk", "distances", "hardware_name", "la57", "nodes", "ram", "sockets", "swap", "threads"]
+TOML_KEYS = frozenset(
+    {"cpu", "cpus", "disk", "distances", "hardware_name", "la57", "nodes", "ram", "sockets", "swap", "threads"}
 )
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
@@ -206,7 +206,7 @@ class Machine:
         table = table.get("machine", table)
         for key in table:
             if key not in TOML_KEYS:
-                raise ValueError(f"{path}: unknown key {key!r} (known: {', '.join(TOML_KEYS)})")
+                raise ValueError(f"{path}: unknown key {key!r} (known: {', '.join(sorted(TOML_KEYS))})")
         try:
             return cls.from_sizes(**{**table, **overrides})
         except (ValueError, TypeError) as error:

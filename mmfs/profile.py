@@ -169,7 +169,7 @@ _6_12_DEB12 = replace(
         smp_locks_end=0x2735000,
         bss_start=0x2736000,
     ),
-    initrd_size=1816 * 1024,
+    initrd_size=0x1C5E45,
 )
 
 PROFILES: Mapping[str, Profile] = MappingProxyType({"6.12": _6_12, "6.12-deb12": _6_12_DEB12})

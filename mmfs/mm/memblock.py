@@ -84,6 +84,7 @@ class Memblock:
     gigantic_pages: list[PfnRange] = field(default_factory=list)
     hash_tables: list[HashTable] = field(default_factory=list)
     kernel_base: int = 0
+    ramdisk: tuple[int, int] = (0, 0)  # where the boot loader put the initramfs
     max_pfn: int = 0
     max_low_pfn: int = 0
     nr_kernel_pages: int = 0

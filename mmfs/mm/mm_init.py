@@ -343,47 +343,85 @@ def vm_committed_as_batch(ram_pages: int, nr_cpus: int, overcommit_never: bool =
     return max(min(share, (1 << 31) - 1), max(nr_cpus * 2, 32))
 
 
-# -- hash tables ------------------------------------------------------------------------------------------------
-
-
-class HashSize(NamedTuple):
-    """Entries and bytes of a system hash table."""
-
-    entries: int
-    size: int
-
-    @property
-    def order(self) -> int:
-        """Order of an allocation that holds it."""
-        return max(-(-self.size // PAGE_SIZE) - 1, 0).bit_length()
-
-
-def large_system_hash(
-    bucket_size: int, nr_pages: int, scale: int, *, entries: int = 0, low_limit: int = 0, high_limit: int = 0
-) -> HashSize:
-    """Size of a hash table with one bucket per 2**scale bytes of memory (or that many entries).
-
-    From 64 GB on, the scale grows with the memory, unless the table has a limit of its own.
-
-    Linux: mm/mm_init.c, alloc_large_system_hash().
-    """
-    if not entries:
-        entries = -(-nr_pages // 256) * 256
-        if not high_limit:
-            adapt = (64 << 30) >> PAGE_SHIFT
-            while adapt < entries:
-                scale += 1
-                adapt <<= 2
-        entries = entries >> (scale - PAGE_SHIFT) if scale > PAGE_SHIFT else entries << (PAGE_SHIFT - scale)
-        if entries * bucket_size < PAGE_SIZE:
-            entries = PAGE_SIZE // bucket_size
-    entries = 1 << (entries - 1).bit_length() if entries > 1 else 1
-    limit = min(high_limit or (nr_pages << PAGE_SHIFT >> 4) // bucket_size, 0x80000000)
-    entries = min(max(entries, low_limit), limit)
-    entries = 1 << (entries.bit_length() - 1)
-    return HashSize(entries, entries * bucket_size)
+# -- the memory map ------------------------------------------------------------------------------------------------
 
 
 def memmap_pages(nr_sections: int, struct_page_size: int = 64) -> int:
     """Pages of memory map for that many present sections of 128 MB."""
     return nr_sections * PAGES_PER_SECTION * struct_page_size // PAGE_SIZE
+
+
+def memory_block_size(max_pfn: int, hypervisor: bool) -> int:
+    """Bytes of a memory block of /sys/devices/system/memory.
+
+    Linux: arch/x86/mm/init_64.c, probe_memory_block_size().
+    """
+    smallest, largest = 128 << 20, 2 << 30
+    end = max_pfn << PAGE_SHIFT
+    if end < 64 << 30:
+        return smallest
+    if not hypervisor:
+        return largest
+    size = largest
+    while size > smallest and end % size:
+        size >>= 1
+    return size
+
+
+def unavailable_ranges(memory: PfnRanges, zones: Sequence[ZoneRange]) -> list[tuple[int, int, int]]:
+    """Frames that have a struct page but no memory: (node, zone, how many), hole by hole.
+
+    Linux: mm/mm_init.c, memmap_init(), init_unavailable_range().
+    """
+    sections = sorted({(start // PAGES_PER_SECTION, -(-end // PAGES_PER_SECTION)) for start, end, _ in memory})
+    found = []
+
+    def hole(start: int, end: int, nid: int, zone: int) -> None:
+        pages, at = 0, start
+        for low, high in sections:
+            low, high = max(low * PAGES_PER_SECTION, at), min(high * PAGES_PER_SECTION, end)
+            if low < high:
+                pages, at = pages + high - low, high
+        if pages:
+            found.append((nid, zone, pages))
+
+    at, last = 0, (0, 0)
+    for start, end, nid in memory:
+        for zone in zones:
+            low, high = max(start, zone.start_pfn), min(end, zone.end_pfn)
+            if zone.nid != nid or not zone.present:
+                continue
+            last = (nid, zone.zone_type)
+            if low < high:
+                hole(at, low, *last)
+                at = high
+    hole(at, -(-at // PAGES_PER_SECTION) * PAGES_PER_SECTION, *last)
+    return found
+
+
+def node_fallback_orders(
+    distances: Sequence[Sequence[int]], has_memory: Sequence[bool], has_cpus: Sequence[bool]
+) -> list[list[int]]:
+    """For each node, the nodes with memory in the order in which allocations try them.
+
+    The nearest first; among equals, those behind it, without CPUs, and not yet another node's first choice.
+
+    Linux: mm/page_alloc.c, build_zonelists(), find_next_best_node().
+    """
+    nodes = range(len(distances))
+    load = [0] * len(distances)
+    orders = []
+    for local in nodes:
+        order = [local] if has_memory[local] else []
+        previous = local
+        while len(order) < sum(has_memory):
+            best = min(
+                (node for node in nodes if has_memory[node] and node not in order),
+                key=lambda node: ((distances[local][node] + (node < local) + has_cpus[node]) * 1024 + load[node], node),
+            )
+            if distances[local][best] != distances[local][previous]:
+                load[best] += 1
+            order.append(best)
+            previous = best
+        orders.append(order)
+    return orders

@@ -43,6 +43,11 @@ def percpu_unit_pages(profile: Profile) -> int:
     return -(-(profile.image.percpu_static + profile.percpu_reserved + profile.percpu_dynamic) // PAGE_SIZE)
 
 
+def per_cpu_unit_bytes(profile: Profile, group_cpus: list[int]) -> int:
+    """Bytes from one CPU's area to the next, for that many CPUs on each node that has some."""
+    return PMD_SIZE // pcpu_units_per_alloc(percpu_unit_pages(profile) * PAGE_SIZE, group_cpus)
+
+
 def percpu_tables(profile: Profile, unit_bytes: int, nr_groups: int, nr_cpus: int) -> Iterator[tuple[int, str]]:
     """Sizes of the tables about the chunk. Linux: pcpu_setup_first_chunk(), pcpu_alloc_first_chunk()."""
     slots = unit_bytes.bit_length() + 1

@@ -17,7 +17,7 @@ from mmfs.mm import e820, mm_init
 from mmfs.mm.cmdline import BootOptions, memparse
 from mmfs.mm.iomem import build_iomem
 from mmfs.mm.memblock import Memblock, MemblockError, PfnRange, Region
-from mmfs.mm.percpu import pcpu_units_per_alloc, percpu_tables, percpu_unit_pages
+from mmfs.mm.percpu import per_cpu_unit_bytes, percpu_tables, percpu_unit_pages
 from mmfs.mm.system_hash import system_hash_tables
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 from mmfs.profile import Profile
@@ -42,6 +42,7 @@ def setup_memory(
     boot.firmware()
     boot.kernel_image()
     boot.direct_map()
+    boot.relocate_initrd()
     boot.nodes()
     boot.crash_kernel()
     boot.sparse()
@@ -89,8 +90,9 @@ class BootMemory:
     def kernel_image(self) -> None:
         """Place the kernel where KASLR puts it, and the initramfs below the firmware's tables."""
         block, image = self.memblock, self.profile.image
-        top = min(e820.low_ram(self.machine), self.options.mem or 1 << 62) - e820.INITRD_CEILING
+        top = e820.low_ram(self.machine) - e820.INITRD_CEILING
         start = (top - self.profile.initrd_size) & -PAGE_SIZE
+        block.ramdisk = (start, start + self.profile.initrd_size)
         self.initrd = (start, top)
         block.kernel_base = self.kernel_base or self._kaslr(image.end + image.brk)
         block.reserve(block.kernel_base, block.kernel_base + image.end, "kernel image")
@@ -131,6 +133,15 @@ class BootMemory:
         reach = 512 * GB if self.machine.cpu.gbpages else PUD_SIZE
         for _ in range((block.max_pfn << PAGE_SHIFT) // reach):
             block.alloc(PAGE_SIZE, "direct map page tables", align=PAGE_SIZE)
+
+    def relocate_initrd(self) -> None:
+        """Move the initramfs where ``mem=`` allows. Linux: arch/x86/kernel/setup.c, reserve_initrd()."""
+        start, end = self.initrd
+        if end <= self.memblock.max_pfn << PAGE_SHIFT:
+            return
+        moved = self.memblock.alloc(end - start, "initrd", align=PAGE_SIZE)
+        self.memblock.free(start, end)
+        self.initrd = (moved, moved + end - start)
 
     def nodes(self) -> None:
         """Give memory to its nodes, and each node its pglist_data. Linux: initmem_init(), alloc_node_data()."""
@@ -258,8 +269,8 @@ class BootMemory:
         block, profile = self.memblock, self.profile
         used = percpu_unit_pages(profile) * PAGE_SIZE
         groups = [node.cpus for node in self.machine.nodes if node.cpus]
-        upa = pcpu_units_per_alloc(used, [len(cpus) for cpus in groups])
-        unit = PMD_SIZE // upa
+        unit = per_cpu_unit_bytes(profile, [len(cpus) for cpus in groups])
+        upa = PMD_SIZE // unit
         nr_cpus = self.machine.nr_cpus
         scratch = [
             (block.alloc(PAGE_SIZE * pages, "per-CPU scratch", align=PAGE_SIZE), pages)

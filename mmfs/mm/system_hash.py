@@ -10,10 +10,47 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mmfs.mm.mm_init import large_system_hash
-from mmfs.mm_types import MAX_PAGE_ORDER
+from mmfs.mm_types import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE
 
 PMD_SIZE = 2 << 20
+
+
+class HashSize(NamedTuple):
+    """Entries and bytes of a system hash table."""
+
+    entries: int
+    size: int
+
+    @property
+    def order(self) -> int:
+        """Order of an allocation that holds it."""
+        return max(-(-self.size // PAGE_SIZE) - 1, 0).bit_length()
+
+
+def large_system_hash(
+    bucket_size: int, nr_pages: int, scale: int, *, entries: int = 0, low_limit: int = 0, high_limit: int = 0
+) -> HashSize:
+    """Size of a hash table with one bucket per 2**scale bytes of memory (or that many entries).
+
+    From 64 GB on, the scale grows with the memory, unless the table has a limit of its own.
+
+    Linux: mm/mm_init.c, alloc_large_system_hash().
+    """
+    if not entries:
+        entries = -(-nr_pages // 256) * 256
+        if not high_limit:
+            adapt = (64 << 30) >> PAGE_SHIFT
+            while adapt < entries:
+                scale += 1
+                adapt <<= 2
+        entries = entries >> (scale - PAGE_SHIFT) if scale > PAGE_SHIFT else entries << (PAGE_SHIFT - scale)
+        if entries * bucket_size < PAGE_SIZE:
+            entries = PAGE_SIZE // bucket_size
+    entries = 1 << (entries - 1).bit_length() if entries > 1 else 1
+    limit = min(high_limit or (nr_pages << PAGE_SHIFT >> 4) // bucket_size, 0x80000000)
+    entries = min(max(entries, low_limit), limit)
+    entries = 1 << (entries.bit_length() - 1)
+    return HashSize(entries, entries * bucket_size)
 
 
 class HashTable(NamedTuple):

@@ -1,0 +1,357 @@
+"""What the kernel says while it boots, as far as the simulated machine has the facts.
+
+boot_log() gives the records in order with the time that a machine of 2.4 GHz under emulation would have
+shown: everything before the clock runs is at 0, then each stage begins where it begins on a real machine. Lines about
+devices and features that are not modelled are left out.
+
+Linux: init/main.c, start_kernel(); arch/x86/kernel/setup.c; the pr_info() of what they call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mmfs.machine import Machine, SwapDevice
+from mmfs.mm import e820, mm_init
+from mmfs.mm.memblock import PAGE_SHIFT, PAGE_SIZE, Memblock, Region
+from mmfs.mm.percpu import per_cpu_unit_bytes, percpu_unit_pages
+from mmfs.mm.system_hash import HashTable
+from mmfs.mm_types import PAGEBLOCK_NR_PAGES, ZONE_MOVABLE, ZONE_NAMES
+from mmfs.profile import Profile
+
+NOTICE, INFO, DEBUG = 5, 6, 7
+MIGRATE_TYPES = 5
+STEP_US = 137
+Line = tuple[int, str]
+Record = tuple[int, int, str]
+
+
+def boot_log(
+    machine: Machine,
+    profile: Profile,
+    memblock: Memblock,
+    *,
+    nr_free_pages: int | None = None,
+    swap_priorities: bool = True,
+) -> list[Record]:
+    """The boot log: (microseconds, level, text) in order.
+
+    nr_free_pages is what the buddy allocator had free when its frames were all initialised; left out, what it had got.
+    """
+    late = memblock.hash_tables
+    stages: list[tuple[int, Iterator[Line]]] = [
+        (0, _firmware(machine, profile, memblock)),
+        (0, _nodes(machine, memblock)),
+        (0, _zones(memblock)),
+        (0, _processors(machine, profile, memblock)),
+        (0, _zonelists(machine, memblock)),
+        (210_000, _calibration(machine, profile)),
+        (450_000, _vfs(machine, profile, late)),
+        (640_000, _smp(machine, profile)),
+        (756_000, _memory(machine, profile, memblock, nr_free_pages)),
+        (786_000, _initcalls(memblock, late)),
+        (1_440_000, _give_back(memblock)),
+        (2_900_000, _disks(machine)),
+        (3_600_000, _swap(machine) if swap_priorities else iter(())),
+    ]
+    records = []
+    for base, lines in stages:
+        for number, (level, text) in enumerate(lines):
+            records.append((base + number * STEP_US if base else 0, level, text))
+    return records
+
+
+# -- ranges in the kernel's formats -------------------------------------------------------------------------
+
+
+def _wide(start: int, end: int) -> str:
+    """A range of addresses, end exclusive, with 16 digits."""
+    return f"[mem 0x{start:016x}-0x{end - 1:016x}]"
+
+
+def _narrow(start: int, end: int) -> str:
+    """A range of addresses, end exclusive, with at least 8 digits."""
+    return f"[mem 0x{start:08x}-0x{end - 1:08x}]"
+
+
+def _reservation(memblock: Memblock, why: str) -> Region | None:
+    return next((region for region in memblock.reservations if region.why == why), None)
+
+
+# -- stages ---------------------------------------------------------------------------------------------------
+
+
+def _firmware(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
+    """From the banner to the end of RAM. Linux: setup_arch()."""
+    yield NOTICE, profile.version_banner
+    yield INFO, f"Command line: {memblock.cmdline}"
+    yield INFO, "BIOS-provided physical RAM map:"
+    for start, end, kind in memblock.e820_firmware:
+        yield INFO, f"BIOS-e820: {_wide(start, end)} {kind}"
+    yield INFO, "NX (Execute Disable) protection: active"
+    yield INFO, f"DMI: {machine.hardware_name}, {machine.bios}"
+    dimms = e820.nr_dimms(machine)
+    yield INFO, f"DMI: Memory slots populated: {dimms}/{dimms}"
+    yield INFO, f"tsc: Detected {machine.cpu.khz // 1000}.{machine.cpu.khz % 1000:03d} MHz processor"
+    yield DEBUG, "e820: update [mem 0x00000000-0x00000fff] usable ==> reserved"
+    yield DEBUG, "e820: remove [mem 0x000a0000-0x000fffff] usable"
+    max_arch = 1 << ((52 if machine.cpu.la57 else 46) - PAGE_SHIFT)
+    yield INFO, f"last_pfn = {memblock.max_pfn:#x} max_arch_pfn = {max_arch:#x}"
+    four_gb = e820.FOUR_GB >> PAGE_SHIFT
+    if memblock.max_pfn > four_gb:
+        yield INFO, f"last_pfn = {memblock.e820.end_of_ram_pfn(four_gb):#x} max_arch_pfn = {max_arch:#x}"
+    if machine.cpu.gbpages:
+        yield INFO, "Using GB pages for direct mapping"
+    initrd = _reservation(memblock, "initrd")
+    start, end = memblock.ramdisk
+    yield INFO, f"RAMDISK: {_narrow(start, -(-end // PAGE_SIZE) * PAGE_SIZE)}"
+    if initrd is not None and initrd.start != start:
+        moved = _narrow(initrd.start, initrd.start + end - start)
+        yield INFO, f"Allocated new RAMDISK: {moved}"
+        yield INFO, f"Move RAMDISK from {_narrow(start, end)} to {moved}"
+
+
+def _nodes(machine: Machine, memblock: Memblock) -> Iterator[Line]:
+    """Which memory is on which node. Linux: x86_numa_init(), alloc_node_data()."""
+    if machine.numa:
+        spans = e820.node_spans(machine)
+        for start, end, nid in spans:
+            yield INFO, f"ACPI: SRAT: Node {nid} PXM {nid} {_narrow(start, end)}"
+        yield DEBUG, f"NUMA: Initialized distance table, cnt={len(machine.nodes)}"
+        yield from _merged_spans(memblock, spans)
+    else:
+        yield INFO, "No NUMA configuration found"
+        yield INFO, f"Faking a node at {_wide(0, memblock.max_pfn << PAGE_SHIFT)}"
+    with_memory = {region.nid for region in memblock.regions}
+    for nid in sorted(with_memory):
+        data = _reservation(memblock, f"NODE_DATA({nid})")
+        if data is not None:
+            yield INFO, f"NODE_DATA({nid}) allocated {_narrow(data.start, data.end)}"
+            on = memblock.pfn_to_nid(data.start >> PAGE_SHIFT)
+            if on != nid:
+                yield INFO, f"    NODE_DATA({nid}) on node {on}"
+
+
+def _merged_spans(memblock: Memblock, spans: list[tuple[int, int, int]]) -> Iterator[Line]:
+    """Ranges of one node that only a hole parts count as one. Linux: numa_cleanup_meminfo()."""
+    lowest, highest = memblock.regions[0].start, memblock.max_pfn << PAGE_SHIFT
+    low, high, last = 0, 0, -1
+    for start, end, nid in spans:
+        start, end = max(start, lowest), min(end, highest)
+        if start >= end:
+            continue
+        if nid == last:
+            yield INFO, f"NUMA: Node {nid} {_narrow(low, high)} + {_narrow(start, end)} -> {_narrow(low, end)}"
+            start = low
+        low, high, last = start, end, nid
+
+
+def _zones(memblock: Memblock) -> Iterator[Line]:
+    """Zone and node ranges. Linux: free_area_init()."""
+    yield INFO, "Zone ranges:"
+    for zone, (low, high) in enumerate(memblock.zone_limits):
+        if zone != ZONE_MOVABLE:
+            reach = _wide(low << PAGE_SHIFT, high << PAGE_SHIFT) if low != high else "empty"
+            yield INFO, f"  {ZONE_NAMES[zone]:<8} {reach}"
+    yield INFO, "Movable zone start for each node"
+    for nid, pfn in sorted(memblock.zone_movable_pfn.items()):
+        yield INFO, f"  Node {nid}: 0x{pfn << PAGE_SHIFT:016x}"
+    yield INFO, "Early memory node ranges"
+    for start, end, nid in memblock.memory:
+        yield INFO, f"  node {nid:3d}: {_wide(start << PAGE_SHIFT, end << PAGE_SHIFT)}"
+    for node in memblock.node_ranges:
+        if node.present:
+            yield (
+                INFO,
+                f"Initmem setup node {node.nid} {_wide(node.start_pfn << PAGE_SHIFT, node.end_pfn << PAGE_SHIFT)}",
+            )
+        else:
+            yield INFO, f"Initmem setup node {node.nid} as memoryless"
+    for nid, zone, pages in mm_init.unavailable_ranges(memblock.memory, memblock.zone_ranges):
+        yield INFO, f"On node {nid}, zone {ZONE_NAMES[zone]}: {pages} pages in unavailable ranges"
+
+
+def _processors(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
+    """CPU topology, gaps, per-CPU areas. Linux: topology_init_possible_cpus(), setup_per_cpu_areas()."""
+    top = machine.topology
+    yield INFO, f"CPU topo: Max. logical packages: {top.sockets:3d}"
+    yield INFO, f"CPU topo: Max. logical dies:     {top.sockets:3d}"
+    yield INFO, "CPU topo: Max. dies per package:   1"
+    yield INFO, f"CPU topo: Max. threads per core: {top.threads:3d}"
+    yield INFO, f"CPU topo: Num. cores per package:   {top.cores:3d}"
+    yield INFO, f"CPU topo: Num. threads per package: {top.cores * top.threads:3d}"
+    yield INFO, f"CPU topo: Allowing {machine.nr_cpus} present CPUs plus 0 hotplug CPUs"
+    for start, end in memblock.e820.nosave_regions(memblock.max_pfn):
+        yield INFO, f"PM: hibernation: Registered nosave memory: {_narrow(start, end)}"
+    yield INFO, f"{_narrow(*memblock.e820.pci_gap())} available for PCI devices"
+    cpus = machine.nr_cpus
+    unit = per_cpu_unit_bytes(profile, [len(node.cpus) for node in machine.nodes if node.cpus])
+    yield (
+        INFO,
+        f"setup_percpu: NR_CPUS:{profile.config('NR_CPUS')} nr_cpumask_bits:{cpus} nr_cpu_ids:{cpus}"
+        f" nr_node_ids:{len(machine.nodes)}",
+    )
+    yield (
+        INFO,
+        f"percpu: Embedded {percpu_unit_pages(profile)} pages/cpu s{profile.image.percpu_static}"
+        f" r{profile.percpu_reserved} d{profile.percpu_dynamic} u{unit}",
+    )
+    yield NOTICE, f"Kernel command line: {memblock.cmdline}"
+    yield from (_hash_line(table) for table in memblock.hash_tables if table.early)
+
+
+def _zonelists(machine: Machine, memblock: Memblock) -> Iterator[Line]:
+    """Fallback orders and what there is to allocate. Linux: build_all_zonelists(), mem_init()."""
+    orders = mm_init.node_fallback_orders(
+        [node.distances for node in machine.nodes],
+        [bool(node.present) for node in memblock.node_ranges],
+        [bool(node.cpus) for node in machine.nodes],
+    )
+    for nid, order in enumerate(orders):
+        yield INFO, f"Fallback order for Node {nid}: {''.join(f'{other} ' for other in order)}"
+    pages = memblock.phys_pages()
+    grouping = "off" if pages < PAGEBLOCK_NR_PAGES * MIGRATE_TYPES else "on"
+    online = sum(1 for node, own in zip(memblock.node_ranges, machine.nodes, strict=True) if node.present or own.cpus)
+    yield INFO, f"Built {online} zonelists, mobility grouping {grouping}.  Total pages: {pages}"
+    policy = max(zone.zone_type for zone in memblock.zone_ranges if zone.present and zone.zone_type != ZONE_MOVABLE)
+    yield INFO, f"Policy zone: {ZONE_NAMES[policy]}"
+    yield INFO, "mem auto-init: stack:all(zero), heap alloc:on, heap free:off"
+    if _reservation(memblock, "software IO TLB") is not None:
+        yield INFO, f"software IO TLB: area num {1 << (machine.nr_cpus - 1).bit_length()}."
+    yield INFO, f"SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs={machine.nr_cpus}, Nodes={len(machine.nodes)}"
+
+
+def _calibration(machine: Machine, profile: Profile) -> Iterator[Line]:
+    hz = profile.config_int("HZ")
+    lpj = machine.cpu.khz * 1000 // hz
+    yield (
+        INFO,
+        "Calibrating delay loop (skipped), value calculated using timer frequency.. "
+        f"{lpj // (500000 // hz)}.{lpj // (5000 // hz) % 100:02d} BogoMIPS (lpj={lpj})",
+    )
+
+
+def _vfs(machine: Machine, profile: Profile, tables: list[HashTable]) -> Iterator[Line]:
+    yield INFO, f"Freeing SMP alternatives memory: {profile.image.freed_smp_locks_kb}K"
+    pid_max = max(32768, 1024 * machine.nr_cpus)
+    yield INFO, f"pid_max: default: {pid_max} minimum: {max(301, 8 * machine.nr_cpus)}"
+    for table in tables:
+        if not table.early and table.name in ("Dentry cache", "Inode-cache", "Mount-cache", "Mountpoint-cache"):
+            yield _hash_line(table)
+
+
+def _smp(machine: Machine, profile: Profile) -> Iterator[Line]:
+    cpu = machine.cpu
+    vendor = {"AuthenticAMD": "AMD ", "GenuineIntel": "Intel "}.get(cpu.vendor_id, "")
+    name = cpu.model_name if cpu.model_name.startswith(vendor.strip() or " ") else vendor + cpu.model_name
+    yield INFO, f"smpboot: CPU0: {name} (family: {cpu.family:#x}, model: {cpu.model:#x}, stepping: {cpu.stepping:#x})"
+    online = sum(1 for node in machine.nodes if node.cpus or node.memory)
+    yield (
+        INFO,
+        f"smp: Brought up {online} node{'s' if online > 1 else ''}, {machine.nr_cpus} CPU"
+        + ("s" if machine.nr_cpus > 1 else ""),
+    )
+    hz = profile.config_int("HZ")
+    total = cpu.khz * 1000 // hz * machine.nr_cpus
+    yield (
+        INFO,
+        f"smpboot: Total of {machine.nr_cpus} processors activated"
+        f" ({total // (500000 // hz)}.{total // (5000 // hz) % 100:02d} BogoMIPS)",
+    )
+
+
+def _memory(machine: Machine, profile: Profile, memblock: Memblock, nr_free_pages: int | None) -> Iterator[Line]:
+    """Linux: deferred_init_memmap(), mem_init_print_info(), probe_memory_block_size()."""
+    for nid in sorted({region.nid for region in memblock.regions}):
+        start = memblock.first_deferred_pfn.get(nid)
+        deferred = memblock.node_ranges[nid].end_pfn - start if start is not None else 0
+        yield INFO, f"node {nid} deferred pages initialised in {-(-deferred // 32768) * 4}ms"
+    boot = sum(end - start for start, end, _ in memblock.boot_free_ranges())
+    physical = memblock.phys_pages()
+    image = profile.image
+    kb = PAGE_SIZE // 1024
+    yield (
+        INFO,
+        f"Memory: {(boot if nr_free_pages is None else nr_free_pages) * kb}K/{physical * kb}K available"
+        f" ({image.code_kb()}K kernel code, {image.rwdata_kb}K rwdata, {image.rodata_kb()}K rodata,"
+        f" {image.init_kb()}K init, {image.bss_kb()}K bss, {(physical - boot) * kb}K reserved, 0K cma-reserved)",
+    )
+    block = mm_init.memory_block_size(memblock.max_pfn, machine.cpu.hypervisor)
+    yield INFO, f"x86/mm: Memory block size: {block >> 20}MB"
+
+
+def _initcalls(memblock: Memblock, tables: list[HashTable]) -> Iterator[Line]:
+    """The hash tables of the rest, and bounce buffers. Linux: the initcalls."""
+    later = {table.name: table for table in tables if not table.early}
+    yield _hash_line(later["futex"])
+    for start, end in memblock.e820.ram_buffers():
+        yield DEBUG, f"e820: reserve RAM buffer {_narrow(start, end)}"
+    yield INFO, "VFS: Dquot-cache hash table entries: 512 (order 0, 4096 bytes)"
+    for name in ("IP idents", "tcp_listen_portaddr_hash", "Table-perturb", "TCP established", "TCP bind"):
+        yield _hash_line(later[name])
+    established, bind = later["TCP established"], later["TCP bind"]
+    yield INFO, f"TCP: Hash tables configured (established {established.entries} bind {bind.entries})"
+    for name in ("MPTCP token", "UDP", "UDP-Lite"):
+        yield _hash_line(later[name])
+    bounce = _reservation(memblock, "software IO TLB")
+    if bounce is not None:
+        size = bounce.end - bounce.start
+        yield INFO, "PCI-DMA: Using software bounce buffering for IO (SWIOTLB)"
+        yield INFO, f"software IO TLB: mapped [mem 0x{bounce.start:016x}-0x{bounce.end:016x}] ({size >> 20}MB)"
+
+
+def _give_back(memblock: Memblock) -> Iterator[Line]:
+    """Linux: free_initrd_mem(), mem_encrypt_free_decrypted_mem(), free_initmem(), mark_rodata_ro()."""
+    texts = {
+        "initrd": "Freeing initrd memory",
+        "decrypted": "Freeing unused decrypted memory",
+        "kernel image (initmem)": "Freeing unused kernel image (initmem) memory",
+        "kernel image (rodata/data gap)": "Freeing unused kernel image (rodata/data gap) memory",
+    }
+    for region in memblock.late_freed:
+        if region.why in texts:
+            yield INFO, f"{texts[region.why]}: {(region.end - region.start) // 1024}K"
+
+
+def _disks(machine: Machine) -> Iterator[Line]:
+    """Linux: drivers/block/virtio_blk.c, virtblk_update_capacity()."""
+    for number, disk in enumerate(machine.disks, 1):
+        decimal, binary = _human(disk.nr_sectors, 1000), _human(disk.nr_sectors, 1024)
+        yield (
+            NOTICE,
+            f"virtio_blk virtio{number}: [{disk.name}] {disk.nr_sectors} 512-byte logical blocks ({decimal}/{binary})",
+        )
+
+
+def _human(sectors: int, base: int) -> str:
+    """A number of sectors as a size of three digits. Linux: lib/string_helpers.c, string_get_size()."""
+    prefixes = ("", "k", "M", "G", "T", "P") if base == 1000 else ("", "Ki", "Mi", "Gi", "Ti", "Pi")
+    unit, rest = 0, 0
+    while sectors >> 32:
+        sectors, unit = sectors // base, unit + 1
+    size = sectors * 512
+    while size >= base:
+        size, rest = divmod(size, base)
+        unit += 1
+    digits = 3 - len(str(size))
+    rest = (rest * 1000 >> 10 if base == 1024 else rest) + (500, 50, 5)[digits]
+    size, rest = size + rest // 1000, rest % 1000
+    return f"{size}{f'.{rest:03d}'[: digits + 1] if digits else ''} {prefixes[unit]}B"
+
+
+def _swap(machine: Machine) -> Iterator[Line]:
+    for number, device in enumerate(machine.swap):
+        yield INFO, swap_line(device, -2 - number)
+
+
+def swap_line(device: SwapDevice, priority: int, extents: int = 1, flags: str = "") -> str:
+    """What swapon says; a page of the area is its header. Linux: mm/swapfile.c, SYSCALL swapon."""
+    kb = (device.size - PAGE_SIZE) // 1024
+    return f"Adding {kb}k swap on {device.name}.  Priority:{priority} extents:{extents} across:{kb}k {flags}"
+
+
+def _hash_line(table: HashTable) -> Line:
+    return (
+        INFO,
+        f"{table.name} hash table entries: {table.entries} (order: {table.order}, {table.size} bytes, {table.where})",
+    )
