@@ -141,3 +141,10 @@ class Lru:
     def blocks(self, nid, lru):
         """The blocks of a list from its front: for checks and debugging."""
         return self.frames.walk_blocks(self.block_heads + nid * NR_LRU_LISTS + lru)
+
+    def deactivate(self, pfn):
+        """Move a page from an active list to the front of the inactive one. Linux: mm/swap.c, lru_deactivate()."""
+        if self.frames.page[pfn].flags & PG_LRU and not self.frames.page[pfn].flags & PG_UNEVICTABLE:
+            self.del_page(pfn)
+            self.frames.page[pfn].flags &= ~PG_ACTIVE
+            self.add_page(pfn)

@@ -758,3 +758,21 @@ class Mmu:
         self.frames.page[pfn].mapping = 0
         if self.frames.page[pfn].mapcount == 0:
             self.free_page(pfn)
+
+    # ------------------------------------------------------------------------------ for mm
+
+    def new_asid(self, mm):
+        """Tag an address space for the TLBs."""
+        self.mm[mm].asid = self.next_asid
+        self.next_asid += 1
+        self.mm[mm].cpumask = 0
+
+    def flush_tlb_mm(self, mm):
+        """Drop every translation of an address space from the TLBs."""
+        if self.mm[mm].cpumask:
+            self.tlb_flush_mm(mm)
+
+    def forget(self, mm):
+        """An address space goes: nothing remembered of it may live on."""
+        self.cached_key = -1
+

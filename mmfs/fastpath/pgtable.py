@@ -397,6 +397,44 @@ class PageTables:
             addr = stop
         self.mmu.tlb_flush_mm(mm)
 
+    def lazyfree_range(self, mm: cython.long, start: cython.long, end: cython.long):
+        """Make anonymous pages that one process maps clean and droppable; returns how many.
+
+        Linux: mm/madvise.c, madvise_free_pte_range(); mm/swap.c, lru_lazyfree().
+        """
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        pfn: cython.long
+        done: cython.long = 0
+        while addr < end:
+            at = self.seek(mm, addr)
+            stop = min(self.next_addr, end)
+            if at == _UNIFORM_BLOCK:
+                self.mmu.split_uniform(mm, addr, self.pmd)
+                at = self.seek(mm, addr)
+            if at >= 0:
+                while addr < stop:
+                    pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                    if (
+                        self.frames.entry[at] & _MAPPED
+                        and not self.frames.entry[at] & PTE_SPECIAL
+                        and self.frames.page[pfn].mapcount == 1
+                        and self.frames.page[pfn].flags & PG_ANON
+                        and self.frames.page[pfn].flags & PG_SWAPBACKED
+                        and not self.frames.page[pfn].flags & PG_UNEVICTABLE
+                    ):
+                        self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED | PTE_DIRTY)
+                        self.mmu.lru.del_page(pfn)
+                        self.frames.page[pfn].flags &= ~(PG_ACTIVE | PG_REFERENCED | PG_SWAPBACKED)
+                        self.mmu.lru.add_page(pfn)
+                        done += 1
+                    at += 1
+                    addr += PAGE_SIZE
+            addr = stop
+        self.mmu.tlb_flush_range(mm, start, end)
+        return done
+
     def count_nodes(self, mm: cython.long, start: cython.long, end: cython.long, out: cython.long[::1]):
         """Add the pages that [start, end) maps to ``out`` [nodes + 5]: per node, then anon, dirty, mapped
         by one, highest mapcount, active. Linux: fs/proc/task_mmu.c, gather_stats()."""

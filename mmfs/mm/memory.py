@@ -1,0 +1,446 @@
+"""Where virtual memory meets page tables: accesses and what cannot be served, unmapping, copying, protecting.
+
+The loops are the fast path's (fastpath/mmu.py, fastpath/pgtable.py); they know rows, not objects. This module
+gives every address space and every VMA a row, checks what the hardware would check before a range is touched
+(is there a VMA, does it allow the access, must a stack grow), and decides when the loop stops: out of memory it
+tries lower watermarks, then drained per-CPU lists, then the OOM killer; what nobody can serve is a Fault that
+becomes a signal.
+
+Linux: mm/memory.c, arch/x86/mm/fault.c.
+
+Simplified: the pages of [vvar] and [vdso] are not faulted in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from signal import SIGBUS, SIGKILL, SIGSEGV
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mmfs.fastpath.mmu import Mmu
+from mmfs.fastpath.pgtable import PageTables
+from mmfs.mm import rmap
+from mmfs.mm.filemap import PageCache
+from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
+from mmfs.mm.shmem import ShmMnt
+from mmfs.mm_types import (
+    ALLOC_KSWAPD,
+    ALLOC_WMARK_LOW,
+    ALLOC_WMARK_MIN,
+    FAULT_OOM,
+    FAULT_SIGBUS,
+    GFP_HIGHUSER_MOVABLE,
+    GFP_KERNEL_ACCOUNT,
+    MM_ANONPAGES,
+    MM_FILEPAGES,
+    MM_SHMEMPAGES,
+    MM_SWAPENTS,
+    PAGE_MASK,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PG_ACTIVE,
+    PG_TABLE,
+    PTE_ACCESSED,
+    PTE_RW,
+    PTE_SOFT_DIRTY,
+    VmEventItem,
+)
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.mm_struct import MmStruct
+    from mmfs.mm.vma import VmAreaStruct
+
+_COUNTER_FIELDS = {
+    MM_FILEPAGES: "rss_file",
+    MM_ANONPAGES: "rss_anon",
+    MM_SWAPENTS: "rss_swap",
+    MM_SHMEMPAGES: "rss_shmem",
+}
+
+
+class Fault(Exception):
+    """An access that ends in a signal: SIGSEGV, SIGBUS, or SIGKILL of the OOM killer."""
+
+    def __init__(self, signal: int, address: int) -> None:
+        super().__init__(f"signal {signal} at {address:#x}")
+        self.signal = signal
+        self.address = address
+
+
+class Rows:
+    """Rows of the fast path's tables: address spaces and VMAs by number, lowest free first to last freed."""
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+        self._next = 1
+
+    def take(self) -> int:
+        """A row nobody uses; 0 is never one."""
+        if self._free:
+            return self._free.pop()
+        self._next += 1
+        return self._next - 1
+
+    def give(self, row: int) -> None:
+        """The row is free again."""
+        self._free.append(row)
+
+
+def paging_init(kernel: Kernel) -> None:
+    """Make what address spaces need: the MMU, the page cache, rows, reverse maps. Linux: mm_core_init()."""
+    page_alloc = kernel.page_alloc
+    kernel.lru = page_alloc.lru
+    kernel.mmu = Mmu(
+        page_alloc.frames,
+        page_alloc.buddy,
+        page_alloc.lru,
+        kernel.vmstat,
+        5 if kernel.machine.cpu.la57 else 4,
+        kernel.memblock.kernel_base >> PAGE_SHIFT,
+        kernel.machine.nr_cpus,
+    )
+    kernel.pagetables = PageTables(kernel.mmu)
+    kernel.page_cache = PageCache(kernel.mmu)
+    kernel.rmap = rmap.Rmap()
+    kernel.shm_mnt = ShmMnt()
+    kernel.mm_rows = Rows()
+    kernel.vma_rows = Rows()
+    kernel.mms = {}
+
+
+# ---------------------------------------------------------------------------------- address spaces and VMAs
+
+
+def mm_init(kernel: Kernel, mm: MmStruct) -> None:
+    """Give a new address space its root table. Linux: kernel/fork.c, mm_init(), mm_alloc_pgd().
+
+    Raises OSError(ENOMEM) when there is no page for it.
+    """
+    from errno import ENOMEM
+
+    pfn = kernel.page_alloc.alloc_pages(GFP_KERNEL_ACCOUNT)
+    if pfn < 0:
+        raise OSError(ENOMEM, "no memory for a page table")
+    mmu = kernel.mmu
+    mm.row = kernel.mm_rows.take()
+    kernel.mms[mm.row] = mm
+    kernel.frames.pages[pfn]["flags"] = PG_TABLE
+    kernel.frames.pages[pfn]["private"] = mmu.levels
+    kernel.frames.entries[pfn * 512 : pfn * 512 + 512] = 0
+    record = mmu.mms[mm.row]
+    record["pgd"] = pfn
+    mmu.new_asid(mm.row)
+
+
+def mm_release(mm: MmStruct) -> None:
+    """Free the root table of an address space that maps nothing any more. Linux: mm_free_pgd(), free_mm()."""
+    kernel = mm.kernel
+    record = kernel.mmu.mms[mm.row]
+    kernel.mmu.forget(mm.row)
+    kernel.page_alloc.free_pages(int(record["pgd"]))
+    kernel.mmu.mms[mm.row] = 0
+    del kernel.mms[mm.row]
+    kernel.mm_rows.give(mm.row)
+    mm.row = -1
+
+
+def get_mm_counter(mm: MmStruct, member: int) -> int:
+    """Pages of one kind that are mapped, or swapped out. Linux: include/linux/mm.h."""
+    return int(mm.kernel.mmu.mms[mm.row][_COUNTER_FIELDS[member]]) if mm.row >= 0 else 0
+
+
+def mm_pgtables_bytes(mm: MmStruct) -> int:
+    """Bytes of page tables below the root. Linux: include/linux/mm.h."""
+    return int(mm.kernel.mmu.mms[mm.row]["pgtables_bytes"]) if mm.row >= 0 else 0
+
+
+def vma_linked(mm: MmStruct, vma: VmAreaStruct, split_from: VmAreaStruct | None) -> None:
+    """A VMA is in the tree: it gets a row."""
+    vma.row = mm.kernel.vma_rows.take()
+
+
+def vma_unlinked(mm: MmStruct, vma: VmAreaStruct, merged_into: VmAreaStruct | None) -> None:
+    """A VMA leaves the tree; what it mapped has been unmapped or belongs to its neighbour now."""
+    mm.kernel.vma_rows.give(vma.row)
+    vma.row = -1
+
+
+def vma_adjusted(mm: MmStruct, vma: VmAreaStruct, old_start: int, old_end: int) -> None:
+    """Borders or flags of a VMA changed. Its row is written when it is next used."""
+
+
+def _row(vma: VmAreaStruct) -> int:
+    """The VMA's row, up to date."""
+    file = vma.vm_file
+    policy = vma.vm_policy
+    mode, nid, mask = policy.effective() if policy is not None else (0, 0, 0)
+    vma.vm_mm.kernel.mmu.vmas[vma.row] = (
+        vma.vm_start,
+        vma.vm_end,
+        vma.vm_flags,
+        vma.vm_pgoff,
+        file.mapping.id if file is not None else 0,
+        vma.anon_vma.id if vma.anon_vma is not None else 0,
+        vma.vm_mm.row,
+        mode,
+        nid,
+        mask,
+    )
+    return vma.row
+
+
+# ---------------------------------------------------------------------------------- access
+
+
+def _vma_for_access(mm: MmStruct, addr: int, write: bool) -> VmAreaStruct:
+    """The VMA that allows the access, a stack grown if need be; or Fault(SIGSEGV). Linux: do_user_addr_fault()."""
+    from mmfs.mm.stack import expand_stack
+
+    vma = expand_stack(mm, addr)
+    if vma is None or (not vma.vm_flags & VM_WRITE if write else not vma.is_accessible()):
+        raise Fault(SIGSEGV, addr)
+    if write and not vma.vm_flags & VM_SHARED and vma.anon_vma is None:
+        rmap.anon_vma_prepare(vma)
+    return vma
+
+
+def _cannot_be_faulted(vma: VmAreaStruct) -> bool:
+    return bool(vma.vm_flags & (VM_PFNMAP | VM_HUGETLB)) or (vma.vm_file is None and vma.vm_ops is not None)
+
+
+def _retry(mm: MmStruct, addr: int, attempt: int) -> None:
+    """The fast path found no memory: make some, or raise Fault. Linux: __alloc_pages_slowpath()."""
+    kernel = mm.kernel
+    if attempt == 0:
+        kernel.mmu.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
+    elif attempt == 1:
+        kernel.page_alloc.drain_all_pages()
+    elif kernel.page_alloc.unreserve_highatomic(GFP_HIGHUSER_MOVABLE):
+        pass
+    elif not kernel.page_alloc.out_of_memory(GFP_HIGHUSER_MOVABLE, 0):
+        raise Fault(SIGKILL, addr)
+    if mm.row < 0:
+        raise Fault(SIGKILL, addr)
+
+
+def _serve(mm: MmStruct, stopped_at: int, addr: int, progress: bool, attempt: int) -> int:
+    """After a stop of the loop: the number of the next attempt, or a Fault."""
+    reason = mm.kernel.mmu.reason
+    if reason == FAULT_SIGBUS:
+        raise Fault(SIGBUS, addr)
+    if reason != FAULT_OOM:
+        raise AssertionError(f"fast path stopped with {reason} at {stopped_at}")
+    if progress:
+        attempt = 0
+    _retry(mm, addr, attempt)
+    return attempt + 1
+
+
+def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = PAGE_SIZE) -> None:
+    """Access one byte every ``stride`` of [start, end), as a program would. Raises Fault."""
+    if stride <= 0:
+        raise ValueError("stride: must be above zero")
+    mmu = mm.kernel.mmu
+    addr, attempt = start, 0
+    try:
+        while addr < end:
+            vma = _vma_for_access(mm, addr, write)
+            stop = min(end, vma.vm_end)
+            if _cannot_be_faulted(vma):
+                addr += -(-(stop - addr) // stride) * stride
+                continue
+            reached = mmu.touch_range(mm.row, _row(vma), addr, stop, stride, write)
+            if reached < stop:
+                attempt = _serve(mm, reached, reached, reached > addr, attempt)
+            addr = reached
+    finally:
+        mmu.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+
+
+def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
+    """Access addresses (integers, any order) one after the other. Raises Fault at the first that cannot be."""
+    mmu = mm.kernel.mmu
+    order = np.ascontiguousarray(addresses, dtype=np.int64).ravel()
+    done, attempt = 0, 0
+    try:
+        while done < len(order):
+            rows, known = _rows_of(mm, order, done, write)
+            if known == done:
+                _vma_for_access(mm, int(order[done]), write)
+                continue
+            reached = mmu.touch_pages(mm.row, rows, order[:known], done, write)
+            if reached < known:
+                attempt = _serve(mm, reached, int(order[reached]), reached > done, attempt)
+            done = reached
+    finally:
+        mmu.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+
+
+def _rows_of(mm: MmStruct, order: np.ndarray, done: int, write: bool) -> tuple[np.ndarray, int]:
+    """The VMA row of each address from ``done`` on, and the position of the first that needs a closer look."""
+    vmas = mm.mmap
+    starts = np.array([vma.vm_start for vma in vmas], np.int64)
+    ends = np.array([vma.vm_end for vma in vmas], np.int64)
+    at = np.searchsorted(ends, order, side="right")
+    inside = at < len(vmas)
+    at = np.where(inside, at, 0)
+    usable = np.zeros(len(vmas), bool)
+    rows = np.zeros(len(vmas), np.int32)
+    for i in np.unique(at[done:][inside[done:]]):
+        vma = vmas[i]
+        allowed = vma.vm_flags & VM_WRITE if write else vma.is_accessible()
+        if not allowed or _cannot_be_faulted(vma):
+            continue
+        if write and not vma.vm_flags & VM_SHARED and vma.anon_vma is None:
+            rmap.anon_vma_prepare(vma)
+        usable[i] = True
+        rows[i] = _row(vma)
+    good = inside & usable[at] & (starts[at] <= order) if len(vmas) else inside
+    bad = np.flatnonzero(~good[done:])
+    return rows[at] if len(vmas) else rows, done + int(bad[0]) if len(bad) else len(order)
+
+
+def populate(mm: MmStruct, start: int, end: int) -> None:
+    """Fault in a range: for writing where it is private and writable. Raises Fault. Linux: mm/gup.c."""
+    while start < end:
+        vma = mm.vma_lookup(start)
+        if vma is None:
+            raise Fault(SIGSEGV, start)
+        stop = min(end, vma.vm_end)
+        access_range(mm, start, stop, bool(vma.vm_flags & VM_WRITE and not vma.vm_flags & VM_SHARED))
+        start = stop
+
+
+# ---------------------------------------------------------------------------------- ranges of a VMA
+
+
+def zap_page_range(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """Unmap the pages of a range. Linux: mm/memory.c, zap_page_range_single(), unmap_vmas()."""
+    mm.update_hiwater_rss()
+    mm.kernel.lru.lru_add_drain()
+    mm.kernel.pagetables.zap_range(mm.row, vma.vm_flags, start, end)
+
+
+def free_pgtables(mm: MmStruct, floor: int, ceiling: int) -> None:
+    """Free the page tables that span nothing but [floor, ceiling), which is unmapped. Linux: free_pgtables()."""
+    mm.kernel.pagetables.free_tables(mm.row, floor, ceiling)
+
+
+def copy_page_range(mm: MmStruct, vma: VmAreaStruct, src: VmAreaStruct) -> None:
+    """Copy a VMA's entries to a child, private pages shared until written. Linux: copy_page_range().
+
+    Files' pages are not copied unless some are private: the child faults them in. Raises OSError(ENOMEM).
+    """
+    from errno import ENOMEM
+
+    if src.anon_vma is None:
+        return
+    tables = mm.kernel.pagetables
+    attempt, addr = 0, src.vm_start
+    try:
+        while addr < src.vm_end:
+            reached = tables.copy_range(mm.row, src.vm_mm.row, src.vm_flags, addr, src.vm_end)
+            if reached < src.vm_end:
+                attempt = 0 if reached > addr else attempt
+                _retry(src.vm_mm, reached, attempt)
+                attempt += 1
+            addr = reached
+    except Fault as fault:
+        raise OSError(ENOMEM, "no memory for page tables") from fault
+    finally:
+        mm.kernel.mmu.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+
+
+def change_protection(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """Give the entries of a range the rights of their VMA. Linux: mm/mprotect.c, change_protection()."""
+    mm.kernel.pagetables.protect_range(mm.row, vma.vm_flags, start, end)
+
+
+def move_page_tables(
+    mm: MmStruct, vma: VmAreaStruct, old_addr: int, new_vma: VmAreaStruct, new_addr: int, length: int
+) -> int:
+    """Move entries from one VMA to another; returns how many bytes. Linux: mm/mremap.c, move_page_tables()."""
+    tables = mm.kernel.pagetables
+    attempt, done = 0, 0
+    try:
+        while done < length:
+            moved = tables.move_range(mm.row, old_addr + done, new_addr + done, length - done)
+            done += moved
+            if done < length:
+                attempt = 0 if moved else attempt
+                _retry(mm, new_addr + done, attempt)
+                attempt += 1
+    except Fault:
+        return done
+    finally:
+        mm.kernel.mmu.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+    return done
+
+
+def mlock_vma_pages_range(mm: MmStruct, vma: VmAreaStruct, start: int, end: int, lock: bool) -> None:
+    """mlock or munlock the pages that are mapped in a range. Linux: mm/mlock.c, mlock_vma_pages_range()."""
+    mm.kernel.lru.lru_add_drain()
+    mm.kernel.pagetables.lock_range(mm.row, start, end, lock)
+
+
+def clear_refs(mm: MmStruct, vma: VmAreaStruct, soft_dirty: bool) -> None:
+    """Forget that pages of a VMA were accessed, or were written. Linux: fs/proc/task_mmu.c, clear_refs_write()."""
+    bits = PTE_SOFT_DIRTY | PTE_RW if soft_dirty else PTE_ACCESSED
+    mm.kernel.pagetables.clear_refs(mm.row, vma.vm_start, vma.vm_end, bits)
+
+
+# ---------------------------------------------------------------------------------- madvise
+
+
+def _mapped_pages(mm: MmStruct, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """(address, frame) of the pages that are mapped in a range, the zero page left out."""
+    entries = np.zeros((end - start) // PAGE_SIZE, np.uint64)
+    mm.kernel.pagetables.read_entries(mm.row, start, entries)
+    zero = mm.kernel.mmu.zero_pfn
+    for i in np.flatnonzero(entries & np.uint64(1)):
+        pfn = (int(entries[i]) & 0x000F_FFFF_FFFF_F000) >> 12
+        if pfn != zero:
+            yield start + int(i) * PAGE_SIZE, pfn
+
+
+def madvise_free(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """MADV_FREE: pages may be dropped unless they are written again. Linux: madvise_free_single_vma()."""
+    mm.kernel.lru.lru_add_drain()
+    freed = mm.kernel.pagetables.lazyfree_range(mm.row, start & PAGE_MASK, end)
+    mm.kernel.vmstat.count_vm_events(VmEventItem.PGLAZYFREE, freed)
+
+
+def madvise_cold(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """MADV_COLD: move pages to the inactive lists. Linux: madvise_cold()."""
+    lru, pages = mm.kernel.lru, mm.kernel.frames.pages
+    lru.lru_add_drain()
+    for _, pfn in list(_mapped_pages(mm, start, end)):
+        if pages[pfn]["mapcount"] == 1 and pages[pfn]["flags"] & PG_ACTIVE:
+            lru.deactivate(pfn)
+            mm.kernel.vmstat.count_vm_events(VmEventItem.PGDEACTIVATE)
+    mm.kernel.pagetables.clear_refs(mm.row, start, end, PTE_ACCESSED)
+
+
+def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """MADV_PAGEOUT. Simplified: pages become cold; nothing reclaims them yet. Linux: madvise_pageout()."""
+    madvise_cold(mm, vma, start, end)
+
+
+def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """MADV_WILLNEED: read a file's pages ahead. Linux: madvise_willneed()."""
+    if vma.vm_file is not None and not vma.vm_file.inode.shmem:
+        first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
+        vma.vm_file.mapping.read_pages(first, first + (end - start) // PAGE_SIZE)
+
+
+def madvise_remove(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """MADV_REMOVE: punch a hole into shared memory. Linux: madvise_remove()."""
+    assert vma.vm_file is not None
+    first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
+    vma.vm_file.mapping.truncate_pages(first, first + (end - start) // PAGE_SIZE)
+
+

@@ -1,0 +1,178 @@
+"""Zones and nodes: what physical memory there is, cut by address and by distance.
+
+A Zone is a view of its row in the fast path's arrays (free lists, watermarks, per-CPU lists) with the facts
+that never change after boot; a PglistData is a node with its five zones and the order in which it turns to
+others' when its own are short.
+
+Linux: include/linux/mmzone.h, struct zone, struct pglist_data, struct per_cpu_pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmfs.mm.mm_init import NodeRange, ZoneRange, calculate_normal_threshold
+from mmfs.mm_types import (
+    BLK_HOLE,
+    MAX_NR_ZONES,
+    MIGRATE_TYPES,
+    NR_PAGE_ORDERS,
+    PAGEBLOCK_ORDER,
+    ZONE_MOVABLE,
+    ZONE_NAMES,
+)
+
+if TYPE_CHECKING:
+    from mmfs.fastpath.buddy import Buddy
+
+
+@dataclass(frozen=True)
+class PerCpuPages:
+    """A CPU's lists of a zone, as they are now. Linux: struct per_cpu_pages."""
+
+    count: int
+    high: int
+    high_min: int
+    high_max: int
+    batch: int
+
+
+class Zone:
+    """One zone of one node, populated or not. Linux: struct zone."""
+
+    cma_pages = 0
+
+    def __init__(self, buddy: Buddy, pgdat: PglistData, pages: ZoneRange) -> None:
+        self.buddy = buddy
+        self.zone_pgdat = pgdat
+        self.zone_idx = pages.zone_type
+        self.name = ZONE_NAMES[pages.zone_type]
+        self.index = pgdat.node_id * MAX_NR_ZONES + pages.zone_type
+        self.zone_start_pfn = pages.start_pfn
+        self.spanned_pages = pages.spanned
+        self.present_pages = pages.present
+        self._row = buddy.zones[self.index]
+
+    def __repr__(self) -> str:
+        return f"<zone {self.name} of node {self.zone_pgdat.node_id}>"
+
+    @property
+    def zone_end_pfn(self) -> int:
+        """The first frame behind it."""
+        return self.zone_start_pfn + self.spanned_pages
+
+    def populated(self) -> bool:
+        """Whether it has memory at all. Linux: populated_zone()."""
+        return self.present_pages > 0
+
+    def managed(self) -> bool:
+        """Whether the buddy allocator has some of it. Linux: managed_zone()."""
+        return self.managed_pages > 0
+
+    @property
+    def managed_pages(self) -> int:
+        """Pages handed to the buddy allocator."""
+        return int(self._row["managed"])
+
+    @property
+    def watermark_boost(self) -> int:
+        """Pages by which fragmentation has raised the watermarks for now."""
+        return int(self._row["watermark_boost"])
+
+    def min_wmark_pages(self) -> int:
+        """The min watermark, boost included, as Linux's macro of this name."""
+        return int(self._row["wmark_min"]) + self.watermark_boost
+
+    def low_wmark_pages(self) -> int:
+        """The low watermark, boost included."""
+        return int(self._row["wmark_low"]) + self.watermark_boost
+
+    def high_wmark_pages(self) -> int:
+        """The high watermark, boost included."""
+        return int(self._row["wmark_high"]) + self.watermark_boost
+
+    def promo_wmark_pages(self) -> int:
+        """The promotion watermark, boost included."""
+        return int(self._row["wmark_promo"]) + self.watermark_boost
+
+    @property
+    def lowmem_reserve(self) -> list[int]:
+        """Pages kept from allocations that could use a higher zone, by that zone's type."""
+        return [int(pages) for pages in self.buddy.lowmem_reserves[self.index]]
+
+    @property
+    def nr_reserved_highatomic(self) -> int:
+        """Pages of pageblocks set aside for high-order atomic allocations."""
+        return int(self._row["nr_reserved_highatomic"])
+
+    @property
+    def nr_free_highatomic(self) -> int:
+        """How many of those are free."""
+        return int(self._row["nr_free_highatomic"])
+
+    @property
+    def per_cpu_pageset(self) -> list[PerCpuPages]:
+        """Every CPU's lists."""
+        buddy = self.buddy
+        rows = buddy.pcps.reshape(buddy.nr_cpus, buddy.nr_zones)[:, self.index]
+        return [
+            PerCpuPages(int(r["count"]), int(r["high"]), int(r["high_min"]), int(r["high_max"]), int(r["batch"]))
+            for r in rows
+        ]
+
+    @property
+    def stat_threshold(self) -> int:
+        """How far Linux lets a per-CPU counter of the zone run ahead."""
+        return calculate_normal_threshold(self.managed_pages, self.buddy.nr_cpus) if self.managed() else 0
+
+    def free_area_nr_free(self, order: int) -> int:
+        """Free blocks of an order."""
+        return sum(self._free_area(order))
+
+    def free_area_nr_free_mt(self, order: int, migratetype: int) -> int:
+        """Free blocks of an order and migratetype."""
+        return self._free_area(order)[migratetype]
+
+    def _free_area(self, order: int) -> list[int]:
+        base = (self.index * NR_PAGE_ORDERS + order) * MIGRATE_TYPES
+        return [int(count) for count in self.buddy.nr_free_counts[base : base + MIGRATE_TYPES]]
+
+    def nr_pageblocks_by_type(self) -> list[int]:
+        """Pageblocks of the zone by migratetype. Linux: mm/vmstat.c, pagetypeinfo_showblockcount_print()."""
+        first = self.zone_start_pfn >> PAGEBLOCK_ORDER
+        last = -(-self.zone_end_pfn >> PAGEBLOCK_ORDER)
+        blocks = self.buddy.frames.blocks[first:last]
+        mine = (blocks["zone"] == self.index) & (blocks["state"] != BLK_HOLE)
+        return [int(n) for n in np.bincount(blocks["migratetype"][mine], minlength=MIGRATE_TYPES)]
+
+
+class PglistData:
+    """One node. Linux: struct pglist_data."""
+
+    def __init__(self, buddy: Buddy, pages: NodeRange, zones: list[ZoneRange], cpus: tuple[int, ...],
+                 distances: tuple[int, ...]) -> None:
+        self.node_id = pages.nid
+        self.node_start_pfn = pages.start_pfn
+        self.node_spanned_pages = pages.spanned
+        self.node_present_pages = pages.present
+        self.cpus = cpus
+        self.distances = distances
+        self.kswapd_failures = 0
+        self.node_zones = [Zone(buddy, self, zone) for zone in zones]
+        self.node_zonelists: list[Zone] = []
+
+    def __repr__(self) -> str:
+        return f"<node {self.node_id}>"
+
+    @property
+    def node_reclaimable(self) -> bool:
+        """Whether reclaim is still worth trying. Linux: kswapd_failures below MAX_RECLAIM_RETRIES."""
+        return self.kswapd_failures < 16
+
+
+def is_lowmem(zone: Zone) -> bool:
+    """Whether the kernel may allocate its own data there."""
+    return zone.zone_idx != ZONE_MOVABLE
