@@ -1,14 +1,21 @@
-"""The first per-CPU chunk: how CPUs share large pages, and the tables about it.
+"""Per-CPU memory of the kernel: chunks with a unit for every CPU, of which only the used pages are populated.
+
+The first chunk lies in boot memory, CPUs sharing large pages, and holds the kernel's own per-CPU variables; what modules,
+cgroups and file systems ask for later comes from the pages at its end and from further chunks. A few pages
+are populated ahead.
 
 Linux: mm/percpu.c.
+
+Simplified: the size of each later allocation is not tracked; boot leaves the pages that Debian's kernel has populated
+beyond the first chunk when init starts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
-from mmfs.mm_types import PAGE_SIZE
+from mmfs.mm_types import GFP_KERNEL, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.profile import Profile
@@ -57,3 +64,38 @@ def percpu_tables(profile: Profile, unit_bytes: int, nr_groups: int, nr_cpus: in
         bitmap = region // MIN_ALLOC_BYTES // 8
         for size in (CHUNK_STRUCT, bitmap, bitmap + 8, region // PAGE_SIZE * BLOCK_STRUCT):
             yield size, "per-CPU chunk"
+
+
+BOOT_PAGES: Final = 3
+"""Pages a unit that are populated after boot beyond the first chunk."""
+
+
+class PageSource(Protocol):
+    """What per-CPU chunks need of the page allocator."""
+
+    def alloc_pages(self, gfp: int, order: int, nid: int) -> int:
+        """First frame of 2^order free ones, -1 if there are none."""
+
+
+class PerCpu:
+    """The populated pages of all units."""
+
+    def __init__(self, first_chunk_bytes: int, unit_nodes: list[int]) -> None:
+        """``unit_nodes`` tells each unit's node."""
+        self.unit_nodes = unit_nodes
+        self.nr_populated = -(-first_chunk_bytes // PAGE_SIZE)
+        self.pages: list[int] = []
+
+    @property
+    def nr_pages(self) -> int:
+        """Percpu of /proc/meminfo. Linux: mm/percpu.c, pcpu_nr_pages()."""
+        return self.nr_populated * len(self.unit_nodes)
+
+    def populate(self, page_alloc: PageSource, nr_pages: int = BOOT_PAGES) -> None:
+        """Give every unit so many pages more. Linux: mm/percpu.c, pcpu_populate_chunk()."""
+        for _ in range(nr_pages):
+            pages = [page_alloc.alloc_pages(GFP_KERNEL, 0, nid) for nid in self.unit_nodes]
+            if min(pages) < 0:
+                return
+            self.pages += pages
+            self.nr_populated += 1
