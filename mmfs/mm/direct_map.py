@@ -16,7 +16,12 @@ Debian's kernel needs on a small machine, two gigabyte pages where there are any
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mmfs.mm_types import GFP_KERNEL, VmEventItem
+
+if TYPE_CHECKING:
+    from mmfs.mm.page_alloc import PageAllocator
 
 KB4, MB2, GB1 = 1 << 12, 1 << 21, 1 << 30
 ISA_END: Final = 0x100000
@@ -66,6 +71,15 @@ class DirectMap:
         self.nr_1g -= 1
         self.nr_2m += GB1 // MB2
         return True
+
+    def load_modules(self, page_alloc: PageAllocator) -> None:
+        """Modules get pages of their own permissions: each split takes a page table and is counted.
+
+        Linux: arch/x86/mm/pat/set_memory.c, split_large_page().
+        """
+        for _ in range(MODULE_SPLITS_2M):
+            if page_alloc.alloc_pages(GFP_KERNEL, 0, 0) >= 0 and self.split_2m():
+                page_alloc.vmstat.count_vm_events(VmEventItem.DIRECT_MAP_LEVEL2_SPLITS)
 
     def init_mem_mapping(self) -> None:
         """Map the first megabyte, then all RAM from the top down. Linux: arch/x86/mm/init.c, memory_map_top_down()."""
