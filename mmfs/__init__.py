@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mmfs.kernel.kernel import Kernel
+    from mmfs.machine import Machine
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "boot"]
@@ -28,7 +30,7 @@ def boot(
     *,
     seed: int = 0,
     nodes: int | Sequence[Any] | None = None,
-    machine: Any = None,
+    machine: Machine | str | Path | None = None,
     preset: str = "server",
     profile: str = "6.12",
     cmdline: str = "",
@@ -41,13 +43,12 @@ def boot(
     "server", "host"), `profile` which kernel it runs, `cmdline` its command line. `seed` decides all that is
     random, `realtime` (seconds since 1970) when the machine is switched on. Raises ValueError with one line.
     """
+    from mmfs import fs
     from mmfs.kernel.kernel import Kernel
     from mmfs.machine import Machine
     from mmfs.profile import load_profile
 
     hardware = Machine.describe(ram=ram, swap=swap, cpus=cpus, nodes=nodes, machine=machine, preset=preset)
     kernel = Kernel(hardware, load_profile(profile), seed=seed, cmdline=cmdline, preset=preset, realtime=realtime)
-    from mmfs import fs
-
     fs.mount(kernel)
     return kernel

@@ -186,6 +186,11 @@ class Cpu:
         """Whether the task has work here that is not done yet."""
         return task in self._queue
 
+    def timer_interrupt(self, nsec: int) -> None:
+        """A timer of the kernel's own fires here."""
+        self.timer_wakeups += 1
+        self.enqueue(None, CpuTime.IRQ, nsec)
+
     def forget(self, task: Accountable) -> None:
         """The task is gone: its queued work stays, as nobody's."""
         work = self._queue.pop(task, None)
@@ -293,7 +298,6 @@ class Scheduler:
         """`nodes` tells each CPU's NUMA node."""
         self.clock = clock
         self.cpus = [Cpu(clock, cpu, nid) for cpu, nid in enumerate(nodes)]
-        self.total_forks = 0
 
     def charge(self, task: Accountable, *, user_ns: int = 0, system_ns: int = 0) -> None:
         """The task has used CPU time: in its own code, in the kernel on its behalf."""

@@ -11,7 +11,7 @@ pages of 1 GB cannot be added after boot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from mmfs.mm_types import (
@@ -35,9 +35,11 @@ PUD_ORDER: Final = 18
 class Hstate:
     """A pool of huge pages of one size. Linux: include/linux/hugetlb.h, struct hstate."""
 
-    def __init__(self, page_alloc: PageAllocator, order: int, nr_nodes: int) -> None:
+    def __init__(self, page_alloc: PageAllocator, order: int, nodes: Sequence[int]) -> None:
+        nr_nodes = max(nodes) + 1
         self.page_alloc = page_alloc
         self.order = order
+        self.nodes = list(nodes)
         self.hugepage_freelists: list[list[int]] = [[] for _ in range(nr_nodes)]
         self.nr_huge_pages_node = [0] * nr_nodes
         self.surplus_huge_pages_node = [0] * nr_nodes
@@ -99,7 +101,7 @@ class Hstate:
 
         Linux: mm/hugetlb.c, set_max_huge_pages().
         """
-        nodes = self._nodes_with_memory() if nid is None else [nid]
+        nodes = self.nodes if nid is None else [nid]
         if nid is not None:
             count += self.persistent_huge_pages - (self.nr_huge_pages_node[nid] - self.surplus_huge_pages_node[nid])
         while self.persistent_huge_pages < count:
@@ -108,9 +110,6 @@ class Hstate:
         while self.persistent_huge_pages > max(count, self.resv_huge_pages):
             if not self.remove_pool_hugetlb_folio(nodes):
                 break
-
-    def _nodes_with_memory(self) -> list[int]:
-        return [pgdat.node_id for pgdat in self.page_alloc.node_data if pgdat.node_present_pages]
 
     def alloc_pool_hugetlb_folio(self, nodes: Sequence[int]) -> bool:
         """Add a page from the next node that has one. Linux: mm/hugetlb.c, alloc_pool_huge_folio()."""
@@ -158,34 +157,45 @@ def _next(nodes: Sequence[int], nid: int) -> int:
     return nodes[at % len(nodes)]
 
 
-class HugePages:
+class Hstates:
     """All pools of a machine, the largest pages first as they register. Linux: mm/hugetlb.c, hstates[]."""
 
-    def __init__(self, page_alloc: PageAllocator, nr_nodes: int, gbpages: bool = True) -> None:
+    def __init__(
+        self,
+        page_alloc: PageAllocator,
+        nodes: Sequence[int],
+        gigantic: Iterable[tuple[int, int, int]] = (),
+        gbpages: bool = True,
+    ) -> None:
+        """`nodes` are those with memory; `gigantic` the runs of 1 GB taken early: (first frame, end, node)."""
         orders = [PUD_ORDER, HPAGE_PMD_ORDER] if gbpages else [HPAGE_PMD_ORDER]
-        self.hstates = [Hstate(page_alloc, order, nr_nodes) for order in orders]
+        self.hstates = [Hstate(page_alloc, order, nodes) for order in orders]
+        for start, _, nid in gigantic:
+            self.hstates[0].add_hugetlb_folio(start, nid)
+
+    def __iter__(self) -> Iterator[Hstate]:
+        return iter(self.hstates)
 
     @property
-    def default_hstate(self) -> Hstate:
-        """The pool that meminfo and vm.nr_hugepages speak of."""
+    def default(self) -> Hstate:
+        """The pool that meminfo and vm.nr_hugepages speak of. Linux: default_hstate."""
         return self.hstates[-1]
 
-    def hugetlb_total_pages(self) -> int:
+    def find(self, name: str) -> Hstate | None:
+        """The pool of a directory of /sys/kernel/mm/hugepages."""
+        return next((hstate for hstate in self.hstates if hstate.name == name), None)
+
+    def total_pages(self) -> int:
         """All pools in pages of 4 KB. Linux: mm/hugetlb.c, hugetlb_total_pages()."""
         return sum(hstate.nr_base_pages for hstate in self.hstates)
 
-    def boot(self, cmdline: str, gigantic: Iterable[tuple[int, int, int]] = ()) -> None:
-        """Fill the pools as hugepages= and hugepagesz= say; `gigantic` are the runs that were taken early.
-
-        Linux: mm/hugetlb.c, hugetlb_init(), hugepages_setup().
-        """
-        for start, _, nid in gigantic:
-            self.hstates[0].add_hugetlb_folio(start, nid)
-        hstate = self.default_hstate
+    def setup(self, cmdline: str) -> None:
+        """Fill the pools as hugepages= and hugepagesz= say. Linux: mm/hugetlb.c, hugetlb_init(), hugepages_setup()."""
+        hstate = self.default
         for word in cmdline.split():
             key, _, value = word.partition("=")
             if key == "hugepagesz":
-                hstate = self.hstates[0] if value.upper() in ("1G", "1024M") else self.default_hstate
+                hstate = self.hstates[0] if value.upper() in ("1G", "1024M") else self.default
             elif key == "hugepages" and not hstate.gigantic:
                 hugepages_setup(hstate, value)
 
@@ -197,6 +207,6 @@ def hugepages_setup(hstate: Hstate, text: str) -> None:
         return
     for part in text.split(","):
         node, colon, count = part.partition(":")
-        if not (colon and node.isdecimal() and count.isdecimal()) or int(node) >= len(hstate.nr_huge_pages_node):
+        if not (colon and node.isdecimal() and count.isdecimal()) or int(node) not in hstate.nodes:
             return
         hstate.set_max_huge_pages(int(count), int(node))

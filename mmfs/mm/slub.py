@@ -280,7 +280,7 @@ class KmemCache:
     def _discard_empty(self, node: KmemCacheNode, keep: int) -> int:
         """Free the empty slabs of a node but for `keep` of them. Linux: mm/slub.c, discard_slab()."""
         discarded = 0
-        while node.slabs and node.free >= (keep + 1) * self.objs_per_slab:
+        while node.slabs and node.free - node.slabs[-1].objects >= keep * self.objs_per_slab:
             slab = node.slabs.pop()
             node.total_objects -= slab.objects
             node.free -= slab.objects
@@ -394,7 +394,7 @@ class SlabCaches:
 
     def account(self, nid: int, item: NodeStatItem, nr_pages: int) -> None:
         """Count slab pages. Linux: mm/slub.c, account_slab()."""
-        self.vmstat.mod_node_page_state(nid, item, nr_pages)
+        self.vmstat.mod_node_page_state(nid, item, nr_pages * PAGE_SIZE)
 
     def boot(self, nr_memory_blocks: int, nr_nodes: int = 1) -> None:
         """Allocate what the kernel's own start leaves in the caches, spread over the nodes that have CPUs."""
@@ -426,8 +426,8 @@ class SlabCaches:
         found = dict.fromkeys(counted, 0)
         for cache in self:
             cache.check()
-            found[cache.stat_item] += cache.nr_pages
-        found[NodeStatItem.NR_SLAB_UNRECLAIMABLE_B] += sum(1 << order for _, order, _ in self.kmalloc_large)
-        for item, pages in found.items():
-            if pages != counted[item]:
-                raise AssertionError(f"{item.name}: {counted[item]} pages counted, the slabs have {pages}")
+            found[cache.stat_item] += cache.nr_pages * PAGE_SIZE
+        found[NodeStatItem.NR_SLAB_UNRECLAIMABLE_B] += sum(PAGE_SIZE << order for _, order, _ in self.kmalloc_large)
+        for item, size in found.items():
+            if size != counted[item]:
+                raise AssertionError(f"{item.name}: {counted[item]} bytes counted, the slabs have {size}")

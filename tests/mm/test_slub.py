@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmfs.mm.slub import TASK_CACHES, KmemCache, SlabCaches, calculate_order, get_order
 from mmfs.mm.vmstat import VmStat
-from mmfs.mm_types import GFP_RECLAIMABLE_BIT, NodeStatItem
+from mmfs.mm_types import GFP_RECLAIMABLE_BIT, PAGE_SIZE, NodeStatItem
 
 CAPTURES = Path(__file__).parents[1] / "golden" / "captures"
 NODE_PAGES = 1 << 20
@@ -81,7 +81,7 @@ def test_objects_take_pages_which_are_counted_and_come_back() -> None:
     assert slabs.alloc("task_struct", 10)
     assert (cache.nr_slabs, cache.num_objs, cache.active_objs) == (4, 12, 12)
     assert pages.used == 4 * 8
-    assert slabs.vmstat.global_node_page_state(NodeStatItem.NR_SLAB_UNRECLAIMABLE_B) == 32
+    assert slabs.vmstat.global_node_page_state(NodeStatItem.NR_SLAB_UNRECLAIMABLE_B) == 32 * PAGE_SIZE
     slabs.check()
     slabs.free("task_struct", 10)
     assert cache.nr_objects_inuse == 0
@@ -107,7 +107,7 @@ def test_reclaimable_caches_say_so_to_the_page_allocator() -> None:
     slabs.alloc("dentry")
     ((_, gfp),) = pages.held.values()
     assert gfp & GFP_RECLAIMABLE_BIT
-    assert slabs.vmstat.global_node_page_state(NodeStatItem.NR_SLAB_RECLAIMABLE_B) == 1
+    assert slabs.vmstat.global_node_page_state(NodeStatItem.NR_SLAB_RECLAIMABLE_B) == PAGE_SIZE
 
 
 def test_each_cpu_has_a_slab_of_its_own_on_its_node() -> None:
@@ -116,7 +116,7 @@ def test_each_cpu_has_a_slab_of_its_own_on_its_node() -> None:
         slabs.alloc("filp", 1, cpu)
     assert slabs["filp"].nr_slabs == 2
     for nid in (0, 1):
-        assert slabs.vmstat.node_page_state(nid, NodeStatItem.NR_SLAB_UNRECLAIMABLE_B) == 1
+        assert slabs.vmstat.node_page_state(nid, NodeStatItem.NR_SLAB_UNRECLAIMABLE_B) == PAGE_SIZE
 
 
 def test_merged_caches_share_their_objects() -> None:
@@ -139,7 +139,7 @@ def test_large_kmallocs_are_pages_that_count_as_slab() -> None:
     pages = Pages()
     slabs = make(pages=pages)
     assert slabs.kmalloc(8193)
-    assert slabs.vmstat.global_node_page_state(NodeStatItem.NR_SLAB_UNRECLAIMABLE_B) == 4
+    assert slabs.vmstat.global_node_page_state(NodeStatItem.NR_SLAB_UNRECLAIMABLE_B) == 4 * PAGE_SIZE
     slabs.check()
     slabs.kfree(8193)
     assert pages.used == 0
@@ -168,7 +168,7 @@ def test_freeing_what_was_not_allocated_is_an_error() -> None:
 
 def slab_kb(slabs: SlabCaches, item: NodeStatItem, nid: int | None = None) -> int:
     size = slabs.vmstat.global_node_page_state(item) if nid is None else slabs.vmstat.node_page_state(nid, item)
-    return size * 4
+    return size // 1024
 
 
 @pytest.mark.parametrize(("capture", "blocks", "nodes"), [("512M", 4, 1), ("5G-numa2", 40, 2)])

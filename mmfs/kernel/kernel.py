@@ -1,0 +1,236 @@
+"""The kernel of a simulated machine: what `mmfs.boot()` returns.
+
+A Kernel owns every part of the model and knows none of their rules: memory is in `mmfs.mm`, tasks, files and
+time in their modules here. `kernel/main.py` boots it, in Linux's order. Files are read and written through
+`kernel.vfs`, which `mmfs.fs.mount()` sets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mmfs.kernel import main
+from mmfs.kernel.clock import BOOT_REALTIME_NS, NSEC_PER_SEC, Clock
+from mmfs.kernel.printk import LOG_EMERG, Printk
+from mmfs.kernel.sched import TASK_UNINTERRUPTIBLE
+from mmfs.mm_types import MAX_NR_ZONES, PAGE_SHIFT, VmEventItem
+
+if TYPE_CHECKING:
+    from mmfs.fastpath import Frames, Mmu
+    from mmfs.kernel.block import BlockDevices
+    from mmfs.kernel.cgroup import CgroupRoot
+    from mmfs.kernel.char_dev import CharDevices
+    from mmfs.kernel.cputime import Cpu, Scheduler
+    from mmfs.kernel.irq import Interrupts
+    from mmfs.kernel.loadavg import LoadAverage
+    from mmfs.kernel.mounts import FileSystemType, MountTable
+    from mmfs.kernel.params import FsSysctl, IpcSysctl, KernelSysctl, UtsNamespace
+    from mmfs.kernel.task import Task, TaskTable
+    from mmfs.machine import Machine
+    from mmfs.mm.direct_map import DirectMap
+    from mmfs.mm.hugetlb import Hstates
+    from mmfs.mm.memblock import Memblock
+    from mmfs.mm.mmzone import PglistData, Zone
+    from mmfs.mm.page_alloc import PageAllocator
+    from mmfs.mm.percpu import PerCpu
+    from mmfs.mm.resource import Resource
+    from mmfs.mm.slub import SlabCaches
+    from mmfs.mm.sparse import Sections
+    from mmfs.mm.swapfile import SwapInfoStruct
+    from mmfs.mm.sysctl import VmSysctl
+    from mmfs.mm.util import Overcommit
+    from mmfs.mm.vmalloc import Vmalloc
+    from mmfs.mm.vmstat import VmStat
+    from mmfs.profile import Profile
+
+
+class KernelPanicError(RuntimeError):
+    """The simulated kernel has panicked and does nothing more."""
+
+
+class Kernel:
+    """A booted machine. The order of the attributes is the order in which boot makes them."""
+
+    clock: Clock
+    printk: Printk
+    uts: UtsNamespace
+    memblock: Memblock
+    vmstat: VmStat
+    frames: Frames
+    mmu: Mmu
+    page_alloc: PageAllocator
+    node_data: list[PglistData]
+    zones: list[Zone]
+    vm: VmSysctl
+    sections: Sections
+    direct_map: DirectMap
+    scheduler: Scheduler
+    slab: SlabCaches
+    percpu: PerCpu
+    vmalloc: Vmalloc
+    overcommit: Overcommit
+    hugetlb: Hstates
+    interrupts: Interrupts
+    loadavg: LoadAverage
+    block_devices: BlockDevices
+    chrdevs: CharDevices
+    ioports: Resource
+    filesystems: tuple[FileSystemType, ...]
+    mounts: MountTable
+    cgroups: CgroupRoot
+    sysctl: KernelSysctl
+    fs_sysctl: FsSysctl
+    ipc: IpcSysctl
+    tasks: TaskTable
+    init_task: Task
+    swap_info: list[SwapInfoStruct]
+    vfs: Any
+
+    def __init__(
+        self,
+        machine: Machine,
+        profile: Profile,
+        *,
+        seed: int = 0,
+        cmdline: str = "",
+        preset: str = "server",
+        realtime: int | None = None,
+    ) -> None:
+        self.machine = machine
+        self.profile = profile
+        self.seed = seed
+        self.cmdline = cmdline
+        self.preset = preset
+        self.panicked = ""
+        self.clock = Clock(BOOT_REALTIME_NS if realtime is None else realtime * NSEC_PER_SEC)
+        main.start_kernel(self)
+
+    def __repr__(self) -> str:
+        return f"<Kernel {self.profile.release}, {self.machine.ram >> 20} MB, {self.machine.nr_cpus} CPUs>"
+
+    # -- time -------------------------------------------------------------------------------------------
+
+    def run_for(self, seconds: float) -> None:
+        """Let simulated time pass."""
+        if seconds < 0:
+            raise ValueError(f"seconds: time does not run backwards ({seconds})")
+        self.clock.run_for(round(seconds * NSEC_PER_SEC))
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def read(self, path: str) -> bytes:
+        """The whole content of a file; OSError as Linux."""
+        content: bytes = self.vfs.read(path)
+        return content
+
+    def write(self, path: str, data: bytes | str) -> int:
+        """One write(2) to a file; how many bytes it took. OSError as Linux."""
+        taken: int = self.vfs.write(path, data.encode() if isinstance(data, str) else data)
+        return taken
+
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory."""
+        names: list[str] = self.vfs.listdir(path)
+        return names
+
+    def mkdir(self, path: str) -> None:
+        """mkdir(2): a cgroup, for example."""
+        self.vfs.mkdir(path)
+
+    def rmdir(self, path: str) -> None:
+        """rmdir(2)."""
+        self.vfs.rmdir(path)
+
+    def stat(self, path: str) -> Any:
+        """stat(2), of the link itself if it is one."""
+        return self.vfs.stat(path)
+
+    def readlink(self, path: str) -> str:
+        """Where a symbolic link points."""
+        target: str = self.vfs.readlink(path)
+        return target
+
+    # -- tasks --------------------------------------------------------------------------------------------
+
+    @property
+    def cpus(self) -> list[Cpu]:
+        """The processors, each with its time buckets."""
+        return self.scheduler.cpus
+
+    def spawn(self, name: str, **options: Any) -> Task:
+        """Start a process: fork and exec from init, with uid=, oom_score_adj=, cgroup= and so on set in between."""
+        from mmfs.kernel import syscalls
+
+        return syscalls.spawn(self, name, **options)
+
+    def kill(self, pid: int, sig: int) -> None:
+        """kill(2) as root."""
+        from mmfs.kernel import signal
+
+        signal.kill(self, pid, sig)
+
+    def nr_active(self) -> int:
+        """Tasks that the load average counts: those that run or wait uninterruptibly. Linux: calc_load_fold_active()."""
+        waiting = sum(1 for task in self.tasks.values() if task.state == TASK_UNINTERRUPTIBLE)
+        return self.scheduler.nr_running + self.scheduler.nr_iowait + waiting
+
+    def panic(self, reason: str) -> None:
+        """Log the end of this kernel and stop. Linux: kernel/panic.c, panic()."""
+        self.panicked = reason
+        self.printk.emit(f"Kernel panic - not syncing: {reason}", LOG_EMERG)
+        raise KernelPanicError(reason)
+
+    # -- memory: what has no better owner ---------------------------------------------------------------------
+
+    def cpu_to_node(self, cpu: int) -> int:
+        """The NUMA node of a processor."""
+        return self.scheduler.cpus[cpu].nid
+
+    def zone_of(self, nid: int, zone_type: int) -> Zone:
+        """A zone by node and type."""
+        return self.node_data[nid].node_zones[zone_type]
+
+    def translate(self, pid: int, addr: int) -> Any:
+        """Walk a process's page tables for an address, level by level."""
+        from mmfs.mm import pgtable
+
+        return pgtable.translate(self, pid, addr)
+
+    def check(self) -> None:
+        """Every invariant of the model; AssertionError says what differs."""
+        from mmfs.mm import check
+
+        self.scheduler.check()
+        self.slab.check()
+        check.check(self)
+
+    def totalram_pages(self) -> int:
+        """MemTotal: pages that the page allocator manages."""
+        return sum(zone.managed_pages for zone in self.zones)
+
+    def nr_blockdev_pages(self) -> int:
+        """Buffers of /proc/meminfo."""
+        return self.block_devices.nr_blockdev_pages()
+
+    def hugetlb_total_pages(self) -> int:
+        """Hugetlb of /proc/meminfo: what the pools of huge pages take."""
+        return self.hugetlb.total_pages()
+
+    @property
+    def max_pfn(self) -> int:
+        """The first frame behind all memory."""
+        return self.memblock.max_pfn
+
+    @property
+    def index_of_zones(self) -> int:
+        """How many rows the per-zone arrays have."""
+        return len(self.node_data) * MAX_NR_ZONES
+
+    @property
+    def ram_pages(self) -> int:
+        """All RAM of the machine in pages, the kernel's own included."""
+        return self.machine.ram >> PAGE_SHIFT
+
+    def events(self, item: VmEventItem) -> int:
+        """An event counter of /proc/vmstat."""
+        return int(self.vmstat.event[item])

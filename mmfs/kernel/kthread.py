@@ -1,0 +1,127 @@
+"""Kernel threads' regular work: who wakes when, what it does, what it costs.
+
+Each entry runs from the clock, in the order of registration when several fall due at once. It calls a function
+of the model (a bound method, which keeps its state there), and its time is charged to the kernel thread that
+would have done it, so that an idle machine shows the few wakeups, context switches and interrupts a second that a
+real one shows.
+
+Linux: kernel/kthread.c, kernel/workqueue.c and the places named at each entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC, Periodic
+from mmfs.kernel.cputime import Cost
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
+
+WATCHDOG_INTERVAL_NS: Final = NSEC_PER_SEC // 2
+RCU_GRACE_PERIOD_NS: Final = NSEC_PER_SEC
+HPAGE_COMPACTION_CHECK_NS: Final = 500 * NSEC_PER_MSEC
+COMMIT_INTERVAL_NS: Final = 5 * NSEC_PER_SEC
+NSEC_PER_CENTISEC: Final = 10 * NSEC_PER_MSEC
+
+
+class KthreadWork:
+    """One thread's regular work."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        comm: str,
+        function: Callable[[], object] | None = None,
+        cost_ns: int = Cost.WAKEUP,
+        cpu: int = 0,
+    ) -> None:
+        """`comm` is the name of the thread that runs it; `cpu` where it runs if there is no such thread."""
+        self.kernel = kernel
+        self.comm = comm
+        self.function = function
+        self.cost_ns = cost_ns
+        self.cpu = cpu
+        self._task: Task | None = None
+
+    def task(self) -> Task | None:
+        """The kernel thread, once there is one."""
+        if self._task is None or self._task.pid not in self.kernel.tasks:
+            threads = (task for task in self.kernel.tasks.values() if task.is_kthread)
+            self._task = next((task for task in threads if task.comm.startswith(self.comm)), None)
+        return self._task
+
+    def run(self) -> None:
+        """Wake up, work, sleep."""
+        if self.function is not None:
+            self.function()
+        self.kernel.scheduler.run_kthread(self.task(), self.cost_ns, self.cpu)
+
+
+def start(
+    kernel: Kernel,
+    name: str,
+    comm: str,
+    period_ns: int,
+    function: Callable[[], object] | None = None,
+    cost_ns: int = Cost.WAKEUP,
+    cpu: int = 0,
+) -> Periodic:
+    """Have a kernel thread wake up every `period_ns`; the handle changes the period."""
+    work = KthreadWork(kernel, comm, function, cost_ns, cpu)
+    return kernel.clock.call_every(name, period_ns, work.run)
+
+
+class ClocksourceWatchdog:
+    """A timer that checks the time stamp counter on one CPU after another.
+
+    Linux: kernel/time/clocksource.c, clocksource_watchdog().
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.cpu = 0
+
+    def run(self) -> None:
+        """Interrupt the next CPU."""
+        cpus = self.kernel.scheduler.cpus
+        self.cpu = (self.cpu + 1) % len(cpus)
+        cpus[self.cpu].timer_interrupt(Cost.TIMER_INTERRUPT)
+
+
+class VmstatShepherd:
+    """Looks every second which CPUs have been busy; those fold their counters and trim their page lists.
+
+    Linux: mm/vmstat.c, vmstat_shepherd(), vmstat_update().
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.busy_ns = [0] * len(kernel.scheduler.cpus)
+
+    def run(self) -> None:
+        """Give work to the CPUs that have something to fold."""
+        kernel = self.kernel
+        for number, cpu in enumerate(kernel.scheduler.cpus):
+            cpu.sync()
+            if cpu.busy_ns != self.busy_ns[number]:
+                kernel.page_alloc.refresh_cpu_vm_stats(number)
+                kernel.scheduler.run_kthread(None, Cost.WAKEUP, number)
+                cpu.sync()
+                self.busy_ns[number] = cpu.busy_ns + cpu.backlog_ns
+
+
+def start_all(kernel: Kernel) -> None:
+    """Register what every machine does regularly, in a fixed order."""
+    clock = kernel.clock
+    clock.call_every("clocksource_watchdog", WATCHDOG_INTERVAL_NS, ClocksourceWatchdog(kernel).run)
+    clock.call_every("vmstat_shepherd", kernel.vm.stat_interval * NSEC_PER_SEC, VmstatShepherd(kernel).run)
+    start(kernel, "rcu_gp", "rcu_preempt", RCU_GRACE_PERIOD_NS)
+    for pgdat in kernel.node_data:
+        if pgdat.node_present_pages:
+            nid = pgdat.node_id
+            cpu = pgdat.cpus[0] if pgdat.cpus else 0
+            start(kernel, f"kcompactd{nid}", f"kcompactd{nid}", HPAGE_COMPACTION_CHECK_NS, cpu=cpu)
+    start(kernel, "wb_workfn", "kworker/u", kernel.vm.dirty_writeback_centisecs * NSEC_PER_CENTISEC)

@@ -1,0 +1,198 @@
+"""Boot: from the firmware's memory map to a running init, in the order in which Linux does it.
+
+Each step makes one part of the Kernel out of the parts before it; nothing is made twice and nothing refers to a
+part that comes later, except through the kernel at run time. The time that booting takes is simulated too: the
+clock moves between the steps, and the first CPU is busy meanwhile.
+
+Linux: init/main.c, start_kernel(), rest_init(), kernel_init().
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mmfs.kernel import kthread
+from mmfs.kernel.block import virtio_disks
+from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC
+from mmfs.kernel.cputime import CpuTime, Scheduler
+from mmfs.kernel.irq import Interrupts
+from mmfs.kernel.loadavg import LoadAverage
+from mmfs.kernel.mounts import FILESYSTEMS, bare_mounts, systemd_mounts
+from mmfs.kernel.params import IpcSysctl, UtsNamespace, fs_sysctl, kernel_sysctl
+from mmfs.kernel.printk import Printk
+from mmfs.mm.slub import SlabCaches
+from mmfs.mm.vmstat import VmStat
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+
+# Simulated time that the steps of boot take: of a server's, not of an emulator's.
+EARLY_NS: Final = 60 * NSEC_PER_MSEC
+SMP_NS: Final = 8 * NSEC_PER_MSEC
+DEFERRED_PAGE_NS: Final = 40
+DRIVERS_NS: Final = NSEC_PER_SEC
+INIT_NS: Final = 500 * NSEC_PER_MSEC
+
+
+def start_kernel(kernel: Kernel) -> None:
+    """Boot. Linux: init/main.c, start_kernel()."""
+    setup_arch(kernel)
+    mm_core_init(kernel)
+    sched_init(kernel)
+    kmem_cache_init(kernel)
+    fork_init(kernel)
+    smp_init(kernel)
+    driver_init(kernel)
+    kernel_init(kernel)
+
+
+def boot_delay(kernel: Kernel, nsec: int) -> None:
+    """The first CPU is busy with booting for a while."""
+    kernel.scheduler.cpus[0].enqueue(None, CpuTime.SYSTEM, nsec)
+    kernel.clock.run_for(nsec)
+
+
+def setup_arch(kernel: Kernel) -> None:
+    """Read the firmware's map and lay out physical memory; the log begins. Linux: arch/x86/kernel/setup.c."""
+    from mmfs.mm.memblock import boot_memory
+
+    machine, profile = kernel.machine, kernel.profile
+    kernel.printk = Printk(kernel.clock, machine.nr_cpus, _log_buf_len(kernel.cmdline))
+    kernel.uts = UtsNamespace(profile.release, profile.build)
+    kernel.memblock = boot_memory(machine, profile, kernel.cmdline, kernel.seed)
+
+
+def _log_buf_len(cmdline: str) -> int:
+    """log_buf_len= of the command line. Linux: kernel/printk/printk.c, log_buf_len_setup()."""
+    from mmfs.mm.cmdline import memparse
+
+    values = [word.partition("=")[2] for word in cmdline.split() if word.startswith("log_buf_len=")]
+    return memparse(values[-1]) if values else 0
+
+
+def mm_core_init(kernel: Kernel) -> None:
+    """Zones, free lists and counters. Linux: mm/mm_init.c, mm_core_init()."""
+    from mmfs.mm import memory
+    from mmfs.mm.direct_map import DirectMap
+    from mmfs.mm.page_alloc import PageAllocator
+    from mmfs.mm.sparse import Sections
+    from mmfs.mm.sysctl import VmSysctl
+
+    machine = kernel.machine
+    kernel.vmstat = VmStat(len(machine.nodes))
+    kernel.vm = VmSysctl(kernel)
+    kernel.page_alloc = PageAllocator(machine, kernel.memblock, kernel.vmstat, kernel.vm)
+    kernel.frames = kernel.page_alloc.frames
+    kernel.node_data = kernel.page_alloc.node_data
+    kernel.zones = kernel.page_alloc.zones
+    memory.paging_init(kernel)
+    kernel.sections = Sections(kernel.memblock.memory)
+    ram = [(start << 12, end << 12) for start, end, _ in kernel.memblock.memory]
+    kernel.direct_map = DirectMap(ram, machine.cpu.gbpages)
+
+
+def sched_init(kernel: Kernel) -> None:
+    """Run queues and the load average. Linux: kernel/sched/core.c, sched_init()."""
+    nodes = [nid for _, nid in sorted(kernel.machine.cpu_to_node.items())]
+    kernel.scheduler = Scheduler(kernel.clock, nodes)
+    kernel.loadavg = LoadAverage(kernel.clock, kernel.nr_active)
+
+
+def kmem_cache_init(kernel: Kernel) -> None:
+    """Slab caches, per-CPU memory, vmalloc. Linux: mm/slub.c, kmem_cache_init()."""
+    from mmfs.mm.hugetlb import Hstates
+    from mmfs.mm.percpu import PerCpu, percpu_unit_pages
+    from mmfs.mm.util import Overcommit
+    from mmfs.mm.vmalloc import Vmalloc
+
+    nodes = [cpu.nid for cpu in kernel.cpus]
+    ends = [pgdat.node_start_pfn + pgdat.node_spanned_pages for pgdat in kernel.node_data]
+    kernel.slab = SlabCaches(kernel.page_alloc, kernel.vmstat, nodes, ends)
+    kernel.percpu = PerCpu(percpu_unit_pages(kernel.profile), nodes)
+    kernel.vmalloc = Vmalloc(kernel)
+    kernel.overcommit = Overcommit(kernel)
+    with_memory = [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]
+    gbpages = kernel.machine.cpu.gbpages
+    kernel.hugetlb = Hstates(kernel.page_alloc, with_memory, kernel.memblock.gigantic_pages, gbpages)
+
+
+def fork_init(kernel: Kernel) -> None:
+    """The task table and the idle task. Linux: kernel/fork.c, fork_init(); kernel/cgroup/cgroup.c, cgroup_init()."""
+    from mmfs.kernel.cgroup import CgroupRoot
+    from mmfs.kernel.fork import idle_task, max_threads_of
+    from mmfs.kernel.sched import init_rlimits
+    from mmfs.kernel.task import TaskTable
+
+    ram_pages = early_ram_pages(kernel)
+    kernel.cgroups = CgroupRoot()
+    kernel.tasks = TaskTable(kernel.machine.nr_cpus, max_threads_of(ram_pages), kernel.seed)
+    kernel.init_task = idle_task(kernel, init_rlimits(kernel.tasks.max_threads))
+    kernel.sysctl = kernel_sysctl(kernel.seed, kernel.cmdline, len(kernel.machine.nodes))
+    kernel.fs_sysctl = fs_sysctl(ram_pages, kernel.machine.nr_cpus)
+    kernel.ipc = IpcSysctl()
+
+
+def early_ram_pages(kernel: Kernel) -> int:
+    """Pages that the allocator has until init's memory is given back; limits set early in boot scale with them."""
+    late = sum(end - start for start, end, _ in kernel.memblock.late_free_ranges())
+    return kernel.totalram_pages() - late
+
+
+def smp_init(kernel: Kernel) -> None:
+    """The other CPUs come up and initialise the memory map in parallel. Linux: kernel/smp.c, page_alloc_init_late()."""
+    machine = kernel.machine
+    boot_delay(kernel, EARLY_NS + SMP_NS * (machine.nr_cpus - 1))
+    threads = max(machine.nr_cpus // len(machine.nodes), 1)
+    boot_delay(kernel, max(node.memory for node in machine.nodes) // 4096 * DEFERRED_PAGE_NS // threads)
+
+
+def driver_init(kernel: Kernel) -> None:
+    """Devices and file systems register; the slab fills. Linux: drivers/base/init.c, do_basic_setup()."""
+    from mmfs.kernel.char_dev import CharDevices
+    from mmfs.kernel.ioport import build_ioports
+
+    machine = kernel.machine
+    kernel.interrupts = Interrupts(machine, kernel.cpus)
+    disks = [(disk.name, disk.major, disk.minor, disk.nr_sectors) for disk in machine.disks]
+    kernel.block_devices = virtio_disks(kernel.clock, kernel.vmstat, disks)
+    kernel.chrdevs = CharDevices(kernel.cmdline)
+    kernel.ioports = build_ioports(machine)
+    kernel.filesystems = FILESYSTEMS
+    kernel.slab.boot(machine.ram // memory_block_bytes(kernel), len(machine.nodes))
+    kernel.percpu.populate(kernel.page_alloc)
+    kernel.direct_map.load_modules(kernel.page_alloc)
+    kernel.hugetlb.setup(kernel.cmdline)
+    kernel.overcommit.init_reserves()
+    boot_delay(kernel, DRIVERS_NS)
+
+
+def memory_block_bytes(kernel: Kernel) -> int:
+    """How much memory a directory of /sys/devices/system/memory stands for.
+
+    Linux: arch/x86/mm/init_64.c, probe_memory_block_size().
+    """
+    end = kernel.max_pfn << 12
+    if end < 64 << 30:
+        return 128 << 20
+    size = 2 << 30
+    while size > 128 << 20 and end & (size - 1):
+        size >>= 1
+    return size
+
+
+def kernel_init(kernel: Kernel) -> None:
+    """Kernel threads, init, and who lives on the machine. Linux: init/main.c, rest_init(), kernel_init()."""
+    from mmfs.kernel import presets, swapon
+    from mmfs.kernel.fork import start_kernel_tasks
+
+    machine = kernel.machine
+    kernel.swap_info = []
+    start_kernel_tasks(kernel, kernel.init_task.rlimits)
+    root = machine.disks[0]
+    mounts = bare_mounts if kernel.preset == "bare" else systemd_mounts
+    kernel.mounts = mounts((root.path, (root.major, root.minor)), early_ram_pages(kernel), kernel.totalram_pages())
+    boot_delay(kernel, INIT_NS)
+    for swap in machine.swap:
+        swapon.sys_swapon(kernel, swap.name, swap.size)
+    presets.populate(kernel, kernel.preset)
+    kthread.start_all(kernel)
