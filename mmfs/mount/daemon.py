@@ -12,6 +12,7 @@ standard error is therefore a memory file, from which the cause is read when mou
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -150,7 +151,8 @@ def mount_options(settings: Settings) -> dict[str, str | bool]:
     """What is handed to libfuse: the user's options over the defaults."""
     import shutil
 
-    options: dict[str, str | bool] = {"default_permissions": True, "fsname": settings.source, "subtype": "mmfs"}
+    source = settings.source.replace("\\", "\\\\").replace(",", "\\,")
+    options: dict[str, str | bool] = {"default_permissions": True, "fsname": source, "subtype": "mmfs"}
     if shutil.which("fusermount3"):
         options["auto_unmount"] = True
     if os.geteuid() == 0:
@@ -188,6 +190,7 @@ def serve(kernel: Kernel, settings: Settings, ready: Callable[[], None]) -> None
     start_logging(settings)
     kernel.clock.rate, kernel.clock.paused = settings.rate, settings.clock == "manual"
     sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.freeze()  # the booted machine is not garbage: later collections need not walk it
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # libfuse installs its own handlers over the default only
     lock = threading.Lock()
@@ -205,6 +208,8 @@ def serve(kernel: Kernel, settings: Settings, ready: Callable[[], None]) -> None
 
     try:
         fuse.serve(kernel, settings.mountpoint, lock, mount_options(settings), on_ready=started, host_proc=HostProc())
+    except ImportError as error:
+        raise MountError(f"no binding for FUSE: {error}", "pip install mfusepy") from error
     except RuntimeError as error:  # libfuse 3 reports a signal as an error of its loop
         if not mounted:
             raise explain(capture.text(), settings.mountpoint) from error
