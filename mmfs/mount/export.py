@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mmfs.kernfs.node import Binary
+from mmfs.kernfs import Binary
 from mmfs.mount.errors import MountError
 
 if TYPE_CHECKING:
-    from mmfs.kernfs.vfs import Entry, Vfs
+    from mmfs.kernfs import Entry, Vfs
 
 TEXT_LIMIT: Final = 64 << 20
 BINARY_LIMIT: Final = 256 << 10
