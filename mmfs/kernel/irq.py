@@ -9,19 +9,21 @@ CPUs' accounting, machine check polls from the uptime.
 
 Linux: kernel/irq/irqdesc.c, proc.c; arch/x86/kernel/irq.c; arch/x86/kernel/apic/vector.c; kernel/softirq.c.
 
-Simplified: inter-processor interrupts (RES, CAL) are counted only where the model sends one; a soft interrupt is
-raised by every tick of a busy CPU (SCHED, RCU) and every timer that fires (TIMER).
+Simplified: the requests of a disk take the queues of all CPUs in turns; inter-processor interrupts (RES, CAL) are
+counted only where the model sends one; every tick of a busy CPU raises a soft interrupt (SCHED, RCU), every timer that
+fires another (TIMER).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel.clock import NSEC_PER_SEC
 
 if TYPE_CHECKING:
+    from mmfs.kernel.block import Gendisk
     from mmfs.kernel.cputime import Cpu
     from mmfs.machine import Machine
 
@@ -89,6 +91,7 @@ class Interrupts:
         self.cpus = cpus
         self._descs: list[IrqDesc] = []
         self._arch: dict[str, list[int]] = {name: [0] * len(cpus) for name, _ in (*ARCH, *VIRTUALIZATION)}
+        self.disks: Iterable[Gendisk] = ()
         self.queues: dict[str, list[IrqDesc]] = {}
         self.err_count = 0
         self.mis_count = 0
@@ -114,11 +117,17 @@ class Interrupts:
 
     # -- what the model reports ---------------------------------------------------------------------------
 
-    def disk_interrupt(self, disk: str, cpu: int, times: int = 1) -> None:
-        """A disk answered requests of a CPU's queue."""
-        queues = self.queues.get(disk)
-        if queues:
-            queues[cpu % len(queues)].handle(cpu, times)
+    def attach_disks(self, disks: Iterable[Gendisk]) -> None:
+        """The disks whose requests interrupt."""
+        self.disks = disks
+
+    def _collect_disk_interrupts(self) -> None:
+        """Each request that a disk has answered was one interrupt; the queues of the CPUs take turns."""
+        for disk in self.disks:
+            queues = self.queues.get(disk.name, ())
+            answered = sum(disk.ios) - disk.in_flight
+            for number, desc in enumerate(queues):
+                desc.kstat[number] = (answered + len(queues) - 1 - number) // len(queues)
 
     def count_arch(self, name: str, cpu: int, times: int = 1) -> None:
         """An interrupt of the processor itself, by its name in /proc/interrupts."""
@@ -142,12 +151,13 @@ class Interrupts:
 
     def descs(self) -> list[IrqDesc]:
         """Lines with a handler, by number."""
+        self._collect_disk_interrupts()
         return self._descs
 
     def by_number(self) -> list[int]:
         """The sum over CPUs of every number up to nr_irqs."""
         sums = [0] * self.nr_irqs
-        for desc in self._descs:
+        for desc in self.descs():
             sums[desc.irq] = sum(desc.kstat.values())
         return sums
 
@@ -167,7 +177,7 @@ class Interrupts:
     def total(self) -> int:
         """All interrupts since boot. Linux: fs/proc/stat.c, the first number of the intr line."""
         own = sum(sum(counts) for name, _, counts in self.arch() if name not in UNCOUNTED)
-        return own + self.err_count + sum(sum(desc.kstat.values()) for desc in self._descs)
+        return own + self.err_count + sum(sum(desc.kstat.values()) for desc in self.descs())
 
     def softirqs(self) -> dict[str, list[int]]:
         """Soft interrupts a CPU, by name."""
