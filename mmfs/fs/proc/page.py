@@ -24,7 +24,6 @@ from mmfs.fs.proc.root import proc
 from mmfs.mm.sparse import PAGES_PER_SECTION
 from mmfs.mm_types import (
     BLK_FREE,
-    BLK_HOLE,
     BLK_RESERVED,
     BLK_SPLIT,
     BLK_TAIL,
@@ -137,9 +136,8 @@ BLOCK_FLAGS = {
     BLK_FREE: bit(Kpf.BUDDY),
     BLK_TAIL: bit(Kpf.BUDDY),
     BLK_RESERVED: bit(Kpf.RESERVED),
-    BLK_HOLE: bit(Kpf.RESERVED),
 }
-"""What the frames of a block without page records show. A hole inside a section has reserved struct pages."""
+"""What the frames of a block without page records show."""
 
 
 def stable_page_flags(flags: NDArray[np.uint32], mapcount: NDArray[np.int32]) -> U64:
@@ -179,6 +177,8 @@ def block_pageflags(kernel: Kernel, block: int) -> U64:
             flags |= np.uint64(bit(Kpf.COMPOUND_TAIL))
             flags[0] ^= np.uint64(bit(Kpf.COMPOUND_HEAD) | bit(Kpf.COMPOUND_TAIL))
     else:
+        if state == BLK_VIRGIN and not kernel.page_alloc.in_extent(block << PAGEBLOCK_ORDER):
+            state = BLK_RESERVED  # a hole inside a section has reserved struct pages
         flags = np.full(PAGEBLOCK_NR_PAGES, BLOCK_FLAGS[state], np.uint64)
     zero = kernel.mmu.zero_pfn - (block << PAGEBLOCK_ORDER)
     if 0 <= zero < PAGEBLOCK_NR_PAGES:
