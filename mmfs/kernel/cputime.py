@@ -298,6 +298,8 @@ class Scheduler:
         """`nodes` tells each CPU's NUMA node."""
         self.clock = clock
         self.cpus = [Cpu(clock, cpu, nid) for cpu, nid in enumerate(nodes)]
+        self.total_forks = 0
+        """The "processes" line of /proc/stat. Linux: kernel/fork.c, total_forks."""
 
     def charge(self, task: Accountable, *, user_ns: int = 0, system_ns: int = 0) -> None:
         """The task has used CPU time: in its own code, in the kernel on its behalf."""

@@ -34,7 +34,7 @@ def stat(kernel: Kernel) -> str:
         f"intr {irqs.total()} {' '.join(map(str, irqs.by_number()))}\n"
         f"ctxt {scheduler.nr_context_switches}\n"
         f"btime {kernel.clock.boottime_ns // NSEC_PER_SEC}\n"
-        f"processes {kernel.tasks.total_forks}\n"
+        f"processes {scheduler.total_forks}\n"
         f"procs_running {max(scheduler.nr_running, 1)}\n"
         f"procs_blocked {scheduler.nr_iowait}\n"
         f"softirq {sum(softirqs)} {' '.join(map(str, softirqs))}\n"
