@@ -102,14 +102,13 @@ PTE_NX = 1 << 63
 PTE_PFN_MASK = 0x000FFFFFFFFFF000
 INDEX_MASK = 0xFFFFFFFF  # a page offset as page records keep it
 
-# Block states (records of 64 bytes, one a pageblock).
+# Block states (records of 64 bytes, one a pageblock). VIRGIN: no record yet: a hole, or memory in an extent.
 BLK_VIRGIN = 0
 BLK_FREE = 1
 BLK_SPLIT = 2
 BLK_UNIFORM = 3
 BLK_RESERVED = 4
 BLK_TAIL = 5
-BLK_HOLE = 6
 
 # What an access or an allocation returns to policy when the fast path stops.
 FAULT_DONE = 0

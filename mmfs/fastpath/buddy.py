@@ -100,7 +100,10 @@ class Buddy:
     # ------------------------------------------------------------------------------ boot
 
     def init_zone_range(self, zone, start_pfn, end_pfn, migratetype, state):
-        """Give the pageblocks of a range their zone, migratetype and state (RESERVED until freed)."""
+        """Give the pageblocks of a range their zone, migratetype and state (RESERVED until freed).
+
+        Not for memory that becomes an extent: its records stay untouched until it is first used.
+        """
         first = start_pfn >> PAGEBLOCK_ORDER
         last = (end_pfn + PAGEBLOCK_NR_PAGES - 1) >> PAGEBLOCK_ORDER
         blocks = self.frames.blocks[first:last]
@@ -143,7 +146,6 @@ class Buddy:
                 raise ValueError("boot memory is in too many pieces")
             self.extents[last + 1] = (start, end)
             self.zone[zone].virgin_end += 1
-        self.frames.blocks[start >> PAGEBLOCK_ORDER : end >> PAGEBLOCK_ORDER]["state"] = BLK_VIRGIN
         nr: cython.long = end - start
         self.nr_free[(zone * NR_PAGE_ORDERS + MAX_PAGE_ORDER) * MIGRATE_TYPES + MIGRATE_MOVABLE] += nr >> MAX_PAGE_ORDER
         self.account_freepages(zone, nr, MIGRATE_MOVABLE)
@@ -209,6 +211,10 @@ class Buddy:
         elif self.frames.block[pfn >> PAGEBLOCK_ORDER].state == BLK_FREE:
             self.frames.block_list_del(pfn >> PAGEBLOCK_ORDER)
         else:
+            self.frames.block[pfn >> PAGEBLOCK_ORDER].zone = zone
+            self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype = MIGRATE_MOVABLE
+            self.frames.block[(pfn >> PAGEBLOCK_ORDER) + 1].zone = zone
+            self.frames.block[(pfn >> PAGEBLOCK_ORDER) + 1].migratetype = MIGRATE_MOVABLE
             self.extent[self.zone[zone].virgin, 0] += 1 << MAX_PAGE_ORDER
             if self.extent[self.zone[zone].virgin, 0] >= self.extent[self.zone[zone].virgin, 1]:
                 self.zone[zone].virgin += 1
@@ -325,6 +331,8 @@ class Buddy:
         movable: cython.long = 0
         alike: cython.long
         block_mt: cython.int = self.frames.block[b].migratetype
+        if self.frames.block[b].state == BLK_VIRGIN:
+            block_mt = MIGRATE_MOVABLE
         if block_mt == MIGRATE_HIGHATOMIC:
             return -1
         if current_order >= PAGEBLOCK_ORDER:
@@ -815,21 +823,17 @@ class Buddy:
         return False
 
     def free_list(self, zone, order, mt):
-        """The blocks of one free list in order, extents written out: for checks and debugging."""
+        """The blocks of one free list in order, extents left out: for checks and debugging."""
         if order < PAGEBLOCK_ORDER:
             return self.frames.walk_pages(
                 self.page_heads + (zone * PAGEBLOCK_ORDER + order) * MIGRATE_TYPES + mt
             )
-        out = [
+        return [
             block << PAGEBLOCK_ORDER
             for block in self.frames.walk_blocks(
                 self.block_heads + (zone * 2 + order - PAGEBLOCK_ORDER) * MIGRATE_TYPES + mt
             )
         ]
-        if order == MAX_PAGE_ORDER and mt == MIGRATE_MOVABLE:
-            for i in range(self.zone[zone].virgin, self.zone[zone].virgin_end):
-                out += range(self.extents[i, 0], self.extents[i, 1], 1 << MAX_PAGE_ORDER)
-        return out
 
     def pcp_list(self, cpu, zone, pindex):
         """The blocks on one per-CPU list in order: for checks and debugging."""

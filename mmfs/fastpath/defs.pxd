@@ -74,7 +74,6 @@ cdef enum:
     BLK_UNIFORM = 3
     BLK_RESERVED = 4
     BLK_TAIL = 5
-    BLK_HOLE = 6
     FAULT_DONE = 0
     FAULT_OOM = 1
     FAULT_SIGSEGV = 2

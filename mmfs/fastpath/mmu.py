@@ -776,3 +776,7 @@ class Mmu:
         """An address space goes: nothing remembered of it may live on."""
         self.cached_key = -1
 
+
+    def write_out(self, mm, addr):
+        """Have real entries for an address even if a whole block implied them."""
+        self.lookup(mm, addr)

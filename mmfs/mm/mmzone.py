@@ -16,8 +16,9 @@ import numpy as np
 
 from mmfs.mm.mm_init import NodeRange, ZoneRange, calculate_normal_threshold
 from mmfs.mm_types import (
-    BLK_HOLE,
+    BLK_VIRGIN,
     MAX_NR_ZONES,
+    MIGRATE_MOVABLE,
     MIGRATE_TYPES,
     NR_PAGE_ORDERS,
     PAGEBLOCK_ORDER,
@@ -140,13 +141,22 @@ class Zone:
         base = (self.index * NR_PAGE_ORDERS + order) * MIGRATE_TYPES
         return [int(count) for count in self.buddy.nr_free_counts[base : base + MIGRATE_TYPES]]
 
+    def virgin_extents(self) -> list[tuple[int, int]]:
+        """Ranges of frames that were never used since boot; they are free and movable."""
+        row = self._row
+        return [(int(a), int(b)) for a, b in self.buddy.extents[int(row["virgin"]) : int(row["virgin_end"])]]
+
     def nr_pageblocks_by_type(self) -> list[int]:
         """Pageblocks of the zone by migratetype. Linux: mm/vmstat.c, pagetypeinfo_showblockcount_print()."""
-        first = self.zone_start_pfn >> PAGEBLOCK_ORDER
-        last = -(-self.zone_end_pfn >> PAGEBLOCK_ORDER)
-        blocks = self.buddy.frames.blocks[first:last]
-        mine = (blocks["zone"] == self.index) & (blocks["state"] != BLK_HOLE)
-        return [int(n) for n in np.bincount(blocks["migratetype"][mine], minlength=MIGRATE_TYPES)]
+        counts = np.zeros(MIGRATE_TYPES, np.int64)
+        at = self.zone_start_pfn
+        for low, high in [*self.virgin_extents(), (self.zone_end_pfn, self.zone_end_pfn)]:
+            blocks = self.buddy.frames.blocks[at >> PAGEBLOCK_ORDER : -(-low >> PAGEBLOCK_ORDER)]
+            mine = (blocks["zone"] == self.index) & (blocks["state"] != BLK_VIRGIN)
+            counts += np.bincount(blocks["migratetype"][mine], minlength=MIGRATE_TYPES)
+            counts[MIGRATE_MOVABLE] += (high - low) >> PAGEBLOCK_ORDER
+            at = high
+        return [int(n) for n in counts]
 
 
 class PglistData:

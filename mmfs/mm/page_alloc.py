@@ -12,7 +12,7 @@ compaction are not there yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +29,6 @@ from mmfs.mm_types import (
     ALLOC_NON_BLOCK,
     ALLOC_WMARK_LOW,
     ALLOC_WMARK_MIN,
-    BLK_HOLE,
     BLK_RESERVED,
     BLK_SPLIT,
     GFP_DIRECT_RECLAIM_BIT,
@@ -45,6 +44,7 @@ from mmfs.mm_types import (
     GFP_RECLAIMABLE_BIT,
     GFP_RETRY_MAYFAIL_BIT,
     GFP_THISNODE_BIT,
+    MAX_PAGE_ORDER,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
     MIGRATE_UNMOVABLE,
@@ -101,6 +101,18 @@ def gfp_to_alloc_flags(gfp: int, order: int) -> int:
     return flags
 
 
+def _minus(ranges: Iterable[tuple[int, int, int]], holes: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """What is left of ranges (start, end, nid) without sorted holes (start, end)."""
+    for start, end, nid in ranges:
+        for low, high in holes:
+            if low < end and high > start:
+                if start < low:
+                    yield start, low, nid
+                start = max(start, high)
+        if start < end:
+            yield start, end, nid
+
+
 class PageAllocator:
     """The free memory of a machine and the rules by which it is given out.
 
@@ -130,7 +142,6 @@ class PageAllocator:
     def _free_area_init(self, machine: Machine, memblock: Memblock) -> None:
         """Linux: mm/mm_init.c, free_area_init()."""
         buddy = self.buddy
-        self.frames.blocks["state"][: self.frames.nr_blocks] = BLK_HOLE
         for node_range in memblock.node_ranges:
             nid = node_range.nid
             node = machine.nodes[nid]
@@ -144,11 +155,27 @@ class PageAllocator:
                 row = buddy.zones[zone.index]
                 row["start_pfn"], row["end_pfn"] = zone.zone_start_pfn, zone.zone_end_pfn
                 row["nid"], row["zid"] = nid, zone.zone_idx
-        for start, end, nid in memblock.memory:
+        for zone, low, high in self._in_zones(_minus(memblock.memory, self._extents(memblock))):
+            buddy.init_zone_range(zone.index, low, high, MIGRATE_MOVABLE, BLK_RESERVED)
+
+    def _in_zones(self, ranges: Iterable[tuple[int, int, int]]) -> Iterator[tuple[Zone, int, int]]:
+        """Ranges of frames cut at zone borders."""
+        for start, end, nid in ranges:
             for zone in self.node_data[nid].node_zones:
                 low, high = max(start, zone.zone_start_pfn), min(end, zone.zone_end_pfn)
                 if low < high:
-                    buddy.init_zone_range(zone.index, low, high, MIGRATE_MOVABLE, BLK_RESERVED)
+                    yield zone, low, high
+
+    def _extents(self, memblock: Memblock) -> list[tuple[int, int]]:
+        """The aligned inner parts of what will be freed: memory whose records nobody touches at boot."""
+        size = 1 << MAX_PAGE_ORDER
+        inner = []
+        for ranges in (memblock.early_free_ranges(), memblock.deferred_free_ranges()):
+            for _, low, high in self._in_zones(ranges):
+                low, high = -(-low // size) * size, high // size * size
+                if low < high:
+                    inner.append((low, high))
+        return sorted(inner)
 
     def _node_order(self, nid: int, node_load: list[int]) -> list[int]:
         """The nodes with memory in the order in which a node turns to them.
@@ -190,30 +217,22 @@ class PageAllocator:
     def _memblock_free_all(self, memblock: Memblock) -> None:
         """Hand boot memory to the free lists. Linux: mm/memblock.c, memblock_free_all(), page_alloc_init_late()."""
         for ranges in (memblock.early_free_ranges(), memblock.deferred_free_ranges()):
-            for start, end, nid in ranges:
-                self._free_boot_range(start, end, nid)
+            for zone, low, high in self._in_zones(ranges):
+                self.buddy.free_range(zone.index, low, high)
+                self.buddy.zones[zone.index]["managed"] += high - low
         self.init_per_zone_wmark_min()
-        for start, end, _ in memblock.late_free_ranges():
-            self._init_split(start, end)
+        for start, end, nid in memblock.late_free_ranges():
+            self._init_split(start, end, nid)
             self.buddy.free_pages_bulk(np.arange(start, end, dtype=np.int64))
         self.vmstat.event[:] = 0
         self.vmstat.numa_event[:] = 0
 
-    def _free_boot_range(self, start: int, end: int, nid: int) -> None:
-        for zone in self.node_data[nid].node_zones:
-            low, high = max(start, zone.zone_start_pfn), min(end, zone.zone_end_pfn)
-            if low < high:
-                self.buddy.free_range(zone.index, low, high)
-                self.buddy.zones[zone.index]["managed"] += high - low
-
-    def _init_split(self, start: int, end: int) -> None:
+    def _init_split(self, start: int, end: int, nid: int) -> None:
         """Frames that were reserved get page records and count as managed."""
         blocks = self.frames.blocks[start >> PAGEBLOCK_ORDER : -(-end >> PAGEBLOCK_ORDER)]
         blocks["state"][blocks["state"] == BLK_RESERVED] = BLK_SPLIT
-        for zone in self.zones:
-            low, high = max(start, zone.zone_start_pfn), min(end, zone.zone_end_pfn)
-            if low < high:
-                self.buddy.zones[zone.index]["managed"] += high - low
+        for zone, low, high in self._in_zones([(start, end, nid)]):
+            self.buddy.zones[zone.index]["managed"] += high - low
 
     # ------------------------------------------------------------------------------ watermarks
 
@@ -322,6 +341,10 @@ class PageAllocator:
     def page_to_nid(self, pfn: int) -> int:
         """The node of a frame."""
         return self.page_zone(pfn).zone_pgdat.node_id
+
+    def in_extent(self, pfn: int) -> bool:
+        """Whether the frame is free memory that was never used since boot."""
+        return any(low <= pfn < high for zone in self.zones for low, high in zone.virgin_extents())
 
     @property
     def min_free_pages(self) -> int:

@@ -1,0 +1,281 @@
+"""The invariants: what must be true of the model whenever nothing is under way.
+
+Each check compares two things that are kept independently: free lists with counters, page tables with map
+counts and with rss, lists with their lengths, every frame with exactly one use. ``check()`` runs them all and
+raises AssertionError with what differs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfs.mm_types import (
+    BLK_FREE,
+    BLK_SPLIT,
+    BLK_TAIL,
+    BLK_UNIFORM,
+    MAX_PAGE_ORDER,
+    MIGRATE_HIGHATOMIC,
+    MIGRATE_ISOLATE,
+    MIGRATE_MOVABLE,
+    MIGRATE_TYPES,
+    NR_LRU_LISTS,
+    NR_PAGE_ORDERS,
+    NR_PCP_LISTS,
+    PAGE_SIZE,
+    PAGEBLOCK_NR_PAGES,
+    PAGEBLOCK_ORDER,
+    PG_ANON,
+    PG_BUDDY,
+    PG_LRU,
+    PG_PCP,
+    PG_SWAPBACKED,
+    PG_TABLE,
+    PTE_PFN_MASK,
+    PTE_PRESENT,
+    PTE_SPECIAL,
+    PTE_UNIFORM,
+    NodeStatItem,
+    ZoneStatItem,
+)
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.mm_struct import MmStruct
+
+_MAPPED = np.uint64(0x101)
+
+
+def _same(what: str, left: object, right: object) -> None:
+    if left != right:
+        raise AssertionError(f"{what}: {left} is not {right}")
+
+
+def check(kernel: Kernel) -> None:
+    """Every invariant of memory. Raises AssertionError."""
+    free = check_free_lists(kernel)
+    check_pcp_lists(kernel, free)
+    mapped = check_page_tables(kernel)
+    check_lru(kernel, mapped)
+    check_page_cache(kernel)
+    check_counters(kernel, mapped)
+
+
+def check_free_lists(kernel: Kernel) -> set[int]:
+    """Free lists against their counts, NR_FREE_PAGES and the records. Returns the heads of free blocks."""
+    buddy, frames = kernel.page_alloc.buddy, kernel.frames
+    seen: set[int] = set()
+    for zone in kernel.zones:
+        virgin_blocks = sum(high - low for low, high in zone.virgin_extents()) >> MAX_PAGE_ORDER
+        total, highatomic = virgin_blocks << MAX_PAGE_ORDER, 0
+        for order in range(NR_PAGE_ORDERS):
+            for mt in range(MIGRATE_TYPES):
+                blocks = buddy.free_list(zone.index, order, mt)
+                where = f"{zone!r} order {order} type {mt}"
+                virgin = virgin_blocks if (order, mt) == (MAX_PAGE_ORDER, MIGRATE_MOVABLE) else 0
+                _same(f"{where}: length of the list", len(blocks) + virgin, zone.free_area_nr_free_mt(order, mt))
+                for pfn in blocks:
+                    _same(f"{where}: alignment of {pfn:#x}", pfn & ((1 << order) - 1), 0)
+                    if not zone.zone_start_pfn <= pfn < zone.zone_end_pfn:
+                        raise AssertionError(f"{where}: {pfn:#x} is not in the zone")
+                if order < PAGEBLOCK_ORDER:
+                    _check_small_free(kernel, blocks, order, mt, where)
+                if mt != MIGRATE_ISOLATE:
+                    total += len(blocks) << order
+                if mt == MIGRATE_HIGHATOMIC:
+                    highatomic += len(blocks) << order
+                seen.update(blocks)
+        _same(f"{zone!r}: nr_free_pages", total, kernel.vmstat.zone_page_state(zone.index, ZoneStatItem.NR_FREE_PAGES))
+        _same(f"{zone!r}: nr_free_highatomic", highatomic, zone.nr_free_highatomic)
+    states = frames.blocks["state"]
+    for pfn in seen:
+        if states[pfn >> PAGEBLOCK_ORDER] == BLK_TAIL:
+            raise AssertionError(f"free block {pfn:#x} begins in the tail of another")
+    return seen
+
+
+def _check_small_free(kernel: Kernel, blocks: list[int], order: int, mt: int, where: str) -> None:
+    if not blocks:
+        return
+    pfns = np.array(blocks)
+    records = kernel.frames.pages[pfns]
+    if not (records["flags"] == PG_BUDDY).all() or not (records["private"] == order).all():
+        raise AssertionError(f"{where}: a page on the list is not marked free at this order")
+    owners = kernel.frames.blocks[pfns >> PAGEBLOCK_ORDER]
+    if not (owners["migratetype"] == mt).all():
+        raise AssertionError(f"{where}: a page is on the list of another type than its pageblock's")
+    if not (owners["state"] == BLK_SPLIT).all():
+        raise AssertionError(f"{where}: a page of a pageblock that is not split")
+
+
+def check_pcp_lists(kernel: Kernel, free: set[int]) -> None:
+    """Per-CPU lists against their counts; no page is on two lists."""
+    buddy = kernel.page_alloc.buddy
+    for cpu in range(buddy.nr_cpus):
+        for zone in kernel.zones:
+            if not zone.populated():
+                continue
+            total = 0
+            for pindex in range(NR_PCP_LISTS):
+                order = PAGEBLOCK_ORDER if pindex >= 12 else pindex // 3
+                for pfn in buddy.pcp_list(cpu, zone.index, pindex):
+                    total += 1 << order
+                    _same(f"flags of {pfn:#x} on a per-CPU list", int(kernel.frames.pages[pfn]["flags"]), PG_PCP)
+                    if pfn in free:
+                        raise AssertionError(f"{pfn:#x} is on a per-CPU list and a free list")
+            _same(f"cpu {cpu} {zone!r}: pcp count", total, int(buddy.pcps[cpu * buddy.nr_zones + zone.index]["count"]))
+
+
+class _Mapped:
+    """What the page tables of all address spaces say, gathered by walking them."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.blocks: set[int] = set()
+        self.tables: dict[int, int] = {}
+
+
+def check_page_tables(kernel: Kernel) -> _Mapped:
+    """Every entry against the page it maps: rss, map counts, reverse map, rights of the VMA."""
+    mapped = _Mapped()
+    for row, mm in kernel.mms.items():
+        rss = [0, 0, 0]
+        tables = 0
+        record = kernel.mmu.mms[row]
+        stack = [(int(record["pgd"]), kernel.mmu.levels, 0)]
+        while stack:
+            table, level, base = stack.pop()
+            mapped.tables[table] = row
+            _same(f"table {table:#x}: flags", int(kernel.frames.pages[table]["flags"]), PG_TABLE)
+            tables += PAGE_SIZE if level <= 3 else 0
+            entries = kernel.frames.entries[table * 512 : table * 512 + 512]
+            if level == 1:
+                _check_entries(kernel, mm, entries, base, rss, mapped)
+                continue
+            shift = 12 + 9 * (level - 1)
+            for i in np.flatnonzero(entries):
+                entry = int(entries[i])
+                child = (entry & PTE_PFN_MASK) >> 12
+                if entry & PTE_UNIFORM:
+                    _check_uniform(kernel, mm, child, base + (int(i) << shift), rss, mapped)
+                    tables += PAGE_SIZE
+                    mapped.tables[child] = row
+                elif entry & PTE_PRESENT:
+                    stack.append((child, level - 1, base + (int(i) << shift)))
+        for name, count in zip(("rss_anon", "rss_file", "rss_shmem"), rss, strict=True):
+            _same(f"mm of {mm.owner.pid if mm.owner else row}: {name}", count, int(record[name]))
+        _same(f"mm {row}: page-table bytes", tables, int(record["pgtables_bytes"]))
+    for pfn, count in mapped.counts.items():
+        _same(f"map count of {pfn:#x}", count, int(kernel.frames.pages[pfn]["mapcount"]))
+    return mapped
+
+
+def _check_entries(
+    kernel: Kernel, mm: MmStruct, entries: NDArray[np.uint64], base: int, rss: list[int], mapped: _Mapped
+) -> None:
+    pages = kernel.frames.pages
+    for i in np.flatnonzero(entries & _MAPPED):
+        entry, addr = int(entries[i]), base + (int(i) << 12)
+        vma = mm.vma_lookup(addr)
+        if vma is None:
+            raise AssertionError(f"{addr:#x} is mapped where there is no VMA")
+        if entry & PTE_SPECIAL:
+            continue
+        pfn = (entry & PTE_PFN_MASK) >> 12
+        mapped.counts[pfn] = mapped.counts.get(pfn, 0) + 1
+        page = pages[pfn]
+        index = vma.vm_pgoff + ((addr - vma.vm_start) >> 12)
+        if page["flags"] & PG_ANON:
+            rss[0] += 1
+            anon_vma = kernel.rmap.anon_vmas.get(int(page["mapping"]))
+            if anon_vma is None or vma not in anon_vma.vmas:
+                raise AssertionError(f"{addr:#x}: the anon_vma of frame {pfn:#x} does not lead to {vma!r}")
+        elif page["flags"] & PG_SWAPBACKED:
+            rss[2] += 1
+        else:
+            rss[1] += 1
+        if page["flags"] & PG_ANON or page["mapping"]:
+            _same(f"{addr:#x}: index of frame {pfn:#x}", int(page["index"]), index & 0xFFFF_FFFF)
+
+
+def _check_uniform(kernel: Kernel, mm: MmStruct, table: int, addr: int, rss: list[int], mapped: _Mapped) -> None:
+    block = int(kernel.frames.pages[table]["mapping"])
+    record = kernel.frames.blocks[block]
+    _same(f"{addr:#x}: state of block {block}", int(record["state"]), BLK_UNIFORM)
+    _same(f"{addr:#x}: table of block {block}", int(record["table"]), table)
+    vma = mm.vma_lookup(addr)
+    if vma is None or vma.vm_end < addr + (1 << 21):
+        raise AssertionError(f"{addr:#x}: a block is mapped beyond its VMA")
+    anon_vma = kernel.rmap.anon_vmas.get(int(record["mapping"]))
+    if anon_vma is None or vma not in anon_vma.vmas:
+        raise AssertionError(f"{addr:#x}: the anon_vma of block {block} does not lead to {vma!r}")
+    rss[0] += PAGEBLOCK_NR_PAGES
+    mapped.blocks.add(block)
+
+
+def check_lru(kernel: Kernel, mapped: _Mapped) -> None:
+    """List lengths against counters; every listed page is marked so and belongs there."""
+    lru, frames = kernel.lru, kernel.frames
+    for pgdat in kernel.node_data:
+        for kind in range(NR_LRU_LISTS):
+            pages = np.array(lru.pages(pgdat.node_id, kind), np.int64)
+            blocks = lru.blocks(pgdat.node_id, kind)
+            item = NodeStatItem(NodeStatItem.NR_INACTIVE_ANON + kind)
+            total = len(pages) + len(blocks) * PAGEBLOCK_NR_PAGES
+            _same(f"{pgdat!r}: {item.name}", total, kernel.vmstat.node_page_state(pgdat.node_id, item))
+            if len(pages) and not (frames.pages[pages]["flags"] & PG_LRU).all():
+                raise AssertionError(f"{pgdat!r}: a page on list {kind} is not marked as listed")
+            for block in blocks:
+                if block not in mapped.blocks:
+                    raise AssertionError(f"block {block} is on list {kind} but nobody maps it")
+    for kind in range(NR_LRU_LISTS):
+        zone_item, node_item = ZoneStatItem(ZoneStatItem.NR_ZONE_INACTIVE_ANON + kind), NodeStatItem(kind)
+        _same(
+            f"zones' and nodes' {node_item.name}",
+            kernel.vmstat.global_zone_page_state(zone_item),
+            kernel.vmstat.global_node_page_state(node_item),
+        )
+
+
+def check_page_cache(kernel: Kernel) -> None:
+    """Slots against pages: each cached page knows its file and index, and the sums agree."""
+    cached = shmem = dirty = 0
+    for row, mapping in kernel.page_cache.mappings.items():
+        record = kernel.mmu.mappings[row]
+        base, slots = int(record["base"]), int(record["slots"])
+        used = kernel.mmu.slots[base : base + slots]
+        at = np.flatnonzero(used)
+        _same(f"{mapping.host!r}: nrpages", len(at), int(record["nrpages"]))
+        if len(at):
+            pages = kernel.frames.pages[(used[at] - np.uint64(1)).astype(np.int64)]
+            if not (pages["mapping"] == row).all() or not (pages["index"] == at).all():
+                raise AssertionError(f"{mapping.host!r}: a slot holds a page of another place")
+        cached += len(at)
+        shmem += len(at) if record["shmem"] else 0
+        dirty += int(record["nr_dirty"])
+    state = kernel.vmstat.global_node_page_state
+    buffers = kernel.nr_blockdev_pages()
+    _same("nr_file_pages", cached + buffers, state(NodeStatItem.NR_FILE_PAGES))
+    _same("nr_shmem", shmem, state(NodeStatItem.NR_SHMEM))
+    _same("nr_dirty", dirty, state(NodeStatItem.NR_FILE_DIRTY))
+
+
+def check_counters(kernel: Kernel, mapped: _Mapped) -> None:
+    """Counters of mapped pages and page tables against the tables."""
+    anon = file = 0
+    if mapped.counts:
+        flags = kernel.frames.pages[np.fromiter(mapped.counts, np.int64)]["flags"]
+        anon = int((flags & PG_ANON != 0).sum())
+        file = len(flags) - anon
+    anon += len(mapped.blocks) * PAGEBLOCK_NR_PAGES
+    state = kernel.vmstat.global_node_page_state
+    _same("nr_anon_pages", anon, state(NodeStatItem.NR_ANON_MAPPED))
+    _same("nr_mapped", file, state(NodeStatItem.NR_FILE_MAPPED))
+    total = sum(int(kernel.mmu.mms[row]["pgtables_bytes"]) for row in kernel.mms)
+    _same("nr_page_table_pages", total // PAGE_SIZE, state(NodeStatItem.NR_PAGETABLE))
+    for block in mapped.blocks:
+        if kernel.frames.blocks[block]["state"] in (BLK_FREE, BLK_TAIL):
+            raise AssertionError(f"block {block} is mapped and free")
