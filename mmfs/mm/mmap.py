@@ -19,6 +19,7 @@ from mmfs.mm import shmem
 from mmfs.mm.brk import do_brk, vm_brk_flags
 from mmfs.mm.fork import dup_mm, dup_mmap, exit_mmap, mmput
 from mmfs.mm.gup import mm_populate
+from mmfs.mm.hugetlbfs import HugetlbFile, hugetlb_file_setup
 from mmfs.mm.mlock import vma_supports_mlock
 from mmfs.mm.mman import (
     FMODE_READ,
@@ -28,8 +29,6 @@ from mmfs.mm.mman import (
     MAP_DROPPABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
-    MAP_HUGE_MASK,
-    MAP_HUGE_SHIFT,
     MAP_HUGETLB,
     MAP_LOCKED,
     MAP_NONBLOCK,
@@ -38,6 +37,7 @@ from mmfs.mm.mman import (
     MAP_PRIVATE,
     MAP_SHARED,
     MAP_SHARED_VALIDATE,
+    MAP_SYNC,
     MAP_TYPE,
     PROT_EXEC,
     PROT_READ,
@@ -58,6 +58,7 @@ from mmfs.mm.mman import (
     VM_NORESERVE,
     VM_SHARED,
     VM_SOFTDIRTY,
+    VM_SYNC,
     VM_WIPEONFORK,
     VM_WRITE,
     calc_vm_flag_bits,
@@ -94,7 +95,8 @@ def _check_file(file: File, prot: int, flags: int, vm_flags: int, pgoff: int, le
     if kind not in (MAP_SHARED, MAP_SHARED_VALIDATE, MAP_PRIVATE):
         raise OSError(EINVAL, "neither MAP_SHARED nor MAP_PRIVATE")
     if kind != MAP_PRIVATE:
-        if kind == MAP_SHARED_VALIDATE and flags & ~(LEGACY_MAP_MASK | MAP_SHARED_VALIDATE):
+        known = LEGACY_MAP_MASK | MAP_SHARED_VALIDATE | (0 if file.inode.shmem else MAP_SYNC)
+        if kind == MAP_SHARED_VALIDATE and flags & ~known:
             raise OSError(EOPNOTSUPP, "a flag that MAP_SHARED_VALIDATE does not know")
         writable = file.f_mode & FMODE_WRITE
         if prot & PROT_WRITE:
@@ -136,29 +138,18 @@ def _check_anonymous(flags: int, vm_flags: int) -> int:
     return vm_flags
 
 
-def _hugetlb_file(flags: int) -> File:
-    """The nameless hugetlbfs file behind MAP_ANONYMOUS | MAP_HUGETLB. Linux: mm/mmap.c, ksys_mmap_pgoff().
-
-    Simplified: no pool exists until the machine models hugetlb, so the reservation fails.
-    """
-    size_log = flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK
-    if size_log not in (0, 21, 30):
-        raise OSError(EINVAL, "no such huge page size")
-    raise OSError(ENOMEM, "no huge pages are free")
-
-
 def do_mmap(
-    mm: MmStruct, addr: int, length: int, prot: int, flags: int, file: File | None = None, pgoff: int = 0
+    mm: MmStruct, addr: int, length: int, prot: int, flags: int, file: File | HugetlbFile | None = None, pgoff: int = 0
 ) -> int:
     """Map `file` (or anonymous memory) and return the address. Linux: mm/mmap.c, ksys_mmap_pgoff(), do_mmap()."""
     addr &= ULONG_MAX
     length &= ULONG_MAX
     if flags & MAP_ANONYMOUS:
-        file = _hugetlb_file(flags) if flags & MAP_HUGETLB else None
-    elif huge_page_size(file):
-        length = -(-length // huge_page_size(file)) * huge_page_size(file)
-    elif flags & MAP_HUGETLB:
+        file = hugetlb_file_setup(flags) if flags & MAP_HUGETLB else None
+    elif flags & MAP_HUGETLB and not huge_page_size(file):
         raise OSError(EINVAL, "not a file of hugetlbfs")
+    if huge_page_size(file):
+        length = -(-length // huge_page_size(file)) * huge_page_size(file) & ULONG_MAX
     if not length:
         raise OSError(EINVAL, "zero length")
     if prot & PROT_READ and mm.personality & READ_IMPLIES_EXEC and not getattr(file, "noexec", False):
@@ -247,6 +238,8 @@ def _new_mapping(mm: MmStruct, file: File | None, addr: int, end: int, vm_flags:
         if file is not None:
             vma.vm_file = file
             file.get()
+            if vm_flags & VM_SYNC and not file.inode.shmem:
+                raise OSError(EOPNOTSUPP, "MAP_SYNC needs persistent memory")
             file.mmap(vma)
         elif vm_flags & VM_SHARED:
             vma.vm_file = shmem.shmem_zero_setup(mm, end - addr, vm_flags)
