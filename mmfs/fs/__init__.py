@@ -9,6 +9,8 @@ model imports nothing from here. `mount()` puts the trees together and hangs the
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mmfs.kernfs import Directory, Vfs
@@ -19,16 +21,10 @@ if TYPE_CHECKING:
 
 def tree() -> Directory[Kernel]:
     """The template of all that is served."""
-    from mmfs.fs.dev import dev
-    from mmfs.fs.proc import proc
-    from mmfs.fs.sim import sim
-    from mmfs.fs.sys import sys
-
     root: Directory[Kernel] = Directory(mode=0o755)
-    root.mount("dev", dev)
-    root.mount("proc", proc)
-    root.mount("sim", sim)
-    root.mount("sys", sys)
+    for name in ("dev", "proc", "sim", "sys"):
+        if find_spec(f"mmfs.fs.{name}") is not None:
+            root.mount(name, getattr(import_module(f"mmfs.fs.{name}"), name))
     return root
 
 

@@ -13,10 +13,13 @@ from mmfs.kernel import main
 from mmfs.kernel.clock import BOOT_REALTIME_NS, NSEC_PER_SEC, Clock
 from mmfs.kernel.printk import LOG_EMERG, Printk
 from mmfs.kernel.sched import TASK_UNINTERRUPTIBLE
-from mmfs.mm_types import MAX_NR_ZONES, PAGE_SHIFT, VmEventItem
+from mmfs.mm import swapfile
 
 if TYPE_CHECKING:
-    from mmfs.fastpath import Frames, Mmu
+    from mmfs.fastpath.frames import Frames
+    from mmfs.fastpath.lru import Lru
+    from mmfs.fastpath.mmu import Mmu
+    from mmfs.fastpath.pagetables import PageTables
     from mmfs.kernel.block import BlockDevices
     from mmfs.kernel.cgroup import CgroupRoot
     from mmfs.kernel.char_dev import CharDevices
@@ -24,16 +27,22 @@ if TYPE_CHECKING:
     from mmfs.kernel.irq import Interrupts
     from mmfs.kernel.loadavg import LoadAverage
     from mmfs.kernel.mounts import FileSystemType, MountTable
+    from mmfs.kernel.namei import Namei
     from mmfs.kernel.params import FsSysctl, IpcSysctl, KernelSysctl, UtsNamespace
     from mmfs.kernel.task import Task, TaskTable
     from mmfs.machine import Machine
     from mmfs.mm.direct_map import DirectMap
+    from mmfs.mm.filemap import PageCache
     from mmfs.mm.hugetlb import Hstates
     from mmfs.mm.memblock import Memblock
+    from mmfs.mm.memory import Rows
+    from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.mmzone import PglistData, Zone
     from mmfs.mm.page_alloc import PageAllocator
     from mmfs.mm.percpu import PerCpu
     from mmfs.mm.resource import Resource
+    from mmfs.mm.rmap import Rmap
+    from mmfs.mm.shmem import ShmMnt
     from mmfs.mm.slub import SlabCaches
     from mmfs.mm.sparse import Sections
     from mmfs.mm.swapfile import SwapInfoStruct
@@ -61,6 +70,14 @@ class Kernel:
     page_alloc: PageAllocator
     node_data: list[PglistData]
     zones: list[Zone]
+    lru: Lru
+    pagetables: PageTables
+    page_cache: PageCache
+    rmap: Rmap
+    shm_mnt: ShmMnt
+    mm_rows: Rows
+    vma_rows: Rows
+    mms: dict[int, MmStruct]
     vm: VmSysctl
     sections: Sections
     direct_map: DirectMap
@@ -77,6 +94,7 @@ class Kernel:
     ioports: Resource
     filesystems: tuple[FileSystemType, ...]
     mounts: MountTable
+    namei: Namei
     cgroups: CgroupRoot
     sysctl: KernelSysctl
     fs_sysctl: FsSysctl
@@ -170,7 +188,7 @@ class Kernel:
         signal.kill(self, pid, sig)
 
     def nr_active(self) -> int:
-        """Tasks that the load average counts: those that run or wait uninterruptibly. Linux: calc_load_fold_active()."""
+        """Tasks that the load average counts: those that run or wait uninterruptibly. Linux: calc_load()."""
         waiting = sum(1 for task in self.tasks.values() if task.state == TASK_UNINTERRUPTIBLE)
         return self.scheduler.nr_running + self.scheduler.nr_iowait + waiting
 
@@ -222,15 +240,16 @@ class Kernel:
         return self.memblock.max_pfn
 
     @property
-    def index_of_zones(self) -> int:
-        """How many rows the per-zone arrays have."""
-        return len(self.node_data) * MAX_NR_ZONES
+    def total_swap_pages(self) -> int:
+        """SwapTotal: pages of all swap areas."""
+        return swapfile.total_swap_pages(self)
 
     @property
-    def ram_pages(self) -> int:
-        """All RAM of the machine in pages, the kernel's own included."""
-        return self.machine.ram >> PAGE_SHIFT
+    def nr_swap_pages(self) -> int:
+        """SwapFree: free pages of all swap areas."""
+        return swapfile.nr_swap_pages(self)
 
-    def events(self, item: VmEventItem) -> int:
-        """An event counter of /proc/vmstat."""
-        return int(self.vmstat.event[item])
+    @property
+    def zero_pfn(self) -> int:
+        """The frame of the shared zero page."""
+        return int(self.mmu.zero_pfn)

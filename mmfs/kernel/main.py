@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel import kthread
 from mmfs.kernel.block import virtio_disks
-from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC
+from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_USEC
 from mmfs.kernel.cputime import CpuTime, Scheduler
 from mmfs.kernel.irq import Interrupts
 from mmfs.kernel.loadavg import LoadAverage
@@ -22,16 +22,17 @@ from mmfs.kernel.params import IpcSysctl, UtsNamespace, fs_sysctl, kernel_sysctl
 from mmfs.kernel.printk import Printk
 from mmfs.mm.slub import SlabCaches
 from mmfs.mm.vmstat import VmStat
+from mmfs.mm_types import PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
-# Simulated time that the steps of boot take: of a server's, not of an emulator's.
-EARLY_NS: Final = 60 * NSEC_PER_MSEC
+# Simulated time that the steps of boot take; kernel/setup.py gives the log's lines their times to match.
+EARLY_NS: Final = 760 * NSEC_PER_MSEC
 SMP_NS: Final = 8 * NSEC_PER_MSEC
 DEFERRED_PAGE_NS: Final = 40
-DRIVERS_NS: Final = NSEC_PER_SEC
-INIT_NS: Final = 500 * NSEC_PER_MSEC
+DRIVERS_NS: Final = 2200 * NSEC_PER_MSEC
+INIT_NS: Final = 700 * NSEC_PER_MSEC
 
 
 def start_kernel(kernel: Kernel) -> None:
@@ -73,6 +74,7 @@ def _log_buf_len(cmdline: str) -> int:
 def mm_core_init(kernel: Kernel) -> None:
     """Zones, free lists and counters. Linux: mm/mm_init.c, mm_core_init()."""
     from mmfs.mm import memory
+    from mmfs.mm import memory
     from mmfs.mm.direct_map import DirectMap
     from mmfs.mm.page_alloc import PageAllocator
     from mmfs.mm.sparse import Sections
@@ -85,6 +87,7 @@ def mm_core_init(kernel: Kernel) -> None:
     kernel.frames = kernel.page_alloc.frames
     kernel.node_data = kernel.page_alloc.node_data
     kernel.zones = kernel.page_alloc.zones
+    memory.paging_init(kernel)
     memory.paging_init(kernel)
     kernel.sections = Sections(kernel.memblock.memory)
     ram = [(start << 12, end << 12) for start, end, _ in kernel.memblock.memory]
@@ -143,7 +146,7 @@ def smp_init(kernel: Kernel) -> None:
     machine = kernel.machine
     boot_delay(kernel, EARLY_NS + SMP_NS * (machine.nr_cpus - 1))
     threads = max(machine.nr_cpus // len(machine.nodes), 1)
-    boot_delay(kernel, max(node.memory for node in machine.nodes) // 4096 * DEFERRED_PAGE_NS // threads)
+    boot_delay(kernel, max(node.memory for node in machine.nodes) // PAGE_SIZE * DEFERRED_PAGE_NS // threads)
 
 
 def driver_init(kernel: Kernel) -> None:
@@ -155,6 +158,7 @@ def driver_init(kernel: Kernel) -> None:
     kernel.interrupts = Interrupts(machine, kernel.cpus)
     disks = [(disk.name, disk.major, disk.minor, disk.nr_sectors) for disk in machine.disks]
     kernel.block_devices = virtio_disks(kernel.clock, kernel.vmstat, disks)
+    kernel.interrupts.attach_disks(kernel.block_devices)
     kernel.chrdevs = CharDevices(kernel.cmdline)
     kernel.ioports = build_ioports(machine)
     kernel.filesystems = FILESYSTEMS
@@ -181,18 +185,45 @@ def memory_block_bytes(kernel: Kernel) -> int:
 
 
 def kernel_init(kernel: Kernel) -> None:
-    """Kernel threads, init, and who lives on the machine. Linux: init/main.c, rest_init(), kernel_init()."""
-    from mmfs.kernel import presets, swapon
+    """The root file system, kernel threads, init, and who lives on the machine. Linux: rest_init(), kernel_init()."""
+    from mmfs.kernel import presets
     from mmfs.kernel.fork import start_kernel_tasks
+    from mmfs.kernel.namei import Namei
 
-    machine = kernel.machine
-    kernel.swap_info = []
+    mount_root(kernel)
+    kernel.namei = Namei(kernel)
     start_kernel_tasks(kernel, kernel.init_task.rlimits)
-    root = machine.disks[0]
+    log_boot(kernel)
+    boot_delay(kernel, INIT_NS)
+    swap_on(kernel)
+    kthread.start_all(kernel)
+    if hasattr(presets, "populate"):
+        presets.populate(kernel, kernel.preset)
+
+
+def mount_root(kernel: Kernel) -> None:
+    """What is mounted where. Linux: init/do_mounts.c; the rest is init's doing."""
+    root = kernel.machine.disks[0]
     mounts = bare_mounts if kernel.preset == "bare" else systemd_mounts
     kernel.mounts = mounts((root.path, (root.major, root.minor)), early_ram_pages(kernel), kernel.totalram_pages())
-    boot_delay(kernel, INIT_NS)
-    for swap in machine.swap:
-        swapon.sys_swapon(kernel, swap.name, swap.size)
-    presets.populate(kernel, kernel.preset)
-    kthread.start_all(kernel)
+
+
+def log_boot(kernel: Kernel) -> None:
+    """Put into the log what the kernel has said until here, each line with its own time."""
+    from mmfs.kernel.setup import boot_log
+
+    for usec, level, text in boot_log(kernel.machine, kernel.profile, kernel.memblock, swap_priorities=False):
+        kernel.printk.emit(text, level, ts_ns=min(usec * NSEC_PER_USEC, kernel.clock.now_ns))
+
+
+def swap_on(kernel: Kernel) -> None:
+    """Init enables the swap areas, each with a lower priority than the one before. Linux: mm/swapfile.c."""
+    from mmfs.kernel.setup import swap_line
+    from mmfs.mm.swapfile import SwapInfoStruct
+
+    kernel.swap_info = []
+    for number, device in enumerate(kernel.machine.swap):
+        kind = "partition" if device.name.startswith("/dev/") else "file"
+        area = SwapInfoStruct(device.name, kind, device.size // PAGE_SIZE - 1, -2 - number)
+        kernel.swap_info.append(area)
+        kernel.printk.emit(swap_line(device, area.prio))
