@@ -62,10 +62,11 @@ class CpuModel:
         """Width of a virtual address."""
         return 57 if self.la57 else 48
 
-    def with_la57(self, wanted: bool) -> CpuModel:
-        """The same processor with or without five-level paging."""
-        flags = tuple(flag for flag in self.flags if flag != "la57")
-        return replace(self, flags=(*flags, "la57") if wanted else flags)
+    def with_flags(self, **wanted: bool) -> CpuModel:
+        """The same processor with or without some flags, such as la57=False."""
+        flags = [flag for flag in self.flags if wanted.get(flag, True)]
+        flags += [flag for flag, want in wanted.items() if want and flag not in flags]
+        return replace(self, flags=tuple(flags))
 
 
 _MAX_FLAGS = (

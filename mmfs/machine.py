@@ -388,7 +388,7 @@ def _cpu_model(name: str, la57: bool | None) -> CpuModel:
     if name not in CPU_MODELS:
         raise ValueError(f"cpu: unknown model {name!r} (known: {', '.join(CPU_MODELS)})")
     model = CPU_MODELS[name]
-    return model if la57 is None else model.with_la57(la57)
+    return model if la57 is None else model.with_flags(la57=la57)
 
 
 def _disks(swap: Any, root: int) -> tuple[tuple[SwapDevice, ...], tuple[BlockDevice, ...]]:

@@ -266,13 +266,14 @@ def _memory(machine: Machine, profile: Profile, memblock: Memblock, nr_free_page
         start = memblock.first_deferred_pfn.get(nid)
         deferred = memblock.node_ranges[nid].end_pfn - start if start is not None else 0
         yield INFO, f"node {nid} deferred pages initialised in {-(-deferred // 32768) * 4}ms"
-    boot = sum(end - start for start, end, _ in memblock.boot_free_ranges())
+    free = sum(end - start for start, end, _ in memblock.boot_free_ranges())
+    boot = free + sum(end - start for start, end, _ in memblock.gigantic_pages)
     physical = memblock.phys_pages()
     image = profile.image
     kb = PAGE_SIZE // 1024
     yield (
         INFO,
-        f"Memory: {(boot if nr_free_pages is None else nr_free_pages) * kb}K/{physical * kb}K available"
+        f"Memory: {(free if nr_free_pages is None else nr_free_pages) * kb}K/{physical * kb}K available"
         f" ({image.code_kb()}K kernel code, {image.rwdata_kb}K rwdata, {image.rodata_kb()}K rodata,"
         f" {image.init_kb()}K init, {image.bss_kb()}K bss, {(physical - boot) * kb}K reserved, 0K cma-reserved)",
     )

@@ -150,12 +150,22 @@ def has_hypertransport_hole(machine: Machine) -> bool:
     return machine.cpu.vendor_id == "AuthenticAMD"
 
 
+def firmware_tables(machine: Machine) -> int:
+    """Bytes below the end of low RAM that the firmware keeps."""
+    disks = sum(1 for disk in machine.disks if disk.major)
+    smbios = round(nr_dimms(machine) * SMBIOS_PER_DIMM / (4 * KB)) * 4 * KB
+    return ACPI_TABLES + BIOS_PER_DISK * disks + smbios
+
+
+def initrd_end(machine: Machine) -> int:
+    """Where the boot loader ends the initramfs: below the firmware's tables, at a round address."""
+    return low_ram(machine) - max(INITRD_CEILING, -(-firmware_tables(machine) // (64 * KB)) * 64 * KB)
+
+
 def firmware_map(machine: Machine) -> E820Table:
     """What the firmware tells the kernel. Linux prints it as BIOS-e820."""
     low = low_ram(machine)
-    disks = sum(1 for disk in machine.disks if disk.major)
-    smbios = round(nr_dimms(machine) * SMBIOS_PER_DIMM / (4 * KB)) * 4 * KB
-    tables = low - ACPI_TABLES - BIOS_PER_DISK * disks - smbios
+    tables = low - firmware_tables(machine)
     entries = [
         E820Entry(0, EBDA, RAM),
         E820Entry(EBDA, ISA_START, RESERVED),

@@ -90,7 +90,7 @@ class BootMemory:
     def kernel_image(self) -> None:
         """Place the kernel where KASLR puts it, and the initramfs below the firmware's tables."""
         block, image = self.memblock, self.profile.image
-        top = e820.low_ram(self.machine) - e820.INITRD_CEILING
+        top = e820.initrd_end(self.machine)
         start = (top - self.profile.initrd_size) & -PAGE_SIZE
         block.ramdisk = (start, start + self.profile.initrd_size)
         self.initrd = (start, top)
