@@ -1,0 +1,191 @@
+"""Loading an ELF program: its segments, its interpreter, the stack with arguments and the auxiliary vector.
+
+What the kernel maps are the program's segments, ld.so's, the vDSO and the stack; the libraries are mapped by ld.so,
+in `link_program()`: each goes below the one before it, its relocated pages (data and relro) are written, then the
+relro part is made read-only. So the lines of maps come out as on a real system, relocated pages are private
+anonymous memory, and all else is page cache shared with every other process that runs the same file.
+
+Linux: fs/binfmt_elf.c; glibc's elf/dl-load.c and elf/dl-reloc.c for what ld.so does.
+
+Simplified: ld.so.cache is not mapped; the pages of a file that a program reads are its first ones.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from mmfs.kernel.elf_images import INTERPRETER, ElfImage, elf_image
+from mmfs.mm import memory
+from mmfs.mm.brk import vm_brk_flags
+from mmfs.mm.mman import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    page_align,
+)
+from mmfs.mm.mmap import do_mmap, get_unmapped_area
+from mmfs.mm.mmap_layout import arch_align_stack, elf_load_bias, randomize_stack_top, set_brk
+from mmfs.mm.mprotect import do_mprotect
+from mmfs.mm.special_mapping import map_vdso, setup_arg_pages
+from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from mmfs.kernel.exec import LinuxBinprm
+    from mmfs.mm.filemap import File
+    from mmfs.mm.mm_struct import MmStruct
+
+(AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY, AT_UID, AT_EUID, AT_GID, AT_EGID,
+ AT_PLATFORM, AT_HWCAP, AT_CLKTCK, AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN, AT_EXECFN,
+ AT_SYSINFO_EHDR, AT_MINSIGSTKSZ) = (
+    0, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 23, 25, 26, 27, 28, 31, 33, 51)  # fmt: skip
+
+PLATFORM: Final = b"x86_64\0"
+RANDOM_BYTES: Final = 16
+MIN_SIGNAL_STACK: Final = 3632
+FAULT_AROUND_BYTES: Final = 16 * PAGE_SIZE
+
+# CPUID leaf 1, register edx: what AT_HWCAP tells.
+_HWCAP_FLAGS: Final = (
+    "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov pat pse36 pn clflush - dts acpi mmx fxsr sse sse2 "
+    "ss ht tm ia64 pbe"
+).split()
+
+
+class Layout:
+    """Where a program's parts came to lie."""
+
+    __slots__ = ("image", "load_bias", "interp_base", "entry", "phdr")
+
+    def __init__(self, image: ElfImage) -> None:
+        self.image = image
+        self.load_bias = self.interp_base = self.entry = self.phdr = 0
+
+
+def elf_map_segments(mm: MmStruct, file: File, image: ElfImage, bias: int) -> None:
+    """Map every PT_LOAD segment, and zeroed memory where one is longer in memory than in the file.
+
+    Linux: fs/binfmt_elf.c, elf_load().
+    """
+    for segment in image.segments:
+        start = bias + segment.vaddr & PAGE_MASK
+        in_page = segment.vaddr & PAGE_SIZE - 1
+        end = start + page_align(segment.filesz + in_page)
+        pgoff = segment.offset >> PAGE_SHIFT
+        do_mmap(mm, start, end - start, segment.prot, MAP_PRIVATE | MAP_FIXED, file, pgoff)
+        last = page_align(bias + segment.vaddr + segment.memsz)
+        if last > end:
+            vm_brk_flags(mm, end, last - end)
+
+
+def load_elf_binary(bprm: LinuxBinprm, file: File, interpreter: File | None) -> Layout:
+    """Lay a program out in the new, empty address space of `bprm`. Linux: fs/binfmt_elf.c, load_elf_binary()."""
+    mm, image = bprm.mm, bprm.image
+    layout = Layout(image)
+    stack_top = randomize_stack_top(mm)
+    strings = _copy_strings(bprm, stack_top)
+    setup_arg_pages(mm, stack_top, stack_top - (strings & PAGE_MASK) >> PAGE_SHIFT)
+    if image.dyn:
+        layout.load_bias = elf_load_bias(mm)
+    elf_map_segments(mm, file, image, layout.load_bias)
+    _set_code_and_data(mm, image, layout.load_bias)
+    last = image.segments[-1]
+    set_brk(mm, layout.load_bias + last.vaddr + last.memsz, randomize_brk=mm.kernel.sysctl.randomize_va_space == 2)
+    layout.phdr = layout.load_bias + image.load_start + 64
+    layout.entry = layout.load_bias + image.entry
+    if interpreter is not None:
+        layout.interp_base = map_library(mm, interpreter, elf_image(INTERPRETER))
+    vdso = map_vdso(mm)
+    create_elf_tables(bprm, layout, vdso, strings)
+    return layout
+
+
+def _set_code_and_data(mm: MmStruct, image: ElfImage, bias: int) -> None:
+    """Note the borders that /proc/PID/stat shows. Linux: load_elf_binary(), start_code to end_data."""
+    code = [segment for segment in image.segments if segment.prot & PROT_EXEC]
+    mm.start_code = bias + min(segment.vaddr for segment in code)
+    mm.end_code = bias + max(segment.vaddr + segment.filesz for segment in code)
+    mm.start_data = bias + max(segment.vaddr for segment in image.segments)
+    mm.end_data = bias + max(segment.vaddr + segment.filesz for segment in image.segments)
+
+
+# ---- the stack --------------------------------------------------------------------------------------------------
+
+
+def _copy_strings(bprm: LinuxBinprm, stack_top: int) -> int:
+    """Lay the file name, the environment and the arguments at the top of the stack; returns where they begin.
+
+    Linux: fs/exec.c, copy_string_kernel(), copy_strings().
+    """
+    mm = bprm.mm
+    position = stack_top - 8 - len(bprm.filename) - 1
+    bprm.exec_addr = position
+    mm.env_end = position
+    position -= len(bprm.environ)
+    mm.env_start = mm.arg_end = position
+    position -= len(bprm.cmdline)
+    mm.arg_start = position
+    return position
+
+
+def hwcap(flags: tuple[str, ...]) -> int:
+    """The processor's features as AT_HWCAP gives them. Linux: ELF_HWCAP, boot_cpu_data.x86_capability[0]."""
+    return sum(1 << bit for bit, flag in enumerate(_HWCAP_FLAGS) if flag in flags)
+
+
+def create_elf_tables(bprm: LinuxBinprm, layout: Layout, vdso: int, strings: int) -> None:
+    """Put argc, the pointers and the auxiliary vector on the stack. Linux: create_elf_tables()."""
+    mm, cred = bprm.mm, bprm.cred
+    position = arch_align_stack(mm, strings)
+    platform = position - len(PLATFORM)
+    random_bytes = platform - RANDOM_BYTES
+    flags = mm.kernel.machine.cpu.flags
+    auxv = (
+        (AT_SYSINFO_EHDR, vdso), (AT_MINSIGSTKSZ, MIN_SIGNAL_STACK), (AT_HWCAP, hwcap(flags)), (AT_PAGESZ, PAGE_SIZE),
+        (AT_CLKTCK, 100), (AT_PHDR, layout.phdr), (AT_PHENT, 56), (AT_PHNUM, layout.image.phnum),
+        (AT_BASE, layout.interp_base), (AT_FLAGS, 0), (AT_ENTRY, layout.entry), (AT_UID, cred.uid),
+        (AT_EUID, cred.euid), (AT_GID, cred.gid), (AT_EGID, cred.egid), (AT_SECURE, 0), (AT_RANDOM, random_bytes),
+        (AT_HWCAP2, 2 if "fsgsbase" in flags else 0), (AT_EXECFN, bprm.exec_addr), (AT_PLATFORM, platform),
+        (AT_RSEQ_FEATURE_SIZE, 28), (AT_RSEQ_ALIGN, 32), (AT_NULL, 0),
+    )  # fmt: skip
+    mm.saved_auxv = b"".join(struct.pack("<QQ", *entry) for entry in auxv)
+    items = 1 + bprm.argc + 1 + bprm.envc + 1 + 2 * (len(auxv) + 1)
+    mm.start_stack = (random_bytes & ~0xF) - items * 8 & ~0xF
+    memory.access_range(mm, mm.start_stack & PAGE_MASK, mm.env_end, True)
+
+
+# ---- what ld.so does --------------------------------------------------------------------------------------------
+
+
+def map_library(mm: MmStruct, file: File, image: ElfImage) -> int:
+    """Map a shared object where there is room for all of it; returns its load bias."""
+    length = page_align(image.total_mapping_size)
+    base = get_unmapped_area(mm, file, 0, length, 0, MAP_PRIVATE)
+    elf_map_segments(mm, file, image, base)
+    return base
+
+
+def link_object(mm: MmStruct, image: ElfImage, bias: int, used: float) -> None:
+    """Relocate a mapped object: write its data, protect its relro part, read the share `used` of the rest."""
+    data = image.segments[-1]
+    data_start = bias + data.vaddr
+    data_end = data_start + data.filesz
+    if data.prot & PROT_WRITE:
+        memory.access_range(mm, data_start & PAGE_MASK, page_align(data_end), True)
+        relro_end = data_start + image.relro & PAGE_MASK
+        if relro_end > data_start & PAGE_MASK:
+            do_mprotect(mm, data_start & PAGE_MASK, relro_end - (data_start & PAGE_MASK), PROT_READ)
+    read_end = int((data_start - bias) * used)
+    if read_end:
+        start = bias + image.load_start
+        memory.access_range(mm, start, start + page_align(read_end), False, FAULT_AROUND_BYTES)
+
+
+def map_tls(mm: MmStruct, nr_bytes: int) -> int:
+    """The thread control block and static TLS of the first thread, which ld.so maps after the libraries."""
+    addr = do_mmap(mm, 0, nr_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
+    memory.access_range(mm, addr, addr + nr_bytes, True)
+    return addr

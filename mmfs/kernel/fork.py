@@ -1,0 +1,368 @@
+"""Making tasks: fork, vfork, clone and kernel threads, and what each of them costs in memory.
+
+A new task takes a `task_struct`, a `pid` and a kernel stack of four pages from vmalloc (KernelStack in meminfo),
+and, unless it shares them with its creator, a `cred`, `signal_cache`, `sighand_cache`, `files_cache` and `mm_struct`
+object. `dup_mmap()` copies the VMAs and page tables, after which both sides write to their own copies. Everything
+that can fail gives back what it took: fork either happens or leaves no trace.
+
+Linux: kernel/fork.c, kernel/kthread.c.
+
+Simplified: the few stacks per CPU that Linux keeps for the next fork are freed at once.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from mmfs.kernel import sched
+from mmfs.kernel.cputime import Cost
+from mmfs.kernel.sched import (
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_PARENT,
+    CLONE_SIGHAND,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    CSIGNAL,
+    PF_FORKNOEXEC,
+    PF_KTHREAD,
+    PF_NO_SETAFFINITY,
+    PF_NOFREEZE,
+    PF_SUPERPRIV,
+    PF_WQ_WORKER,
+)
+from mmfs.kernel.signal import NSIG, SIG_IGN, SIGCHLD, Sighand
+from mmfs.mm import fork as mm_fork
+from mmfs.mm import memory
+from mmfs.mm.fork import dup_mm
+from mmfs.mm.mm_struct import MmStruct
+from mmfs.mm_types import PAGE_SHIFT, NodeStatItem
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
+
+STACK_PAGES: Final = sched.THREAD_SIZE >> PAGE_SHIFT
+MIN_THREADS: Final = 20
+FUTEX_TID_MASK: Final = 0x3FFF_FFFF
+
+
+def max_threads_of(nr_free_pages: int) -> int:
+    """How many threads a machine allows: their stacks may take an eighth of memory.
+
+    Linux: kernel/fork.c, set_max_threads().
+    """
+    return min(max(nr_free_pages // (STACK_PAGES * 8), MIN_THREADS), FUTEX_TID_MASK)
+
+
+# ---- the kernel stack -------------------------------------------------------------------------------------------
+
+
+def alloc_thread_stack(task: Task) -> None:
+    """Give `task` its kernel stack. Linux: kernel/fork.c, alloc_thread_stack_node(), account_kernel_stack()."""
+    kernel = task.kernel
+    task.stack_pages = kernel.vmalloc.alloc(STACK_PAGES, kernel.cpu_to_node(task.processor))
+    _account_kernel_stack(task, +1)
+
+
+def free_thread_stack(task: Task) -> None:
+    """Take it back. Linux: kernel/fork.c, free_thread_stack()."""
+    _account_kernel_stack(task, -1)
+    task.kernel.vmalloc.free(task.stack_pages)
+    task.stack_pages = []
+
+
+def _account_kernel_stack(task: Task, sign: int) -> None:
+    kernel = task.kernel
+    page_kb = 1 << PAGE_SHIFT - 10
+    for pfn in task.stack_pages:
+        nid = kernel.page_alloc.page_to_nid(pfn)
+        kernel.vmstat.mod_node_page_state(nid, NodeStatItem.NR_KERNEL_STACK_KB, sign * page_kb)
+
+
+# ---- what is shared and what is copied --------------------------------------------------------------------------
+
+
+def _check_flags(parent: Task, flags: int) -> None:
+    """Refuse what makes no sense. Linux: kernel/fork.c, copy_process(), its first lines."""
+    if flags & CLONE_THREAD and not flags & CLONE_SIGHAND:
+        raise OSError(errno.EINVAL, "CLONE_THREAD needs CLONE_SIGHAND")
+    if flags & CLONE_SIGHAND and not flags & CLONE_VM:
+        raise OSError(errno.EINVAL, "CLONE_SIGHAND needs CLONE_VM")
+    if flags & CLONE_PARENT and parent.signal.unkillable:
+        raise OSError(errno.EINVAL, "init has no parent to share")
+
+
+def _check_limits(parent: Task) -> None:
+    """RLIMIT_NPROC and threads-max. Linux: kernel/fork.c, copy_process()."""
+    tasks = parent.kernel.tasks
+    if tasks.nproc.get(parent.uid, 0) >= parent.rlimit(sched.RLIMIT_NPROC):
+        privileged = parent.capable(sched.CAP_SYS_RESOURCE) or parent.capable(sched.CAP_SYS_ADMIN)
+        if parent.uid != 0 and not privileged:
+            raise OSError(errno.EAGAIN, f"user {parent.uid} has as many tasks as RLIMIT_NPROC allows")
+    if tasks.nr_threads >= tasks.max_threads:
+        raise OSError(errno.EAGAIN, "kernel.threads-max is reached")
+
+
+class _Objects:
+    """The slab objects a new task has taken so far, to be given back if fork fails."""
+
+    def __init__(self, task: Task) -> None:
+        self.slab = task.kernel.slab
+        self.cpu = task.processor
+        self.names: list[str] = []
+
+    def take(self, name: str) -> None:
+        """Allocate one object or raise ENOMEM."""
+        if not self.slab.alloc(name, 1, self.cpu):
+            raise OSError(errno.ENOMEM, f"no memory for a {name}")
+        self.names.append(name)
+
+    def give_back(self) -> None:
+        """Free them all."""
+        for name in reversed(self.names):
+            self.slab.free(name, 1, self.cpu)
+
+
+def _copy_shared(task: Task, parent: Task, flags: int, objects: _Objects) -> None:
+    """Files, fs, sighand: shared or copied. Linux: copy_files(), copy_fs(), copy_sighand()."""
+    if parent.files is None or flags & CLONE_FILES:
+        task.files = parent.files
+    else:
+        objects.take("files_cache")
+        task.files = parent.files.copy()
+    if flags & CLONE_FS:
+        task.fs = parent.fs
+    else:
+        objects.take("fs_cache")
+        task.fs = replace(parent.fs, users=1)
+    if not flags & CLONE_SIGHAND:
+        objects.take("sighand_cache")
+    if not flags & CLONE_THREAD:
+        objects.take("signal_cache")
+        objects.take("cred")
+
+
+def _hold_shared(task: Task, parent: Task, flags: int) -> None:
+    """Count the new user of what is shared, once nothing can fail any more."""
+    if task.files is not None and task.files is parent.files:
+        task.files.count += 1
+    if task.fs is parent.fs:
+        task.fs.users += 1
+    if task.sighand is parent.sighand:
+        task.sighand.count += 1
+
+
+def _copy_mm(task: Task, parent: Task, flags: int) -> None:
+    """Share the address space or copy it. Linux: kernel/fork.c, copy_mm(), dup_mm()."""
+    old = parent.mm
+    if old is None:
+        return
+    if flags & CLONE_VM:
+        old.mm_users += 1
+        task.mm = old
+        return
+    _take_mm_struct(task)
+    try:
+        task.mm = dup_mm(old, task)
+    except OSError:
+        task.kernel.slab.free("mm_struct", 1, task.processor)
+        raise
+    cost = task.mm.rss * Cost.COPY_PTE
+    task.kernel.scheduler.charge(parent, system_ns=cost)
+
+
+def _take_mm_struct(task: Task) -> None:
+    if not task.kernel.slab.alloc("mm_struct", 1, task.processor):
+        raise OSError(errno.ENOMEM, "no memory for an mm_struct")
+
+
+def mm_alloc(task: Task) -> MmStruct:
+    """An empty address space with its page-table root. Linux: kernel/fork.c, mm_alloc(), mm_init()."""
+    _take_mm_struct(task)
+    mm = MmStruct(task.kernel, task)
+    try:
+        memory.mm_init(task.kernel, mm)
+    except OSError:
+        task.kernel.slab.free("mm_struct", 1, task.processor)
+        raise
+    return mm
+
+
+def mmput(mm: MmStruct, task: Task) -> None:
+    """Drop `task`'s use of an address space; the last one unmaps all of it. Linux: kernel/fork.c, mmput()."""
+    last = mm.mm_users == 1
+    if last:
+        task.kernel.scheduler.charge(task, system_ns=mm.rss * Cost.UNMAP_PAGE)
+    mm_fork.mmput(mm)
+    if last:
+        task.kernel.slab.free("mm_struct", 1, task.processor)
+
+
+# ---- a new task -------------------------------------------------------------------------------------------------
+
+
+def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str | None = None) -> Task:
+    """A new task like `parent`, in the task table but with nothing done yet.
+
+    Linux: kernel/fork.c, copy_process().
+    """
+    _check_flags(parent, flags)
+    _check_limits(parent)
+    kernel = parent.kernel
+    thread = bool(flags & CLONE_THREAD)
+    signal = parent.signal if thread else parent.signal.copy()
+    sighand = parent.sighand if flags & CLONE_SIGHAND else parent.sighand.copy()
+    task = type(parent)(kernel, 0, comm or parent.comm, signal, sighand)
+    _inherit(task, parent)
+    objects = _Objects(task)
+    task.files = None
+    try:
+        objects.take("task_struct")
+        alloc_thread_stack(task)
+        _copy_shared(task, parent, flags, objects)
+        _copy_mm(task, parent, flags)
+        objects.take("pid")
+        task.pid = task.tgid = kernel.tasks.pids.alloc_pid(kernel.tasks)
+    except OSError:
+        if task.files is not None and task.files is not parent.files:
+            task.files.close_files()
+        if task.mm is not None:
+            mmput(task.mm, task)
+        if task.stack_pages:
+            free_thread_stack(task)
+        objects.give_back()
+        raise
+    _hold_shared(task, parent, flags)
+    _join_family(task, parent, flags, exit_signal)
+    return task
+
+
+def _inherit(task: Task, parent: Task) -> None:
+    """What a child has of its creator. Linux: dup_task_struct(), copy_flags(), sched_fork()."""
+    lost = PF_SUPERPRIV | PF_WQ_WORKER | PF_NO_SETAFFINITY | sched.PF_IDLE | sched.PF_KSWAPD | sched.PF_KCOMPACTD
+    task.flags = parent.flags & ~lost | PF_FORKNOEXEC
+    task.cred = parent.cred
+    task.blocked = parent.blocked
+    task.exec_image = parent.exec_image
+    task.static_prio, task.policy, task.rt_priority = parent.static_prio, parent.policy, parent.rt_priority
+    task.cpus_allowed = parent.cpus_allowed
+    task.processor = task.kernel.tasks.next_cpu(parent)
+    task.timerslack_ns = parent.timerslack_ns
+    task.no_new_privs = parent.no_new_privs
+    task.personality = parent.personality
+    task.mempolicy = parent.mempolicy
+
+
+def _join_family(task: Task, parent: Task, flags: int, exit_signal: int) -> None:
+    """Enter the thread group, the parent's children, the cgroup and the task table."""
+    signal = task.signal
+    signal.threads.append(task)
+    if flags & CLONE_THREAD:
+        task.group_leader = parent.group_leader
+        task.tgid = parent.tgid
+        task.exit_signal = -1
+        task.parent = parent.group_leader.parent
+    else:
+        task.exit_signal = exit_signal
+        task.parent = parent.group_leader.parent if flags & CLONE_PARENT else parent.group_leader
+        if task.parent is not None:
+            task.parent.children.append(task)
+    task.cgrp = parent.cgrp
+    task.cgrp.tasks[task.pid] = task
+    task.kernel.tasks.attach(task)
+    task.kernel.scheduler.total_forks += 1
+
+
+def kernel_clone(parent: Task, flags: int, exit_signal: int = SIGCHLD) -> Task:
+    """clone(2): the new task, ready to run; a parent of CLONE_VFORK sleeps until it execs or exits.
+
+    Linux: kernel/fork.c, kernel_clone().
+    """
+    if exit_signal & ~CSIGNAL or exit_signal > NSIG:
+        raise OSError(errno.EINVAL, "no such exit signal")
+    child = copy_process(parent, flags, exit_signal)
+    if flags & CLONE_VFORK:
+        child.vfork_parent = parent
+        parent.vfork_child = child
+        parent.state = sched.TASK_UNINTERRUPTIBLE
+    return child
+
+
+def vfork_done(child: Task) -> None:
+    """Wake the parent that waits for `child` to leave its address space. Linux: complete_vfork_done()."""
+    parent = child.vfork_parent
+    child.vfork_parent = None
+    if parent is not None and parent.vfork_child is child:
+        parent.vfork_child = None
+        if parent.state == sched.TASK_UNINTERRUPTIBLE:
+            parent.state = sched.TASK_INTERRUPTIBLE
+
+
+# ---- kernel threads ---------------------------------------------------------------------------------------------
+
+
+def kthread_create(
+    kernel: Kernel,
+    name: str,
+    *,
+    flags: int = PF_NOFREEZE,
+    idle: bool = False,
+    cpus: Iterable[int] | None = None,
+    nice: int = 0,
+    rt_priority: int = 0,
+) -> Task:
+    """A thread of the kernel's own, child of kthreadd.
+
+    `flags` are PF_ bits besides those that all have; `idle` threads sleep in state I and do not count as load;
+    `cpus` binds to CPUs; `rt_priority` makes it SCHED_FIFO.
+
+    Linux: kernel/kthread.c, kthread_create_on_node().
+    """
+    kthreadd = kernel.tasks[2]
+    task = copy_process(kthreadd, sched.CLONE_FS | CLONE_FILES, comm=name)
+    if len(name) > sched.TASK_COMM_LEN - 1:
+        task.full_name = name
+    task.flags = PF_KTHREAD | PF_FORKNOEXEC | flags
+    task.state = sched.TASK_IDLE if idle else sched.TASK_INTERRUPTIBLE
+    task.static_prio = sched.DEFAULT_PRIO + nice
+    if rt_priority:
+        task.policy, task.rt_priority = sched.SCHED_FIFO, rt_priority
+    if cpus is not None:
+        task.cpus_allowed = frozenset(cpus)
+        if task.processor not in task.cpus_allowed:
+            task.processor = min(task.cpus_allowed)
+    return task
+
+
+def start_kernel_tasks(kernel: Kernel, rlimits: sched.Rlimits) -> tuple[Task, Task]:
+    """init and kthreadd, the two tasks that the idle task makes at the end of boot.
+
+    Linux: init/main.c, rest_init(). The idle task (pid 0) must be in `kernel.init_task`.
+    """
+    swapper = kernel.init_task
+    init = copy_process(swapper, CLONE_FS, comm="init")
+    init.signal.unkillable = True
+    init.signal.rlimits = dict(rlimits)
+    kthreadd = copy_process(swapper, CLONE_FS | CLONE_FILES, comm="kthreadd")
+    kthreadd.flags = PF_KTHREAD | PF_FORKNOEXEC | PF_NOFREEZE
+    kthreadd.signal.rlimits = dict(rlimits)
+    kthreadd.sighand.actions = dict.fromkeys(range(1, NSIG + 1), SIG_IGN)
+    for task in (init, kthreadd):
+        task.signal.pgrp = task.signal.session = 0
+    return init, kthreadd
+
+
+def idle_task(kernel: Kernel, rlimits: sched.Rlimits) -> Task:
+    """The task that boots, pid 0: in no table, parent of init and kthreadd. Linux: init/init_task.c."""
+    from mmfs.kernel.task import SignalStruct, Task
+
+    task = Task(kernel, 0, "swapper/0", SignalStruct(dict(rlimits)), Sighand())
+    task.flags = PF_KTHREAD | sched.PF_IDLE
+    task.state = sched.TASK_RUNNING
+    task.signal.threads.append(task)
+    return task

@@ -1,0 +1,375 @@
+# mypy: disable-error-code="misc"
+"""The system calls of a task, by their own names, and what needs none: touching memory.
+
+Each method is one system call of the calling thread. Sizes are bytes, or strings such as "64M"; protections, flags
+and advice are Linux's numbers (`mmfs.mm.mman`, `mmfs.kernel.sched`). A call that fails raises OSError with the errno
+of Linux.
+
+A page fault that ends in a signal is not a failed call: the task dies of it, and the Python caller gets
+`SegmentationFault`, `BusError` or (SIGKILL of the OOM killer) `TaskKilled` from `mmfs.kernel.signal`. A task that is
+dead raises ProcessLookupError on every further call, one that is stopped `TaskStopped`.
+
+What a call costs is charged to the task at once (`kernel/cputime.py`), and faults are counted as its own.
+
+Linux: the SYSCALL_DEFINEs of mm/, kernel/fork.c, exit.c, signal.c, sys.c, fs/read_write.c, fs/open.c.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mmfs.kernel import exec, exit, fork, sched
+from mmfs.kernel.cputime import Cost
+from mmfs.kernel.sched import CLONE_PTHREAD, CLONE_VFORK, CLONE_VM, RLIM_INFINITY, RLIMIT_STACK, TASK_COMM_LEN
+from mmfs.kernel.signal import (
+    SIGBUS,
+    SIGCHLD,
+    SIGKILL,
+    SIGSEGV,
+    Action,
+    BusError,
+    SegmentationFault,
+    TaskKilled,
+    TaskStopped,
+    deliver_pending,
+    kill,
+    send_signal,
+    set_blocked,
+    sigaction,
+    tgkill,
+)
+from mmfs.kernel.sys import Size, nr_bytes
+from mmfs.mm import memory
+from mmfs.mm.brk import do_brk
+from mmfs.mm.madvise import do_madvise
+from mmfs.mm.mlock import do_mlock, do_mlock2, do_mlockall, do_munlock, do_munlockall
+from mmfs.mm.mman import (
+    MAP_ANONYMOUS,
+    MAP_NORESERVE,
+    MAP_PRIVATE,
+    MAP_STACK,
+    MREMAP_MAYMOVE,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+)
+from mmfs.mm.mmap import do_mmap
+from mmfs.mm.mprotect import do_mprotect
+from mmfs.mm.mremap import do_mremap
+from mmfs.mm.munmap import do_munmap
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
+    from mmfs.mm.filemap import File
+    from mmfs.mm.mm_struct import MmStruct
+
+DEFAULT_PROT = PROT_READ | PROT_WRITE
+PTHREAD_GUARD = PAGE_SIZE
+PTHREAD_STACK_TOUCHED = 2 * PAGE_SIZE
+ARENA_BYTES = 64 << 20
+ARENA_START = 132 << 10
+
+
+class TaskSyscalls:
+    """The calls that a task can make; `Task` inherits them."""
+
+    __slots__ = ()
+
+    # ---- entering the kernel --------------------------------------------------------------------------------
+
+    def _enter(self: Task) -> MmStruct:
+        """Check that the task can run, charge a system call, and return its address space."""
+        if self.flags & sched.PF_EXITING or self.mm is None:
+            raise OSError(errno.ESRCH, f"task {self.pid} is not running a program")
+        if self.state in (sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE):
+            raise TaskStopped(f"task {self.pid} is in state {self.state}")
+        self.kernel.tasks.current = self
+        self.kernel.page_alloc.buddy.cpu = self.processor
+        self.kernel.scheduler.charge_syscall(self)
+        return self.mm
+
+    @contextmanager
+    def running(self: Task) -> Iterator[MmStruct]:
+        """Let the task run in user mode: faults are counted as its own, and those that end in a signal kill it."""
+        mm = self._enter()
+        mmu = self.kernel.mmu
+        minor, major = mmu.minflt, mmu.majflt
+        try:
+            yield mm
+        except memory.Fault as fault:
+            raise self._die_of(fault) from None
+        finally:
+            minor, major = mmu.minflt - minor, mmu.majflt - major
+            self.min_flt += minor
+            self.maj_flt += major
+            self.kernel.scheduler.charge_faults(self, minor, major)
+        self._check_killed()
+
+    @contextmanager
+    def _unkillable(self: Task) -> Iterator[None]:
+        """A call that the OOM killer cannot break off; signals that come meanwhile act at its end."""
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
+            deliver_pending(self)
+        self._check_killed()
+
+    def _die_of(self: Task, fault: memory.Fault) -> TaskKilled:
+        """The signal of a fault that cannot be served. Linux: arch/x86/mm/fault.c, bad_area()."""
+        kind = {SIGSEGV: SegmentationFault, SIGBUS: BusError}.get(fault.signal, TaskKilled)
+        send_signal(self, fault.signal, group=False, forced=True)
+        return kind(self, fault.signal, fault.address)
+
+    def _check_killed(self: Task) -> None:
+        if self.flags & sched.PF_EXITING:
+            raise TaskKilled(self, self.exit_code & 0x7F or SIGKILL)
+
+    # ---- memory ---------------------------------------------------------------------------------------------
+
+    def touch(
+        self: Task, addr: int | NDArray[np.unsignedinteger[Any]], length: Size = 1, write: bool = False,
+        stride: Size = PAGE_SIZE,
+    ) -> None:  # fmt: skip
+        """Access memory: one byte every `stride` of [addr, addr + length), or at each address of an array in turn.
+
+        An access reads unless `write` is set (reading untouched anonymous memory maps the shared zero page).
+        """
+        with self.running() as mm:
+            if isinstance(addr, int):
+                memory.access_range(mm, addr, addr + nr_bytes(length), write, nr_bytes(stride))
+            elif isinstance(addr, (list, tuple)) or not hasattr(addr, "__index__") or addr.ndim:
+                memory.access_pages(mm, addr, write)
+            else:
+                start = int(addr)
+                memory.access_range(mm, start, start + nr_bytes(length), write, nr_bytes(stride))
+
+    def mmap(
+        self: Task, length: Size, prot: int = DEFAULT_PROT, flags: int | None = None,
+        file: File | str | int | None = None, offset: Size = 0, addr: int = 0,
+    ) -> int:  # fmt: skip
+        """mmap(2): anonymous private memory unless `file` (an open File, a descriptor or a path) is given."""
+        with self.running() as mm:
+            start = nr_bytes(offset)
+            if start & PAGE_SIZE - 1:
+                raise OSError(errno.EINVAL, "the offset is not a multiple of the page size")
+            if flags is None:
+                flags = MAP_PRIVATE | (MAP_ANONYMOUS if file is None else 0)
+            if file is None:
+                if not flags & MAP_ANONYMOUS:
+                    raise OSError(errno.EBADF, "neither a file nor MAP_ANONYMOUS")
+                return do_mmap(mm, addr, nr_bytes(length), prot, flags, None, start >> PAGE_SHIFT)
+            opened = self._file(file, bool(prot & PROT_WRITE))
+            try:
+                return do_mmap(mm, addr, nr_bytes(length), prot, flags, opened, start >> PAGE_SHIFT)
+            finally:
+                if isinstance(file, str):
+                    opened.put()
+
+    def _file(self: Task, file: File | str | int, write: bool) -> File:
+        if isinstance(file, str):
+            return self.kernel.namei.open(file, write=write)
+        if isinstance(file, int):
+            return self._fd(file).file
+        return file
+
+    def munmap(self: Task, addr: int, length: Size) -> None:
+        """munmap(2)."""
+        mm = self._enter()
+        before = mm.rss
+        do_munmap(mm, addr, nr_bytes(length))
+        self.kernel.scheduler.charge(self, system_ns=max(before - mm.rss, 0) * Cost.UNMAP_PAGE)
+
+    def mprotect(self: Task, addr: int, length: Size, prot: int) -> None:
+        """mprotect(2)."""
+        do_mprotect(self._enter(), addr, nr_bytes(length), prot)
+
+    def madvise(self: Task, addr: int, length: Size, advice: int) -> None:
+        """madvise(2)."""
+        with self.running() as mm:
+            do_madvise(mm, addr, nr_bytes(length), advice)
+
+    def mremap(
+        self: Task, addr: int, old_length: Size, new_length: Size, flags: int = MREMAP_MAYMOVE, new_addr: int = 0
+    ) -> int:
+        """mremap(2); may move unless told otherwise."""
+        with self.running() as mm:
+            return do_mremap(mm, addr, nr_bytes(old_length), nr_bytes(new_length), flags, new_addr)
+
+    def mlock(self: Task, addr: int, length: Size, flags: int = 0) -> None:
+        """mlock(2), or mlock2(2) with flags."""
+        with self.running() as mm:
+            if flags:
+                do_mlock2(mm, addr, nr_bytes(length), flags)
+            else:
+                do_mlock(mm, addr, nr_bytes(length))
+
+    def munlock(self: Task, addr: int, length: Size) -> None:
+        """munlock(2)."""
+        do_munlock(self._enter(), addr, nr_bytes(length))
+
+    def mlockall(self: Task, flags: int) -> None:
+        """mlockall(2)."""
+        with self.running() as mm:
+            do_mlockall(mm, flags)
+
+    def munlockall(self: Task) -> None:
+        """munlockall(2)."""
+        do_munlockall(self._enter())
+
+    def brk(self: Task, addr: int = 0) -> int:
+        """brk(2): move the end of the heap; returns where it is then. 0 asks where it is."""
+        with self.running() as mm:
+            return do_brk(mm, addr)
+
+    def sbrk(self: Task, increment: Size) -> int:
+        """Grow the heap by `increment`; returns its old end. ENOMEM if it cannot grow."""
+        old = self.brk()
+        new = old + nr_bytes(increment)
+        if self.brk(new) != new:
+            raise OSError(errno.ENOMEM, "the heap cannot grow")
+        return old
+
+    # ---- processes ------------------------------------------------------------------------------------------
+
+    def fork(self: Task) -> Task:
+        """fork(2): the child."""
+        return self.clone(0)
+
+    def vfork(self: Task) -> Task:
+        """vfork(2): the child, in the same address space; the caller sleeps until it execs or exits."""
+        return self.clone(CLONE_VFORK | CLONE_VM)
+
+    def clone(self: Task, flags: int, exit_signal: int = SIGCHLD) -> Task:
+        """clone(2): the new task or thread."""
+        self._enter()
+        self.kernel.scheduler.charge(self, system_ns=Cost.FORK)
+        with self._unkillable():
+            return fork.kernel_clone(self, flags, exit_signal)
+
+    def pthread_create(self: Task, name: str | None = None, arena: bool = True) -> Task:
+        """What glibc does for a new thread: a stack with a guard page, clone(2), and malloc's arena of 64 MB."""
+        limit = self.rlimit(RLIMIT_STACK)
+        size = limit if limit != RLIM_INFINITY else 8 << 20
+        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK
+        stack = self.mmap(size + PTHREAD_GUARD, PROT_NONE, flags)
+        self.mprotect(stack + PTHREAD_GUARD, size, DEFAULT_PROT)
+        top = stack + PTHREAD_GUARD + size
+        self.touch(top - PTHREAD_STACK_TOUCHED, PTHREAD_STACK_TOUCHED, write=True)
+        thread = self.clone(CLONE_PTHREAD, 0)
+        if name is not None:
+            thread.comm = name[: TASK_COMM_LEN - 1]
+        if arena:
+            thread._map_arena()
+        return thread
+
+    def _map_arena(self: Task) -> None:
+        """malloc's heap of a thread: 64 MB reserved at a multiple of that, 132 kB of it usable. glibc: new_heap()."""
+        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+        start = self.mmap(2 * ARENA_BYTES, PROT_NONE, flags)
+        aligned = -(-start // ARENA_BYTES) * ARENA_BYTES
+        if aligned > start:
+            self.munmap(start, aligned - start)
+        self.munmap(aligned + ARENA_BYTES, start + ARENA_BYTES - aligned)
+        self.mprotect(aligned, ARENA_START, DEFAULT_PROT)
+        self.touch(aligned, 2 * PAGE_SIZE, write=True)
+
+    def execve(
+        self: Task, name: str, argv: Sequence[str | bytes] | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """execve(2): become another program; `name` is a path, or a name that kernel/programs.py knows."""
+        self._enter()
+        with self._unkillable():
+            program = exec.execve(self, name, argv, environ)
+        program.run(self)
+
+    def exit(self: Task, status: int = 0) -> None:
+        """exit_group(2): the process ends."""
+        self._enter()
+        self.kernel.scheduler.charge(self, system_ns=Cost.EXIT)
+        exit.do_group_exit(self, (status & 0xFF) << 8)
+
+    def exit_thread(self: Task, status: int = 0) -> None:
+        """exit(2): only this thread ends."""
+        self._enter()
+        exit.do_exit(self, (status & 0xFF) << 8)
+
+    def wait(self: Task, pid: int = -1, options: int = 0) -> tuple[int, int]:
+        """wait4(2): (pid, status) of a child that died; (0, 0) if none did yet, ECHILD if there is none."""
+        self._enter()
+        return exit.wait4(self, pid, options)
+
+    def kill(self: Task, pid: int, sig: int) -> None:
+        """kill(2)."""
+        self._enter()
+        self.kernel.scheduler.charge(self, system_ns=Cost.SIGNAL)
+        kill(self.kernel, pid, sig, self)
+
+    def tgkill(self: Task, tgid: int, tid: int, sig: int) -> None:
+        """tgkill(2)."""
+        self._enter()
+        tgkill(self.kernel, tgid, tid, sig, self)
+
+    def sigaction(self: Task, sig: int, action: Action) -> Action:
+        """rt_sigaction(2): SIG_DFL, SIG_IGN or a function of task and signal; returns the old action."""
+        self._enter()
+        return sigaction(self, sig, action)
+
+    def sigprocmask(self: Task, mask: int) -> int:
+        """rt_sigprocmask(SIG_SETMASK); returns the old mask."""
+        self._enter()
+        return set_blocked(self, mask)
+
+
+def spawn(
+    kernel: Kernel,
+    name: str,
+    *,
+    uid: int = 0,
+    gid: int | None = None,
+    groups: Sequence[int] = (),
+    oom_score_adj: int = 0,
+    cgroup: str = "/",
+    argv: Sequence[str | bytes] | None = None,
+    environ: Mapping[str, str] | None = None,
+    parent: Task | None = None,
+    nice: int = 0,
+    cpus: Sequence[int] | None = None,
+    cwd: str = "/",
+) -> Task:
+    """Start a program: vfork and execve from init (or `parent`), with who and where it is set in between.
+
+    `name` is a path or a name that `kernel/programs.py` knows; `cgroup` must exist.
+    """
+    directory = kernel.cgroups.find(cgroup)
+    if directory is None:
+        raise OSError(errno.ENOENT, f"no cgroup {cgroup}")
+    if not sched.OOM_SCORE_ADJ_MIN <= oom_score_adj <= sched.OOM_SCORE_ADJ_MAX:
+        raise OSError(errno.EINVAL, "oom_score_adj lies between -1000 and 1000")
+    task = fork.kernel_clone(parent or kernel.tasks[1], CLONE_VM | CLONE_VFORK)
+    try:
+        kernel.cgroups.attach_task(task, directory)
+        task.signal.oom_score_adj = oom_score_adj
+        if uid or gid or groups:
+            cred = task.cred.become(uid, uid if gid is None else gid, tuple(groups))
+            kernel.tasks.commit_creds(task, cred)
+        if cpus is not None:
+            task.sched_setaffinity(cpus)
+        task.static_prio = sched.DEFAULT_PRIO + min(max(nice, sched.MIN_NICE), sched.MAX_NICE)
+        task.fs.cwd = cwd
+        task.execve(name, argv, environ)
+    except OSError:
+        if task.alive:
+            exit.do_group_exit(task, 127 << 8)
+        raise
+    task.set_session(task.pid)
+    return task

@@ -1,0 +1,545 @@
+"""A task: one thread of a program or of the kernel, and the table of them all.
+
+What threads of a process share hangs off the task in Linux's own structs: `SignalStruct` (thread group, limits,
+what dead threads and children used), `Sighand`, `FsStruct`, `FilesStruct`, and the mm; `Cred` is replaced whole,
+never changed. For those who only look, `Task` has the fields of all of them as attributes. Its system calls are in
+`kernel/syscalls.py`.
+
+Linux: include/linux/sched.h, include/linux/sched/signal.h, kernel/cred.c.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, ValuesView
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from mmfs.kernel import sched
+from mmfs.kernel.pid import PidAllocator
+from mmfs.kernel.read_write import FileSyscalls
+from mmfs.kernel.signal import Sighand
+from mmfs.kernel.sys import SysSyscalls
+from mmfs.kernel.syscalls import TaskSyscalls
+
+if TYPE_CHECKING:
+    from mmfs.kernel.cgroup import Cgroup
+    from mmfs.kernel.exec import ExecImage
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.namei import OpenFile
+    from mmfs.mm.mm_struct import MmStruct
+
+
+@dataclass(frozen=True, slots=True)
+class Cred:
+    """Who a task is. Linux: include/linux/cred.h, struct cred."""
+
+    uid: int = 0
+    euid: int = 0
+    suid: int = 0
+    fsuid: int = 0
+    gid: int = 0
+    egid: int = 0
+    sgid: int = 0
+    fsgid: int = 0
+    groups: tuple[int, ...] = ()
+    cap_inheritable: int = 0
+    cap_permitted: int = sched.CAP_FULL_SET
+    cap_effective: int = sched.CAP_FULL_SET
+    cap_bset: int = sched.CAP_FULL_SET
+    cap_ambient: int = 0
+
+    def become(self, uid: int, gid: int, groups: tuple[int, ...] = ()) -> Cred:
+        """All four user and group ids at once, as login programs set them; who is not root loses the capabilities.
+
+        Linux: security/commoncap.c, cap_emulate_setxuid().
+        """
+        caps = self.cap_permitted if uid == 0 else 0
+        return replace(
+            self, uid=uid, euid=uid, suid=uid, fsuid=uid, gid=gid, egid=gid, sgid=gid, fsgid=gid, groups=groups,
+            cap_permitted=caps, cap_effective=caps,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class FsStruct:
+    """Where a task stands in the file tree. Linux: include/linux/fs_struct.h."""
+
+    cwd: str = "/"
+    root: str = "/"
+    umask: int = 0o022
+    users: int = 1
+
+
+class FilesStruct:
+    """The table of open files. Linux: include/linux/fdtable.h."""
+
+    __slots__ = ("fdt", "close_on_exec", "count", "fdsize")
+
+    def __init__(self) -> None:
+        self.fdt: dict[int, OpenFile] = {}
+        self.close_on_exec: set[int] = set()
+        self.count = 1
+        self.fdsize = 64
+
+    def get_unused_fd(self, limit: int) -> int:
+        """The lowest free number; EMFILE at `limit`. The table doubles when it is full. Linux: alloc_fd()."""
+        fd = 0
+        while fd in self.fdt:
+            fd += 1
+        if fd >= limit:
+            raise OSError(errno.EMFILE, "RLIMIT_NOFILE is reached")
+        while fd >= self.fdsize:
+            self.fdsize *= 2
+        return fd
+
+    def install(self, fd: int, file: OpenFile, cloexec: bool = False) -> None:
+        """Make `file` what `fd` means. Linux: fd_install()."""
+        self.fdt[fd] = file
+        if cloexec:
+            self.close_on_exec.add(fd)
+
+    def close(self, fd: int) -> None:
+        """Free a number and drop its file; EBADF. Linux: close_fd()."""
+        file = self.fdt.pop(fd, None)
+        if file is None:
+            raise OSError(errno.EBADF, f"{fd} is not an open file")
+        self.close_on_exec.discard(fd)
+        file.put()
+
+    def copy(self) -> FilesStruct:
+        """The same open files under the same numbers in a table of its own. Linux: dup_fd()."""
+        new = FilesStruct()
+        new.fdt = dict(self.fdt)
+        new.close_on_exec = set(self.close_on_exec)
+        new.fdsize = self.fdsize
+        for file in new.fdt.values():
+            file.get()
+        return new
+
+    def close_files(self, only_cloexec: bool = False) -> None:
+        """Close all, or what execve closes. Linux: close_files(), do_close_on_exec()."""
+        for fd in sorted(self.close_on_exec if only_cloexec else self.fdt):
+            self.close(fd)
+
+
+@dataclass(slots=True)
+class IoAccounting:
+    """The figures of /proc/PID/io. Linux: include/linux/task_io_accounting.h."""
+
+    rchar: int = 0
+    wchar: int = 0
+    syscr: int = 0
+    syscw: int = 0
+    read_bytes: int = 0
+    write_bytes: int = 0
+    cancelled_write_bytes: int = 0
+
+    def add(self, other: IoAccounting) -> None:
+        """Add another task's figures."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class SignalStruct:
+    """What the threads of a process share besides memory, and the sums over those that are gone.
+
+    Linux: include/linux/sched/signal.h, struct signal_struct.
+    """
+
+    __slots__ = (
+        "threads", "shared_pending", "group_exit", "group_exit_code", "unkillable", "stop_code", "continued",
+        "rlimits", "pgrp", "session", "leader", "tty_nr", "tty_pgrp", "oom_score_adj", "oom_score_adj_min",
+        "utime_ns", "stime_ns", "gtime_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io",
+        "cutime_ns", "cstime_ns", "cgtime_ns", "cmin_flt", "cmaj_flt", "cnvcsw", "cnivcsw", "maxrss", "cmaxrss",
+        "is_child_subreaper",
+    )  # fmt: skip
+
+    def __init__(self, rlimits: sched.Rlimits) -> None:
+        self.threads: list[Task] = []
+        self.shared_pending = 0
+        self.group_exit = False
+        self.group_exit_code = 0
+        self.unkillable = False
+        self.stop_code = 0
+        self.continued = False
+        self.rlimits = rlimits
+        self.pgrp = self.session = 0
+        self.leader = False
+        self.tty_nr = 0
+        self.tty_pgrp = -1
+        self.oom_score_adj = self.oom_score_adj_min = 0
+        self.utime_ns = self.stime_ns = self.gtime_ns = 0
+        self.min_flt = self.maj_flt = self.nvcsw = self.nivcsw = 0
+        self.io = IoAccounting()
+        self.cutime_ns = self.cstime_ns = self.cgtime_ns = 0
+        self.cmin_flt = self.cmaj_flt = self.cnvcsw = self.cnivcsw = 0
+        self.maxrss = self.cmaxrss = 0
+        self.is_child_subreaper = False
+
+    def copy(self) -> SignalStruct:
+        """The child's at fork: limits, group, session, terminal and OOM adjustment are inherited."""
+        new = SignalStruct(dict(self.rlimits))
+        new.pgrp, new.session = self.pgrp, self.session
+        new.tty_nr, new.tty_pgrp = self.tty_nr, self.tty_pgrp
+        new.oom_score_adj, new.oom_score_adj_min = self.oom_score_adj, self.oom_score_adj_min
+        return new
+
+
+class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
+    """One schedulable thread. Linux: include/linux/sched.h, struct task_struct."""
+
+    __slots__ = (
+        "kernel", "pid", "tgid", "comm", "full_name", "wq_desc", "group_leader", "parent", "children", "state", "flags",
+        "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp",
+        "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
+        "utime_ns", "stime_ns", "gtime_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
+        "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
+        "timerslack_ns", "no_new_privs", "personality", "mempolicy", "busy",
+    )  # fmt: skip
+
+    def __init__(self, kernel: Kernel, pid: int, comm: str, signal: SignalStruct, sighand: Sighand) -> None:
+        self.kernel = kernel
+        self.pid = self.tgid = pid
+        self.comm = comm[: sched.TASK_COMM_LEN - 1]
+        self.full_name: str | None = None
+        """A kernel thread's whole name where `comm` cuts it."""
+        self.wq_desc = ""
+        """A workqueue worker's last work, which /proc shows behind its name."""
+        self.group_leader: Task = self
+        self.parent: Task | None = None
+        self.children: list[Task] = []
+        self.state = sched.TASK_INTERRUPTIBLE
+        self.flags = 0
+        self.cred = Cred()
+        self.signal = signal
+        self.sighand = sighand
+        self.pending = self.blocked = 0
+        self.fs = FsStruct()
+        self.files: FilesStruct | None = FilesStruct()
+        self.mm: MmStruct | None = None
+        self.exec_image: ExecImage | None = None
+        self.cgrp: Cgroup = kernel.cgroups.root
+        self.static_prio = sched.DEFAULT_PRIO
+        self.rt_priority = 0
+        self.policy = sched.SCHED_NORMAL
+        self.cpus_allowed: frozenset[int] | None = None
+        """None: every possible CPU."""
+        self.processor = 0
+        self.start_time_ns = kernel.clock.now_ns
+        self.utime_ns = self.stime_ns = self.gtime_ns = 0
+        self.min_flt = self.maj_flt = self.nvcsw = self.nivcsw = 0
+        self.io = IoAccounting()
+        self.sched: Any = None
+        """What the scheduler keeps of this task, if it keeps anything (kernel/cputime.py)."""
+        self.exit_code = 0
+        self.exit_signal = 0
+        self.pdeath_signal = 0
+        self.vfork_child: Task | None = None
+        self.vfork_parent: Task | None = None
+        self.wchan = "0"
+        self.stack_pages: list[int] = []
+        self.timerslack_ns = sched.TIMER_SLACK_NS
+        self.no_new_privs = False
+        self.personality = 0
+        self.mempolicy: Any = None
+        self.busy = False
+        """In the middle of a call during which it cannot die: a SIGKILL waits until that is over."""
+
+    def __repr__(self) -> str:
+        return f"<Task {self.pid} ({self.proc_name}) {self.state}>"
+
+    # ---- names ----------------------------------------------------------------------------------------------
+
+    @property
+    def proc_name(self) -> str:
+        """The name that stat, status and comm show. Linux: fs/proc/array.c, proc_task_name()."""
+        name = self.full_name or self.comm
+        if self.wq_desc:
+            name += self.wq_desc
+        return name[:63]
+
+    @property
+    def is_kthread(self) -> bool:
+        """Whether this is a thread of the kernel's own."""
+        return bool(self.flags & sched.PF_KTHREAD)
+
+    @property
+    def thread_group_leader(self) -> bool:
+        """Whether this task is the process's first thread, the one that /proc lists."""
+        return self.pid == self.tgid
+
+    @property
+    def threads(self) -> list[Task]:
+        """All threads of the process, the leader first."""
+        return self.signal.threads
+
+    @property
+    def ppid(self) -> int:
+        """The process number of the parent, 0 for those without."""
+        parent = self.group_leader.parent
+        return parent.tgid if parent is not None else 0
+
+    @property
+    def alive(self) -> bool:
+        """Neither a zombie nor gone."""
+        return not self.flags & sched.PF_EXITING
+
+    # ---- credentials ----------------------------------------------------------------------------------------
+
+    uid = property(lambda self: self.cred.uid)
+    euid = property(lambda self: self.cred.euid)
+    suid = property(lambda self: self.cred.suid)
+    fsuid = property(lambda self: self.cred.fsuid)
+    gid = property(lambda self: self.cred.gid)
+    egid = property(lambda self: self.cred.egid)
+    sgid = property(lambda self: self.cred.sgid)
+    fsgid = property(lambda self: self.cred.fsgid)
+    groups = property(lambda self: self.cred.groups)
+
+    def capable(self, capability: int) -> bool:
+        """Whether the effective set has `capability`. Linux: kernel/capability.c, capable()."""
+        return bool(self.cred.cap_effective >> capability & 1)
+
+    # ---- the shared structs' fields -------------------------------------------------------------------------
+
+    @property
+    def rlimits(self) -> sched.Rlimits:
+        """RLIMIT_* to (soft, hard)."""
+        return self.signal.rlimits
+
+    def rlimit(self, resource: int) -> int:
+        """The soft limit of a resource."""
+        return self.signal.rlimits[resource][0]
+
+    @property
+    def pgrp(self) -> int:
+        """The process group."""
+        return self.signal.pgrp
+
+    @property
+    def session(self) -> int:
+        """The session."""
+        return self.signal.session
+
+    @property
+    def tty_nr(self) -> int:
+        """The controlling terminal's device number, 0 for none."""
+        return self.signal.tty_nr
+
+    @property
+    def tty_pgrp(self) -> int:
+        """The foreground process group of the controlling terminal, -1 without one."""
+        return self.signal.tty_pgrp if self.signal.tty_nr else -1
+
+    @property
+    def oom_score_adj(self) -> int:
+        """-1000 (never kill) to 1000."""
+        return self.signal.oom_score_adj
+
+    @oom_score_adj.setter
+    def oom_score_adj(self, value: int) -> None:
+        self.signal.oom_score_adj = value
+
+    @property
+    def cutime_ns(self) -> int:
+        """User time of children that were waited for."""
+        return self.signal.cutime_ns
+
+    @property
+    def cstime_ns(self) -> int:
+        """System time of children that were waited for."""
+        return self.signal.cstime_ns
+
+    @property
+    def cmin_flt(self) -> int:
+        """Minor faults of children that were waited for."""
+        return self.signal.cmin_flt
+
+    @property
+    def cmaj_flt(self) -> int:
+        """Major faults of children that were waited for."""
+        return self.signal.cmaj_flt
+
+    @property
+    def cwd(self) -> str:
+        """The working directory."""
+        return self.fs.cwd
+
+    @property
+    def root(self) -> str:
+        """The root directory."""
+        return self.fs.root
+
+    @property
+    def umask(self) -> int:
+        """The file creation mask."""
+        return self.fs.umask
+
+    @property
+    def fdtable(self) -> dict[int, OpenFile]:
+        """Open files by number; empty once the task is exiting."""
+        return self.files.fdt if self.files is not None else {}
+
+    @property
+    def cgroup(self) -> str:
+        """The path of the task's cgroup."""
+        return self.cgrp.path
+
+    # ---- the program ----------------------------------------------------------------------------------------
+
+    @property
+    def exe(self) -> str:
+        """The path of the program; empty for kernel threads and zombies."""
+        return self.exec_image.path if self.exec_image is not None and self.mm is not None else ""
+
+    @property
+    def cmdline(self) -> bytes:
+        """The arguments, each ended by a NUL; empty for kernel threads and zombies."""
+        return self.exec_image.cmdline if self.exec_image is not None and self.mm is not None else b""
+
+    @property
+    def environ(self) -> bytes:
+        """The environment, each entry ended by a NUL."""
+        return self.exec_image.environ if self.exec_image is not None and self.mm is not None else b""
+
+    @property
+    def auxv(self) -> bytes:
+        """The auxiliary vector that the program was given."""
+        return self.exec_image.auxv if self.exec_image is not None and self.mm is not None else b""
+
+    # ---- scheduling -----------------------------------------------------------------------------------------
+
+    @property
+    def nice(self) -> int:
+        """-20 to 19."""
+        return self.static_prio - sched.DEFAULT_PRIO
+
+    @property
+    def prio(self) -> int:
+        """The priority as /proc/PID/stat prints it: 20 + nice, or -1 - rt_priority. Linux: task_prio()."""
+        if self.policy in (sched.SCHED_FIFO, sched.SCHED_RR):
+            return -1 - self.rt_priority
+        return self.static_prio - sched.MAX_RT_PRIO
+
+    def thread_group_cputime(self) -> tuple[int, int]:
+        """User and system nanoseconds of all threads, living and dead. Linux: kernel/sched/cputime.c."""
+        threads = self.signal.threads
+        return (
+            self.signal.utime_ns + sum(t.utime_ns for t in threads),
+            self.signal.stime_ns + sum(t.stime_ns for t in threads),
+        )
+
+    def thread_group_faults(self) -> tuple[int, int]:
+        """Minor and major faults of all threads, living and dead."""
+        threads = self.signal.threads
+        return (
+            self.signal.min_flt + sum(t.min_flt for t in threads),
+            self.signal.maj_flt + sum(t.maj_flt for t in threads),
+        )
+
+
+class TaskTable:
+    """Every task by its pid, threads included, and the numbers that fork(2) keeps.
+
+    Linux: kernel/pid.c, init_pid_ns; kernel/fork.c, nr_threads, total_forks, max_threads.
+    """
+
+    def __init__(self, nr_cpus: int, max_threads: int, seed: int = 0) -> None:
+        self.rng = Random(f"tasks {seed}")
+        """Where execve() gets the random numbers of address spaces."""
+        self.pids = PidAllocator(nr_cpus)
+        self.max_threads = max_threads
+        self.nproc: dict[int, int] = {}
+        """Tasks by real user id, for RLIMIT_NPROC. Linux: UCOUNT_RLIMIT_NPROC."""
+        self.current: Task | None = None
+        """Who made the last system call. Linux: current."""
+        self._nr_cpus = nr_cpus
+        self._last_cpu = nr_cpus - 1
+        self._tasks: dict[int, Task] = {}
+        self._leaders: list[Task] | None = None
+
+    def __getitem__(self, pid: int) -> Task:
+        return self._tasks[pid]
+
+    def __contains__(self, pid: object) -> bool:
+        return pid in self._tasks
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def get(self, pid: int) -> Task | None:
+        """The task or thread with this number."""
+        return self._tasks.get(pid)
+
+    def values(self) -> ValuesView[Task]:
+        """All tasks and threads, in the order in which they came."""
+        return self._tasks.values()
+
+    def items(self) -> list[tuple[int, Task]]:
+        """All (pid, task), in the order in which they came."""
+        return list(self._tasks.items())
+
+    def processes(self) -> list[Task]:
+        """All thread group leaders by rising pid, as readdir(3) of /proc lists them."""
+        if self._leaders is None:
+            self._leaders = sorted((t for t in self._tasks.values() if t.pid == t.tgid), key=lambda t: t.pid)
+        return self._leaders
+
+    @property
+    def last_pid(self) -> int:
+        """The number given out last."""
+        return self.pids.last_pid
+
+    def swap(self, old: Task, new: Task, pid: int) -> None:
+        """Give `new` the number `pid` of the leader `old`, whose `old.pid` is new. Linux: exchange_tids()."""
+        self._tasks[old.pid] = old
+        new.pid = new.tgid = pid
+        self._tasks[pid] = new
+        self.nproc[new.uid] += 1
+        self._leaders = None
+        for task, number in ((old, old.pid), (new, pid)):
+            task.cgrp.tasks[number] = task
+
+    @property
+    def nr_threads(self) -> int:
+        """Tasks that exist, zombies included."""
+        return len(self._tasks)
+
+    def attach(self, task: Task) -> None:
+        """Make a new task findable. Linux: kernel/pid.c, attach_pid()."""
+        self._tasks[task.pid] = task
+        self.nproc[task.uid] = self.nproc.get(task.uid, 0) + 1
+        if task.pid == task.tgid:
+            self._leaders = None
+
+    def detach(self, task: Task) -> None:
+        """Free a task's number. Linux: kernel/pid.c, detach_pid(), free_pid()."""
+        del self._tasks[task.pid]
+        if self.current is task:
+            self.current = None
+        self.nproc[task.uid] -= 1
+        if task.pid == task.tgid:
+            self._leaders = None
+
+    def commit_creds(self, task: Task, cred: Cred) -> None:
+        """Make a task someone else. Linux: kernel/cred.c, commit_creds()."""
+        if task.pid in self._tasks and cred.uid != task.uid:
+            self.nproc[task.uid] -= 1
+            self.nproc[cred.uid] = self.nproc.get(cred.uid, 0) + 1
+        task.cred = cred
+
+    def next_cpu(self, parent: Task) -> int:
+        """Where a new task runs first: the CPUs take turns, within those that the creator may use.
+
+        Linux: kernel/sched/fair.c, sched_balance_find_dst_group(). Simplified: turns instead of load.
+        """
+        for _ in range(self._nr_cpus):
+            self._last_cpu = (self._last_cpu + 1) % self._nr_cpus
+            if parent.cpus_allowed is None or self._last_cpu in parent.cpus_allowed:
+                break
+        return self._last_cpu
