@@ -84,6 +84,6 @@ def translate(pid: int, address: str, mountpoint: str | None, **options: Any) ->
     try:
         click.echo(kernel.translate(pid, number).rstrip("\n"))
     except OSError as error:
-        click.echo(f"mmfs translate: process {pid}: {error.strerror or error}", err=True)
+        click.echo(f"mmfs translate: process {pid}: {os.strerror(error.errno or 0)}", err=True)
         return 1
     return 0

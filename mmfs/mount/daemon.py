@@ -178,6 +178,7 @@ def start_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if settings.debug else logging.INFO)
+    logging.getLogger("fuse").setLevel(logging.INFO)  # the binding tells each of its steps
 
 
 def serve(kernel: Kernel, settings: Settings, ready: Callable[[], None]) -> None:
