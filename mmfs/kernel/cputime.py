@@ -17,7 +17,7 @@ Simplified: one round of round-robin instead of EEVDF; nice values weigh nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import IntEnum
 from typing import Final, Protocol
 
@@ -68,13 +68,19 @@ SCHED_SLICE_NS: Final = 3 * NSEC_PER_MSEC
 class Accountable(Protocol):
     """What of a task the accounting reads and writes."""
 
-    nice: int
     processor: int
-    cpus_allowed: Sequence[int] | set[int] | frozenset[int] | None
     utime_ns: int
     stime_ns: int
     nvcsw: int
     nivcsw: int
+
+    @property
+    def nice(self) -> int:
+        """A positive one makes user time count as nice."""
+
+    @property
+    def cpus_allowed(self) -> Collection[int] | None:
+        """Where it may run; None: anywhere."""
 
 
 class RunnableWork:

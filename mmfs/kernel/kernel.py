@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mmfs.fastpath.frames import Frames
     from mmfs.fastpath.lru import Lru
     from mmfs.fastpath.mmu import Mmu
-    from mmfs.fastpath.pagetables import PageTables
+    from mmfs.fastpath.pgtable import PageTables
     from mmfs.kernel.block import BlockDevices
     from mmfs.kernel.cgroup import CgroupRoot
     from mmfs.kernel.char_dev import CharDevices

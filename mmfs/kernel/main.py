@@ -74,7 +74,6 @@ def _log_buf_len(cmdline: str) -> int:
 def mm_core_init(kernel: Kernel) -> None:
     """Zones, free lists and counters. Linux: mm/mm_init.c, mm_core_init()."""
     from mmfs.mm import memory
-    from mmfs.mm import memory
     from mmfs.mm.direct_map import DirectMap
     from mmfs.mm.page_alloc import PageAllocator
     from mmfs.mm.sparse import Sections
@@ -82,7 +81,7 @@ def mm_core_init(kernel: Kernel) -> None:
 
     machine = kernel.machine
     kernel.vmstat = VmStat(len(machine.nodes))
-    kernel.vm = VmSysctl(kernel)
+    kernel.vm = VmSysctl()
     kernel.page_alloc = PageAllocator(machine, kernel.memblock, kernel.vmstat, kernel.vm)
     kernel.frames = kernel.page_alloc.frames
     kernel.node_data = kernel.page_alloc.node_data
@@ -110,8 +109,8 @@ def kmem_cache_init(kernel: Kernel) -> None:
 
     nodes = [cpu.nid for cpu in kernel.cpus]
     ends = [pgdat.node_start_pfn + pgdat.node_spanned_pages for pgdat in kernel.node_data]
-    kernel.slab = SlabCaches(kernel.page_alloc, kernel.vmstat, nodes, ends)
-    kernel.percpu = PerCpu(percpu_unit_pages(kernel.profile), nodes)
+    kernel.slab = SlabCaches(kernel.page_alloc, kernel.vmstat, nodes, ends, kernel.frames.pages["flags"])
+    kernel.percpu = PerCpu(percpu_unit_pages(kernel.profile) * PAGE_SIZE, nodes)
     kernel.vmalloc = Vmalloc(kernel)
     kernel.overcommit = Overcommit(kernel)
     with_memory = [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]

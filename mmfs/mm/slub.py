@@ -19,6 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmfs.mm.slab_caches import (
     ALIASES,
     KERNFS_NODES_PER_MEMORY_BLOCK,
@@ -37,6 +40,9 @@ from mmfs.mm_types import (
     GFP_RECLAIMABLE_BIT,
     PAGE_SHIFT,
     PAGE_SIZE,
+    PG_HEAD,
+    PG_SLAB,
+    PG_TAIL,
     NodeStatItem,
 )
 
@@ -247,6 +253,7 @@ class KmemCache:
             return None
         slab = Slab(pfn, order, (PAGE_SIZE << order) // self.size, self.owner.page_to_nid(pfn))
         self.owner.account(slab.nid, self.stat_item, 1 << order)
+        self.owner.set_slab_flags(pfn, order)
         self.nr_slabs += 1
         self.num_objs += slab.objects
         return slab
@@ -289,6 +296,7 @@ class KmemCache:
         return discarded
 
     def _free_slab(self, slab: Slab) -> None:
+        self.owner.clear_slab_flags(slab.pfn, slab.order)
         self.owner.pages.free_pages(slab.pfn, slab.order)
         self.owner.account(slab.nid, self.stat_item, -(1 << slab.order))
         self.nr_slabs -= 1
@@ -315,10 +323,16 @@ class SlabCaches:
     """All caches of a machine, newest first as /proc/slabinfo lists them. Linux: mm/slab_common.c, slab_caches."""
 
     def __init__(
-        self, pages: PageSource, vmstat: VmStat, cpu_to_node: Sequence[int], node_end_pfn: Sequence[int] = ()
+        self,
+        pages: PageSource,
+        vmstat: VmStat,
+        cpu_to_node: Sequence[int],
+        node_end_pfn: Sequence[int] = (),
+        page_flags: NDArray[np.uint32] | None = None,
     ) -> None:
-        """`node_end_pfn[nid]`: where each node's memory ends (nodes in order of address)."""
+        """`node_end_pfn[nid]`: where each node's memory ends (nodes in order of address); `page_flags` by frame."""
         self.pages = pages
+        self.page_flags = page_flags
         self.vmstat = vmstat
         self.cpu_to_node = list(cpu_to_node)
         self.node_end_pfn = list(node_end_pfn)
@@ -395,6 +409,17 @@ class SlabCaches:
     def account(self, nid: int, item: NodeStatItem, nr_pages: int) -> None:
         """Count slab pages. Linux: mm/slub.c, account_slab()."""
         self.vmstat.mod_node_page_state(nid, item, nr_pages * PAGE_SIZE)
+
+    def set_slab_flags(self, pfn: int, order: int) -> None:
+        """Mark the pages of a slab. Linux: mm/slub.c, alloc_slab_page(), __folio_set_slab()."""
+        if self.page_flags is not None:
+            self.page_flags[pfn] = PG_SLAB | PG_HEAD if order else PG_SLAB
+            self.page_flags[pfn + 1 : pfn + (1 << order)] = PG_SLAB | PG_TAIL
+
+    def clear_slab_flags(self, pfn: int, order: int) -> None:
+        """They are no slab any more. Linux: mm/slub.c, __free_slab()."""
+        if self.page_flags is not None:
+            self.page_flags[pfn : pfn + (1 << order)] = 0
 
     def boot(self, nr_memory_blocks: int, nr_nodes: int = 1) -> None:
         """Allocate what the kernel's own start leaves in the caches, spread over the nodes that have CPUs."""

@@ -54,4 +54,4 @@ def test_the_seed_makes_the_boot_id() -> None:
 def test_the_command_line_and_the_nodes_matter() -> None:
     params = kernel_sysctl(0, "norandmaps panic=10", 2)
     assert (params.randomize_va_space, params.panic, params.numa_balancing) == (0, 10, 1)
-    assert KernelSysctl().numa_balancing == 0
+    assert KernelSysctl.numa_balancing == 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmfs.mm.slub import TASK_CACHES, KmemCache, SlabCaches, calculate_order, get_order
 from mmfs.mm.vmstat import VmStat
-from mmfs.mm_types import GFP_RECLAIMABLE_BIT, PAGE_SIZE, NodeStatItem
+from mmfs.mm_types import GFP_RECLAIMABLE_BIT, PAGE_SIZE, PG_HEAD, PG_SLAB, PG_TAIL, NodeStatItem
 
 CAPTURES = Path(__file__).parents[1] / "golden" / "captures"
 NODE_PAGES = 1 << 20
@@ -108,6 +109,18 @@ def test_reclaimable_caches_say_so_to_the_page_allocator() -> None:
     ((_, gfp),) = pages.held.values()
     assert gfp & GFP_RECLAIMABLE_BIT
     assert slabs.vmstat.global_node_page_state(NodeStatItem.NR_SLAB_RECLAIMABLE_B) == PAGE_SIZE
+
+
+def test_pages_of_slabs_are_marked_and_unmarked() -> None:
+    flags = np.zeros(1 << 10, np.uint32)
+    slabs = SlabCaches(Pages(), VmStat(1), [0, 0], [NODE_PAGES], flags)
+    slabs.alloc("kmalloc-1k")
+    assert flags[:5].tolist() == [PG_SLAB | PG_HEAD, *[PG_SLAB | PG_TAIL] * 3, 0]
+    slabs.free("kmalloc-1k")
+    slabs["kmalloc-1k"].shrink()
+    assert not flags.any()
+    slabs.alloc("dentry")
+    assert flags[4] == PG_SLAB
 
 
 def test_each_cpu_has_a_slab_of_its_own_on_its_node() -> None:
