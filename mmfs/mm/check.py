@@ -45,6 +45,7 @@ from mmfs.mm_types import (
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.mm_struct import MmStruct
+    from mmfs.mm.vma import VmAreaStruct
 
 _MAPPED = np.uint64(0x101)
 
@@ -133,9 +134,10 @@ class _Mapped:
     """What the page tables of all address spaces say, gathered by walking them."""
 
     def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
+        self.frames: list[NDArray[np.int64]] = []
         self.blocks: set[int] = set()
         self.tables: dict[int, int] = {}
+        self.pfns: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
 def check_page_tables(kernel: Kernel) -> _Mapped:
@@ -168,37 +170,51 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
         for name, count in zip(("rss_anon", "rss_file", "rss_shmem"), rss, strict=True):
             _same(f"mm of {mm.owner.pid if mm.owner else row}: {name}", count, int(record[name]))
         _same(f"mm {row}: page-table bytes", tables, int(record["pgtables_bytes"]))
-    for pfn, count in mapped.counts.items():
-        _same(f"map count of {pfn:#x}", count, int(kernel.frames.pages[pfn]["mapcount"]))
+    mapped.pfns, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *mapped.frames]), return_counts=True)
+    wrong = np.flatnonzero(kernel.frames.pages[mapped.pfns]["mapcount"] != counts)
+    for i in wrong[:1]:
+        pfn = int(mapped.pfns[i])
+        _same(f"map count of {pfn:#x}", int(counts[i]), int(kernel.frames.pages[pfn]["mapcount"]))
     return mapped
 
 
 def _check_entries(
     kernel: Kernel, mm: MmStruct, entries: NDArray[np.uint64], base: int, rss: list[int], mapped: _Mapped
 ) -> None:
-    pages = kernel.frames.pages
-    for i in np.flatnonzero(entries & _MAPPED):
-        entry, addr = int(entries[i]), base + (int(i) << 12)
-        vma = mm.vma_lookup(addr)
+    """The entries of one table, VMA by VMA."""
+    used = np.flatnonzero(entries & _MAPPED)
+    addresses = base + (used << 12)
+    done = 0
+    while done < len(used):
+        vma = mm.vma_lookup(int(addresses[done]))
         if vma is None:
-            raise AssertionError(f"{addr:#x} is mapped where there is no VMA")
-        if entry & PTE_SPECIAL:
-            continue
-        pfn = (entry & PTE_PFN_MASK) >> 12
-        mapped.counts[pfn] = mapped.counts.get(pfn, 0) + 1
-        page = pages[pfn]
-        index = vma.vm_pgoff + ((addr - vma.vm_start) >> 12)
-        if page["flags"] & PG_ANON:
-            rss[0] += 1
-            anon_vma = kernel.rmap.anon_vmas.get(int(page["mapping"]))
-            if anon_vma is None or vma not in anon_vma.vmas:
-                raise AssertionError(f"{addr:#x}: the anon_vma of frame {pfn:#x} does not lead to {vma!r}")
-        elif page["flags"] & PG_SWAPBACKED:
-            rss[2] += 1
-        else:
-            rss[1] += 1
-        if page["flags"] & PG_ANON or page["mapping"]:
-            _same(f"{addr:#x}: index of frame {pfn:#x}", int(page["index"]), index & 0xFFFF_FFFF)
+            raise AssertionError(f"{int(addresses[done]):#x} is mapped where there is no VMA")
+        stop = int(np.searchsorted(addresses, vma.vm_end))
+        _check_vma_entries(kernel, vma, entries[used[done:stop]], addresses[done:stop], rss, mapped)
+        done = stop
+
+
+def _check_vma_entries(
+    kernel: Kernel, vma: VmAreaStruct, entries: NDArray[np.uint64], addresses: NDArray[np.int64], rss: list[int],
+    mapped: _Mapped,
+) -> None:  # fmt: skip
+    real = entries & np.uint64(PTE_SPECIAL) == 0
+    pfns = (entries[real] & np.uint64(PTE_PFN_MASK)).astype(np.int64) >> 12
+    addresses = addresses[real]
+    pages = kernel.frames.pages[pfns]
+    anon = pages["flags"] & PG_ANON != 0
+    shmem = ~anon & (pages["flags"] & PG_SWAPBACKED != 0)
+    rss[0] += int(anon.sum())
+    rss[2] += int(shmem.sum())
+    rss[1] += len(pfns) - int(anon.sum()) - int(shmem.sum())
+    mapped.frames.append(pfns)
+    index = (vma.vm_pgoff + ((addresses - vma.vm_start) >> 12)) & 0xFFFF_FFFF
+    for i in np.flatnonzero((anon | (pages["mapping"] != 0)) & (pages["index"] != index))[:1]:
+        _same(f"{int(addresses[i]):#x}: index of frame {int(pfns[i]):#x}", int(pages["index"][i]), int(index[i]))
+    for number in np.unique(pages["mapping"][anon]):
+        anon_vma = kernel.rmap.anon_vmas.get(int(number))
+        if anon_vma is None or vma not in anon_vma.vmas:
+            raise AssertionError(f"anon_vma {number} of pages in {vma!r} does not lead back to it")
 
 
 def _check_uniform(kernel: Kernel, mm: MmStruct, table: int, addr: int, rss: list[int], mapped: _Mapped) -> None:
@@ -265,11 +281,9 @@ def check_page_cache(kernel: Kernel) -> None:
 
 def check_counters(kernel: Kernel, mapped: _Mapped) -> None:
     """Counters of mapped pages and page tables against the tables."""
-    anon = file = 0
-    if mapped.counts:
-        flags = kernel.frames.pages[np.fromiter(mapped.counts, np.int64)]["flags"]
-        anon = int((flags & PG_ANON != 0).sum())
-        file = len(flags) - anon
+    flags = kernel.frames.pages[mapped.pfns]["flags"]
+    anon = int((flags & PG_ANON != 0).sum())
+    file = len(flags) - anon
     anon += len(mapped.blocks) * PAGEBLOCK_NR_PAGES
     state = kernel.vmstat.global_node_page_state
     _same("nr_anon_pages", anon, state(NodeStatItem.NR_ANON_MAPPED))

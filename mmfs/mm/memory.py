@@ -158,19 +158,15 @@ def mm_pgtables_bytes(mm: MmStruct) -> int:
     return int(mm.kernel.mmu.mms[mm.row]["pgtables_bytes"]) if mm.row >= 0 else 0
 
 
-def vma_linked(mm: MmStruct, vma: VmAreaStruct, split_from: VmAreaStruct | None) -> None:
-    """A VMA is in the tree: it gets a row."""
+def vma_linked(mm: MmStruct, vma: VmAreaStruct) -> None:
+    """A VMA is in the tree: it gets a row, which is written when it is used."""
     vma.row = mm.kernel.vma_rows.take()
 
 
-def vma_unlinked(mm: MmStruct, vma: VmAreaStruct, merged_into: VmAreaStruct | None) -> None:
+def vma_unlinked(mm: MmStruct, vma: VmAreaStruct) -> None:
     """A VMA leaves the tree; what it mapped has been unmapped or belongs to its neighbour now."""
     mm.kernel.vma_rows.give(vma.row)
     vma.row = -1
-
-
-def vma_adjusted(mm: MmStruct, vma: VmAreaStruct, old_start: int, old_end: int) -> None:
-    """Borders or flags of a VMA changed. Its row is written when it is next used."""
 
 
 def _row(vma: VmAreaStruct) -> int:

@@ -125,9 +125,11 @@ class MmStruct:
         self.vma_seq += 1
         if vma.vm_file is not None:
             vma.vm_file.mapping.vma_link(vma)
+        memory.vma_linked(self, vma)
 
     def vma_unlink(self, vma: VmAreaStruct, merged_into: VmAreaStruct | None = None) -> None:
         """Take `vma` out. `merged_into` is the neighbour that is about to grow over it and has its pages."""
+        memory.vma_unlinked(self, vma)
         if vma.vm_file is not None:
             vma.vm_file.mapping.vma_unlink(vma)
         self.mt.erase(vma)
