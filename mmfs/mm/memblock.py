@@ -268,11 +268,16 @@ class Memblock:
 
     def late_free_ranges(self) -> list[PfnRange]:
         """What the kernel gives back when it has booted: initrd, init sections. Linux: free_reserved_area()."""
-        late = []
-        for region in self.late_freed:
-            start, end = region.start // PAGE_SIZE, region.end // PAGE_SIZE
-            late.append(PfnRange(start, end, self.pfn_to_nid(start)))
-        return late
+        return self._by_node(self.late_freed)
+
+    def _by_node(self, regions: list[Region]) -> list[PfnRange]:
+        """Regions of whole pages, cut where memory changes its node."""
+        return [
+            PfnRange(max(start, low), min(end, high), nid)
+            for start, end in ((region.start // PAGE_SIZE, region.end // PAGE_SIZE) for region in regions)
+            for low, high, nid in self.memory
+            if max(start, low) < min(end, high)
+        ]
 
     def free_ranges(self) -> list[PfnRange]:
         """Every range handed to the buddy allocator, in the order in which it gets them."""
@@ -288,7 +293,8 @@ class Memblock:
 
         Linux: mm/page_alloc.c, init_per_zone_wmark_min(), a postcore_initcall.
         """
-        return [*self.early_free_ranges(), *self.deferred_free_ranges(), *self.late_free_ranges()[:1]]
+        alternatives = self._by_node(self.late_freed[:1])
+        return [*self.early_free_ranges(), *self.deferred_free_ranges(), *alternatives]
 
     def managed_pages(self, start_pfn: int, end_pfn: int, nid: int, booted: bool = True) -> int:
         """How many pages of a node's range the buddy allocator got in the end, or until the initcalls."""
