@@ -14,36 +14,30 @@ daemon goes on.
 from __future__ import annotations
 
 import errno
-import functools
 import logging
 import os
-import select
 import threading
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from mmfs.kernfs import Caller, Entry, OpenFile, Vfs, fail
+from mmfs.kernfs import Caller, Entry, Stat, Vfs, fail
 from mmfs.kernfs.node import Binary, templates
-from mmfs.mount.libfuse import CAP_SPLICE_READ, Session, load_binding
+from mmfs.mount.handles import Handle, Inode, Pollers
+from mmfs.mount.libfuse import CAP_SPLICE_READ, Session, bridge, load_binding
+from mmfs.mount.shortcut import Shortcut
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
 log = logging.getLogger("mmfs")
 
-P = ParamSpec("P")
-R = TypeVar("R")
 FOREVER: Final = 1.0
 """Seconds for which the kernel may believe names and attributes at fixed places."""
 VOLATILE: Final = 0.1
 """... attributes of what comes and goes, which are asked for anew on every walk."""
-TEXT_SIZE: Final = 1 << 30
+TEXT_SIZE: Final = (1 << 30) + 1
 """More than any text file has; what the kernel believes while one without a size is open."""
-BINARY_SIZE: Final = 1 << 50
-POLL_SECONDS: Final = 0.01
-EVENTS: Final = select.POLLPRI | select.POLLERR | select.POLLHUP
-"""What wakes; a virtual file can always be read and written."""
+BINARY_SIZE: Final = (1 << 50) + 1
 
 
 class HostProc(Protocol):
@@ -56,99 +50,9 @@ class HostProc(Protocol):
         """Type and permissions of a path that is not the machine's; None if there is no such thing."""
 
 
-def guarded(method: Callable[Concatenate[Operations, P], R]) -> Callable[Concatenate[Operations, P], R]:
-    """One request: under the lock, and with nothing but OSErrors coming out."""
-    name = method.__name__
-
-    @functools.wraps(method)
-    def call(self: Operations, /, *arguments: P.args, **keywords: P.kwargs) -> R:
-        try:
-            with self.big_lock:
-                return method(self, *arguments, **keywords)
-        except OSError as error:
-            if error.errno:
-                raise
-            log.exception("%s%r", name, arguments)
-        except Exception:
-            log.exception("%s%r", name, arguments)
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    return call
-
-
-class Handle:
-    """An open file and what FUSE adds to it."""
-
-    __slots__ = ("file", "mask", "path", "poll_handle")
-
-    def __init__(self, file: OpenFile, path: str) -> None:
-        self.file = file
-        self.path = path
-        self.poll_handle = 0
-        self.mask = 0
-        """Events that poll(2) has not been told of yet."""
-
-
-class Pollers:
-    """Open files that somebody polls; their events are looked at after every write and every few milliseconds.
-
-    The model does not know that it is watched, so nobody tells when an event happens. The thread lives only while there
-    are such files.
-    """
-
-    def __init__(self, operations: Operations) -> None:
-        self.operations = operations
-        self.waiting: list[Handle] = []
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._stopped = False
-
-    def add(self, handle: Handle, poll_handle: int) -> None:
-        """Keep libfuse's handle until there is an event; it replaces an older one."""
-        self.forget(handle)
-        if not handle.file.polls:
-            self.operations.session.forget_poll(poll_handle)
-            return
-        handle.poll_handle = poll_handle
-        self.waiting.append(handle)
-        self._wake.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="mmfs-poll", daemon=True)
-            self._thread.start()
-
-    def forget(self, handle: Handle) -> None:
-        """Nobody polls this file any more."""
-        if handle.poll_handle:
-            self.waiting.remove(handle)
-            self.operations.session.forget_poll(handle.poll_handle)
-            handle.poll_handle = 0
-
-    def check(self) -> None:
-        """Wake those whose events have come; with the lock held."""
-        for handle in list(self.waiting):
-            handle.mask |= handle.file.poll() & EVENTS
-            if handle.mask:
-                self.waiting.remove(handle)
-                self.operations.session.notify_poll(handle.poll_handle)
-                handle.poll_handle = 0
-
-    def stop(self) -> None:
-        """The mount is gone."""
-        self._stopped = True
-        self._wake.set()
-
-    def _run(self) -> None:
-        while not self._stopped:
-            self._wake.wait()
-            time.sleep(POLL_SECONDS)
-            with self.operations.big_lock:
-                try:
-                    self.check()
-                except Exception:
-                    log.exception("poll")
-                    self.waiting.clear()
-                if not self.waiting:
-                    self._wake.clear()
+def believed_size(entry: Entry) -> int:
+    """A size that no file exceeds, if the file itself tells none."""
+    return entry.size or (BINARY_SIZE if type(entry.node) is Binary else TEXT_SIZE)
 
 
 class Operations:
@@ -176,11 +80,12 @@ class Operations:
         self.handles: dict[int, Handle] = {}
         self.directories: dict[int, Entry] = {}
         self.next_handle = 1
-        self.opened: dict[str, list[int]] = {}
-        """Paths of open files whose size is unknown: nodeid, how often it is open, size to believe."""
+        self.inodes: dict[str, Inode] = {}
+        self.by_nodeid: dict[int, Inode] = {}
         self.config: Any = None
         self.pollers = Pollers(self)
         self.euid, self.egid = os.geteuid(), os.getegid()
+        session.root, session.time_ns = (self.euid, self.egid), vfs.time_ns()
         if not any(directory.xattr for directory in templates(vfs.root.directory or fail(errno.EINVAL)).values()):
             self.getxattr = self.listxattr = self.setxattr = self.removexattr = None
 
@@ -221,40 +126,36 @@ class Operations:
 
     # ------------------------------------------------------------------------------------------------- names
 
-    @guarded
-    def getattr(self, path: str | None, fh: int | None = None) -> dict[str, int]:
-        """LOOKUP and GETATTR; also says how long the answer may be believed."""
+    def getattr(self, path: str | None, fh: int | None = None) -> bytes:
+        """LOOKUP and GETATTR: a struct stat; also says how long the answer may be believed."""
         if path is None or fh is not None:
-            entry = self.handles[fh or 0].file.entry
-        else:
-            opened = self.opened.get(path)
-            if opened is not None:
-                self.session.store_size(opened[0], opened[2])
-            try:
-                entry = self.vfs.walk(path)
-            except FileNotFoundError:
-                mode = self.host_mode(path)
-                self.believe(0.0, 0.0)
-                return {"st_mode": mode, "st_nlink": 1, "st_uid": self.euid, "st_gid": self.egid}
+            return self.session.pack_stat(self.handles[fh or 0].file.entry.stat())
+        try:
+            status, entry_timeout, attr_timeout = self.status(path)
+        except FileNotFoundError:
+            status, entry_timeout, attr_timeout = Stat(self.host_mode(path), 1, 0, 0, 0, 0, 0), 0.0, 0.0
+        self.believe(entry_timeout, attr_timeout)
+        return self.session.pack_stat(status)
+
+    def status(self, path: str) -> tuple[Stat, float, float]:
+        """What stat(2) shows, and for how long the kernel may believe in the name and in the attributes.
+
+        While a file of size 0 is open the kernel must go on to believe it large; see mmfs.mount.libfuse.
+        """
+        entry = self.vfs.walk(path)
+        status = entry.stat()
+        inode = self.inodes.get(path)
+        if inode is not None:
+            if status.size or not inode.opens:
+                inode.large = bool(status.size)
+            elif inode.touched:
+                self.session.leave_size(inode.nodeid)
+            else:
+                inode.size += 1  # what is no larger than before would not count
+                self.session.store_size(inode.nodeid, inode.size)
         if entry.stable:
-            self.believe(self.entry_timeout, self.attr_timeout)
-        else:
-            self.believe(0.0 if entry.comes_and_goes else self.entry_timeout, min(VOLATILE, self.attr_timeout))
-        mode, nlink, uid, gid, size, ino, rdev = entry.stat()
-        now = self.vfs.time_ns()
-        return {
-            "st_mode": mode,
-            "st_ino": ino,
-            "st_nlink": nlink,
-            "st_uid": uid or self.euid,
-            "st_gid": gid or self.egid,
-            "st_size": size,
-            "st_rdev": rdev,
-            "st_blksize": 1024 if size == 0 else 4096,
-            "st_atime": now,
-            "st_mtime": now,
-            "st_ctime": now,
-        }
+            return status, self.entry_timeout, self.attr_timeout
+        return status, 0.0 if entry.comes_and_goes else self.entry_timeout, min(VOLATILE, self.attr_timeout)
 
     def believe(self, entry_timeout: float, attr_timeout: float) -> None:
         """How long the kernel may keep the name and the attributes that are about to be answered.
@@ -265,7 +166,6 @@ class Operations:
             self.config.entry_timeout = entry_timeout
             self.config.attr_timeout = attr_timeout
 
-    @guarded
     def readlink(self, path: str) -> str:
         """READLINK: the caller's own entries lead to the real procfs."""
         if self.host_proc is not None and path.startswith("/proc/"):
@@ -282,7 +182,6 @@ class Operations:
             return False
         return True
 
-    @guarded
     def opendir(self, path: str) -> int:
         """OPENDIR."""
         try:
@@ -295,7 +194,6 @@ class Operations:
         self.directories[fh] = entry
         return fh
 
-    @guarded
     def readdir(self, path: str | None, fh: int) -> list[tuple[str, dict[str, int], int]]:
         """READDIR: the whole listing at once, names with type and inode number."""
         entry = self.directories.get(fh)
@@ -309,7 +207,6 @@ class Operations:
         self.directories.pop(fh, None)
         return 0
 
-    @guarded
     def mkdir(self, path: str, mode: int) -> int:
         """MKDIR."""
         parent, name = self.parent(path)
@@ -317,7 +214,6 @@ class Operations:
         self.pollers.check()
         return 0
 
-    @guarded
     def rmdir(self, path: str) -> int:
         """RMDIR."""
         parent, name = self.parent(path)
@@ -332,12 +228,10 @@ class Operations:
 
     # ------------------------------------------------------------------------------------------------- refusals
 
-    @guarded
     def create(self, path: str, mode: int, fi: Any = None) -> int:
         """No file can be made: what Linux answers in this directory."""
         return fail(self.parent(path)[0].rules.create)
 
-    @guarded
     def mknod(self, path: str, mode: int, dev: int) -> int:
         """As create()."""
         return fail(self.parent(path)[0].rules.create)
@@ -357,29 +251,40 @@ class Operations:
 
     # ------------------------------------------------------------------------------------------------- files
 
-    @guarded
     def open(self, path: str, flags: int) -> int:
         """OPEN: the mode has been looked at by the kernel (default_permissions), the file's own rules have not."""
         entry = self.vfs.walk(path)
         file = entry.open(flags, self.caller(), check=False)
         fh = self.next_handle
         self.next_handle = fh + 1
-        handle = self.handles[fh] = Handle(file, path)
+        inode = None
         if flags & os.O_ACCMODE != os.O_WRONLY:
-            self.enlarge(handle, entry)
+            inode = self.enlarged(path, entry)
+            inode.opens += 1
+        self.handles[fh] = Handle(file, path, inode)
         return fh
 
-    def enlarge(self, handle: Handle, entry: Entry) -> None:
-        """Let sendfile(2) read the file although it says to have no size; see mmfs.mount.libfuse."""
+    def enlarged(self, path: str, entry: Entry) -> Inode:
+        """The inode of the file that is about to be opened, large enough for sendfile(2)."""
         nodeid = self.session.nodeid()
-        size = entry.size
-        if not size:
-            size = BINARY_SIZE if type(entry.node) is Binary else TEXT_SIZE
-            opened = self.opened.get(handle.path)
-            self.opened[handle.path] = [nodeid, 1 if opened is None else opened[1] + 1, size]
-        self.session.store_size(nodeid, size)
+        inode = self.inodes.get(path)
+        if inode is None or inode.nodeid != nodeid:
+            inode = self.inodes[path] = Inode(nodeid, path, believed_size(entry))
+            if nodeid:
+                self.by_nodeid[nodeid] = inode
+        if inode.touched or not inode.large:
+            self.session.store_size(nodeid, inode.size)
+            inode.large, inode.touched = True, False
+        return inode
 
-    @guarded
+    def forget(self, nodeid: int) -> None:
+        """The kernel has dropped an inode."""
+        inode = self.by_nodeid.get(nodeid)
+        if inode is not None and not inode.opens:
+            del self.by_nodeid[nodeid]
+            if self.inodes.get(inode.path) is inode:
+                del self.inodes[inode.path]
+
     def read(self, path: str | None, size: int, offset: int, fh: int) -> bytes:
         """READ."""
         data = self.handles[fh].file.read(size, offset)
@@ -387,27 +292,21 @@ class Operations:
             raise TypeError(f"read of {self.handles[fh].path} gave {type(data).__name__}, not up to {size} bytes")
         return data
 
-    @guarded
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
         """WRITE: one write(2) is one call of the store."""
         taken = self.handles[fh].file.write(data, offset)
         self.pollers.check()
         return taken
 
-    @guarded
     def release(self, path: str | None, fh: int) -> int:
         """The last close(2)."""
         handle = self.handles.pop(fh)
-        opened = self.opened.get(handle.path)
-        if opened is not None and handle.file.flags & os.O_ACCMODE != os.O_WRONLY:
-            opened[1] -= 1
-            if not opened[1]:
-                del self.opened[handle.path]
+        if handle.inode is not None:
+            handle.inode.opens -= 1
         self.pollers.forget(handle)
         handle.file.release()
         return 0
 
-    @guarded
     def poll(self, path: str | None, fh: int, poll_handle: int | None, events: Any) -> int:
         """POLL: the mask that is true now; a handle is kept for the change that may come."""
         handle = self.handles[fh]
@@ -429,24 +328,20 @@ class Operations:
             fail(errno.EOPNOTSUPP)
         return entry.directory.xattr, entry.obj
 
-    @guarded
     def _getxattr(self, path: str, name: str, position: int = 0) -> bytes:
         xattr, obj = self._xattr(path)
         value: bytes = xattr.get(obj, name)
         return value
 
-    @guarded
     def _listxattr(self, path: str) -> list[str]:
         xattr, obj = self._xattr(path)
         return list(xattr.list(obj))
 
-    @guarded
     def _setxattr(self, path: str, name: str, value: bytes, options: int, position: int = 0) -> int:
         xattr, obj = self._xattr(path)
         (xattr.set or fail(errno.EPERM))(obj, name, value, options)
         return 0
 
-    @guarded
     def _removexattr(self, path: str, name: str) -> int:
         xattr, obj = self._xattr(path)
         (xattr.remove or fail(errno.EPERM))(obj, name)
@@ -490,14 +385,16 @@ def serve(
     if not session.can_loop:
         given |= {"use_ino": True}
         operations: Operations = FusepyOperations(vfs, lock, session, on_ready, host_proc)
-        module.FUSE(
+        bridge(session)(
             operations, mountpoint, entry_timeout=0, attr_timeout=timeouts["attr_timeout"] and VOLATILE, **given
         )
         return
     operations = Operations(vfs, lock, session, on_ready, host_proc, **timeouts)
+    if "allow_root" not in given:  # libfuse then turns other users away itself
+        session.shortcut = Shortcut(session, operations)
     original = module.fuse_main_real
     module.fuse_main_real = session.main
     try:
-        module.FUSE(operations, mountpoint, **given)
+        bridge(session)(operations, mountpoint, **given)
     finally:
         module.fuse_main_real = original

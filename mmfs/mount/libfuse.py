@@ -1,15 +1,17 @@
 """libfuse below its Python binding: which binding there is, and the loop that takes requests from the kernel.
 
-`mfusepy` calls fuse_main_real(), a loop in C that hides two things we need: for which inode a request is, and who makes
-it. So while a mount is set up, `Session.main()` stands in for fuse_main_real(): it makes the same public calls of
-libfuse 3 (fuse_new, fuse_mount, fuse_session_receive_buf, fuse_session_process_buf) and keeps the buffer of the request
-that is being answered, whose header names inode, uid, gid and pid.
+`mfusepy` calls fuse_main_real(), a loop in C that hides what we need: for which inode a request is, and who makes it.
+So while a mount is set up, `Session.main()` stands in for fuse_main_real(): it makes the same public calls of libfuse 3
+(fuse_new, fuse_mount, fuse_session_receive_buf, fuse_session_process_buf) and keeps the buffer of the request that is
+being answered, whose header names inode, uid, gid and pid. Requests that need no names are answered right there
+(`mmfs.mount.shortcut`).
 
 The size of a file. procfs says st_size 0 and sendfile(2) reads such files all the same; on FUSE sendfile goes through
 the page cache, which believes the inode's size and reads nothing, and so do `busybox cat` and shutil.copyfile().
 A NOTIFY_STORE of one byte far out makes the inode in the kernel large. What stat(2) shows comes from the answer to the
-next GETATTR, and that answer leaves the inode alone if it was stored to while the request was under way. sendfile then
-asks for pages, gets a short one and so finds the end. `store_size()` costs about 5 us.
+next GETATTR, and that answer leaves the inode alone if a store made it larger while the request was under way. sendfile
+then asks for pages, gets a short one and so finds the end. `store_size()` costs about 5 us, and less where the page is
+there still; `Operations` remembers which inodes need none.
 """
 
 from __future__ import annotations
@@ -21,17 +23,26 @@ import importlib
 import logging
 import os
 import struct
+from collections.abc import Callable
 from typing import Any, Final
+
+from mmfs.kernfs import Stat
+from mmfs.kernfs.rules import PAGE_SIZE
 
 log = logging.getLogger("mmfs")
 
+NOTIFY_INVAL_INODE: Final = 2
+INVAL_INODE: Final = struct.Struct("=IiQQqq")
+"""struct fuse_out_header, struct fuse_notify_inval_inode_out."""
 NOTIFY_STORE: Final = 4
 STORE: Final = struct.Struct("=IiQQQII1s")
 """struct fuse_out_header, struct fuse_notify_store_out, one byte."""
 NODEID: Final = struct.Struct("=16xQ")
 CALLER: Final = struct.Struct("=24xIII")
 """uid, gid and pid in struct fuse_in_header."""
-HEADER_BYTES: Final = 40
+INO: Final = struct.Struct("=Q")
+MAX_STATS: Final = 4096
+SMALLEST_BUFFER: Final = 8192
 CAP_SPLICE_READ: Final = 1 << 9
 OPTION_FLAGS: Final = (b"-f", b"-s")
 
@@ -74,15 +85,66 @@ def load_binding(name: str | None = None) -> Any:
     raise ImportError("; ".join(reasons) or f"no binding called {wanted}")
 
 
+def errno_of(error: Exception, name: str, arguments: object) -> int:
+    """The errno that a caller gets; what is no OSError is a defect of ours, which is logged, and EIO for him."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    log.error("%s%r", name, arguments, exc_info=error)
+    return errno.EIO
+
+
+def bridge(session: Session) -> Any:
+    """The binding's FUSE class with our own way through it.
+
+    Every request is answered with the lock of the operations held. getattr() gives a packed struct stat instead of a
+    dictionary.
+    """
+    binding = session.binding
+
+    class Bridge(binding.FUSE):  # type: ignore[misc,name-defined]
+        def _wrapper(self, function: Any, *arguments: Any, **keywords: Any) -> int:
+            try:
+                if function.__name__[:4] == "init":
+                    return function(*arguments, **keywords) or 0
+                with self.operations.big_lock:
+                    return function(*arguments, **keywords) or 0
+            except Exception as error:
+                return -errno_of(error, function.__name__, arguments[:1])
+            except BaseException:
+                log.exception("%s%r: the end", function.__name__, arguments[:1])
+                binding.fuse_exit()
+                return -errno.EIO
+
+        def fgetattr(self, path: bytes | None, buffer: Any, info: Any) -> int:
+            data = self.operations.getattr(
+                None if path is None else path.decode("utf-8", "surrogateescape"), info.contents.fh if info else None
+            )
+            ctypes.memmove(buffer, data, len(data))
+            return 0
+
+    return Bridge
+
+
 class Session:
-    """One mount's connection to the kernel; without a loop of its own (`fd` < 0) it knows less."""
+    """One mount's connection to the kernel; without a loop of its own (`fd` < 0) it knows less.
+
+    `shortcut(memory)` may answer the request in the buffer; it returns whether it has.
+    """
 
     def __init__(self, binding: Any) -> None:
         self.binding = binding
         self.lib: Any = binding._libfuse
         self.fd = -1
-        self.header: Any = None
+        self.memory: Any = None
+        """The request that is being answered."""
+        self.shortcut: Callable[[Any], bool] | None = None
+        self.root = (0, 0)
+        """uid and gid that stand for the machine's root."""
+        self.time_ns = 0
+        """The times of all files."""
         self._buffer = FuseBuf()
+        self._stats: dict[tuple[int, ...], bytes] = {}
+        self._ino = binding.c_stat.st_ino
 
     @property
     def can_loop(self) -> bool:
@@ -91,10 +153,7 @@ class Session:
         return hasattr(self.binding, "fuse_main_real") and all(hasattr(self.lib, name) for name in names)
 
     def main(self, argc: int, argv: Any, operations: Any, size: int, _private: Any) -> int:
-        """Mount and answer until unmounted or told to end; returns what fuse_main_real() would.
-
-        Linux: none; libfuse 3: lib/helper.c, fuse_main_real().
-        """
+        """Mount and answer until unmounted or told to end; returns what libfuse's fuse_main_real() would."""
         lib = self.lib
         words = [argv[index] for index in range(argc)]
         mountpoint = words[-1]
@@ -136,37 +195,70 @@ class Session:
             function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         exited.argtypes = [ctypes.c_void_p]
         process.restype = None
-        handle, buffer = session.value, ctypes.addressof(self._buffer)
-        memory = None
+        handle, buffer, shortcut = session.value, ctypes.addressof(self._buffer), self.shortcut
+        address = None
         while not exited(handle):
             result = receive(handle, buffer)
             if result <= 0:
                 if result in (-errno.EINTR, -errno.EAGAIN):
                     continue
                 return 0 if result == 0 else 7
-            if self._buffer.mem != memory:
-                memory = self._buffer.mem
-                self.header = (ctypes.c_char * HEADER_BYTES).from_address(memory)
-            process(handle, buffer)
+            if self._buffer.mem != address:
+                address = self._buffer.mem
+                self.memory = (ctypes.c_char * SMALLEST_BUFFER).from_address(address)
+            if shortcut is None or not shortcut(self.memory):
+                process(handle, buffer)
         return 0
 
     def nodeid(self) -> int:
         """The inode that the request is about, as libfuse numbers it; 0 if unknown."""
-        return int(NODEID.unpack_from(self.header)[0]) if self.header is not None else 0
+        return int(NODEID.unpack_from(self.memory)[0]) if self.memory is not None else 0
 
     def caller(self) -> tuple[int, int, int]:
         """uid, gid and pid of who made the request."""
-        if self.header is not None:
-            uid, gid, pid = CALLER.unpack_from(self.header)
+        if self.memory is not None:
+            uid, gid, pid = CALLER.unpack_from(self.memory)
             return uid, gid, pid
         context: tuple[int, int, int] = self.binding.fuse_get_context()
         return context
 
+    def pack_stat(self, status: Stat) -> bytes:
+        """A struct stat; all but the inode number is kept for the next that is alike."""
+        mode, nlink, uid, gid, size, ino, rdev = status
+        key = (mode, nlink, uid, gid, size, rdev)
+        data = self._stats.get(key)
+        if data is None:
+            structure = self.binding.c_stat(
+                st_mode=mode,
+                st_nlink=nlink,
+                st_uid=uid or self.root[0],
+                st_gid=gid or self.root[1],
+                st_size=size,
+                st_rdev=rdev,
+                st_blksize=PAGE_SIZE if size else 1024,
+            )
+            times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), self.time_ns)
+            self.binding.set_st_attrs(structure, times, use_ns=True)
+            data = bytes(structure)
+            if len(self._stats) < MAX_STATS:
+                self._stats[key] = data
+        begin = self._ino.offset
+        return data[:begin] + INO.pack(ino) + data[begin + INO.size :]
+
+    def send(self, message: bytes) -> None:
+        """Write an answer or a notice; a request that was given up meanwhile, and an unmount, do not matter."""
+        with contextlib.suppress(OSError):
+            os.write(self.fd, message)
+
     def store_size(self, nodeid: int, size: int) -> None:
         """Make the kernel believe that an inode has at least `size` bytes, and stat(2) ask again."""
         if self.fd >= 0 and nodeid:
-            with contextlib.suppress(OSError):
-                os.write(self.fd, STORE.pack(STORE.size, NOTIFY_STORE, 0, nodeid, size - 1, 1, 0, b"\0"))
+            self.send(STORE.pack(STORE.size, NOTIFY_STORE, 0, nodeid, size - 1, 1, 0, b"\0"))
+
+    def leave_size(self, nodeid: int) -> None:
+        """Have the answer that is about to be given leave the inode as it is."""
+        if self.fd >= 0 and nodeid:
+            self.send(INVAL_INODE.pack(INVAL_INODE.size, NOTIFY_INVAL_INODE, 0, nodeid, -1, 0))
 
     def notify_poll(self, handle: int) -> None:
         """Wake who polls, and forget the handle."""
