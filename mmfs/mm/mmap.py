@@ -13,13 +13,13 @@ Linux: mm/mmap.c.
 from __future__ import annotations
 
 from errno import EACCES, EAGAIN, EEXIST, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EOVERFLOW, EPERM, ETXTBSY
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mmfs.mm import shmem
 from mmfs.mm.brk import do_brk, vm_brk_flags
 from mmfs.mm.fork import dup_mm, dup_mmap, exit_mmap, mmput
 from mmfs.mm.gup import mm_populate
-from mmfs.mm.hugetlbfs import HugetlbFile, hugetlb_file_setup
+from mmfs.mm.hugetlbfs import hugetlb_file_setup
 from mmfs.mm.mlock import vma_supports_mlock
 from mmfs.mm.mman import (
     FMODE_READ,
@@ -139,13 +139,13 @@ def _check_anonymous(flags: int, vm_flags: int) -> int:
 
 
 def do_mmap(
-    mm: MmStruct, addr: int, length: int, prot: int, flags: int, file: File | HugetlbFile | None = None, pgoff: int = 0
+    mm: MmStruct, addr: int, length: int, prot: int, flags: int, file: File | None = None, pgoff: int = 0
 ) -> int:
     """Map `file` (or anonymous memory) and return the address. Linux: mm/mmap.c, ksys_mmap_pgoff(), do_mmap()."""
     addr &= ULONG_MAX
     length &= ULONG_MAX
     if flags & MAP_ANONYMOUS:
-        file = hugetlb_file_setup(flags) if flags & MAP_HUGETLB else None
+        file = cast("File", hugetlb_file_setup(flags)) if flags & MAP_HUGETLB else None
     elif flags & MAP_HUGETLB and not huge_page_size(file):
         raise OSError(EINVAL, "not a file of hugetlbfs")
     if huge_page_size(file):

@@ -132,17 +132,16 @@ def _move_vma(vma: VmAreaStruct, old_addr: int, old_len: int, new_len: int, new_
     new_vma = copy_vma(vma, new_addr, new_len, pgoff, keep)
     if new_vma.vm_start <= old_addr < new_vma.vm_end:
         vma = new_vma
-    try:
-        memory.move_page_tables(mm, vma, old_addr, new_vma, new_addr, old_len)
-    except OSError:
-        memory.move_page_tables(mm, new_vma, new_addr, vma, old_addr, old_len)
+    moved = memory.move_page_tables(mm, vma, old_addr, new_vma, new_addr, old_len)
+    if moved < old_len:
+        memory.move_page_tables(mm, new_vma, new_addr, vma, old_addr, moved)
         mm.vm_stat_account(vm_flags, new_len >> PAGE_SHIFT)
         if vm_flags & VM_ACCOUNT:
             mm.kernel.overcommit.vm_acct_memory(0 if keep else old_len >> PAGE_SHIFT)
         if vm_flags & VM_LOCKED:
             mm.locked_vm += new_len >> PAGE_SHIFT
         do_munmap(mm, new_addr, new_len)
-        raise
+        raise OSError(ENOMEM, "no memory for page tables")
     mm.vm_stat_account(vma.vm_flags, new_len >> PAGE_SHIFT)
     if keep:
         _keep_source(vma, old_addr, old_len)

@@ -106,17 +106,6 @@ class Overcommit:
         self.sysctl_overcommit_kbytes = kbytes
         self.sysctl_overcommit_ratio = 0
 
-    def totalram_pages(self) -> int:
-        """Pages that the buddy allocator manages. Linux: include/linux/mm.h, totalram_pages()."""
-        return sum(zone.managed_pages for zone in self.kernel.zones)
-
-    def hugetlb_total_pages(self) -> int:
-        """Pages in hugetlb's pools, which cannot be overcommitted. Linux: mm/hugetlb.c, hugetlb_total_pages().
-
-        Simplified: none; there are no pools yet.
-        """
-        return 0
-
     def vm_memory_committed(self) -> int:
         """Pages promised. Linux: mm/util.c, vm_memory_committed()."""
         return max(self.vm_committed_as, 0)
@@ -126,7 +115,8 @@ class Overcommit:
         if self.sysctl_overcommit_kbytes:
             allowed = self.sysctl_overcommit_kbytes >> PAGE_SHIFT - 10
         else:
-            allowed = (self.totalram_pages() - self.hugetlb_total_pages()) * self.sysctl_overcommit_ratio // 100
+            ram = self.kernel.totalram_pages() - self.kernel.hugetlb_total_pages()
+            allowed = ram * self.sysctl_overcommit_ratio // 100
         return allowed + self.kernel.total_swap_pages
 
     def vm_acct_memory(self, pages: int) -> None:
@@ -148,7 +138,7 @@ class Overcommit:
         if self.sysctl_overcommit_memory == OVERCOMMIT_ALWAYS:
             return
         if self.sysctl_overcommit_memory == OVERCOMMIT_GUESS:
-            if pages <= self.totalram_pages() + self.kernel.total_swap_pages:
+            if pages <= self.kernel.totalram_pages() + self.kernel.total_swap_pages:
                 return
         elif self.vm_memory_committed() < self._allowed(mm, cap_sys_admin):
             return

@@ -30,7 +30,7 @@ class FakeShmem:
     def shmem_zero_setup(self, mm: object, size: int, vm_flags: int) -> FakeFile:
         from mmfs.mm.mman import VM_NORESERVE
 
-        file = FakeFile("/dev/zero", shmem=True)
+        file = FakeFile("/dev/zero", shmem=True, size=size >> 12)
         pages = 0 if vm_flags & VM_NORESERVE else size >> 12
         self.kernel.overcommit.enough_memory(pages, mm)  # type: ignore[arg-type]
         put = file.put

@@ -84,6 +84,9 @@ class FakeMemory:
             vma = expand_stack(mm, addr)
             if vma is None or not vma.vm_flags & (2 if write else 7):
                 raise Fault(f"SIGSEGV at {addr:#x}")
+            size = getattr(vma.vm_file.inode, "size", None) if vma.vm_file else None
+            if size is not None and vma.vm_pgoff + (addr - vma.vm_start) // PAGE >= size:
+                raise Fault(f"SIGBUS at {addr:#x}")
             if write and not vma.vm_flags & 8:
                 self.rmap.anon_vma_prepare(vma)
             self.of(mm).add(addr & ~(PAGE - 1))
@@ -109,18 +112,26 @@ class FakeMemory:
         assert vma.vm_start <= start < end <= vma.vm_end
         self.calls.append(("change_protection", start, end))
 
-    def move_page_tables(self, mm: Any, vma: Any, old: int, new_vma: Any, new: int, length: int) -> None:
+    def move_page_tables(self, mm: Any, vma: Any, old: int, new_vma: Any, new: int, length: int) -> int:
         if self.fail_move:
             self.fail_move = False
-            raise OSError(12, "no page table")
+            length //= 2
         moved = {page for page in self.of(mm) if old <= page < old + length}
         self.pages[id(mm)] = (self.of(mm) - moved) | {page - old + new for page in moved}
+        return length
 
     def mlock_vma_pages_range(self, mm: Any, vma: Any, start: int, end: int, lock: bool) -> None:
         assert bool(vma.vm_flags & 0x2000) == lock
         pages = {page for page in self.of(mm) if start <= page < end}
         locked = self.locked.setdefault(id(mm), set())
         self.locked[id(mm)] = locked | pages if lock else locked - pages
+
+    def vma_linked(self, mm: Any, vma: Any) -> None:
+        assert vma.row == -1
+        vma.row = 1
+
+    def vma_unlinked(self, mm: Any, vma: Any) -> None:
+        vma.row = -1
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("madvise_"):
@@ -193,11 +204,18 @@ class FakeKernel:
         self.clock = SimpleNamespace(now_ns=0)
         self.log: list[tuple[int, str]] = []
         self.printk = SimpleNamespace(emit=lambda text, level=6: self.log.append((level, text)))
-        self.zones = [SimpleNamespace(managed_pages=ram >> 12)]
+        self.ram_pages = ram >> 12
+        self.hugetlb_pages = 0
         self.total_swap_pages = swap >> 12
         self.nr_vmas = 0
         self.slab = SimpleNamespace(alloc=self._slab_alloc, free=self._slab_free)
         self.overcommit = Overcommit(self)  # type: ignore[arg-type]
+
+    def totalram_pages(self) -> int:
+        return self.ram_pages
+
+    def hugetlb_total_pages(self) -> int:
+        return self.hugetlb_pages
 
     def _slab_alloc(self, name: str, n: int) -> bool:
         self.nr_vmas += n
