@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 PLATFORM: Final = b"x86_64\0"
 RANDOM_BYTES: Final = 16
 MIN_SIGNAL_STACK: Final = 3632
-FAULT_AROUND_BYTES: Final = 16 * PAGE_SIZE
 
 # CPUID leaf 1, register edx: what AT_HWCAP tells.
 _HWCAP_FLAGS: Final = (
@@ -178,10 +177,8 @@ def link_object(mm: MmStruct, image: ElfImage, bias: int, used: float) -> None:
         relro_end = data_start + image.relro & PAGE_MASK
         if relro_end > data_start & PAGE_MASK:
             do_mprotect(mm, data_start & PAGE_MASK, relro_end - (data_start & PAGE_MASK), PROT_READ)
-    read_end = int((data_start - bias) * used)
-    if read_end:
-        start = bias + image.load_start
-        memory.access_range(mm, start, start + page_align(read_end), False, FAULT_AROUND_BYTES)
+    start = bias + image.load_start
+    memory.access_range(mm, start, start + int((data_start - start) * used), False)
 
 
 def map_tls(mm: MmStruct, nr_bytes: int) -> int:

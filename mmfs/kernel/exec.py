@@ -120,7 +120,7 @@ def execve(
             interpreter.put()
     _begin_new_exec(task, bprm)
     task.exec_image = ExecImage(file.path, program, cmdline, env, bprm.mm.saved_auxv)
-    task.comm = path.rpartition("/")[2][: TASK_COMM_LEN - 1]
+    task.comm = (path.rpartition("/")[2] if name.startswith("/") else program.name)[: TASK_COMM_LEN - 1]
     task.kernel.scheduler.charge(task, system_ns=Cost.EXEC)
     return Started(layout)
 
@@ -128,7 +128,6 @@ def execve(
 def _load(task: Task, bprm: LinuxBinprm, file: File, interpreter: File | None) -> binfmt_elf.Layout:
     """Choose the layout of the new address space and fill it. Linux: setup_new_exec(), load_elf_binary()."""
     mm = bprm.mm
-    mm.personality = task.personality
     mm.randomize = task.kernel.sysctl.randomize_va_space > 0
     mm.exe_file = file
     arch_pick_mmap_layout(mm, task.kernel.tasks.rng, task.rlimit(RLIMIT_STACK))

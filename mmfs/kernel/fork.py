@@ -35,11 +35,12 @@ from mmfs.kernel.sched import (
     PF_SUPERPRIV,
     PF_WQ_WORKER,
 )
-from mmfs.kernel.signal import NSIG, SIG_IGN, SIGCHLD, Sighand
+from mmfs.kernel.signal import NSIG, SIG_IGN, SIGCHLD, Sighand, oom_kill
 from mmfs.mm import fork as mm_fork
 from mmfs.mm import memory
 from mmfs.mm.fork import dup_mm
 from mmfs.mm.mm_struct import MmStruct
+from mmfs.mm.oom_kill import OomKiller
 from mmfs.mm_types import PAGE_SHIFT, NodeStatItem
 
 if TYPE_CHECKING:
@@ -340,10 +341,12 @@ def kthread_create(
 
 
 def start_kernel_tasks(kernel: Kernel, rlimits: sched.Rlimits) -> tuple[Task, Task]:
-    """init and kthreadd, the two tasks that the idle task makes at the end of boot.
+    """init and kthreadd, which the idle task makes at the end of boot, and the threads that kthreadd makes then.
 
     Linux: init/main.c, rest_init(). The idle task (pid 0) must be in `kernel.init_task`.
     """
+    from mmfs.kernel.presets.kthreads import start_boot_threads
+
     swapper = kernel.init_task
     init = copy_process(swapper, CLONE_FS, comm="init")
     init.signal.unkillable = True
@@ -352,8 +355,8 @@ def start_kernel_tasks(kernel: Kernel, rlimits: sched.Rlimits) -> tuple[Task, Ta
     kthreadd.flags = PF_KTHREAD | PF_FORKNOEXEC | PF_NOFREEZE
     kthreadd.signal.rlimits = dict(rlimits)
     kthreadd.sighand.actions = dict.fromkeys(range(1, NSIG + 1), SIG_IGN)
-    for task in (init, kthreadd):
-        task.signal.pgrp = task.signal.session = 0
+    start_boot_threads(kernel)
+    kernel.page_alloc.out_of_memory = OomKiller(kernel, oom_kill).out_of_memory
     return init, kthreadd
 
 

@@ -65,7 +65,7 @@ SHARES: Final = {
     "python3.11": 0.6,
     "udevadm": 0.4,
     "nginx": 0.5,
-    "busybox": 0.95,
+    "busybox": 0.83,
     "static": 0.5,
 }
 
@@ -126,7 +126,7 @@ class Program:
         else:
             addr = task.mmap(mapped.size, prot=PROT_READ, flags=MAP_PRIVATE, file=file)
         file.put()
-        task.touch(addr, mapped.used, write=mapped.shared, stride=4 * KB if mapped.shared else 64 * KB)
+        task.touch(addr, mapped.used, write=mapped.shared)
 
 
 # ---- what programs catch ----------------------------------------------------------------------------------------

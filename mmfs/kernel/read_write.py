@@ -33,7 +33,7 @@ class FileSyscalls:
     __slots__ = ()
 
     def _files(self: Task) -> FilesStruct:
-        self._enter()
+        self._syscall()
         if self.files is None:
             raise OSError(errno.ESRCH, f"task {self.pid} has exited")
         return self.files
@@ -137,7 +137,7 @@ class FileSyscalls:
 
     def unlink(self: Task, path: str) -> None:
         """unlink(2)."""
-        self._enter()
+        self._syscall()
         self.kernel.namei.unlink(self._absolute(path))
 
     def memfd_create(self: Task, name: str) -> int:

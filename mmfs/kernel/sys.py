@@ -55,7 +55,7 @@ class SysSyscalls:
 
     def setuid(self: Task, uid: int) -> None:
         """setuid(2)."""
-        self._enter()
+        self._syscall()
         cred = self.cred
         if self.capable(CAP_SETUID):
             new = replace(cred, uid=uid, euid=uid, suid=uid, fsuid=uid)
@@ -69,7 +69,7 @@ class SysSyscalls:
 
     def setgid(self: Task, gid: int) -> None:
         """setgid(2)."""
-        self._enter()
+        self._syscall()
         cred = self.cred
         if self.capable(CAP_SETGID):
             new = replace(cred, gid=gid, egid=gid, sgid=gid, fsgid=gid)
@@ -81,14 +81,14 @@ class SysSyscalls:
 
     def setgroups(self: Task, groups: Sequence[int]) -> None:
         """setgroups(2)."""
-        self._enter()
+        self._syscall()
         if not self.capable(CAP_SETGID):
             raise OSError(errno.EPERM, "setgroups")
         self.kernel.tasks.commit_creds(self, replace(self.cred, groups=tuple(sorted(groups))))
 
     def setsid(self: Task) -> int:
         """setsid(2): lead a new session without a terminal."""
-        self._enter()
+        self._syscall()
         if self.pgrp == self.tgid or any(task.pgrp == self.tgid for task in self.kernel.tasks.processes()):
             raise OSError(errno.EPERM, "already a process group leader")
         self.set_session(self.tgid)
@@ -104,7 +104,7 @@ class SysSyscalls:
 
     def setpgid(self: Task, pid: int = 0, pgid: int = 0) -> None:
         """setpgid(2)."""
-        self._enter()
+        self._syscall()
         target = self.kernel.tasks.get(pid) if pid else self.group_leader
         if target is None or (target.tgid != self.tgid and target.group_leader.parent is not self.group_leader):
             raise OSError(errno.ESRCH, "neither the caller nor its child")
@@ -116,12 +116,12 @@ class SysSyscalls:
 
     def chdir(self: Task, path: str) -> None:
         """chdir(2)."""
-        self._enter()
+        self._syscall()
         self.fs.cwd = path
 
     def set_umask(self: Task, mask: int) -> int:
         """umask(2); returns the old mask."""
-        self._enter()
+        self._syscall()
         old, self.fs.umask = self.fs.umask, mask & 0o777
         return old
 
@@ -129,7 +129,7 @@ class SysSyscalls:
 
     def getrlimit(self: Task, resource: int) -> tuple[int, int]:
         """getrlimit(2): (soft, hard)."""
-        self._enter()
+        self._syscall()
         if not 0 <= resource < RLIM_NLIMITS:
             raise OSError(errno.EINVAL, "no such resource")
         return self.rlimits[resource]
@@ -139,7 +139,7 @@ class SysSyscalls:
 
         Linux: kernel/sys.c, do_prlimit().
         """
-        self._enter()
+        self._syscall()
         if not 0 <= resource < RLIM_NLIMITS:
             raise OSError(errno.EINVAL, "no such resource")
         new_soft = nr_bytes(soft) & RLIM_INFINITY
@@ -155,7 +155,7 @@ class SysSyscalls:
 
     def setpriority(self: Task, nice: int) -> None:
         """setpriority(PRIO_PROCESS, 0, nice). Linux: kernel/sys.c, set_one_prio(); can_nice()."""
-        self._enter()
+        self._syscall()
         nice = min(max(nice, sched.MIN_NICE), sched.MAX_NICE)
         if nice < self.nice and 20 - nice > self.rlimit(RLIMIT_NICE) and not self.capable(CAP_SYS_NICE):
             raise OSError(errno.EACCES, "only root lowers the nice value")
@@ -163,7 +163,7 @@ class SysSyscalls:
 
     def sched_setscheduler(self: Task, policy: int, priority: int = 0) -> None:
         """sched_setscheduler(2)."""
-        self._enter()
+        self._syscall()
         realtime = policy in (sched.SCHED_FIFO, sched.SCHED_RR)
         if policy not in (sched.SCHED_NORMAL, sched.SCHED_BATCH, sched.SCHED_IDLE) and not realtime:
             raise OSError(errno.EINVAL, "no such policy")
@@ -175,7 +175,7 @@ class SysSyscalls:
 
     def sched_setaffinity(self: Task, cpus: Sequence[int]) -> None:
         """sched_setaffinity(2)."""
-        self._enter()
+        self._syscall()
         allowed = frozenset(cpus) & frozenset(range(len(self.kernel.cpus)))
         if not allowed or self.flags & PF_NO_SETAFFINITY:
             raise OSError(errno.EINVAL, "no such CPU")
@@ -226,3 +226,9 @@ class SysSyscalls:
     def set_name(self: Task, name: str) -> None:
         """prctl(PR_SET_NAME)."""
         self.prctl(sched.PR_SET_NAME, name)
+
+    def set_title(self: Task, title: str) -> None:
+        """What setproctitle(3) does: the arguments that ps shows are overwritten in place."""
+        assert self.exec_image is not None
+        cmdline = title.encode() + b"\0"
+        self.exec_image = replace(self.exec_image, cmdline=cmdline)

@@ -85,15 +85,21 @@ class TaskSyscalls:
 
     # ---- entering the kernel --------------------------------------------------------------------------------
 
-    def _enter(self: Task) -> MmStruct:
-        """Check that the task can run, charge a system call, and return its address space."""
-        if self.flags & sched.PF_EXITING or self.mm is None:
-            raise OSError(errno.ESRCH, f"task {self.pid} is not running a program")
+    def _syscall(self: Task) -> None:
+        """Check that the task can run, and charge a system call."""
+        if self.flags & sched.PF_EXITING:
+            raise OSError(errno.ESRCH, f"task {self.pid} has exited")
         if self.state in (sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE):
             raise TaskStopped(f"task {self.pid} is in state {self.state}")
         self.kernel.tasks.current = self
         self.kernel.page_alloc.buddy.cpu = self.processor
         self.kernel.scheduler.charge_syscall(self)
+
+    def _enter(self: Task) -> MmStruct:
+        """A system call that needs an address space: that."""
+        self._syscall()
+        if self.mm is None:
+            raise OSError(errno.EINVAL, f"task {self.pid} is a kernel thread")
         return self.mm
 
     @contextmanager
@@ -251,7 +257,7 @@ class TaskSyscalls:
 
     def clone(self: Task, flags: int, exit_signal: int = SIGCHLD) -> Task:
         """clone(2): the new task or thread."""
-        self._enter()
+        self._syscall()
         self.kernel.scheduler.charge(self, system_ns=Cost.FORK)
         with self._unkillable():
             return fork.kernel_clone(self, flags, exit_signal)
@@ -287,46 +293,46 @@ class TaskSyscalls:
         self: Task, name: str, argv: Sequence[str | bytes] | None = None, environ: Mapping[str, str] | None = None
     ) -> None:
         """execve(2): become another program; `name` is a path, or a name that kernel/programs.py knows."""
-        self._enter()
+        self._syscall()
         with self._unkillable():
             program = exec.execve(self, name, argv, environ)
         program.run(self)
 
     def exit(self: Task, status: int = 0) -> None:
         """exit_group(2): the process ends."""
-        self._enter()
+        self._syscall()
         self.kernel.scheduler.charge(self, system_ns=Cost.EXIT)
         exit.do_group_exit(self, (status & 0xFF) << 8)
 
     def exit_thread(self: Task, status: int = 0) -> None:
         """exit(2): only this thread ends."""
-        self._enter()
+        self._syscall()
         exit.do_exit(self, (status & 0xFF) << 8)
 
     def wait(self: Task, pid: int = -1, options: int = 0) -> tuple[int, int]:
         """wait4(2): (pid, status) of a child that died; (0, 0) if none did yet, ECHILD if there is none."""
-        self._enter()
+        self._syscall()
         return exit.wait4(self, pid, options)
 
     def kill(self: Task, pid: int, sig: int) -> None:
         """kill(2)."""
-        self._enter()
+        self._syscall()
         self.kernel.scheduler.charge(self, system_ns=Cost.SIGNAL)
         kill(self.kernel, pid, sig, self)
 
     def tgkill(self: Task, tgid: int, tid: int, sig: int) -> None:
         """tgkill(2)."""
-        self._enter()
+        self._syscall()
         tgkill(self.kernel, tgid, tid, sig, self)
 
     def sigaction(self: Task, sig: int, action: Action) -> Action:
         """rt_sigaction(2): SIG_DFL, SIG_IGN or a function of task and signal; returns the old action."""
-        self._enter()
+        self._syscall()
         return sigaction(self, sig, action)
 
     def sigprocmask(self: Task, mask: int) -> int:
         """rt_sigprocmask(SIG_SETMASK); returns the old mask."""
-        self._enter()
+        self._syscall()
         return set_blocked(self, mask)
 
 

@@ -1,0 +1,23 @@
+"""Who lives on a machine when it has booted: a bare init, an idle server, or what runs on the host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+
+PRESETS = ("bare", "server", "host")
+
+
+def populate(kernel: Kernel, preset: str) -> None:
+    """Run init and what it starts. ValueError names the presets if there is no such one."""
+    if preset == "bare":
+        from mmfs.kernel.presets.bare import start
+    elif preset == "server":
+        from mmfs.kernel.presets.server import start
+    elif preset == "host":
+        from mmfs.kernel.presets.host import start
+    else:
+        raise ValueError(f"preset: {preset!r} is none of {', '.join(PRESETS)}")
+    start(kernel)

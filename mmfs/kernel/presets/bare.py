@@ -1,0 +1,16 @@
+"""A machine with an init and nothing else: a statically linked one, as in an initramfs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmfs.kernel.presets.kthreads import start_root_file_system
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+
+
+def start(kernel: Kernel) -> None:
+    """The root disk is mounted and init runs."""
+    start_root_file_system(kernel)
+    kernel.tasks[1].execve("/sbin/init", ("/sbin/init",), {"HOME": "/", "TERM": "linux"})

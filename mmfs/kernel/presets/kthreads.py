@@ -1,0 +1,180 @@
+"""The kernel's own threads on an idle machine, in the order in which boot starts them.
+
+Names, numbers, flags, priorities and affinities are those of Debian's 6.12 booted in QEMU with one to four CPUs and
+one or two nodes: the numbers depend on how many CPUs and nodes there are and come out right because the threads are
+started in Linux's order. Where a number is skipped, a worker or a helper program has come and gone.
+
+Linux: init/main.c, kernel/smpboot.c, kernel/workqueue.c, kernel/rcu/tree.c, mm/vmscan.c, mm/compaction.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mmfs.kernel.fork import kthread_create
+from mmfs.kernel.sched import (
+    PF_KCOMPACTD,
+    PF_KSWAPD,
+    PF_MEMALLOC,
+    PF_MEMALLOC_NOFS,
+    PF_NO_SETAFFINITY,
+    PF_NOFREEZE,
+    PF_SUPERPRIV,
+    PF_WQ_WORKER,
+)
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
+
+PER_CPU: Final = PF_NOFREEZE | PF_NO_SETAFFINITY
+WORKER: Final = PER_CPU | PF_WQ_WORKER
+CPUS_PER_RCU_LEAF: Final = 16
+POOLS_PER_CPU: Final = 4
+"""Worker pools of a CPU: normal, high priority, and two that run in soft interrupts."""
+HIGHPRI_NICE: Final = -20
+MAX_RT: Final = 99
+MID_RT: Final = 50
+
+
+class BootThreads:
+    """Starts threads in boot's order."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.nr_cpus = kernel.machine.nr_cpus
+        self.first_unbound_pool = self.nr_cpus * POOLS_PER_CPU
+        self.pods = kernel.machine.topology.sockets
+
+    def rescuer(self, workqueue: str) -> None:
+        """The thread that works for a queue when no worker can be made. Linux: init_rescuer()."""
+        kthread_create(self.kernel, f"kworker/R-{workqueue}", flags=WORKER, idle=True, nice=HIGHPRI_NICE)
+
+    def rescuers(self, workqueues: str) -> None:
+        """Several of them."""
+        for workqueue in workqueues.split():
+            self.rescuer(workqueue)
+
+    def worker(self, cpu: int, number: int, work: str = "", highpri: bool = False) -> None:
+        """A worker of a CPU's pool; `work` is what it last did. Linux: create_worker()."""
+        task = kthread_create(
+            self.kernel, f"kworker/{cpu}:{number}{'H' if highpri else ''}", flags=WORKER, idle=True, cpus=(cpu,),
+            nice=HIGHPRI_NICE if highpri else 0,
+        )  # fmt: skip
+        task.wq_desc = f"-{work}" if work else ""
+
+    def unbound(self, pool: int, number: int, work: str = "", nice: int = 0, flags: int = 0) -> None:
+        """A worker of a pool that is bound to no CPU; pools are numbered after those of the CPUs."""
+        name = f"kworker/u{self.first_unbound_pool + pool}:{number}"
+        task = kthread_create(self.kernel, name, flags=WORKER | flags, idle=True, nice=nice)
+        task.wq_desc = f"-{work}" if work else ""
+
+    def thread(
+        self, name: str, flags: int = PF_NOFREEZE, idle: bool = False, rt: int = 0, nice: int = 0,
+        cpus: tuple[int, ...] | None = None,
+    ) -> Task:  # fmt: skip
+        """Any other thread."""
+        return kthread_create(self.kernel, name, flags=flags, idle=idle, rt_priority=rt, nice=nice, cpus=cpus)
+
+    def per_cpu(self, name: str, cpu: int, rt: int = 0) -> None:
+        """A thread of smpboot's, one a CPU. Linux: kernel/smpboot.c."""
+        self.thread(f"{name}/{cpu}", PER_CPU, rt=rt, cpus=(cpu,))
+
+    def skip(self, count: int) -> None:
+        """Numbers that somebody had who is gone."""
+        self.kernel.tasks.pids.skip(count)
+
+    # ---- the steps of boot ----------------------------------------------------------------------------------
+
+    def boot_cpu(self) -> None:
+        """Before the other CPUs come up. Linux: workqueue_init_early(), rcu_init(), smpboot."""
+        self.thread("pool_workqueue_release")
+        self.rescuers("kvfree_rcu_reclaim rcu_gp sync_wq slub_flushwq netns")
+        self.worker(0, 0, "events")
+        self.worker(0, 1, "pm")
+        self.worker(0, 0, "events_highpri", highpri=True)
+        self.unbound(0, 0, "events_unbound")
+        self.rescuer("mm_percpu_wq")
+        for name in ("rcu_tasks_kthread", "rcu_tasks_rude_kthread", "rcu_tasks_trace_kthread"):
+            self.thread(name, idle=True)
+        self.per_cpu("ksoftirqd", 0)
+        self.thread("rcu_preempt", idle=True)
+        self.thread("rcu_exp_par_gp_kthread_worker/0")
+        self.thread("rcu_exp_gp_kthread_worker")
+        self.per_cpu("migration", 0, MAX_RT)
+        self.per_cpu("idle_inject", 0, MID_RT)
+        self.per_cpu("cpuhp", 0)
+
+    def secondary_cpu(self, cpu: int) -> None:
+        """What a CPU gets when it comes up. Linux: kernel/cpu.c, cpuhp_hp_states."""
+        self.per_cpu("cpuhp", cpu)
+        self.per_cpu("idle_inject", cpu, MID_RT)
+        self.per_cpu("migration", cpu, MAX_RT)
+        self.per_cpu("ksoftirqd", cpu)
+        self.worker(cpu, 0, "events")
+        self.worker(cpu, 0, "events_highpri", highpri=True)
+        if cpu % CPUS_PER_RCU_LEAF == 0:
+            self.thread(f"rcu_exp_par_gp_kthread_worker/{cpu // CPUS_PER_RCU_LEAF}")
+
+    def subsystems(self) -> None:
+        """The initcalls of the core kernel and of drivers."""
+        pools = range(1) if self.pods == 1 else range(1, self.pods + 1)
+        self.skip(1)
+        for pool in pools:
+            self.unbound(pool, 1 if pool == 0 else 0, "events_unbound", flags=PF_SUPERPRIV if pool == pools[0] else 0)
+        self.thread("kdevtmpfs", PF_NOFREEZE | PF_SUPERPRIV)
+        self.rescuer("inet_frag_wq")
+        self.thread("kauditd", 0)
+        self.thread("khungtaskd")
+        self.unbound(pools[0], 2, "events_unbound")
+        self.thread("oom_reaper", 0)
+        self.rescuer("writeback")
+        self._per_node("kcompactd", PF_KCOMPACTD)
+        self.thread("ksmd", 0, nice=5)
+        self.unbound(pools[0], 3, "events_unbound")
+        self.thread("khugepaged", 0, nice=19)
+        self.rescuers("kintegrityd kblockd blkcg_punt_bio")
+        self.thread("irq/9-acpi", rt=MID_RT)
+        for cpu in range(1, self.nr_cpus):
+            self.worker(cpu, 1, "events")
+        self.rescuers("tpm_dev_wq edac-poller devfreq_wq quota_events_unbound")
+        self.worker(self.nr_cpus - 1, 1, "kblockd", highpri=True)
+        self._per_node("kswapd", PF_KSWAPD | PF_MEMALLOC)
+        self.skip(6)
+        self.rescuer("kthrotld")
+        self.skip(3)
+        self.rescuers("acpi_thermal_pm mld")
+        if self.nr_cpus > 1:
+            self.worker(0, 1, highpri=True)
+        self.rescuer("ipv6_addrconf")
+        self.skip(4)
+        self.rescuer("kstrp")
+        self.skip(1)
+        self.unbound(pools[-1] + 1, 0, nice=HIGHPRI_NICE)
+
+    def _per_node(self, name: str, flags: int) -> None:
+        """A thread for each node with memory, on the node's CPUs. Linux: kswapd_run(), kcompactd_run()."""
+        for pgdat in self.kernel.node_data:
+            if pgdat.node_present_pages:
+                self.thread(f"{name}{pgdat.node_id}", flags, cpus=tuple(pgdat.cpus) or None)
+
+    def root_file_system(self, disk: str) -> None:
+        """The threads of an ext4 file system. Linux: fs/jbd2/journal.c, fs/ext4/super.c."""
+        self.thread(f"jbd2/{disk}-8", PF_MEMALLOC_NOFS)
+        self.rescuer("ext4-rsv-conversion")
+
+
+def start_boot_threads(kernel: Kernel) -> None:
+    """All threads that exist when init starts."""
+    boot = BootThreads(kernel)
+    boot.boot_cpu()
+    for cpu in range(1, boot.nr_cpus):
+        boot.secondary_cpu(cpu)
+    boot.subsystems()
+
+
+def start_root_file_system(kernel: Kernel) -> None:
+    """Mounting the root disk, by a helper of the initramfs."""
+    boot = BootThreads(kernel)
+    boot.skip(48 + 24 * min(boot.nr_cpus, 4))
+    boot.root_file_system(kernel.machine.disks[0].name)
