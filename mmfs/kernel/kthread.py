@@ -24,6 +24,8 @@ WATCHDOG_INTERVAL_NS: Final = NSEC_PER_SEC // 2
 RCU_GRACE_PERIOD_NS: Final = NSEC_PER_SEC
 HPAGE_COMPACTION_CHECK_NS: Final = 500 * NSEC_PER_MSEC
 COMMIT_INTERVAL_NS: Final = 5 * NSEC_PER_SEC
+PHASE, PHASES = 377, 610
+"""Neighbours in the Fibonacci series: their ratio spreads any number of starts evenly over a period."""
 NSEC_PER_CENTISEC: Final = 10 * NSEC_PER_MSEC
 
 
@@ -71,7 +73,13 @@ def start(
 ) -> Periodic:
     """Have a kernel thread wake up every `period_ns`; the handle changes the period."""
     work = KthreadWork(kernel, comm, function, cost_ns, cpu)
-    return kernel.clock.call_every(name, period_ns, work.run)
+    return kernel.clock.call_every(name, period_ns, work.run, first_run(kernel, period_ns))
+
+
+def first_run(kernel: Kernel, period_ns: int) -> int:
+    """When regular work starts: each a different part of its period from now, as threads start one after another."""
+    turn = len(kernel.clock.periodics) + 1
+    return kernel.clock.now_ns + period_ns * (turn * PHASE % PHASES) // PHASES
 
 
 class ClocksourceWatchdog:
@@ -116,8 +124,11 @@ class VmstatShepherd:
 def start_all(kernel: Kernel) -> None:
     """Register what every machine does regularly, in a fixed order."""
     clock = kernel.clock
-    clock.call_every("clocksource_watchdog", WATCHDOG_INTERVAL_NS, ClocksourceWatchdog(kernel).run)
-    clock.call_every("vmstat_shepherd", kernel.vm.stat_interval * NSEC_PER_SEC, VmstatShepherd(kernel).run)
+    for name, period_ns, work in (
+        ("clocksource_watchdog", WATCHDOG_INTERVAL_NS, ClocksourceWatchdog(kernel).run),
+        ("vmstat_shepherd", kernel.vm.stat_interval * NSEC_PER_SEC, VmstatShepherd(kernel).run),
+    ):
+        clock.call_every(name, period_ns, work, first_run(kernel, period_ns))
     start(kernel, "rcu_gp", "rcu_preempt", RCU_GRACE_PERIOD_NS)
     for pgdat in kernel.node_data:
         if pgdat.node_present_pages:
