@@ -82,7 +82,9 @@ def mm_core_init(kernel: Kernel) -> None:
     machine = kernel.machine
     kernel.vmstat = VmStat(len(machine.nodes))
     kernel.vm = VmSysctl()
-    kernel.page_alloc = PageAllocator(machine, kernel.memblock, kernel.vmstat, kernel.vm)
+    kernel.page_alloc = PageAllocator(
+        machine, kernel.memblock, kernel.vmstat, kernel.vm, bool(kernel.profile.config("TRANSPARENT_HUGEPAGE_ALWAYS"))
+    )
     kernel.frames = kernel.page_alloc.frames
     kernel.node_data = kernel.page_alloc.node_data
     kernel.zones = kernel.page_alloc.zones
@@ -152,6 +154,7 @@ def driver_init(kernel: Kernel) -> None:
     """Devices and file systems register; the slab fills. Linux: drivers/base/init.c, do_basic_setup()."""
     from mmfs.kernel.char_dev import CharDevices
     from mmfs.kernel.ioport import build_ioports
+    from mmfs.mm.boot_areas import boot_areas
 
     machine = kernel.machine
     kernel.interrupts = Interrupts(machine, kernel.cpus)
@@ -162,6 +165,7 @@ def driver_init(kernel: Kernel) -> None:
     kernel.ioports = build_ioports(machine)
     kernel.filesystems = FILESYSTEMS
     kernel.slab.boot(machine.ram // memory_block_bytes(kernel), len(machine.nodes))
+    boot_areas(kernel)
     kernel.percpu.populate(kernel.page_alloc)
     kernel.direct_map.load_modules(kernel.page_alloc)
     kernel.hugetlb.setup(kernel.cmdline)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from mmfs.mm_types import GFP_KERNEL
+from mmfs.mm_types import GFP_KERNEL, HPAGE_PMD_ORDER
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -54,6 +54,15 @@ class Vmalloc:
         self.nr_pages += nr_pages
         self.nr_areas += 1
         return pages
+
+    def alloc_huge(self, nr_pages: int, nid: int) -> None:
+        """An area that stays, in pages of 2 MB. Linux: mm/vmalloc.c, vmalloc_huge()."""
+        for _ in range(nr_pages >> HPAGE_PMD_ORDER):
+            if self.kernel.page_alloc.alloc_pages(GFP_KERNEL, HPAGE_PMD_ORDER, nid) < 0:
+                raise OSError(errno.ENOMEM, f"vmalloc of {nr_pages} pages failed")
+        self.kernel.slab.alloc("vmap_area", 1)
+        self.nr_pages += nr_pages
+        self.nr_areas += 1
 
     def free(self, pages: list[int]) -> None:
         """Give an area back. Linux: mm/vmalloc.c, vfree()."""

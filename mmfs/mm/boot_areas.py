@@ -1,0 +1,104 @@
+"""What the kernel's own start takes from the page allocator besides slabs: hash tables, modules, BPF, DMA pools.
+
+Sizes follow from the machine where Linux computes them (hash tables, per-CPU chunks), and are those of Debian's kernel
+with the modules that its initramfs loads for virtio disks and ext4 where they are constants.
+
+Linux: mm/mm_init.c, alloc_large_system_hash(); mm/percpu.c, pcpu_create_chunk(); kernel/bpf/core.c,
+bpf_prog_pack_alloc(); kernel/module/main.c, load_module(); kernel/dma/pool.c, dma_atomic_pool_init().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from mmfs.mm.percpu import per_cpu_unit_bytes
+from mmfs.mm_types import (
+    GFP_DMA32_BIT,
+    GFP_DMA_BIT,
+    GFP_KERNEL,
+    GFP_NOWARN_BIT,
+    GFP_THISNODE_BIT,
+    HPAGE_PMD_ORDER,
+    MAX_PAGE_ORDER,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+)
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+
+PMD_SIZE: Final = PAGE_SIZE << HPAGE_PMD_ORDER
+MODULE_AREAS: Final = (
+    2, 1, 1, 1, 1, 2, 1, 20, 1, 1, 2, 1, 1, 65, 1, 1, 1, 1, 3, 1, 1, 3, 3, 2, 1, 17, 11, 1, 1, 124, 90, 4,
+    1, 1, 1, 1, 1, 2, 2, 1,
+)  # fmt: skip
+"""Pages of each area that modules take: text, data, rodata and init of twelve modules, ext4's the largest."""
+SMALL_AREAS: Final = (1, 1, 1, 1, 4, 3, 1)
+"""Descriptor pools, the idle task's stack, a terminal's buffers, a BPF program."""
+PERCPU_MIN_ALLOC: Final = 4
+PERCPU_OBJ_EXT: Final = 8
+PERCPU_BLOCK: Final = 32
+DMA_POOL_LEAST: Final = (128 << 10) >> PAGE_SHIFT
+DMA_POOL_SHARE: Final = 8192
+"""A pool has 128 KB for every gigabyte."""
+
+
+def pages_of(size: int) -> int:
+    """Whole pages of a number of bytes."""
+    return -(-size // PAGE_SIZE)
+
+
+def percpu_chunk_areas(unit_bytes: int) -> Iterator[int]:
+    """Pages of the tables about one per-CPU chunk that come from vmalloc. Linux: mm/percpu.c, pcpu_alloc_chunk()."""
+    bits = unit_bytes // PERCPU_MIN_ALLOC
+    tables = (bits * PERCPU_OBJ_EXT, bits // 8 + 8, bits // 8, unit_bytes // PAGE_SIZE * PERCPU_BLOCK)
+    return (pages_of(size) for size in tables if size > PAGE_SIZE)
+
+
+def boot_areas(kernel: Kernel) -> None:
+    """Take it all. Linux: init/main.c, do_basic_setup()."""
+    hash_tables(kernel)
+    nodes = kernel.machine.nodes
+    unit = per_cpu_unit_bytes(kernel.profile, [len(node.cpus) for node in nodes if node.cpus])
+    for pages in (*percpu_chunk_areas(unit), *MODULE_AREAS, *SMALL_AREAS):
+        kernel.vmalloc.alloc(pages, 0)
+    kernel.vmalloc.alloc_huge(len(nodes) * PMD_SIZE >> PAGE_SHIFT, 0)
+    dma_pools(kernel)
+
+
+def dma_pools(kernel: Kernel) -> None:
+    """Memory for devices when nothing may sleep, in each zone that devices can need. Linux: dma_atomic_pool_init()."""
+    pages = max(kernel.totalram_pages() // DMA_POOL_SHARE, DMA_POOL_LEAST)
+    order = min((pages - 1).bit_length(), MAX_PAGE_ORDER)
+    for zone in (0, GFP_DMA_BIT, GFP_DMA32_BIT):
+        fit = order
+        while kernel.page_alloc.alloc_pages(GFP_KERNEL | GFP_NOWARN_BIT | zone, fit, 0) < 0 and fit:
+            fit -= 1
+
+
+def hash_tables(kernel: Kernel) -> None:
+    """Those that are not made from boot memory; on a NUMA machine every node carries a share."""
+    nodes = [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]
+    turn = 0
+    for table in kernel.memblock.hash_tables:
+        pages = pages_of(table.size)
+        if table.early:
+            continue
+        if table.where == "linear":
+            linear_pages(kernel, pages)
+        elif table.where == "vmalloc":
+            for place, nid in enumerate(nodes):
+                kernel.vmalloc.alloc((pages + len(nodes) - 1 - place) // len(nodes), nid)
+        else:
+            for _ in range(pages >> HPAGE_PMD_ORDER):
+                kernel.vmalloc.alloc_huge(1 << HPAGE_PMD_ORDER, nodes[turn % len(nodes)])
+                turn += 1
+
+
+def linear_pages(kernel: Kernel, pages: int) -> None:
+    """A contiguous run that need not be a power of two. Linux: mm/page_alloc.c, alloc_pages_exact()."""
+    while pages:
+        order = min(pages.bit_length() - 1, MAX_PAGE_ORDER)
+        kernel.page_alloc.alloc_pages(GFP_KERNEL | GFP_THISNODE_BIT, order, 0)
+        pages -= 1 << order
