@@ -50,7 +50,9 @@ from mmfs.mm_types import (
     MIGRATE_UNMOVABLE,
     PAGE_ALLOC_COSTLY_ORDER,
     PAGE_SHIFT,
+    PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
+    PG_RESERVED,
     ZONE_DMA,
     ZONE_DMA32,
     ZONE_MOVABLE,
@@ -120,7 +122,15 @@ class PageAllocator:
     returns whether that freed anything.
     """
 
-    def __init__(self, machine: Machine, memblock: Memblock, vmstat: VmStat, vm: VmSysctl) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        memblock: Memblock,
+        vmstat: VmStat,
+        vm: VmSysctl,
+        transparent_hugepage: bool = True,
+    ) -> None:
+        self.transparent_hugepage = transparent_hugepage
         self.vm = vm
         self.vmstat = vmstat
         self.nr_nodes = len(machine.nodes)
@@ -220,17 +230,46 @@ class PageAllocator:
             for zone, low, high in self._in_zones(ranges):
                 self.buddy.free_range(zone.index, low, high)
                 self.buddy.zones[zone.index]["managed"] += high - low
+        self._mark_reserved(memblock)
         self.init_per_zone_wmark_min()
+        self._hugepage_init()
         for start, end, nid in memblock.late_free_ranges():
             self._init_split(start, end, nid)
             self.buddy.free_pages_bulk(np.arange(start, end, dtype=np.int64))
         self.vmstat.event[:] = 0
         self.vmstat.numa_event[:] = 0
 
+    def _mark_reserved(self, memblock: Memblock) -> None:
+        """Frames that stay with the boot code show it in the records of pageblocks that are partly free.
+
+        Linux: mm/mm_init.c, memmap_init_reserved_pages().
+        """
+        pages, states = self.frames.pages, self.frames.blocks["state"]
+        free = sorted((start, end) for start, end, _ in memblock.memblock_free_ranges())
+        starts = [0, *(end for _, end in free)]
+        ends = [*(start for start, _ in free), memblock.max_pfn]
+        for start, end in zip(starts, ends, strict=True):
+            for block in {start >> PAGEBLOCK_ORDER, max(end - 1, start) >> PAGEBLOCK_ORDER}:
+                if states[block] == BLK_SPLIT:
+                    first = block << PAGEBLOCK_ORDER
+                    pages["flags"][max(start, first) : min(end, first + PAGEBLOCK_NR_PAGES)] = PG_RESERVED
+
+    def _hugepage_init(self) -> None:
+        """Machines of 512 MB and more have transparent huge pages and keep room for them.
+
+        Linux: mm/huge_memory.c, hugepage_init(), which runs before init's memory is freed.
+        """
+        if self.transparent_hugepage and sum(zone.managed_pages for zone in self.zones) >= 512 << 20 - PAGE_SHIFT:
+            self.set_recommended_min_free_kbytes()
+
     def _init_split(self, start: int, end: int, nid: int) -> None:
         """Frames that were reserved get page records and count as managed."""
-        blocks = self.frames.blocks[start >> PAGEBLOCK_ORDER : -(-end >> PAGEBLOCK_ORDER)]
-        blocks["state"][blocks["state"] == BLK_RESERVED] = BLK_SPLIT
+        flags, states = self.frames.pages["flags"], self.frames.blocks["state"]
+        for block in range(start >> PAGEBLOCK_ORDER, -(-end >> PAGEBLOCK_ORDER)):
+            if states[block] == BLK_RESERVED:
+                states[block] = BLK_SPLIT
+                flags[block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER] = PG_RESERVED
+        flags[start:end] = 0
         for zone, low, high in self._in_zones([(start, end, nid)]):
             self.buddy.zones[zone.index]["managed"] += high - low
 
