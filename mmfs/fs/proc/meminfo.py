@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from mmfs.fs.proc.root import proc
 from mmfs.mm.show_mem import node_page_state_pages, si_mem_available
+from mmfs.mm.swapfile import nr_swap_pages, total_swap_pages
 from mmfs.mm_types import NodeStatItem as Node
 from mmfs.mm_types import ZoneStatItem as Zone
 
@@ -120,8 +121,8 @@ ROWS = (
     item("Inactive(file)", Node.NR_INACTIVE_FILE),
     item("Unevictable", Node.NR_UNEVICTABLE),
     zone_item("Mlocked", Zone.NR_MLOCK),
-    of_kernel("SwapTotal", "total_swap_pages"),
-    of_kernel("SwapFree", "nr_swap_pages"),
+    Row("SwapTotal", lambda m: total_swap_pages(m.kernel)),
+    Row("SwapFree", lambda m: nr_swap_pages(m.kernel)),
     Row("Zswap", nothing, needs=config("ZSWAP")),
     Row("Zswapped", nothing, needs=config("ZSWAP")),
     item("Dirty", Node.NR_FILE_DIRTY),

@@ -62,9 +62,8 @@ if TYPE_CHECKING:
     U64 = NDArray[np.uint64]
 
 KPMSIZE = 8
-PAGES_PER_READ = 1 << 16
-"""A longer read(2) is cut here, so that one call stays short."""
-
+PUD_LEVEL = 3
+"""The highest level of page tables that Linux marks and counts as such (pagetable_pud_ctor())."""
 
 class Kpf(IntEnum):
     """Bit numbers in kpageflags. Linux: KPF_*."""
@@ -169,6 +168,8 @@ def block_pageflags(kernel: Kernel, block: int) -> U64:
     if state == BLK_SPLIT:
         pages = frames.pages[block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER]
         flags = stable_page_flags(pages["flags"], pages["mapcount"])
+        uncounted = (pages["flags"] & PG_TABLE != 0) & (pages["private"] > PUD_LEVEL)
+        flags[uncounted] &= ~np.uint64(bit(Kpf.PGTABLE))
         spread_buddy(flags, pages["private"])
     elif state == BLK_UNIFORM:
         flags = np.repeat(stable_page_flags(record["flags"][np.newaxis], record["mapcount"][np.newaxis]), 512)
@@ -211,7 +212,7 @@ def read_frames(
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     first = offset // KPMSIZE
     end = -(-kernel.max_pfn // PAGES_PER_SECTION) * PAGES_PER_SECTION
-    last = min(first + min(size // KPMSIZE, PAGES_PER_READ), end)
+    last = min(first + size // KPMSIZE, end)
     if first >= last:
         return b""
     blocks = range(first >> PAGEBLOCK_ORDER, (last - 1 >> PAGEBLOCK_ORDER) + 1)
