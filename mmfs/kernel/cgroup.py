@@ -41,7 +41,7 @@ class Cgroup:
         self.root = root
         self.parent = parent
         self.name = name
-        self.path = "/" if parent is None else parent.path.rstrip("/") + "/" + name
+        self.path: str = "/" if parent is None else parent.path.rstrip("/") + "/" + name
         self.id = ident
         """The inode number of the directory."""
         self.children: dict[str, Cgroup] = {}

@@ -221,7 +221,6 @@ def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str
     task = type(parent)(kernel, 0, comm or parent.comm, signal, sighand)
     _inherit(task, parent)
     objects = _Objects(task)
-    task.files = None
     try:
         objects.take("task_struct")
         alloc_thread_stack(task)
@@ -230,7 +229,7 @@ def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str
         objects.take("pid")
         task.pid = task.tgid = kernel.tasks.pids.alloc_pid(kernel.tasks)
     except OSError:
-        if task.files is not None and task.files is not parent.files:
+        if "files_cache" in objects.names and task.files is not None:
             task.files.close_files()
         if task.mm is not None:
             mmput(task.mm, task)
@@ -245,7 +244,8 @@ def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str
 
 def _inherit(task: Task, parent: Task) -> None:
     """What a child has of its creator. Linux: dup_task_struct(), copy_flags(), sched_fork()."""
-    lost = PF_SUPERPRIV | PF_WQ_WORKER | PF_NO_SETAFFINITY | sched.PF_IDLE | sched.PF_KSWAPD | sched.PF_KCOMPACTD
+    lost = PF_KTHREAD | PF_SUPERPRIV | PF_WQ_WORKER | PF_NO_SETAFFINITY
+    lost |= sched.PF_IDLE | sched.PF_KSWAPD | sched.PF_KCOMPACTD
     task.flags = parent.flags & ~lost | PF_FORKNOEXEC
     task.cred = parent.cred
     task.blocked = parent.blocked
@@ -334,9 +334,7 @@ def kthread_create(
     if rt_priority:
         task.policy, task.rt_priority = sched.SCHED_FIFO, rt_priority
     if cpus is not None:
-        task.cpus_allowed = frozenset(cpus)
-        if task.processor not in task.cpus_allowed:
-            task.processor = min(task.cpus_allowed)
+        task.set_cpus_allowed(frozenset(cpus))
     return task
 
 

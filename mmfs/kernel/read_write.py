@@ -12,19 +12,43 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mmfs.kernel.namei import O_APPEND, O_CLOEXEC, O_RDONLY, O_RDWR, OpenFile
 from mmfs.kernel.sched import RLIMIT_NOFILE
 from mmfs.kernel.sys import Size, nr_bytes
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
-from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm.shmem import shmem_file_setup
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_ORDER, PG_DIRTY, NodeStatItem, ZoneStatItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import FilesStruct, Task
+    from mmfs.mm.filemap import AddressSpace
 
 SEEK_SET, SEEK_CUR, SEEK_END = 0, 1, 2
 MAX_RW_COUNT = 0x7FFF_F000
 COPY_PAGE_NS = 400
 """Copying a page between the page cache and the program."""
+
+
+def folio_account_dirtied(mapping: AddressSpace, first: int, last: int) -> None:
+    """Mark the cached pages [first, last) of a file as written. Linux: mm/page-writeback.c, filemap_dirty_folio()."""
+    kernel = mapping.kernel
+    record = kernel.mmu.mappings[mapping.id]
+    base, slots = int(record["base"]), kernel.mmu.slots
+    pfns = slots[base + first : base + last].astype(np.int64) - 1
+    flags = kernel.frames.pages["flags"]
+    clean = pfns[flags[pfns] & PG_DIRTY == 0]
+    flags[clean] |= PG_DIRTY
+    if mapping.host.shmem:
+        return
+    record["nr_dirty"] += len(clean)
+    zones, counts = np.unique(kernel.frames.blocks["zone"][clean >> PAGEBLOCK_ORDER], return_counts=True)
+    for zone, count in zip(zones.tolist(), counts.tolist(), strict=True):
+        nid = kernel.zones[zone].zone_pgdat.node_id
+        kernel.vmstat.mod_node_page_state(nid, NodeStatItem.NR_FILE_DIRTY, count)
+        kernel.vmstat.mod_node_page_state(nid, NodeStatItem.NR_DIRTIED, count)
+        kernel.vmstat.mod_zone_page_state(zone, ZoneStatItem.NR_ZONE_WRITE_PENDING, count)
 
 
 class FileSyscalls:
@@ -116,11 +140,8 @@ class FileSyscalls:
         if start + length > inode.size:
             inode.truncate(start + length)
         first, last = start >> PAGE_SHIFT, start + length + PAGE_SIZE - 1 >> PAGE_SHIFT
-        try:
-            file.mapping.write_pages(first, last)
-        except MemoryError:
-            raise OSError(errno.ENOMEM, "no memory for the page cache") from None
-        self.kernel.scheduler.charge(self, system_ns=(last - first) * COPY_PAGE_NS)
+        self._read_pages(file, start, start + length)
+        folio_account_dirtied(file.mapping, first, last)
         if offset is None:
             file.f_pos = start + length
         self.io.wchar += length
@@ -146,6 +167,7 @@ class FileSyscalls:
         if len(name) > 249:
             raise OSError(errno.EINVAL, "the name is too long")
         fd = files.get_unused_fd(self.rlimit(RLIMIT_NOFILE))
-        shmem = self.kernel.shmem_inode(f"/memfd:{name}")
-        files.install(fd, OpenFile(shmem, FMODE_READ | FMODE_WRITE, O_RDWR))
+        unlinked = shmem_file_setup(self.kernel, f"/memfd:{name}", 0)
+        files.install(fd, OpenFile(unlinked.inode, FMODE_READ | FMODE_WRITE, O_RDWR))
+        unlinked.put()
         return fd

@@ -179,9 +179,7 @@ class SysSyscalls:
         allowed = frozenset(cpus) & frozenset(range(len(self.kernel.cpus)))
         if not allowed or self.flags & PF_NO_SETAFFINITY:
             raise OSError(errno.EINVAL, "no such CPU")
-        self.cpus_allowed = allowed
-        if self.processor not in allowed:
-            self.processor = min(allowed)
+        self.set_cpus_allowed(allowed)
 
     def prctl(self: Task, option: int, *args: Any) -> int | str:
         """prctl(2), for the options that memory or /proc show. Linux: kernel/sys.c, SYSCALL_DEFINE5(prctl)."""
@@ -192,14 +190,14 @@ class SysSyscalls:
                 raise OSError(errno.EINVAL, "not PR_SET_VMA_ANON_NAME")
             prctl_set_vma_anon_name(mm, addr, nr_bytes(length), name)
             return 0
-        get = {
-            sched.PR_GET_NAME: lambda: self.comm,
-            sched.PR_GET_CHILD_SUBREAPER: lambda: int(self.signal.is_child_subreaper),
-            sched.PR_GET_TIMERSLACK: lambda: self.timerslack_ns,
-            sched.PR_GET_NO_NEW_PRIVS: lambda: int(self.no_new_privs),
-        }.get(option)
-        if get is not None:
-            return get()
+        if option == sched.PR_GET_NAME:
+            return self.comm
+        if option == sched.PR_GET_CHILD_SUBREAPER:
+            return int(self.signal.is_child_subreaper)
+        if option == sched.PR_GET_TIMERSLACK:
+            return self.timerslack_ns
+        if option == sched.PR_GET_NO_NEW_PRIVS:
+            return int(self.no_new_privs)
         if not args:
             raise OSError(errno.EINVAL, "prctl wants an argument")
         self._prctl_set(option, args[0])
@@ -226,9 +224,3 @@ class SysSyscalls:
     def set_name(self: Task, name: str) -> None:
         """prctl(PR_SET_NAME)."""
         self.prctl(sched.PR_SET_NAME, name)
-
-    def set_title(self: Task, title: str) -> None:
-        """What setproctitle(3) does: the arguments that ps shows are overwritten in place."""
-        assert self.exec_image is not None
-        cmdline = title.encode() + b"\0"
-        self.exec_image = replace(self.exec_image, cmdline=cmdline)

@@ -143,7 +143,7 @@ class TaskSyscalls:
     # ---- memory ---------------------------------------------------------------------------------------------
 
     def touch(
-        self: Task, addr: int | NDArray[np.unsignedinteger[Any]], length: Size = 1, write: bool = False,
+        self: Task, addr: int | NDArray[np.integer[Any]] | Sequence[int], length: Size = 1, write: bool = False,
         stride: Size = PAGE_SIZE,
     ) -> None:  # fmt: skip
         """Access memory: one byte every `stride` of [addr, addr + length), or at each address of an array in turn.
@@ -153,11 +153,8 @@ class TaskSyscalls:
         with self.running() as mm:
             if isinstance(addr, int):
                 memory.access_range(mm, addr, addr + nr_bytes(length), write, nr_bytes(stride))
-            elif isinstance(addr, (list, tuple)) or not hasattr(addr, "__index__") or addr.ndim:
-                memory.access_pages(mm, addr, write)
             else:
-                start = int(addr)
-                memory.access_range(mm, start, start + nr_bytes(length), write, nr_bytes(stride))
+                memory.access_pages(mm, addr, write)
 
     def mmap(
         self: Task, length: Size, prot: int = DEFAULT_PROT, flags: int | None = None,
@@ -185,7 +182,7 @@ class TaskSyscalls:
         if isinstance(file, str):
             return self.kernel.namei.open(file, write=write)
         if isinstance(file, int):
-            return self._fd(file).file
+            return self._fd(file)
         return file
 
     def munmap(self: Task, addr: int, length: Size) -> None:

@@ -409,6 +409,11 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
         """The auxiliary vector that the program was given."""
         return self.exec_image.auxv if self.exec_image is not None and self.mm is not None else b""
 
+    def set_title(self, title: str) -> None:
+        """What setproctitle(3) does: the arguments that ps shows are overwritten in place."""
+        if self.exec_image is not None:
+            self.exec_image = replace(self.exec_image, cmdline=title.encode() + b"\0")
+
     # ---- scheduling -----------------------------------------------------------------------------------------
 
     @property
@@ -422,6 +427,12 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
         if self.policy in (sched.SCHED_FIFO, sched.SCHED_RR):
             return -1 - self.rt_priority
         return self.static_prio - sched.MAX_RT_PRIO
+
+    def set_cpus_allowed(self, cpus: frozenset[int]) -> None:
+        """Bind the task to CPUs; it moves if it is on none of them. Linux: set_cpus_allowed_ptr()."""
+        self.cpus_allowed = cpus
+        if self.processor not in cpus:
+            self.processor = min(cpus)
 
     def thread_group_cputime(self) -> tuple[int, int]:
         """User and system nanoseconds of all threads, living and dead. Linux: kernel/sched/cputime.c."""

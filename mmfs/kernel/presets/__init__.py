@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,12 +13,6 @@ PRESETS = ("bare", "server", "host")
 
 def populate(kernel: Kernel, preset: str) -> None:
     """Run init and what it starts. ValueError names the presets if there is no such one."""
-    if preset == "bare":
-        from mmfs.kernel.presets.bare import start
-    elif preset == "server":
-        from mmfs.kernel.presets.server import start
-    elif preset == "host":
-        from mmfs.kernel.presets.host import start
-    else:
+    if preset not in PRESETS:
         raise ValueError(f"preset: {preset!r} is none of {', '.join(PRESETS)}")
-    start(kernel)
+    import_module(f"{__name__}.{preset}").start(kernel)

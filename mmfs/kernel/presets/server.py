@@ -18,6 +18,7 @@ from mmfs.kernel.namei import O_CREAT, O_RDWR
 from mmfs.kernel.presets.kthreads import start_root_file_system
 from mmfs.kernel.sched import PR_SET_CHILD_SUBREAPER, RLIMIT_MEMLOCK, RLIMIT_NOFILE
 from mmfs.kernel.syscalls import spawn
+from mmfs.mm.mman import is_exec_mapping
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -57,6 +58,8 @@ LOGIN_ENVIRON: Final = {
     "SSH_TTY": "/dev/pts/0",
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
+FORKED_SHARE: Final = 0.4
+"""How much of each library's code a forked process goes on to use."""
 NOFILE_HARD: Final = 524_288
 SYSTEMD_MEMLOCK: Final = 8 * MB
 
@@ -179,6 +182,13 @@ class Server:
             self.init.read(fd, size)
             self.init.close(fd)
 
+    def run_code(self, task: Task) -> None:
+        """A forked process runs its program on: it reads the code that its parent has mapped."""
+        assert task.mm is not None
+        for vma in list(task.mm.mmap):
+            if vma.vm_file is not None and is_exec_mapping(vma.vm_flags):
+                task.touch(vma.vm_start, int((vma.vm_end - vma.vm_start) * FORKED_SHARE))
+
     def find(self, comm: str) -> Task:
         """The process of that name."""
         return next(task for task in self.kernel.tasks.processes() if task.comm == comm)
@@ -191,6 +201,7 @@ class Server:
             self.kernel.tasks.commit_creds(worker, worker.cred.become(WWW_DATA_UID, WWW_DATA_UID, (WWW_DATA_UID,)))
             worker.set_title("nginx: worker process")
             assert worker.mm is not None
+            self.run_code(worker)
             worker.touch(worker.mm.start_brk, 400 * KB, write=True)
             worker.touch(worker.mmap(1 * MB), 700 * KB, write=True)
 
@@ -204,6 +215,7 @@ class Server:
         connection.set_session(connection.pid)
         connection.set_title("sshd: root@pts/0")
         assert connection.mm is not None
+        self.run_code(connection)
         connection.touch(connection.mm.start_brk, 200 * KB, write=True)
         self.compute(connection, 30)
         manager_group = cgroups.makedirs(f"{root_slice}/user@0.service/init.scope").path
