@@ -64,6 +64,7 @@ cdef class Buddy:
     cdef long block_heads
     cdef long pcp_heads
     cdef int mode
+    cdef bint whole_blocks
     cdef void account_freepages(self, long zone, long nr, int mt) noexcept nogil
     cdef bint is_buddy(self, long pfn, int order, long zone) noexcept nogil
     cdef void add_to_free_list(self, long zone, long pfn, int order, int mt, bint tail) noexcept nogil
@@ -91,3 +92,5 @@ cdef class Buddy:
     cdef void reserve_highatomic(self, long zone, long pfn, int order) noexcept nogil
     cdef long alloc(self, int order, int mt, int nid, int highest, int alloc_flags, unsigned long nodemask) noexcept nogil
     cdef void free(self, long pfn, int order) noexcept nogil
+    cdef long alloc_block(self, int alloc_flags) noexcept nogil
+    cdef void free_block(self, long block) noexcept nogil

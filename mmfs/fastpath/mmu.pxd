@@ -72,7 +72,7 @@ cdef class Mmu:
     cdef long get_entry_level(self, long mm, long addr, int last) noexcept nogil
     cdef void mlock_page(self, long pfn) noexcept nogil
     cdef void munlock_page(self, long pfn) noexcept nogil
-    cdef long alloc_table(self, long mm, int level) noexcept nogil
+    cdef long alloc_table(self, long mm, int level, bint implied) noexcept nogil
     cdef void count_table(self, long mm, long pfn, int level, int sign) noexcept nogil
     cdef long lookup(self, long mm, long addr) noexcept nogil
     cdef long get_entry(self, long mm, long addr) noexcept nogil

@@ -111,8 +111,8 @@ class Mmu:
             self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_PAGETABLE] += sign
             self.mm[mm].pgtables_bytes += sign * PAGE_SIZE
 
-    def alloc_table(self, mm, level):
-        """A zeroed page table of a level (1: the one that holds pages), or -1."""
+    def alloc_table(self, mm, level, implied):
+        """A page table of a level (1: the one that holds pages), or -1; zeroed unless a block implies it."""
         pfn: cython.long = self.buddy.alloc(
             0,
             MIGRATE_UNMOVABLE,
@@ -123,7 +123,8 @@ class Mmu:
         )
         if pfn < 0:
             return -1
-        self.frames.clear_table(pfn)
+        if not implied:
+            self.frames.clear_table(pfn)
         self.frames.page[pfn].flags = PG_TABLE
         self.frames.page[pfn].private = level
         self.frames.page[pfn].memcg = self.mm[mm].memcg
@@ -167,7 +168,7 @@ class Mmu:
         while level > 0:
             at = (table << 9) + (addr >> (12 + 9 * level) & 511)
             if not self.frames.entry[at] & PTE_PRESENT:
-                child = self.alloc_table(mm, level)
+                child = self.alloc_table(mm, level, False)
                 if child < 0:
                     return -1
                 self.frames.entry[at] = (
@@ -600,36 +601,24 @@ class Mmu:
         table: cython.long
         pfn: cython.long
         block: cython.long
-        zone: cython.long
         nid: cython.int
         if at < 0:
             return False
-        if self.frames.entry[at] & PTE_UNIFORM:
-            return True
-        if self.frames.entry[at] != 0:
+        table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        if self.frames.entry[at] != 0 and not self.frames.entry[at] & PTE_UNIFORM:
             return False
-        pfn = self.buddy.alloc(
-            PAGEBLOCK_ORDER,
-            MIGRATE_MOVABLE,
-            self.buddy.cpu_node[self.buddy.cpu],
-            ZONE_MOVABLE,
-            self.alloc_flags,
-            ~cython.cast(cython.ulong, 0),
-        )
+        if self.frames.entry[at] != 0 and self.frames.page[table].mapping != 0:
+            return True
+        pfn = self.buddy.alloc_block(self.alloc_flags)
         if pfn < 0:
             return False
-        table = self.alloc_table(mm, 1)
-        if table < 0:
-            self.buddy.free(pfn, PAGEBLOCK_ORDER)
-            return False
         block = pfn >> PAGEBLOCK_ORDER
-        zone = self.frames.block[block].zone
-        nid = self.buddy.zone[zone].nid
-        self.buddy.numa_event[zone, NUMA_LOCAL if nid == self.buddy.cpu_node[self.buddy.cpu] else NUMA_OTHER] += 511
-        if nid == self.buddy.cpu_node[self.buddy.cpu]:
-            self.buddy.numa_event[zone, NUMA_HIT] += 511
-        else:
-            self.buddy.numa_event[zone, NUMA_MISS] += 511
+        if self.frames.entry[at] == 0:
+            table = self.alloc_table(mm, 1, True)
+            if table < 0:
+                self.buddy.free_block(block)
+                return False
+        nid = self.buddy.zone[self.frames.block[block].zone].nid
         self.frames.block[block].state = BLK_UNIFORM
         self.frames.block[block].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE | PG_ACTIVE
         self.frames.block[block].mapping = self.vma[vma].anon_vma
@@ -663,7 +652,7 @@ class Mmu:
         while level > last:
             at = (table << 9) + (addr >> (12 + 9 * level) & 511)
             if not self.frames.entry[at] & PTE_PRESENT:
-                child = self.alloc_table(mm, level)
+                child = self.alloc_table(mm, level, False)
                 if child < 0:
                     return -1
                 self.frames.entry[at] = (
@@ -676,11 +665,18 @@ class Mmu:
         return (table << 9) + (addr >> (12 + 9 * level) & 511)
 
     def split_uniform(self, mm, addr, pmd):
-        """Write out the page records and entries that a whole block implied; ``pmd`` is its entry's index."""
+        """Write out the page records and entries that a whole block implied; ``pmd`` is its entry's index.
+
+        A table whose block is gone (mapping 0) implies 512 empty entries.
+        """
         table: cython.long = (self.frames.entry[pmd] & PTE_PFN_MASK) >> 12
         block: cython.long = self.frames.page[table].mapping
         first: cython.long = block << PAGEBLOCK_ORDER
         i: cython.long
+        self.frames.entry[pmd] &= ~PTE_UNIFORM
+        if block == 0:
+            self.frames.clear_table(table)
+            return
         for i in range(PAGEBLOCK_NR_PAGES):
             self.frames.page[first + i].flags = self.frames.block[block].flags
             self.frames.page[first + i].mapping = self.frames.block[block].mapping
@@ -698,7 +694,6 @@ class Mmu:
         self.frames.block[block].state = BLK_SPLIT
         self.frames.block[block].mapcount = 0
         self.frames.page[table].mapping = 0
-        self.frames.entry[pmd] &= ~PTE_UNIFORM
 
     # ------------------------------------------------------------------------------ letting go
 

@@ -42,9 +42,9 @@ class PageTables:
             self.next_addr = ((addr >> shift) + 1) << shift
             if not self.frames.entry[self.pmd] & PTE_PRESENT:
                 return _NO_TABLE
-            if self.frames.entry[self.pmd] & PTE_UNIFORM:
-                return _UNIFORM_BLOCK
             table = (self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12
+            if self.frames.entry[self.pmd] & PTE_UNIFORM:
+                return _UNIFORM_BLOCK if self.frames.page[table].mapping else _NO_TABLE
             level -= 1
         return (table << 9) + (addr >> 12 & 511)
 
@@ -73,8 +73,7 @@ class PageTables:
         self.frames.block[block].state = BLK_SPLIT
         self.frames.block[block].mapcount = 0
         self.frames.page[table].mapping = 0
-        self.frames.entry[self.pmd] &= ~PTE_UNIFORM
-        self.mmu.buddy.free(block << PAGEBLOCK_ORDER, PAGEBLOCK_ORDER)
+        self.mmu.buddy.free_block(block)
 
     def zap_range(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long):
         """Unmap [start, end) of a VMA with these flags. Linux: unmap_page_range()."""
@@ -252,6 +251,7 @@ class PageTables:
         """Give the frame of an empty table back."""
         self.mmu.count_table(mm, table, level, -1)
         self.frames.page[table].flags = 0
+        self.frames.page[table].mapping = 0
         self.frames.page[table].private = 0
         self.frames.page[table].memcg = 0
         self.mmu.buddy.free(table, 0)

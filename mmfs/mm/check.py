@@ -161,7 +161,10 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
             for i in np.flatnonzero(entries):
                 entry = int(entries[i])
                 child = (entry & PTE_PFN_MASK) >> 12
-                if entry & PTE_UNIFORM:
+                if entry & PTE_UNIFORM and kernel.frames.pages[child]["mapping"] == 0:
+                    tables += PAGE_SIZE
+                    mapped.tables[child] = row
+                elif entry & PTE_UNIFORM:
                     _check_uniform(kernel, mm, child, base + (int(i) << shift), rss, mapped)
                     tables += PAGE_SIZE
                     mapped.tables[child] = row
