@@ -83,7 +83,7 @@ def translate(pid: int, address: str, mountpoint: str | None, **options: Any) ->
         fail("mmfs translate", str(error))
     try:
         click.echo(kernel.translate(pid, number).rstrip("\n"))
-    except OSError as error:
-        click.echo(f"mmfs translate: process {pid}: {os.strerror(error.errno or 0)}", err=True)
+    except (OSError, ValueError) as error:
+        click.echo(f"mmfs translate: {error}", err=True)
         return 1
     return 0

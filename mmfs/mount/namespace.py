@@ -5,8 +5,9 @@ reads its own status before anything else; psutil asks for its own start time. S
 hidden place, and what the machine does not know about the caller is a symbolic link into it:
 
     /proc/.host         the real procfs, mounted here in the command's namespace, listed nowhere
-    /proc/self          -> .host/self, and so /proc/mounts (self/mounts) and /proc/net (self/net)
+    /proc/self          -> .host/self, and so /proc/mounts (self/mounts)
     /proc/thread-self   -> .host/thread-self
+    /proc/net           -> .host/net, since a machine of memory has no network
     /proc/4711          -> .host/4711 if no simulated process has that pid; not listed
 
 `HostProc` answers these for the FUSE adapter. A caller outside of any `mmfs run` finds himself at /proc/self, the real
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
 HOST: Final = ".host"
+NET: Final = "/proc/net"
 PID_ENTRY: Final = re.compile(r"/proc/[1-9][0-9]{0,9}")
 FIRST_PID: Final = 1_000_000
 """Where the pids of a run's own processes begin, far from simulated ones, if this machine's pid_max allows it."""
@@ -86,7 +88,7 @@ class HostProc:
         inside = self.in_run(pid)
         if path in ("/proc/self", "/proc/thread-self"):
             return f"{HOST}/{path[6:]}" if inside else path
-        if inside and PID_ENTRY.fullmatch(path):
+        if inside and (path == NET or PID_ENTRY.fullmatch(path)):
             return f"{HOST}/{path[6:]}"
         return None
 
@@ -94,7 +96,9 @@ class HostProc:
         """File type and permissions of a path of /proc that is not the machine's; None if there is no such thing."""
         if path == f"/proc/{HOST}":
             return stat.S_IFDIR | 0o555
-        if path in ("/proc/self", "/proc/thread-self") or (PID_ENTRY.fullmatch(path) and self.in_run(pid)):
+        if path in ("/proc/self", "/proc/thread-self"):
+            return stat.S_IFLNK | 0o777
+        if (path == NET or PID_ENTRY.fullmatch(path)) and self.in_run(pid):
             return stat.S_IFLNK | 0o777
         return None
 
