@@ -224,7 +224,7 @@ class Kernel:
 
     def totalram_pages(self) -> int:
         """MemTotal: pages that the page allocator manages."""
-        return sum(zone.managed_pages for zone in self.zones)
+        return self.page_alloc.totalram_pages
 
     def nr_blockdev_pages(self) -> int:
         """Buffers of /proc/meminfo."""

@@ -9,8 +9,7 @@ Linux: include/linux/mmzone.h, struct zone, struct pglist_data, struct per_cpu_p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
     from mmfs.fastpath.buddy import Buddy
 
 
-@dataclass(frozen=True)
-class PerCpuPages:
+class PerCpuPages(NamedTuple):
     """A CPU's lists of a zone, as they are now. Linux: struct per_cpu_pages."""
 
     count: int
@@ -119,15 +117,19 @@ class Zone:
         """Every CPU's lists."""
         buddy = self.buddy
         rows = buddy.pcps.reshape(buddy.nr_cpus, buddy.nr_zones)[:, self.index]
-        return [
-            PerCpuPages(int(r["count"]), int(r["high"]), int(r["high_min"]), int(r["high_max"]), int(r["batch"]))
-            for r in rows
-        ]
+        return [PerCpuPages(*row) for row in rows[list(PerCpuPages._fields)].tolist()]
 
     @property
     def stat_threshold(self) -> int:
         """How far Linux lets a per-CPU counter of the zone run ahead."""
         return calculate_normal_threshold(self.managed_pages, self.buddy.nr_cpus) if self.managed() else 0
+
+    def free_area_counts(self) -> list[list[int]]:
+        """Free blocks by order and migratetype."""
+        base = self.index * NR_PAGE_ORDERS * MIGRATE_TYPES
+        counts = self.buddy.nr_free_counts[base : base + NR_PAGE_ORDERS * MIGRATE_TYPES]
+        rows: list[list[int]] = counts.reshape(NR_PAGE_ORDERS, MIGRATE_TYPES).tolist()
+        return rows
 
     def free_area_nr_free(self, order: int) -> int:
         """Free blocks of an order."""

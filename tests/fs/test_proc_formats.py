@@ -130,7 +130,7 @@ def test_buddyinfo(golden: Capture) -> None:
     kernel, zones = _free_areas(text)
     for line in text.splitlines():
         name, counts = line.split()[3], [int(word) for word in line.split()[4:]]
-        zones[name].free_area_nr_free = counts.__getitem__
+        zones[name].free_area_counts = lambda counts=counts: [[0, count, 0, 0, 0] for count in counts]
     assert zoneinfo.buddyinfo(kernel) == text
 
 
@@ -144,13 +144,13 @@ def test_pagetypeinfo(golden: Capture) -> None:
     for name, counts in re.findall(r"^Node \d+, zone +(\w+) ( +\d.*)$", text, re.M):
         zones[name].blocks = [int(word) for word in counts.split()]
     for zone in zones.values():
-        zone.free_area_nr_free_mt = lambda order, kind, zone=zone: zone.free[kind][order]
+        zone.free_area_counts = lambda zone=zone: list(zip(*[zone.free[kind] for kind in range(5)], strict=True))
         zone.nr_pageblocks_by_type = lambda zone=zone: zone.blocks
     assert zoneinfo.pagetypeinfo(kernel) == text
 
 
 def test_pagetypeinfo_stops_counting() -> None:
-    zone = SimpleNamespace(name="Normal", free_area_nr_free_mt=lambda order, kind: 99_999 + order)
+    zone = SimpleNamespace(name="Normal", free_area_counts=lambda: [[99_999 + order] * 5 for order in range(11)])
     line = zoneinfo._pagetype_free(SimpleNamespace(node_id=0), zone).splitlines()[0]  # type: ignore[arg-type]
     assert line.startswith("Node    0, zone   Normal, type    Unmovable  99999 >100000 >100000 ")
 

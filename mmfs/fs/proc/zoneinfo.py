@@ -12,7 +12,6 @@ from mmfs.fs.proc.root import proc
 from mmfs.fs.proc.vmstat import node_stat_printed
 from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
 from mmfs.mm_types import (
-    MIGRATE_TYPES,
     MIGRATETYPE_NAMES,
     NR_PAGE_ORDERS,
     PAGEBLOCK_NR_PAGES,
@@ -102,7 +101,7 @@ def buddyinfo(kernel: Kernel) -> str:
     lines = []
     for pgdat in kernel.node_data:
         for zone in populated_zones(pgdat):
-            free = "".join(f"{zone.free_area_nr_free(order):6d} " for order in range(NR_PAGE_ORDERS))
+            free = "".join([f"{sum(counts):6d} " for counts in zone.free_area_counts()])
             lines.append(f"Node {pgdat.node_id}, zone {zone.name:>8} {free}\n")
     return "".join(lines)
 
@@ -133,11 +132,9 @@ def _pagetype_node(pgdat: PglistData) -> str:
 
 def _pagetype_free(pgdat: PglistData, zone: Zone) -> str:
     lines = []
-    for migratetype in range(MIGRATE_TYPES):
-        lines.append(f"Node {pgdat.node_id:4d}, zone {zone.name:>8}, type {MIGRATETYPE_NAMES[migratetype]:>12} ")
-        for order in range(NR_PAGE_ORDERS):
-            count = zone.free_area_nr_free_mt(order, migratetype)
-            lines.append(f"{count:6d} " if count < PAGETYPE_MAX else f">{PAGETYPE_MAX:6d} ")
+    for name, counts in zip(MIGRATETYPE_NAMES, zip(*zone.free_area_counts(), strict=True), strict=True):
+        lines.append(f"Node {pgdat.node_id:4d}, zone {zone.name:>8}, type {name:>12} ")
+        lines += [f"{count:6d} " if count < PAGETYPE_MAX else f">{PAGETYPE_MAX:6d} " for count in counts]
         lines.append("\n")
     return "".join(lines)
 
