@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Clock
 from mmfs.mm_types import PAGE_SHIFT, VmEventItem
@@ -39,8 +38,7 @@ class StatGroup(IntEnum):
     FLUSH = 3
 
 
-@dataclass(frozen=True, slots=True)
-class DiskSpeed:
+class DiskSpeed(NamedTuple):
     """How long a disk takes: until the first byte, and bytes a second from then on."""
 
     latency_ns: int = 100 * NSEC_PER_USEC

@@ -39,26 +39,26 @@ class CpuTime(IntEnum):
     GUEST_NICE = 9
 
 
-class Cost(IntEnum):
+class Cost:
     """What operations cost, in nanoseconds of CPU time of a 2.4 GHz server core (orders of magnitude)."""
 
-    SYSCALL = 150
-    FAULT_MINOR = 500
-    FAULT_COW = 900
-    FAULT_HUGE = 60_000
-    FAULT_MAJOR = 4_000
-    ACCESS = 4
-    UNMAP_PAGE = 60
-    COPY_PTE = 25
-    COPY_PAGE = 250
-    FORK = 70_000
-    EXEC = 300_000
-    EXIT = 60_000
-    SIGNAL = 1_500
-    WAKEUP = 2_000
-    TIMER_INTERRUPT = 1_500
-    BLOCK_INTERRUPT = 3_000
-    KTHREAD_SCAN = 20_000
+    SYSCALL: Final = 150
+    FAULT_MINOR: Final = 500
+    FAULT_COW: Final = 900
+    FAULT_HUGE: Final = 60_000
+    FAULT_MAJOR: Final = 4_000
+    ACCESS: Final = 4
+    UNMAP_PAGE: Final = 60
+    COPY_PTE: Final = 25
+    COPY_PAGE: Final = 250
+    FORK: Final = 70_000
+    EXEC: Final = 300_000
+    EXIT: Final = 60_000
+    SIGNAL: Final = 1_500
+    WAKEUP: Final = 2_000
+    TIMER_INTERRUPT: Final = 1_500
+    BLOCK_INTERRUPT: Final = 3_000
+    KTHREAD_SCAN: Final = 20_000
 
 
 SCHED_SLICE_NS: Final = 3 * NSEC_PER_MSEC

@@ -12,12 +12,10 @@ Simplified: one mount namespace; the table says what is mounted, paths are not r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True)
-class FileSystemType:
+class FileSystemType(NamedTuple):
     """A kind of file system. Linux: struct file_system_type."""
 
     name: str
@@ -75,8 +73,7 @@ MOUNT_ID_FIRST: Final = 24
 NOSUID: Final = "nosuid,nodev,noexec,relatime"
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """One mount. Linux: fs/mount.h, struct mount and its superblock."""
 
     mnt_id: int

@@ -15,8 +15,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mmfs.kernel.clock import NSEC_PER_SEC, Clock
 
@@ -51,8 +50,7 @@ def log_buf_len(nr_cpus: int, requested: int = 0) -> int:
     return 1 << (size - 1).bit_length()
 
 
-@dataclass(frozen=True, slots=True)
-class PrintkRecord:
+class PrintkRecord(NamedTuple):
     """One message of the log. Linux: struct printk_info and its text."""
 
     seq: int
