@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.cputime import Cpu, Scheduler
     from mmfs.kernel.irq import Interrupts
     from mmfs.kernel.loadavg import LoadAverage
+    from mmfs.kernel.module import Modules
     from mmfs.kernel.mounts import FileSystemType, MountTable
     from mmfs.kernel.namei import Namei
     from mmfs.kernel.params import FsSysctl, IpcSysctl, KernelSysctl, UtsNamespace
@@ -92,6 +93,7 @@ class Kernel:
     block_devices: BlockDevices
     chrdevs: CharDevices
     ioports: Resource
+    modules: Modules
     filesystems: tuple[FileSystemType, ...]
     mounts: MountTable
     namei: Namei

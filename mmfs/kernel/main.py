@@ -17,6 +17,7 @@ from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_USEC
 from mmfs.kernel.cputime import CpuTime, Scheduler
 from mmfs.kernel.irq import Interrupts
 from mmfs.kernel.loadavg import LoadAverage
+from mmfs.kernel.module import Modules
 from mmfs.kernel.mounts import FILESYSTEMS, bare_mounts, systemd_mounts
 from mmfs.kernel.params import IpcSysctl, UtsNamespace, fs_sysctl, kernel_sysctl
 from mmfs.kernel.printk import Printk
@@ -166,6 +167,8 @@ def driver_init(kernel: Kernel) -> None:
     kernel.filesystems = FILESYSTEMS
     kernel.slab.boot(machine.ram // memory_block_bytes(kernel), len(machine.nodes))
     boot_areas(kernel)
+    kernel.modules = Modules(kernel)
+    kernel.modules.load_initramfs()
     kernel.percpu.populate(kernel.page_alloc)
     kernel.direct_map.load_modules(kernel.page_alloc)
     kernel.hugetlb.setup(kernel.cmdline)

@@ -1,10 +1,10 @@
-"""What the kernel's own start takes from the page allocator besides slabs: hash tables, modules, BPF, DMA pools.
+"""What the kernel's own start takes from the page allocator besides slabs: hash tables, BPF, DMA pools.
 
 Sizes follow from the machine where Linux computes them (hash tables, per-CPU chunks), and are those of Debian's kernel
-with the modules that its initramfs loads for virtio disks and ext4 where they are constants.
+where they are constants.
 
 Linux: mm/mm_init.c, alloc_large_system_hash(); mm/percpu.c, pcpu_create_chunk(); kernel/bpf/core.c,
-bpf_prog_pack_alloc(); kernel/module/main.c, load_module(); kernel/dma/pool.c, dma_atomic_pool_init().
+bpf_prog_pack_alloc(); kernel/dma/pool.c, dma_atomic_pool_init().
 """
 
 from __future__ import annotations
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
 PMD_SIZE: Final = PAGE_SIZE << HPAGE_PMD_ORDER
-MODULE_AREAS: Final = (
-    2, 1, 1, 1, 1, 2, 1, 20, 1, 1, 2, 1, 1, 65, 1, 1, 1, 1, 3, 1, 1, 3, 3, 2, 1, 17, 11, 1, 1, 124, 90, 4,
-    1, 1, 1, 1, 1, 2, 2, 1,
-)  # fmt: skip
-"""Pages of each area that modules take: text, data, rodata and init of twelve modules, ext4's the largest."""
 SMALL_AREAS: Final = (1, 1, 1, 1, 4, 3, 1)
 """Descriptor pools, the idle task's stack, a terminal's buffers, a BPF program."""
 PERCPU_MIN_ALLOC: Final = 4
@@ -61,7 +56,7 @@ def boot_areas(kernel: Kernel) -> None:
     hash_tables(kernel)
     nodes = kernel.machine.nodes
     unit = per_cpu_unit_bytes(kernel.profile, [len(node.cpus) for node in nodes if node.cpus])
-    for pages in (*percpu_chunk_areas(unit), *MODULE_AREAS, *SMALL_AREAS):
+    for pages in (*percpu_chunk_areas(unit), *SMALL_AREAS):
         kernel.vmalloc.alloc(pages, 0)
     kernel.vmalloc.alloc_huge(len(nodes) * PMD_SIZE >> PAGE_SHIFT, 0)
     dma_pools(kernel)

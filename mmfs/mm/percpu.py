@@ -1,8 +1,8 @@
 """Per-CPU memory of the kernel: chunks with a unit for every CPU, of which only the used pages are populated.
 
-The first chunk lies in boot memory, CPUs sharing large pages, and holds the kernel's own per-CPU variables; what modules,
-cgroups and file systems ask for later comes from the pages at its end and from further chunks. A few pages
-are populated ahead.
+The first chunk lies in boot memory, CPUs sharing large pages, and holds the kernel's own per-CPU variables; what
+modules, cgroups and file systems ask for later comes from the pages at its end and from further chunks. A few
+pages are populated ahead.
 
 Linux: mm/percpu.c.
 

@@ -1,0 +1,93 @@
+"""Loaded modules: where they lie, how large they are, who uses them.
+
+The initramfs of the simulated machine loads what its virtio disks and its ext4 root need. A module's areas lie one
+behind the other in the module space, a guard page after each, from an offset that KASLR chose; its pages come from
+vmalloc.
+
+Linux: kernel/module/main.c, procfs.c.
+
+Simplified: modules are loaded at boot and stay; they have sizes, not code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from mmfs.mm_types import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+
+MODULES_VADDR: Final = 0xFFFFFFFFC0000000
+MODULES_RANDOM_PAGES: Final = 1024
+SMALL_MODULE_PAGES: Final = 6
+
+
+@dataclass
+class Module:
+    """One module. Linux: struct module."""
+
+    name: str
+    size: int
+    uses: int = 0
+    """References that are not modules': mounts, devices."""
+    source_list: list[str] = field(default_factory=list)
+    """Modules that need this one."""
+    base: int = 0
+
+    @property
+    def refcnt(self) -> int:
+        """How often it is used. Linux: module_refcount()."""
+        return self.uses + len(self.source_list)
+
+    @property
+    def nr_pages(self) -> int:
+        """Pages of all its areas."""
+        return self.size // PAGE_SIZE
+
+    @property
+    def nr_areas(self) -> int:
+        """Text, data, read-only data; larger modules have data that is read-only after init too."""
+        return 3 if self.nr_pages <= SMALL_MODULE_PAGES else 4
+
+
+INITRAMFS: Final = (
+    ("virtio_blk", 32768, 1, ()),
+    ("crc32c_generic", 12288, 0, ()),
+    ("crc32c_intel", 16384, 1, ()),
+    ("jbd2", 200704, 0, ("ext4",)),
+    ("mbcache", 16384, 0, ("ext4",)),
+    ("crc16", 12288, 0, ("ext4",)),
+    ("ext4", 1146880, 1, ()),
+    ("lz4_compress", 24576, 0, ("lz4",)),
+    ("lz4", 12288, 0, ()),
+    ("zstd", 12288, 0, ()),
+    ("lz4hc_compress", 20480, 0, ()),
+    ("virtio_balloon", 32768, 0, ()),
+)
+"""Name, size, uses, users; in the order of loading."""
+
+
+class Modules:
+    """All modules, newest first as /proc/modules lists them."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.list: list[Module] = []
+        offset = Random(f"module_load_offset {kernel.seed}").randint(1, MODULES_RANDOM_PAGES)
+        self.next_base = MODULES_VADDR + offset * PAGE_SIZE
+
+    def load(self, module: Module) -> Module:
+        """Give a module its memory. Linux: kernel/module/main.c, load_module()."""
+        module.base = self.next_base
+        self.next_base += (module.nr_pages + module.nr_areas) * PAGE_SIZE
+        self.kernel.vmalloc.alloc(module.nr_pages, 0)
+        self.list.insert(0, module)
+        return module
+
+    def load_initramfs(self) -> None:
+        """What the initramfs loads before it mounts the root file system."""
+        for name, size, uses, users in INITRAMFS:
+            self.load(Module(name, size, uses, list(users)))
