@@ -159,18 +159,29 @@ def _de_thread(task: Task) -> None:
             do_exit(thread, 9)
     if task is leader:
         return
+    _exchange_tids(task, leader)
+    do_exit(leader, 9)
+
+
+def _exchange_tids(task: Task, leader: Task) -> None:
+    """Make `task` the first thread of its process in all respects. Linux: de_thread(), exchange_tids()."""
     kernel = task.kernel
     tid, pid = task.pid, leader.pid
     task.signal.threads.remove(task)
+    task.signal.threads.append(task)
     task.cgrp.tasks.pop(tid, None)
     kernel.tasks.detach(task)
-    leader.pid, leader.tgid = tid, pid
+    leader.pid = tid
     kernel.tasks.swap(leader, task, pid)
     task.children, leader.children = leader.children, []
-    task.signal.threads.append(task)
+    for child in task.children:
+        child.parent = task
+    task.parent, parent = leader.parent, leader.parent
+    if parent is not None:
+        parent.children[parent.children.index(leader)] = task
+    task.exit_signal, leader.exit_signal = leader.exit_signal, -1
     task.group_leader = leader.group_leader = task
     task.start_time_ns = leader.start_time_ns
-    do_exit(leader, 9)
 
 
 def _unshare(task: Task) -> None:
