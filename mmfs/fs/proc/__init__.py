@@ -4,6 +4,7 @@ Linux: fs/proc.
 """
 
 from mmfs.fs.proc import (
+    array,
     cgroups,
     cpuinfo,
     devices,
@@ -14,6 +15,7 @@ from mmfs.fs.proc import (
     meminfo,
     modules,
     page,
+    pid,
     self,
     slabinfo,
     stat,
@@ -27,6 +29,7 @@ from mmfs.fs.proc.root import proc, sort_entries
 sort_entries()
 
 __all__ = [
+    "array",
     "cgroups",
     "cpuinfo",
     "devices",
@@ -37,6 +40,7 @@ __all__ = [
     "meminfo",
     "modules",
     "page",
+    "pid",
     "proc",
     "self",
     "slabinfo",
