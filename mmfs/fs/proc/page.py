@@ -193,7 +193,8 @@ def block_mapcount(kernel: Kernel, block: int) -> U64:
     state = int(frames.blocks["state"][block])
     if state == BLK_SPLIT:
         counts = frames.pages["mapcount"][block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER]
-        return np.maximum(counts, 0).astype(np.uint64)
+        clamped: U64 = np.maximum(counts, 0).astype(np.uint64)
+        return clamped
     count = max(int(frames.blocks["mapcount"][block]), 0) if state == BLK_UNIFORM else 0
     return np.full(PAGEBLOCK_NR_PAGES, count, np.uint64)
 
