@@ -350,6 +350,12 @@ class Scheduler:
         task.nvcsw += 1
         self.cpus[task.processor].io_wait(task, nsec)
 
+    def is_running(self, task: Accountable) -> bool:
+        """Whether the task runs or waits for its CPU: state R of /proc/PID/stat."""
+        cpu = self.cpus[task.processor]
+        cpu.sync()
+        return cpu.has_queued(task)
+
     def exit(self, task: Accountable) -> None:
         """The task is gone."""
         self.cpus[task.processor].forget(task)

@@ -194,6 +194,12 @@ class Kernel:
         waiting = sum(1 for task in self.tasks.values() if task.state == TASK_UNINTERRUPTIBLE)
         return self.scheduler.nr_running + self.scheduler.nr_iowait + waiting
 
+    def io_schedule(self, task: Task) -> None:
+        """The task sleeps until the file pages that it has faulted in or read have come from the disk."""
+        wait_ns = self.block_devices.fold_page_io()
+        if wait_ns:
+            self.scheduler.io_wait(task, wait_ns)
+
     def panic(self, reason: str) -> None:
         """Log the end of this kernel and stop. Linux: kernel/panic.c, panic()."""
         self.panicked = reason

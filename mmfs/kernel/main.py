@@ -34,6 +34,10 @@ SMP_NS: Final = 8 * NSEC_PER_MSEC
 DEFERRED_PAGE_NS: Final = 40
 DRIVERS_NS: Final = 2200 * NSEC_PER_MSEC
 INIT_NS: Final = 700 * NSEC_PER_MSEC
+SETTLE_NS: Final = 100 * NSEC_PER_MSEC
+
+EXT4_METADATA_PAGES: Final = 67
+"""Superblock, group descriptors, journal and first directories: what Buffers has after a real boot."""
 
 
 def start_kernel(kernel: Kernel) -> None:
@@ -203,13 +207,19 @@ def kernel_init(kernel: Kernel) -> None:
     boot_delay(kernel, INIT_NS)
     swap_on(kernel)
     kthread.start_all(kernel)
-    if hasattr(presets, "populate"):
-        presets.populate(kernel, kernel.preset)
+    presets.populate(kernel, kernel.preset)
+    kernel.block_devices.fold_page_io()
+    kernel.clock.run_for(SETTLE_NS)
 
 
 def mount_root(kernel: Kernel) -> None:
-    """What is mounted where. Linux: init/do_mounts.c; the rest is init's doing."""
+    """What is mounted where; ext4 reads its metadata into the buffers. Linux: init/do_mounts.c, fs/ext4/super.c."""
+    from mmfs.mm.filemap import Inode
+
     root = kernel.machine.disks[0]
+    disk = kernel.block_devices[root.name]
+    disk.bd_mapping = Inode(kernel, 0, disk.dev, EXT4_METADATA_PAGES * PAGE_SIZE, disk.path).mapping
+    disk.bd_mapping.read_pages(0, EXT4_METADATA_PAGES)
     mounts = bare_mounts if kernel.preset == "bare" else systemd_mounts
     kernel.mounts = mounts((root.path, (root.major, root.minor)), early_ram_pages(kernel), kernel.totalram_pages())
 

@@ -128,6 +128,8 @@ class FileSyscalls:
         except MemoryError:
             raise OSError(errno.ENOMEM, "no memory for the page cache") from None
         self.kernel.scheduler.charge(self, system_ns=(last - first) * COPY_PAGE_NS)
+        if missing:
+            self.kernel.io_schedule(self)
         return missing
 
     def write(self: Task, fd: int, count: Size, offset: int | None = None) -> int:

@@ -117,6 +117,8 @@ class TaskSyscalls:
             self.min_flt += minor
             self.maj_flt += major
             self.kernel.scheduler.charge_faults(self, minor, major)
+            if major:
+                self.kernel.io_schedule(self)
         self._check_killed()
 
     @contextmanager

@@ -276,8 +276,7 @@ def check_page_cache(kernel: Kernel) -> None:
         shmem += len(at) if record["shmem"] else 0
         dirty += int(record["nr_dirty"])
     state = kernel.vmstat.global_node_page_state
-    buffers = kernel.nr_blockdev_pages()
-    _same("nr_file_pages", cached + buffers, state(NodeStatItem.NR_FILE_PAGES))
+    _same("nr_file_pages", cached, state(NodeStatItem.NR_FILE_PAGES))
     _same("nr_shmem", shmem, state(NodeStatItem.NR_SHMEM))
     _same("nr_dirty", dirty, state(NodeStatItem.NR_FILE_DIRTY))
 

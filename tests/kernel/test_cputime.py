@@ -43,12 +43,14 @@ def test_work_is_charged_to_the_task_at_once_and_done_as_time_passes(sched: Sche
     sched.charge(task, user_ns=SECOND, system_ns=SECOND // 2)
     assert (task.utime_ns, task.stime_ns) == (SECOND, SECOND // 2)
     assert sched.nr_running == 1
+    assert sched.is_running(task)
     assert sched.cpus[0].user == 0
     sched.clock.run_for(SECOND)
     assert (sched.cpus[0].user, sched.cpus[0].idle) == (SECOND, 0)
     sched.clock.run_for(SECOND)
     assert (sched.cpus[0].system, sched.cpus[0].idle) == (SECOND // 2, SECOND // 2)
     assert sched.nr_running == 0
+    assert not sched.is_running(task)
     assert sched.cpus[1].idle == 2 * SECOND
 
 
