@@ -1,0 +1,141 @@
+/* /init of a guest that makes system calls as a scenario says and prints what the kernel counts.
+ *
+ * The file /scenarios of the initial RAM disk has one step a line; sizes are bytes, N numbers a mapping:
+ *   scenario NAME            what follows is done by a new process
+ *   mmap N SIZE PROT FLAGS   touch N OFFSET SIZE STRIDE r|w   munmap N OFFSET SIZE   mprotect N OFFSET SIZE PROT
+ *   madvise N OFFSET SIZE ADVICE   fork   wait   brk SIZE   mlock N OFFSET SIZE   write FILE TEXT   snap LABEL
+ * The steps between `fork` and `wait` are the child's. Huge pages are off. `snap` prints the process's own counters, those of
+ * the machine, and smaps of each mapping, as lines `SCENARIO LABEL NAME VALUE`.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char *area[64];
+static const char *scenario;
+static char buffer[1 << 18], output[1 << 20];
+
+static char *slurp(const char *path) {
+    int fd = open(path, O_RDONLY);
+    ssize_t n = 0, got;
+    if (fd < 0) { buffer[0] = 0; return buffer; }
+    while ((got = read(fd, buffer + n, sizeof buffer - 1 - n)) > 0) n += got;
+    close(fd);
+    buffer[n] = 0;
+    return buffer;
+}
+
+static void names(const char *label, const char *prefix, const char *path) {
+    char *text = slurp(path), name[64];
+    long value;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+        if (sscanf(line, "%63[^: \t]%*[: \t]%ld", name, &value) == 2) printf("%s %s %s%s %ld\n", scenario, label, prefix, name, value);
+}
+
+static void snap(const char *label) {
+    char *text = strrchr(slurp("/proc/self/stat"), ')');
+    long minflt, cminflt, majflt, vsize, rss;
+    sscanf(text + 2, "%*c %*d %*d %*d %*d %*d %*u %ld %ld %ld %*d %*d %*d %*d %*d %*d %*d %*d %*d %*d %ld %ld", &minflt, &cminflt,
+           &majflt, &vsize, &rss);
+    printf("%s %s stat.minflt %ld\n", scenario, label, minflt);
+    printf("%s %s stat.majflt %ld\n", scenario, label, majflt);
+    printf("%s %s stat.vsize %ld\n", scenario, label, vsize);
+    names(label, "status.", "/proc/self/status");
+    names(label, "meminfo.", "/proc/meminfo");
+    names(label, "vmstat.", "/proc/vmstat");
+    for (int n = 0; n < 64; n++) {
+        if (!area[n]) continue;
+        unsigned long from, to;
+        int inside = 0;
+        char *text = slurp("/proc/self/smaps"), name[64];
+        for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+            long value;
+            if (sscanf(line, "%lx-%lx ", &from, &to) == 2) inside = from <= (unsigned long)area[n] && (unsigned long)area[n] < to;
+            else if (inside && sscanf(line, "%63[^:]: %ld kB", name, &value) == 2)
+                printf("%s %s smaps%d.%s %ld\n", scenario, label, n, name, value);
+        }
+    }
+    fflush(stdout);
+}
+
+static int step(char *line) {
+    char verb[16], text[64], how;
+    long n, a, b, c;
+    if (sscanf(line, "%15s", verb) != 1) return 0;
+#define IS(word, count, ...) (!strcmp(verb, word) && sscanf(line, "%*s " __VA_ARGS__) == count)
+    if (IS("mmap", 4, "%ld %ld %ld %ld", &n, &a, &b, &c)) {
+        area[n] = mmap(NULL, a, b, c, -1, 0);
+        return area[n] == MAP_FAILED ? errno : 0;
+    }
+    if (IS("touch", 5, "%ld %ld %ld %ld %c", &n, &a, &b, &c, &how)) {
+        for (long at = a; at < a + b; at += c) {
+            if (how == 'w') ((volatile char *)area[n])[at] = 1;
+            else (void)((volatile char *)area[n])[at];
+        }
+        return 0;
+    }
+    if (IS("munmap", 3, "%ld %ld %ld", &n, &a, &b)) return munmap(area[n] + a, b) ? errno : 0;
+    if (IS("mprotect", 4, "%ld %ld %ld %ld", &n, &a, &b, &c)) return mprotect(area[n] + a, b, c) ? errno : 0;
+    if (IS("madvise", 4, "%ld %ld %ld %ld", &n, &a, &b, &c)) return madvise(area[n] + a, b, c) ? errno : 0;
+    if (IS("mlock", 3, "%ld %ld %ld", &n, &a, &b)) return mlock(area[n] + a, b) ? errno : 0;
+    if (IS("brk", 1, "%ld", &a)) return sbrk(a) == (void *)-1 ? errno : 0;
+    if (IS("write", 2, "%255s %63s", buffer, text)) {
+        int fd = open(buffer, O_WRONLY), failed = fd < 0 || write(fd, text, strlen(text)) < 0 ? errno : 0;
+        close(fd);
+        return failed;
+    }
+    if (IS("snap", 1, "%63s", text)) { snap(text); return 0; }
+    return ENOSYS;
+}
+
+static void play(char *rest) {
+    char *line;
+    memset(buffer, 1, sizeof buffer); /* no faults of our own between two snaps */
+    memset(output, 1, sizeof output);
+    while ((line = strsep(&rest, "\n")) && strncmp(line, "scenario ", 9)) {
+        if (!strcmp(line, "fork")) {
+            fflush(stdout);
+            if (fork()) {
+                while ((line = strsep(&rest, "\n")) && strcmp(line, "wait"));
+                wait(NULL);
+            }
+        } else if (!strcmp(line, "wait"))
+            break;
+        else {
+            int failed = step(line);
+            if (failed) printf("error in %s: %s: %s\n", scenario, strerrorname_np(failed), line);
+        }
+    }
+    exit(0);
+}
+
+int main(void) {
+    static char text[1 << 16], *line, *rest = text;
+    mkdir("/proc", 0755);
+    mount("proc", "/proc", "proc", 0, NULL);
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    setvbuf(stdout, output, _IOFBF, sizeof output);
+    puts("=====begin=====");
+    fflush(stdout);
+    strncpy(text, slurp("/scenarios"), sizeof text - 1);
+    while ((line = strsep(&rest, "\n"))) {
+        if (strncmp(line, "scenario ", 9)) continue;
+        scenario = line + 9;
+        if (!fork()) play(rest);
+        wait(NULL);
+    }
+    puts("=====end=====");
+    fflush(stdout);
+    reboot(RB_POWER_OFF);
+    return 0;
+}
