@@ -45,6 +45,17 @@ def test_meminfo(golden: Capture) -> None:
     assert (template % tuple(map(int, numbers))).encode() == golden.data
 
 
+def test_meminfo_of_a_kernel_without_an_option() -> None:
+    profile = load_profile()
+    options = {name: value for name, value in profile.options.items() if name not in ("ZSWAP", "HUGETLB_PAGE")}
+    labels = {row.label for row in rows_of(profile)[0]}
+    fewer = {row.label for row in rows_of(replace(profile, options=options))[0]}
+    assert labels - fewer == {
+        "Zswap", "Zswapped", "HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp", "Hugepagesize",
+        "Hugetlb",
+    }  # fmt: skip
+
+
 @all_of("/proc/vmstat")
 def test_vmstat(golden: Capture) -> None:
     numbers = [int(line.split()[1]) for line in golden.data.splitlines()]
