@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Final
 from mmfs.kernel.clock import NSEC_PER_SEC
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mmfs.kernel.block import Gendisk
     from mmfs.kernel.cputime import Cpu
     from mmfs.machine import Machine
@@ -33,6 +36,9 @@ NR_VECTORS: Final = 256
 NR_IRQS_LIMIT: Final = 524544
 MCE_POLL_NS: Final = 300 * NSEC_PER_SEC
 """Linux: arch/x86/kernel/cpu/mce/core.c, check_interval."""
+
+TLB_SHOOTDOWNS: Final = 2
+"""The column of Mmu.tlb_counts that counts shootdowns that a CPU received."""
 
 SOFTIRQS: Final = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU")
 
@@ -92,6 +98,7 @@ class Interrupts:
         self._descs: list[IrqDesc] = []
         self._arch: dict[str, list[int]] = {name: [0] * len(cpus) for name, _ in (*ARCH, *VIRTUALIZATION)}
         self.disks: Iterable[Gendisk] = ()
+        self.tlb_counts: NDArray[np.int64] | None = None
         self.queues: dict[str, list[IrqDesc]] = {}
         self.err_count = 0
         self.mis_count = 0
@@ -120,6 +127,16 @@ class Interrupts:
     def attach_disks(self, disks: Iterable[Gendisk]) -> None:
         """The disks whose requests interrupt."""
         self.disks = disks
+
+    def attach_tlb(self, counts: NDArray[np.int64]) -> None:
+        """The counters of the CPUs' TLBs: a shootdown is a call of a function on another CPU."""
+        self.tlb_counts = counts
+
+    def _shootdowns(self) -> list[int]:
+        if self.tlb_counts is None:
+            return self._arch["TLB"]
+        shootdowns: list[int] = self.tlb_counts[:, TLB_SHOOTDOWNS].tolist()
+        return shootdowns
 
     def _collect_disk_interrupts(self) -> None:
         """Each request that a disk has answered was one interrupt; the queues of the CPUs take turns."""
@@ -172,6 +189,10 @@ class Interrupts:
             return [cpu.timer_interrupts for cpu in self.cpus]
         if name == "MCP":
             return [1 + cpu.clock.now_ns // MCE_POLL_NS for cpu in self.cpus]
+        if name == "TLB":
+            return self._shootdowns()
+        if name == "CAL":
+            return [own + tlb for own, tlb in zip(self._arch[name], self._shootdowns(), strict=True)]
         return self._arch[name]
 
     def total(self) -> int:

@@ -273,17 +273,23 @@ def test_interrupts(name: str) -> None:
     kernel = _interrupts(name)
     irqs = kernel.interrupts
     by_number = {desc.irq: desc for desc in irqs.descs()}
+    shootdowns: list[int] = []
     for line in golden.splitlines()[1:]:
         label, counts = line.split()[0].rstrip(":"), [int(word) for word in line.split()[1:3] if word.isdigit()]
         if label.isdigit():
             for cpu, count in enumerate(counts):
                 by_number[int(label)].handle(cpu, count)
-        elif label in ("LOC",):
+        elif label == "TLB":
+            shootdowns = counts
+        elif label == "LOC":
             for cpu, count in enumerate(counts):
                 kernel.cpus[cpu].timer_interrupts = count
         elif label not in ("ERR", "MIS", "MCP"):
             for cpu, count in enumerate(counts):
                 irqs.count_arch(label, cpu, count)
+    for cpu, count in enumerate(shootdowns):  # each is one of the function calls
+        irqs.count_arch("TLB", cpu, count)
+        irqs.count_arch("CAL", cpu, -count)
     assert interrupts.interrupts(kernel) == golden
 
 
