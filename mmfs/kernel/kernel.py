@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from mmfs.mm.resource import Resource
     from mmfs.mm.rmap import Rmap
     from mmfs.mm.shmem import ShmMnt
-    from mmfs.mm.slub import SlabCaches
+    from mmfs.mm.slab_common import SlabCaches
     from mmfs.mm.sparse import Sections
     from mmfs.mm.swapfile import SwapInfoStruct
     from mmfs.mm.sysctl import VmSysctl

@@ -21,7 +21,7 @@ from mmfs.kernel.module import Modules
 from mmfs.kernel.mounts import FILESYSTEMS, bare_mounts, systemd_mounts
 from mmfs.kernel.params import IpcSysctl, UtsNamespace, fs_sysctl, kernel_sysctl
 from mmfs.kernel.printk import Printk
-from mmfs.mm.slub import SlabCaches
+from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
 from mmfs.mm_types import PAGE_SIZE
 

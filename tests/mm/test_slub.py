@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmfs.mm.slub import TASK_CACHES, KmemCache, SlabCaches, calculate_order, get_order
+from mmfs.mm.slab_common import TASK_CACHES, SlabCaches
+from mmfs.mm.slub import KmemCache, calculate_order, get_order
 from mmfs.mm.vmstat import VmStat
 from mmfs.mm_types import GFP_RECLAIMABLE_BIT, PAGE_SIZE, PG_HEAD, PG_SLAB, PG_TAIL, NodeStatItem
 
