@@ -311,7 +311,7 @@ class PageTables:
                 addr += PAGE_SIZE
                 i += 1
 
-    def count_entry(self, entry, shared, out):
+    def count_entry(self, entry, locked, out):
         """Add one mapped page to the counts of smaps. Linux: smaps_account()."""
         pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
         mapcount: cython.long = self.frames.page[pfn].mapcount
@@ -326,6 +326,8 @@ class PageTables:
         if self.frames.page[pfn].flags & PG_ANON:
             out[SMAPS_ANONYMOUS] += 1
             out[SMAPS_PSS_ANON] += pss
+            if not dirty and not self.frames.page[pfn].flags & PG_SWAPBACKED:
+                out[SMAPS_LAZYFREE] += 1
         elif self.frames.page[pfn].flags & PG_SWAPBACKED:
             out[SMAPS_SHMEM] += 1
             out[SMAPS_PSS_SHMEM] += pss
@@ -336,7 +338,7 @@ class PageTables:
             out[SMAPS_SHARED_DIRTY if dirty else SMAPS_SHARED_CLEAN] += 1
         else:
             out[SMAPS_PRIVATE_DIRTY if dirty else SMAPS_PRIVATE_CLEAN] += 1
-        if shared:
+        if locked:
             out[SMAPS_LOCKED] += pss
 
     def smaps(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long,

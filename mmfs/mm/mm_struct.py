@@ -73,6 +73,7 @@ class MmStruct:
         self.total_vm = self.locked_vm = self.pinned_vm = self.data_vm = self.exec_vm = self.stack_vm = 0
         self.hiwater_rss = self.hiwater_vm = 0
         self.def_flags = 0
+        self.coredump_filter = 0x33
         self.start_code = self.end_code = self.start_data = self.end_data = 0
         self.start_brk = self.brk = self.start_stack = 0
         self.arg_start = self.arg_end = self.env_start = self.env_end = 0
@@ -84,6 +85,7 @@ class MmStruct:
         """Where this process's random addresses come from (seeded per task, so runs repeat)."""
         self.topdown = True
         self.task_size = mmap_layout.task_size_max(kernel)
+        self.has_pkeys = "ospke" in kernel.machine.cpu.flags
         self.mmap_base = self.mmap_legacy_base = self.mmap_compat_base = self.mmap_compat_legacy_base = 0
         self.stack_guard_gap = mmap_layout.stack_guard_gap(kernel)
 

@@ -5,10 +5,12 @@ Linux: fs/proc.
 
 from mmfs.fs.proc import (
     array,
+    base,
     cgroups,
     cpuinfo,
     devices,
     diskstats,
+    fd,
     filesystems,
     interrupts,
     iomem,
@@ -21,6 +23,7 @@ from mmfs.fs.proc import (
     stat,
     swaps,
     system,
+    task_mmu,
     vmstat,
     zoneinfo,
 )
@@ -29,6 +32,9 @@ from mmfs.fs.proc.root import proc, sort_entries
 sort_entries()
 
 __all__ = [
+    "task_mmu",
+    "fd",
+    "base",
     "array",
     "cgroups",
     "cpuinfo",
