@@ -10,6 +10,8 @@ simulation is imported when a machine is booted.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,12 +45,33 @@ def boot(
     "server", "host"), `profile` which kernel it runs, `cmdline` its command line. `seed` decides all that is
     random, `realtime` (seconds since 1970) when the machine is switched on. Raises ValueError with one line.
     """
-    from mmfs import fs
+    _import_numpy()
     from mmfs.kernel.kernel import Kernel
     from mmfs.machine import Machine
     from mmfs.profile import load_profile
 
     hardware = Machine.describe(ram=ram, swap=swap, cpus=cpus, nodes=nodes, machine=machine, preset=preset)
     kernel = Kernel(hardware, load_profile(profile), seed=seed, cmdline=cmdline, preset=preset, realtime=realtime)
-    fs.mount(kernel)
+    kernel.mount_files = _mount_files
     return kernel
+
+
+def _mount_files(kernel: Kernel) -> None:
+    """Hang the tree of files into the kernel, when the first of them is looked at."""
+    from mmfs import fs
+
+    fs.mount(kernel)
+
+
+def _import_numpy() -> None:
+    """Import numpy without the threads of its BLAS, which nothing here uses and whose start costs more than a boot.
+
+    A program that wants them imports numpy before it boots a machine, or sets OPENBLAS_NUM_THREADS.
+    """
+    if "numpy" in sys.modules or "OPENBLAS_NUM_THREADS" in os.environ:
+        return
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        import numpy  # noqa: F401
+    finally:
+        del os.environ["OPENBLAS_NUM_THREADS"]

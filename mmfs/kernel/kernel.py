@@ -2,11 +2,12 @@
 
 A Kernel owns every part of the model and knows none of their rules: memory is in `mmfs.mm`, tasks, files and
 time in their modules here. `kernel/main.py` boots it, in Linux's order. Files are read and written through
-`kernel.vfs`, which `mmfs.fs.mount()` sets.
+`kernel.vfs`, which `mmfs.fs.mount()` sets when the first of them is looked at.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mmfs.kernel import main
@@ -104,7 +105,8 @@ class Kernel:
     tasks: TaskTable
     init_task: Task
     swap_info: list[SwapInfoStruct]
-    vfs: Any
+    mount_files: Callable[[Kernel], None]
+    """Sets `vfs`; called when a file is first looked at."""
 
     def __init__(
         self,
@@ -122,6 +124,7 @@ class Kernel:
         self.cmdline = cmdline
         self.preset = preset
         self.panicked = ""
+        self._vfs: Any = None
         self.clock = Clock(BOOT_REALTIME_NS if realtime is None else realtime * NSEC_PER_SEC)
         main.start_kernel(self)
 
@@ -137,6 +140,17 @@ class Kernel:
         self.clock.run_for(round(seconds * NSEC_PER_SEC))
 
     # -- files --------------------------------------------------------------------------------------------
+
+    @property
+    def vfs(self) -> Any:
+        """The tree of files, a `mmfs.kernfs.Vfs`."""
+        if self._vfs is None:
+            self.mount_files(self)
+        return self._vfs
+
+    @vfs.setter
+    def vfs(self, vfs: Any) -> None:
+        self._vfs = vfs
 
     def read(self, path: str) -> bytes:
         """The whole content of a file; OSError as Linux."""
