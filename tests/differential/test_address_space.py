@@ -74,7 +74,7 @@ ALONE = {
     "status.VmRSS": 0,
     "status.RssAnon": 0,
     "status.RssShmem": 0,
-    "status.VmPTE": 4,  # where randomisation puts a mapping decides whether it needs one more table of the next level
+    "status.VmPTE": 8,  # randomisation places a mapping: it may share its first table, or need one more of two levels
 }
 SMAPS = (
     "Size", "Rss", "Pss", "Pss_Dirty", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced",
