@@ -23,8 +23,8 @@ def populate_vma_page_range(vma: VmAreaStruct, start: int, end: int) -> None:
     """
     if vma.vm_flags & VM_LOCKONFAULT:
         return
-    if not vma.is_accessible():
-        raise OSError(EFAULT, "PROT_NONE")
+    if not vma.is_readable():
+        raise OSError(EFAULT, "PROT_NONE, or execute-only")
     try:
         memory.populate(vma.vm_mm, start, end)
     except memory.Fault as fault:
@@ -57,7 +57,8 @@ def madvise_populate(mm: MmStruct, start: int, end: int, write: bool) -> None:
         vma = mm.vma_lookup(start)
         if vma is None:
             raise OSError(ENOMEM, "not mapped")
-        if vma.vm_flags & (VM_IO | VM_PFNMAP) or not vma.vm_flags & (VM_WRITE if write else VM_READ):
+        allowed = vma.vm_flags & (VM_WRITE if write else VM_READ) and vma.is_readable()
+        if vma.vm_flags & (VM_IO | VM_PFNMAP) or not allowed:
             raise OSError(EINVAL, "the mapping does not allow it")
         stop = min(end, vma.vm_end)
         try:

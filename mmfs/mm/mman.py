@@ -145,6 +145,9 @@ VM_HUGEPAGE: Final = 0x2000_0000
 VM_NOHUGEPAGE: Final = 0x4000_0000
 VM_MERGEABLE: Final = 0x8000_0000
 VM_PKEY_SHIFT: Final = 32
+VM_PKEY_MASK: Final = 0xF << VM_PKEY_SHIFT
+EXECUTE_ONLY_PKEY: Final = 1
+"""The first free protection key; the kernel takes it for memory that may only be executed."""
 VM_SHADOW_STACK: Final = 1 << 37
 VM_UFFD_MINOR: Final = 1 << 38
 VM_DROPPABLE: Final = 1 << 40

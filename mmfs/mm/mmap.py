@@ -22,6 +22,7 @@ from mmfs.mm.gup import mm_populate
 from mmfs.mm.hugetlbfs import hugetlb_file_setup
 from mmfs.mm.mlock import vma_supports_mlock
 from mmfs.mm.mman import (
+    EXECUTE_ONLY_PKEY,
     FMODE_READ,
     FMODE_WRITE,
     LEGACY_MAP_MASK,
@@ -56,6 +57,7 @@ from mmfs.mm.mman import (
     VM_MAYSHARE,
     VM_MAYWRITE,
     VM_NORESERVE,
+    VM_PKEY_SHIFT,
     VM_SHARED,
     VM_SOFTDIRTY,
     VM_SYNC,
@@ -169,6 +171,8 @@ def do_mmap(
         raise OSError(ENOMEM, "max_map_count reached")
     vm_flags = calc_vm_prot_bits(prot) | calc_vm_flag_bits(flags) | mm.def_flags
     vm_flags |= VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
+    if prot == PROT_EXEC and mm.has_pkeys:
+        vm_flags |= EXECUTE_ONLY_PKEY << VM_PKEY_SHIFT
     addr = get_unmapped_area(mm, file, addr, length, pgoff, flags, vm_flags)
     if flags & MAP_FIXED_NOREPLACE and mm.find_vma_intersection(addr, addr + length) is not None:
         raise OSError(EEXIST, "something is mapped there")

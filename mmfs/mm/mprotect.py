@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mmfs.mm import memory
 from mmfs.mm.gup import populate_vma_page_range
 from mmfs.mm.mman import (
+    EXECUTE_ONLY_PKEY,
     PROT_EXEC,
     PROT_GROWSDOWN,
     PROT_GROWSUP,
@@ -31,6 +32,8 @@ from mmfs.mm.mman import (
     VM_LOCKED,
     VM_MAYEXEC,
     VM_NORESERVE,
+    VM_PKEY_MASK,
+    VM_PKEY_SHIFT,
     VM_SHARED,
     VM_WRITE,
     calc_vm_prot_bits,
@@ -110,6 +113,13 @@ def do_mprotect(mm: MmStruct, start: int, length: int, prot: int) -> None:
     _protect_range(mm, start, end, prot)
 
 
+def _override_mprotect_pkey(vma: VmAreaStruct, prot: int) -> int:
+    """The key of execute-only memory comes and goes with that protection. Linux: arch/x86/mm/pkeys.c."""
+    if prot == PROT_EXEC and vma.vm_mm.has_pkeys:
+        return EXECUTE_ONLY_PKEY
+    return 0 if vma.pkey == EXECUTE_ONLY_PKEY else vma.pkey
+
+
 def _protect_range(mm: MmStruct, start: int, end: int, prot: int) -> None:
     prev = mm.find_vma_prev(start)
     while start < end:
@@ -121,7 +131,8 @@ def _protect_range(mm: MmStruct, start: int, end: int, prot: int) -> None:
         bits = calc_vm_prot_bits(prot)
         if mm.personality & READ_IMPLIES_EXEC and prot & PROT_READ and vma.vm_flags & VM_MAYEXEC:
             bits |= PROT_EXEC
-        newflags = bits | vma.vm_flags & ~VM_ACCESS_FLAGS
+        pkey = _override_mprotect_pkey(vma, prot)
+        newflags = bits | pkey << VM_PKEY_SHIFT | vma.vm_flags & ~(VM_ACCESS_FLAGS | VM_PKEY_MASK)
         if newflags & ~(newflags >> 4) & VM_ACCESS_FLAGS:
             raise OSError(EACCES, "the mapping was made without that right")
         stop = min(vma.vm_end, end)

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def _acct_stack_growth(vma: VmAreaStruct, size: int, grow: int) -> None:
-    """Check every limit, the promise of memory last. Linux: mm/mmap.c, acct_stack_growth()."""
+    """Check every limit, the promise of memory last. Linux: mm/mmap.c, acct_stack_growth().
+
+    As in Linux, the growth of a stack that is not VM_ACCOUNT (read-only, or MAP_NORESERVE) is promised all the
+    same, and that promise is never taken back.
+    """
     mm = vma.vm_mm
     if not mm.may_expand_vm(vma.vm_flags, grow):
         raise OSError(ENOMEM, "RLIMIT_AS or RLIMIT_DATA")

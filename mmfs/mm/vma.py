@@ -22,7 +22,17 @@ from errno import ENOMEM
 from typing import TYPE_CHECKING
 
 from mmfs.mm import rmap
-from mmfs.mm.mman import VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_HUGETLB, VM_SHADOW_STACK, VM_SOFTDIRTY, VM_SPECIAL
+from mmfs.mm.mman import (
+    EXECUTE_ONLY_PKEY,
+    VM_ACCESS_FLAGS,
+    VM_GROWSDOWN,
+    VM_HUGETLB,
+    VM_PKEY_MASK,
+    VM_PKEY_SHIFT,
+    VM_SHADOW_STACK,
+    VM_SOFTDIRTY,
+    VM_SPECIAL,
+)
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -103,6 +113,15 @@ class VmAreaStruct:
     def is_accessible(self) -> bool:
         """Whether any access is allowed. Linux: vma_is_accessible()."""
         return bool(self.vm_flags & VM_ACCESS_FLAGS)
+
+    @property
+    def pkey(self) -> int:
+        """Its memory protection key. Linux: vma_pkey()."""
+        return (self.vm_flags & VM_PKEY_MASK) >> VM_PKEY_SHIFT
+
+    def is_readable(self) -> bool:
+        """Whether a read is allowed: any right will do, but that to execute only. Linux: access_error()."""
+        return self.is_accessible() and self.pkey != EXECUTE_ONLY_PKEY
 
     def is_hugetlb(self) -> bool:
         """Whether hugetlbfs backs it. Linux: is_vm_hugetlb_page()."""

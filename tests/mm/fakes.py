@@ -82,7 +82,7 @@ class FakeMemory:
 
         for addr in range(start, end, stride):
             vma = expand_stack(mm, addr)
-            if vma is None or not vma.vm_flags & (2 if write else 7):
+            if vma is None or not (vma.vm_flags & 2 if write else vma.is_readable()):
                 raise Fault(f"SIGSEGV at {addr:#x}")
             size = getattr(vma.vm_file.inode, "size", None) if vma.vm_file else None
             if size is not None and vma.vm_pgoff + (addr - vma.vm_start) // PAGE >= size:
@@ -195,7 +195,7 @@ class FakeKernel:
         from mmfs.mm.util import Overcommit
 
         self.cmdline = cmdline
-        self.machine = SimpleNamespace(cpu=SimpleNamespace(la57=la57))
+        self.machine = SimpleNamespace(cpu=SimpleNamespace(la57=la57, flags=("ospke",)))
         self.options: dict[str, bool] = {}
         self.profile = SimpleNamespace(config=lambda name: self.options.get(name, False))
         self.vm = SimpleNamespace(
