@@ -197,7 +197,7 @@ def _vma_for_access(mm: MmStruct, addr: int, write: bool) -> VmAreaStruct:
     from mmfs.mm.stack import expand_stack
 
     vma = expand_stack(mm, addr)
-    if vma is None or (not vma.vm_flags & VM_WRITE if write else not vma.is_accessible()):
+    if vma is None or (not vma.vm_flags & VM_WRITE if write else not vma.is_readable()):
         raise Fault(SIGSEGV, addr)
     if write and not vma.vm_flags & VM_SHARED and vma.anon_vma is None:
         rmap.anon_vma_prepare(vma)
@@ -288,7 +288,7 @@ def _rows_of(mm: MmStruct, order: np.ndarray, done: int, write: bool) -> tuple[n
     rows = np.zeros(len(vmas), np.int32)
     for i in np.unique(at[done:][inside[done:]]):
         vma = vmas[i]
-        allowed = vma.vm_flags & VM_WRITE if write else vma.is_accessible()
+        allowed = vma.vm_flags & VM_WRITE if write else vma.is_readable()
         if not allowed or _cannot_be_faulted(vma):
             continue
         if write and not vma.vm_flags & VM_SHARED and vma.anon_vma is None:
