@@ -346,10 +346,10 @@ def start_kernel_tasks(kernel: Kernel, rlimits: sched.Rlimits) -> tuple[Task, Ta
     from mmfs.kernel.presets.kthreads import start_boot_threads
 
     swapper = kernel.init_task
-    init = copy_process(swapper, CLONE_FS, comm="init")
+    init = copy_process(swapper, CLONE_FS, exit_signal=0, comm="init")
     init.signal.unkillable = True
     init.signal.rlimits = dict(rlimits)
-    kthreadd = copy_process(swapper, CLONE_FS | CLONE_FILES, comm="kthreadd")
+    kthreadd = copy_process(swapper, CLONE_FS | CLONE_FILES, exit_signal=0, comm="kthreadd")
     kthreadd.flags = PF_KTHREAD | PF_FORKNOEXEC | PF_NOFREEZE
     kthreadd.signal.rlimits = dict(rlimits)
     kthreadd.sighand.actions = dict.fromkeys(range(1, NSIG + 1), SIG_IGN)

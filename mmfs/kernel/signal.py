@@ -250,6 +250,7 @@ def send_signal(task: Task, sig: int, *, group: bool = True, forced: bool = Fals
         if task.blocked & bit or action == SIG_IGN:
             task.sighand.actions.pop(sig, None)
             task.blocked &= ~bit
+            action = SIG_DFL
         task.signal.unkillable = False
     elif task.signal.unkillable and not callable(action):
         return

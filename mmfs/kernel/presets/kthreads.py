@@ -22,6 +22,7 @@ from mmfs.kernel.sched import (
     PF_SUPERPRIV,
     PF_WQ_WORKER,
 )
+from mmfs.mm_types import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -30,11 +31,16 @@ if TYPE_CHECKING:
 PER_CPU: Final = PF_NOFREEZE | PF_NO_SETAFFINITY
 WORKER: Final = PER_CPU | PF_WQ_WORKER
 CPUS_PER_RCU_LEAF: Final = 16
+RCU_FANOUT: Final = 64
+THP_MIN_PAGES: Final = 512 << 20 >> PAGE_SHIFT
+"""Smaller machines do without huge pages. Linux: mm/huge_memory.c, hugepage_init()."""
 POOLS_PER_CPU: Final = 4
 """Worker pools of a CPU: normal, high priority, and two that run in soft interrupts."""
 HIGHPRI_NICE: Final = -20
 MAX_RT: Final = 99
 MID_RT: Final = 50
+INITRAMFS_HELPERS: Final = 77
+"""Processes of the initramfs before the root disk is mounted."""
 
 
 class BootThreads:
@@ -45,6 +51,9 @@ class BootThreads:
         self.nr_cpus = kernel.machine.nr_cpus
         self.first_unbound_pool = self.nr_cpus * POOLS_PER_CPU
         self.pods = kernel.machine.topology.sockets
+        leaves = -(-self.nr_cpus // CPUS_PER_RCU_LEAF)
+        self.rcu_leaf_cpus = -(-self.nr_cpus // leaves)
+        self.rcu_first_leaf = 0 if leaves == 1 else 1 if leaves <= RCU_FANOUT else 1 + -(-leaves // RCU_FANOUT)
 
     def rescuer(self, workqueue: str) -> None:
         """The thread that works for a queue when no worker can be made. Linux: init_rescuer()."""
@@ -80,6 +89,10 @@ class BootThreads:
         """A thread of smpboot's, one a CPU. Linux: kernel/smpboot.c."""
         self.thread(f"{name}/{cpu}", PER_CPU, rt=rt, cpus=(cpu,))
 
+    def rcu_leaf(self, leaf: int) -> None:
+        """The expedited grace period's worker of a leaf of RCU's tree. Linux: rcu_spawn_exp_par_gp_kworker()."""
+        self.thread(f"rcu_exp_par_gp_kthread_worker/{self.rcu_first_leaf + leaf}")
+
     def skip(self, count: int) -> None:
         """Numbers that somebody had who is gone."""
         self.kernel.tasks.pids.skip(count)
@@ -99,7 +112,7 @@ class BootThreads:
             self.thread(name, idle=True)
         self.per_cpu("ksoftirqd", 0)
         self.thread("rcu_preempt", idle=True)
-        self.thread("rcu_exp_par_gp_kthread_worker/0")
+        self.rcu_leaf(0)
         self.thread("rcu_exp_gp_kthread_worker")
         self.per_cpu("migration", 0, MAX_RT)
         self.per_cpu("idle_inject", 0, MID_RT)
@@ -113,44 +126,75 @@ class BootThreads:
         self.per_cpu("ksoftirqd", cpu)
         self.worker(cpu, 0, "events")
         self.worker(cpu, 0, "events_highpri", highpri=True)
-        if cpu % CPUS_PER_RCU_LEAF == 0:
-            self.thread(f"rcu_exp_par_gp_kthread_worker/{cpu // CPUS_PER_RCU_LEAF}")
+        if cpu % self.rcu_leaf_cpus == 0:
+            self.rcu_leaf(cpu // self.rcu_leaf_cpus)
+
+    def first_unbound_workers(self) -> None:
+        """Workers of the pools that the CPUs which share a cache have in common, once all CPUs are up.
+
+        Linux: workqueue_init_topology(). With one such group of CPUs the first pool serves.
+        """
+        self.skip(1 if self.pods == 1 else 0)
+        if self.pods > 1:
+            for number in range(2):
+                for pool in range(1, self.pods + 1):
+                    flags = PF_SUPERPRIV if (pool, number) == (self.pods, 0) else 0
+                    self.unbound(pool, number, "events_unbound", flags=flags)
+                self.skip(2 if number == 0 else 0)
+        elif self.nr_cpus > 1:
+            for number in range(1, 2 if self.nr_cpus == 2 else 4):
+                self.unbound(0, number, "events_unbound", flags=PF_SUPERPRIV if number == 1 else 0)
+
+    def later_unbound_worker(self, when: int) -> None:
+        """Few CPUs start their unbound workers while the subsystems initialise: `when` counts the occasions."""
+        number = {1: (1, 2, 0), 2: (2, 0, 3)}.get(self.nr_cpus, (0, 0, 0))[when]
+        if self.pods > 1 and when == 1:
+            self.unbound(1, 2)
+        elif number and self.pods == 1:
+            self.unbound(0, number, "events_unbound")
 
     def subsystems(self) -> None:
         """The initcalls of the core kernel and of drivers."""
-        pools = range(1) if self.pods == 1 else range(1, self.pods + 1)
-        self.skip(1)
-        for pool in pools:
-            self.unbound(pool, 1 if pool == 0 else 0, "events_unbound", flags=PF_SUPERPRIV if pool == pools[0] else 0)
+        self.first_unbound_workers()
         self.thread("kdevtmpfs", PF_NOFREEZE | PF_SUPERPRIV)
         self.rescuer("inet_frag_wq")
         self.thread("kauditd", 0)
         self.thread("khungtaskd")
-        self.unbound(pools[0], 2, "events_unbound")
+        self.later_unbound_worker(0)
         self.thread("oom_reaper", 0)
+        self.later_unbound_worker(1)
         self.rescuer("writeback")
         self._per_node("kcompactd", PF_KCOMPACTD)
         self.thread("ksmd", 0, nice=5)
-        self.unbound(pools[0], 3, "events_unbound")
-        self.thread("khugepaged", 0, nice=19)
+        self.later_unbound_worker(2)
+        if self.kernel.totalram_pages() >= THP_MIN_PAGES:
+            self.thread("khugepaged", 0, nice=19)
         self.rescuers("kintegrityd kblockd blkcg_punt_bio")
         self.thread("irq/9-acpi", rt=MID_RT)
         for cpu in range(1, self.nr_cpus):
             self.worker(cpu, 1, "events")
         self.rescuers("tpm_dev_wq edac-poller devfreq_wq quota_events_unbound")
-        self.worker(self.nr_cpus - 1, 1, "kblockd", highpri=True)
+        self.worker(min(1, self.nr_cpus - 1), 1, "kblockd", highpri=True)
         self._per_node("kswapd", PF_KSWAPD | PF_MEMALLOC)
-        self.skip(6)
+        self.network()
+
+    def network(self) -> None:
+        """The rest, among short-lived helpers."""
+        self.skip(6 if self.nr_cpus > 1 else 7)
         self.rescuer("kthrotld")
         self.skip(3)
         self.rescuers("acpi_thermal_pm mld")
         if self.nr_cpus > 1:
             self.worker(0, 1, highpri=True)
+        else:
+            self.worker(0, 2)
         self.rescuer("ipv6_addrconf")
         self.skip(4)
         self.rescuer("kstrp")
         self.skip(1)
-        self.unbound(pools[-1] + 1, 0, nice=HIGHPRI_NICE)
+        first = 1 if self.pods == 1 else self.pods + 1
+        for pool in range(first, first + (1 if self.pods == 1 else self.pods + 1)):
+            self.unbound(pool, 0, nice=HIGHPRI_NICE)
 
     def _per_node(self, name: str, flags: int) -> None:
         """A thread for each node with memory, on the node's CPUs. Linux: kswapd_run(), kcompactd_run()."""
@@ -176,5 +220,5 @@ def start_boot_threads(kernel: Kernel) -> None:
 def start_root_file_system(kernel: Kernel) -> None:
     """Mounting the root disk, by a helper of the initramfs."""
     boot = BootThreads(kernel)
-    boot.skip(48 + 24 * min(boot.nr_cpus, 4))
+    boot.skip(INITRAMFS_HELPERS)
     boot.root_file_system(kernel.machine.disks[0].name)
