@@ -26,7 +26,8 @@ from mmfs.mm.mman import (
 )
 from mmfs.mm.munmap import do_munmap
 from mmfs.mm.unmapped_area import get_unmapped_area
-from mmfs.mm.vma import VmaMergeStruct, VmAreaStruct, vm_area_alloc, vma_merge_new_range
+from mmfs.mm.vma import VmAreaStruct, vm_area_alloc
+from mmfs.mm.vma_merge import VmaMergeStruct, vma_merge_new_range
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:

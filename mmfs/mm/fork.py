@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _COPIED = (
     "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack", "arg_start", "arg_end",
     "env_start", "env_end", "saved_auxv", "vdso", "exe_file", "randomize", "topdown", "task_size",
-    "mmap_base", "mmap_legacy_base", "mmap_compat_base", "mmap_compat_legacy_base", "stack_guard_gap", "coredump_filter",
+    "mmap_base", "mmap_legacy_base", "mmap_compat_base", "mmap_compat_legacy_base", "stack_guard_gap",
+    "coredump_filter",
 )  # fmt: skip
 
 

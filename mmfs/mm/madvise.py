@@ -67,7 +67,8 @@ from mmfs.mm.mman import (
     page_align,
 )
 from mmfs.mm.unmapped_area import huge_page_size
-from mmfs.mm.vma import VmAreaStruct, vma_modify_flags_name
+from mmfs.mm.vma import VmAreaStruct
+from mmfs.mm.vma_merge import vma_modify_flags_name
 from mmfs.mm_types import PAGE_MASK
 
 if TYPE_CHECKING:

@@ -73,7 +73,8 @@ from mmfs.mm.special_mapping import insert_special_mapping, map_vdso, setup_arg_
 from mmfs.mm.stack import expand_stack
 from mmfs.mm.unmapped_area import get_unmapped_area, huge_page_size
 from mmfs.mm.util import OVERCOMMIT_NEVER
-from mmfs.mm.vma import VmaMergeStruct, VmAreaStruct, vm_area_alloc, vm_area_free, vma_merge_new_range
+from mmfs.mm.vma import VmAreaStruct, vm_area_alloc, vm_area_free
+from mmfs.mm.vma_merge import VmaMergeStruct, vma_merge_new_range
 from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -140,6 +141,23 @@ def _check_anonymous(flags: int, vm_flags: int) -> int:
     return vm_flags
 
 
+def _initial_flags(mm: MmStruct, file: File | None, prot: int, flags: int) -> int:
+    """The flags of the VMA before the kind of mapping adds its own."""
+    if prot & PROT_READ and mm.personality & READ_IMPLIES_EXEC and not getattr(file, "noexec", False):
+        prot |= PROT_EXEC
+    vm_flags = calc_vm_prot_bits(prot) | calc_vm_flag_bits(flags) | mm.def_flags
+    if prot == PROT_EXEC and mm.has_pkeys:
+        vm_flags |= EXECUTE_ONLY_PKEY << VM_PKEY_SHIFT
+    return vm_flags | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
+
+
+def _round_hint_to_min(mm: MmStruct, hint: int) -> int:
+    """A hint below vm.mmap_min_addr is moved up. Linux: mm/mmap.c, round_hint_to_min()."""
+    hint &= PAGE_MASK
+    lowest = mm.kernel.vm.mmap_min_addr
+    return page_align(lowest) if 0 < hint < lowest else hint
+
+
 def do_mmap(
     mm: MmStruct, addr: int, length: int, prot: int, flags: int, file: File | None = None, pgoff: int = 0
 ) -> int:
@@ -154,14 +172,10 @@ def do_mmap(
         length = -(-length // huge_page_size(file)) * huge_page_size(file) & ULONG_MAX
     if not length:
         raise OSError(EINVAL, "zero length")
-    if prot & PROT_READ and mm.personality & READ_IMPLIES_EXEC and not getattr(file, "noexec", False):
-        prot |= PROT_EXEC
     if flags & MAP_FIXED_NOREPLACE:
         flags |= MAP_FIXED
     if not flags & MAP_FIXED:
-        addr &= PAGE_MASK
-        if addr and addr < mm.kernel.vm.mmap_min_addr:
-            addr = page_align(mm.kernel.vm.mmap_min_addr)
+        addr = _round_hint_to_min(mm, addr)
     length = page_align(length)
     if not length:
         raise OSError(ENOMEM, "longer than the address space")
@@ -169,10 +183,7 @@ def do_mmap(
         raise OSError(EOVERFLOW, "the file offset overflows")
     if mm.map_count > mm.kernel.vm.max_map_count:
         raise OSError(ENOMEM, "max_map_count reached")
-    vm_flags = calc_vm_prot_bits(prot) | calc_vm_flag_bits(flags) | mm.def_flags
-    vm_flags |= VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
-    if prot == PROT_EXEC and mm.has_pkeys:
-        vm_flags |= EXECUTE_ONLY_PKEY << VM_PKEY_SHIFT
+    vm_flags = _initial_flags(mm, file, prot, flags)
     addr = get_unmapped_area(mm, file, addr, length, pgoff, flags, vm_flags)
     if flags & MAP_FIXED_NOREPLACE and mm.find_vma_intersection(addr, addr + length) is not None:
         raise OSError(EEXIST, "something is mapped there")
@@ -185,9 +196,9 @@ def do_mmap(
     else:
         vm_flags = _check_anonymous(flags, vm_flags)
         pgoff = 0 if vm_flags & VM_SHARED else addr >> PAGE_SHIFT
-    if flags & MAP_NORESERVE:
-        if mm.kernel.overcommit.sysctl_overcommit_memory != OVERCOMMIT_NEVER or huge_page_size(file):
-            vm_flags |= VM_NORESERVE
+    strict = mm.kernel.overcommit.sysctl_overcommit_memory == OVERCOMMIT_NEVER
+    if flags & MAP_NORESERVE and (not strict or huge_page_size(file)):
+        vm_flags |= VM_NORESERVE
     addr = mmap_region(mm, file, addr, length, vm_flags, pgoff)
     if vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
         mm_populate(mm, addr, length)

@@ -39,7 +39,8 @@ from mmfs.mm.mman import (
     calc_vm_prot_bits,
     page_align,
 )
-from mmfs.mm.vma import VmAreaStruct, vma_modify_flags
+from mmfs.mm.vma import VmAreaStruct
+from mmfs.mm.vma_merge import vma_modify_flags
 from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ from mmfs.mm.mman import (
 )
 from mmfs.mm.munmap import do_munmap
 from mmfs.mm.unmapped_area import get_unmapped_area, huge_page_size
-from mmfs.mm.vma import VmAreaStruct, copy_vma, split_vma, vma_merge_extend
+from mmfs.mm.vma import VmAreaStruct, split_vma
+from mmfs.mm.vma_merge import copy_vma, vma_merge_extend
 from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 
 import pytest
 
 from tests.mm.fakes import FakeFile, FakeKernel, FakeMemory, FakeRmap
 
-for _name in ("memory", "rmap", "shmem"):
-    try:
-        importlib.import_module(f"mmfs.mm.{_name}")
-    except ModuleNotFoundError:
-        _module = ModuleType(f"mmfs.mm.{_name}")
-        sys.modules[_module.__name__] = _module
-        setattr(importlib.import_module("mmfs.mm"), _name, _module)
-
-USERS = ("brk", "fork", "gup", "madvise", "mlock", "mm_struct", "mmap", "mprotect", "mremap", "munmap", "stack", "vma")
+USERS = (
+    "brk", "fork", "gup", "madvise", "mlock", "mm_struct", "mmap", "mprotect", "mremap", "munmap", "stack", "vma",
+    "vma_merge",
+)  # fmt: skip
 
 
 class FakeShmem:

@@ -37,7 +37,7 @@ from mmfs.mm.mman import (
     VM_READ,
     VM_WRITE,
 )
-from mmfs.mm.vma import vma_modify_policy
+from mmfs.mm.vma_merge import vma_modify_policy
 from tests.mm.fakes import KB, MB, PAGE, FakeFile, FakeKernel, FakeMemory, FakeTask, check_mm, new_mm
 
 CAPTURES = Path(__file__).parent.parent / "golden" / "captures"
