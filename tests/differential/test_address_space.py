@@ -85,6 +85,7 @@ MACHINE = {
     "meminfo.AnonPages": 4 * 125,
     "meminfo.PageTables": 4 * 125,
     "meminfo.Shmem": 4 * 125,
+    "meminfo.Committed_AS": 0,
     "vmstat.pgfault": 125,
 }
 COMPARED = EXACT | ALONE | {f"smaps{n}.{field}": 0 for n in (0, 1) for field in SMAPS} | MACHINE
@@ -116,14 +117,14 @@ def snap(kernel: Kernel, task: Any, areas: dict[int, int]) -> dict[str, int]:
     now = {"stat.minflt": int(fields[7]), "stat.majflt": int(fields[9])}
     now |= figures(read(f"/proc/{task.pid}/status"), "status.")
     now |= figures(read("/proc/meminfo"), "meminfo.") | figures(read("/proc/vmstat"), "vmstat.")
-    inside = None
+    inside: list[int] = []
     for line in read(f"/proc/{task.pid}/smaps").splitlines():
         first = line.split()[0]
         if "-" in first and not first.endswith(":"):
             start, end = (int(part, 16) for part in first.split("-"))
-            inside = next((n for n, addr in areas.items() if start <= addr < end), None)
-        elif inside is not None:
-            now |= figures(line, f"smaps{inside}.")
+            inside = [n for n, addr in areas.items() if start <= addr < end]
+        for n in inside:
+            now |= figures(line, f"smaps{n}.")
     return now
 
 
