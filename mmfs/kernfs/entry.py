@@ -145,9 +145,9 @@ class Entry:
     @property
     def size(self) -> int:
         """st_size."""
-        if self.directory is not None:
-            return 0
-        node = self.node
+        directory, node = self.directory, self.node
+        if directory is not None:
+            return 0 if directory.size is None else directory.size(self.obj)
         size = node.size
         if size is None:
             if node.type == stat.S_IFREG:
@@ -156,6 +156,13 @@ class Entry:
                 return len(node.target)
             return 0
         return int(size(self.obj) if callable(size) else size)
+
+    @property
+    def constant(self) -> bool:
+        """Whether `stat()` always gives the same."""
+        node = self.node
+        plain = isinstance(node, Node) and isinstance(node.mode, int) and not callable(node.size)
+        return self.stable and self.directory is None and self._owner is None and plain
 
     @property
     def nlink(self) -> int:

@@ -244,8 +244,8 @@ class Xattrs(Generic[T]):
 class Directory(Generic[T]):
     """What stands in a directory that is bound to an object of type T; subdirectories inherit `rules` and `file_size`.
 
-    `owner(obj)` gives uid and gid of the directory and of all below it; `ino(obj)` its inode number, where that means
-    something.
+    `owner(obj)` gives uid and gid of the directory and of all below it; `ino(obj)` its inode number and `size(obj)` its
+    st_size, where those mean something.
     """
 
     type = stat.S_IFDIR
@@ -259,6 +259,7 @@ class Directory(Generic[T]):
         owner: Callable[[T], Owner] | None = None,
         ino: Callable[[T], int] | None = None,
         nlink: Callable[[T], int] | None = None,
+        size: Callable[[T], int] | None = None,
     ) -> None:
         self.mode = mode
         self.rules = rules
@@ -266,6 +267,7 @@ class Directory(Generic[T]):
         self.owner = owner
         self.ino = ino
         self.nlink = nlink
+        self.size = size
         self.content: list[Node[T] | Family[T, Any]] = []
         self.children: dict[str, Node[T]] = {}
         self.families: list[Family[T, Any]] = []

@@ -40,7 +40,7 @@ class Rules:
 
 PROC: Final = Rules("proc", no_method=errno.EIO, skip_empty=False)
 """Linux: fs/proc/inode.c, proc_reg_read()."""
-PROC_PID: Final = Rules("pid")
+PROC_PID: Final = Rules("pid", skip_empty=False)
 """Linux: fs/proc/base.c; fs/read_write.c, vfs_read(): EINVAL where a file has no such operation."""
 SYSCTL: Final = Rules("sysctl", strict_mode=True, skip_empty=False)
 """Linux: fs/proc/proc_sysctl.c, test_perm()."""

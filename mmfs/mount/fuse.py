@@ -17,12 +17,14 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mmfs.kernfs import Caller, Entry, Stat, Vfs, fail
 from mmfs.kernfs.node import Binary, templates
-from mmfs.mount.handles import Handle, Inode, Pollers
+from mmfs.kernfs.rules import PAGE_SIZE
+from mmfs.mount.handles import SEND_SECONDS, Handle, Inode, Pollers
 from mmfs.mount.libfuse import CAP_SPLICE_READ, Session, bridge, load_binding
 from mmfs.mount.shortcut import Shortcut
 
@@ -82,6 +84,7 @@ class Operations:
         self.next_handle = 1
         self.inodes: dict[str, Inode] = {}
         self.by_nodeid: dict[int, Inode] = {}
+        self.sending: set[Inode] = set()
         self.config: Any = None
         self.pollers = Pollers(self)
         self.euid, self.egid = os.geteuid(), os.getegid()
@@ -129,7 +132,10 @@ class Operations:
     def getattr(self, path: str | None, fh: int | None = None) -> bytes:
         """LOOKUP and GETATTR: a struct stat; also says how long the answer may be believed."""
         if path is None or fh is not None:
-            return self.session.pack_stat(self.handles[fh or 0].file.entry.stat())
+            handle = self.handles[fh or 0]
+            if handle.inode is not None:  # lseek(2) to the end: the kernel takes the size over
+                handle.inode.size = handle.file.entry.size
+            return self.session.pack_stat(handle.file.entry.stat())
         try:
             status, entry_timeout, attr_timeout = self.status(path)
         except FileNotFoundError:
@@ -146,13 +152,7 @@ class Operations:
         status = entry.stat()
         inode = self.inodes.get(path)
         if inode is not None:
-            if status.size or not inode.opens:
-                inode.large = bool(status.size)
-            elif inode.touched:
-                self.session.leave_size(inode.nodeid)
-            else:
-                inode.size += 1  # what is no larger than before would not count
-                self.session.store_size(inode.nodeid, inode.size)
+            self.tell_size(inode, status.size)
         if entry.stable:
             return status, self.entry_timeout, self.attr_timeout
         return status, 0.0 if entry.comes_and_goes else self.entry_timeout, min(VOLATILE, self.attr_timeout)
@@ -254,28 +254,55 @@ class Operations:
     def open(self, path: str, flags: int) -> int:
         """OPEN: the mode has been looked at by the kernel (default_permissions), the file's own rules have not."""
         entry = self.vfs.walk(path)
-        file = entry.open(flags, self.caller(), check=False)
+        caller = self.caller()
+        file = entry.open(flags, caller, check=False)
         fh = self.next_handle
         self.next_handle = fh + 1
-        inode = None
+        handle = self.handles[fh] = Handle(file, path)
         if flags & os.O_ACCMODE != os.O_WRONLY:
-            inode = self.enlarged(path, entry)
+            inode = handle.inode = self.inode(path, entry)
+            self.enlarge(inode)
             inode.opens += 1
-        self.handles[fh] = Handle(file, path, inode)
+            inode.opener = caller.pid
         return fh
 
-    def enlarged(self, path: str, entry: Entry) -> Inode:
-        """The inode of the file that is about to be opened, large enough for sendfile(2)."""
+    def inode(self, path: str, entry: Entry) -> Inode:
+        """The inode that is about to be opened."""
         nodeid = self.session.nodeid()
         inode = self.inodes.get(path)
         if inode is None or inode.nodeid != nodeid:
             inode = self.inodes[path] = Inode(nodeid, path, believed_size(entry))
             if nodeid:
                 self.by_nodeid[nodeid] = inode
-        if inode.touched or not inode.large:
-            self.session.store_size(nodeid, inode.size)
-            inode.large, inode.touched = True, False
         return inode
+
+    def enlarge(self, inode: Inode) -> None:
+        """Before an open(2): the kernel is to believe the inode large; see Inode."""
+        if inode.size < inode.limit:
+            inode.size = inode.limit
+            self.session.store_size(inode.nodeid, inode.size)
+            self.doubt(inode)
+        if not inode.senders:
+            inode.touched = False
+
+    def tell_size(self, inode: Inode, size: int) -> None:
+        """Before an answer to stat(2), whose size the kernel would take for the inode's; not 0 while it is open."""
+        if size or not inode.opens:
+            inode.size = size
+            return
+        if inode.touched:
+            self.session.leave_size(inode.nodeid)
+        else:
+            inode.size = max(inode.size, inode.limit) + 1  # what is no larger than before would not count
+            self.session.store_size(inode.nodeid, inode.size)
+        if inode.opens > 1 or inode.opener != self.session.caller()[2]:
+            self.doubt(inode)
+
+    def doubt(self, inode: Inode) -> None:
+        """A READ of pages that has been asked before now will not tell the kernel the size."""
+        if inode.opens and self.session.shortcut is not None:
+            inode.doubted = True
+            self.session.shortcut.doubted.append(inode)
 
     def forget(self, nodeid: int) -> None:
         """The kernel has dropped an inode."""
@@ -287,10 +314,26 @@ class Operations:
 
     def read(self, path: str | None, size: int, offset: int, fh: int) -> bytes:
         """READ."""
-        data = self.handles[fh].file.read(size, offset)
+        handle = self.handles[fh]
+        inode = handle.inode if self.session.reads_pages() else None
+        if inode is not None:
+            self.send(inode, handle, size)
+        data = handle.file.read(size, offset)
         if type(data) is not bytes or len(data) > size:
-            raise TypeError(f"read of {self.handles[fh].path} gave {type(data).__name__}, not up to {size} bytes")
+            raise TypeError(f"read of {handle.path} gave {type(data).__name__}, not up to {size} bytes")
+        if inode is not None:
+            inode.sent(offset, size, len(data))
         return data
+
+    def send(self, inode: Inode, handle: Handle, size: int) -> None:
+        """A READ of pages, as of sendfile(2)."""
+        if not handle.sends:
+            handle.sends = True
+            inode.senders += 1
+            self.sending.add(inode)
+        inode.busy_until = time.monotonic() + SEND_SECONDS
+        if inode.doubted and size > PAGE_SIZE:
+            fail(errno.EAGAIN)  # readahead; the kernel asks again for the page that it needs
 
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
         """WRITE: one write(2) is one call of the store."""
@@ -303,6 +346,10 @@ class Operations:
         handle = self.handles.pop(fh)
         if handle.inode is not None:
             handle.inode.opens -= 1
+            if handle.sends:
+                handle.inode.senders -= 1
+                if not handle.inode.senders:
+                    self.sending.discard(handle.inode)
         self.pollers.forget(handle)
         handle.file.release()
         return 0

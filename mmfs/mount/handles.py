@@ -15,37 +15,73 @@ if TYPE_CHECKING:
 log = logging.getLogger("mmfs")
 
 POLL_SECONDS: Final = 0.01
+SEND_SECONDS: Final = 0.1
 EVENTS: Final = select.POLLPRI | select.POLLERR | select.POLLHUP
 """What wakes; a virtual file can always be read and written."""
 
 
 class Inode:
-    """What we know of an inode in the kernel that has been opened."""
+    """What the kernel believes of an inode that has been opened, so that sendfile(2) reads what has no size.
 
-    __slots__ = ("large", "nodeid", "opens", "path", "size", "touched")
+    `size` is the kernel's i_size: `limit` or more while the file is open, less once a short page has told it better.
+    `touched`: pages of it may be cached, with zeros behind the end; it must not be enlarged then, for whoever has it
+    open would find these. The next open(2) drops all pages. `senders` have read pages and not yet closed. While they
+    are at it others wait, a tenth of a second at the most, because a change of size would keep the kernel from taking
+    it from the short page; a READ that had been asked before a change is sent back (`doubted`).
+    """
 
-    def __init__(self, nodeid: int, path: str, size: int) -> None:
+    __slots__ = (
+        "attributes",
+        "busy_until",
+        "doubted",
+        "limit",
+        "nodeid",
+        "opener",
+        "opens",
+        "path",
+        "senders",
+        "size",
+        "touched",
+    )
+
+    def __init__(self, nodeid: int, path: str, limit: int) -> None:
         self.nodeid = nodeid
         self.path = path
-        self.size = size
-        """What the kernel is to believe while it is open."""
-        self.opens = 0
-        self.large = False
-        """The kernel believes a size that is no less than the file's."""
+        self.limit = limit
+        self.size = 0
         self.touched = True
-        """sendfile(2) has read pages of it, and so told the kernel its true size."""
+        self.opens = 0
+        self.senders = 0
+        self.busy_until = 0.0
+        self.doubted = False
+        self.opener = 0
+        self.attributes: tuple[bytes, int] | None = None
+        """The answer to GETATTR and the size in it, if they never change."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is reading pages just now."""
+        return self.senders > 0 and time.monotonic() < self.busy_until
+
+    def sent(self, offset: int, wanted: int, given: int) -> None:
+        """Pages have been read; a short read tells the kernel the size."""
+        self.touched = True
+        if given < wanted:
+            self.size = offset + given
 
 
 class Handle:
     """An open file and what FUSE adds to it."""
 
-    __slots__ = ("file", "inode", "mask", "path", "poll_handle", "short")
+    __slots__ = ("file", "inode", "mask", "path", "poll_handle", "sends", "short")
 
-    def __init__(self, file: OpenFile, path: str, inode: Inode | None) -> None:
+    def __init__(self, file: OpenFile, path: str) -> None:
         self.file = file
         self.path = path
-        self.inode = inode
+        self.inode: Inode | None = None
         """Where sendfile(2) may read it."""
+        self.sends = False
+        """One of the inode's senders."""
         self.short = False
         """Opened without libfuse, and so to be closed without it."""
         self.poll_handle = 0

@@ -8,10 +8,14 @@ being answered, whose header names inode, uid, gid and pid. Requests that need n
 
 The size of a file. procfs says st_size 0 and sendfile(2) reads such files all the same; on FUSE sendfile goes through
 the page cache, which believes the inode's size and reads nothing, and so do `busybox cat` and shutil.copyfile().
-A NOTIFY_STORE of one byte far out makes the inode in the kernel large. What stat(2) shows comes from the answer to the
-next GETATTR, and that answer leaves the inode alone if a store made it larger while the request was under way. sendfile
-then asks for pages, gets a short one and so finds the end. `store_size()` costs about 5 us, and less where the page is
-there still; `Operations` remembers which inodes need none.
+A NOTIFY_STORE of one byte far out makes the inode in the kernel large. What stat(2) shows comes from the answer to
+GETATTR, and that answer leaves the inode alone if a store made it larger while the request was under way. sendfile then
+asks for pages, gets a short one, and the kernel takes the size from that, again unless it was changed meanwhile.
+`mmfs.mount.handles.Inode` keeps account of this. `store_size()` costs about 5 us, and a file that is read again and
+again needs it once. read(2) never comes near any of this.
+
+Simplified: where one program is in the middle of a sendfile of the very file that another opens or stats, the first
+may in rare cases (one in thousands) find zeros after the end.
 """
 
 from __future__ import annotations
@@ -22,12 +26,16 @@ import errno
 import importlib
 import logging
 import os
+import select
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernfs import Stat
 from mmfs.kernfs.rules import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from mmfs.mount.shortcut import Shortcut
 
 log = logging.getLogger("mmfs")
 
@@ -40,6 +48,8 @@ STORE: Final = struct.Struct("=IiQQQII1s")
 NODEID: Final = struct.Struct("=16xQ")
 CALLER: Final = struct.Struct("=24xIII")
 """uid, gid and pid in struct fuse_in_header."""
+READ_FLAGS: Final = struct.Struct("=60xI")
+READ_LOCKOWNER: Final = 2
 INO: Final = struct.Struct("=Q")
 MAX_STATS: Final = 4096
 SMALLEST_BUFFER: Final = 8192
@@ -128,7 +138,8 @@ def bridge(session: Session) -> Any:
 class Session:
     """One mount's connection to the kernel; without a loop of its own (`fd` < 0) it knows less.
 
-    `shortcut(memory)` may answer the request in the buffer; it returns whether it has.
+    `shortcut(memory)` may answer the request in the buffer; it returns whether it has. `shortcut.settle(wait)` is
+    called before waiting for the next; it returns whether to wait.
     """
 
     def __init__(self, binding: Any) -> None:
@@ -137,12 +148,13 @@ class Session:
         self.fd = -1
         self.memory: Any = None
         """The request that is being answered."""
-        self.shortcut: Callable[[Any], bool] | None = None
+        self.shortcut: Shortcut | None = None
         self.root = (0, 0)
         """uid and gid that stand for the machine's root."""
         self.time_ns = 0
         """The times of all files."""
         self._buffer = FuseBuf()
+        self._process: Callable[[int], None] = lambda fuse_buf: None
         self._stats: dict[tuple[int, ...], bytes] = {}
         self._ino = binding.c_stat.st_ino
 
@@ -196,8 +208,13 @@ class Session:
         exited.argtypes = [ctypes.c_void_p]
         process.restype = None
         handle, buffer, shortcut = session.value, ctypes.addressof(self._buffer), self.shortcut
-        address = None
+        self._process = lambda fuse_buf: process(handle, fuse_buf)
+        device = select.poll()
+        device.register(self.fd, select.POLLIN)
+        address, memory = None, None
         while not exited(handle):
+            if shortcut is not None and (shortcut.doubted or shortcut.postponed) and not shortcut.settle(device.poll):
+                continue
             result = receive(handle, buffer)
             if result <= 0:
                 if result in (-errno.EINTR, -errno.EAGAIN):
@@ -205,10 +222,18 @@ class Session:
                 return 0 if result == 0 else 7
             if self._buffer.mem != address:
                 address = self._buffer.mem
-                self.memory = (ctypes.c_char * SMALLEST_BUFFER).from_address(address)
-            if shortcut is None or not shortcut(self.memory):
+                memory = (ctypes.c_char * SMALLEST_BUFFER).from_address(address)
+            self.memory = memory
+            if shortcut is None or not shortcut(memory):
                 process(handle, buffer)
         return 0
+
+    def replay(self, request: bytes) -> None:
+        """Answer a request that was put aside."""
+        self.memory = ctypes.create_string_buffer(request, max(len(request), SMALLEST_BUFFER))
+        if self.shortcut is None or not self.shortcut.answer(self.memory):
+            buffer = FuseBuf(size=len(request), mem=ctypes.addressof(self.memory))
+            self._process(ctypes.addressof(buffer))
 
     def nodeid(self) -> int:
         """The inode that the request is about, as libfuse numbers it; 0 if unknown."""
@@ -249,6 +274,10 @@ class Session:
         """Write an answer or a notice; a request that was given up meanwhile, and an unmount, do not matter."""
         with contextlib.suppress(OSError):
             os.write(self.fd, message)
+
+    def reads_pages(self) -> bool:
+        """Whether the request is a READ for the page cache; a read(2) names an owner."""
+        return self.memory is not None and not READ_FLAGS.unpack_from(self.memory)[0] & READ_LOCKOWNER
 
     def store_size(self, nodeid: int, size: int) -> None:
         """Make the kernel believe that an inode has at least `size` bytes, and stat(2) ask again."""

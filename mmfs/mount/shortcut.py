@@ -10,14 +10,18 @@ The structures are those of include/uapi/linux/fuse.h, which the kernel keeps co
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from mmfs.kernfs.rules import PAGE_SIZE
 from mmfs.mount.libfuse import MAX_STATS, Session, errno_of
 
 if TYPE_CHECKING:
     from mmfs.kernfs import Stat
     from mmfs.mount.fuse import Operations
+    from mmfs.mount.handles import Inode
 
+LOOKUP: Final = 1
 FORGET: Final = 2
 GETATTR: Final = 3
 OPEN: Final = 14
@@ -25,13 +29,13 @@ READ: Final = 15
 RELEASE: Final = 18
 BATCH_FORGET: Final = 42
 
+LENGTH: Final = struct.Struct("=I")
+NAME: Final = 40
 IN: Final = struct.Struct("=4xIQQ")
 OPEN_IN: Final = struct.Struct("=40xI")
 GETATTR_IN: Final = struct.Struct("=40xI")
 GETATTR_FH: Final = 1
-READ_IN: Final = struct.Struct("=40xQQII")
-READ_LOCKOWNER: Final = 2
-"""A read(2) has an owner, a read into the page cache has none."""
+READ_IN: Final = struct.Struct("=40xQQI")
 RELEASE_IN: Final = struct.Struct("=40xQ")
 BATCH_IN: Final = struct.Struct("=40xI")
 BATCH_ONE: Final = struct.Struct("=QQ")
@@ -45,6 +49,7 @@ ATTR_OUT: Final = struct.Struct("=IiQ QI4x QQQQQQ IIIIIIIIII")
 ATTR_UNIQUE: Final = 8
 ATTR_VALID: Final = 16
 ATTR_INO: Final = 32
+ATTR_NEXT: Final = 40
 QUAD: Final = struct.Struct("=Q")
 VALID: Final = struct.Struct("=QI")
 
@@ -65,7 +70,46 @@ class Shortcut:
         }
         self._attributes: dict[tuple[int, ...], bytes] = {}
 
+        self.doubted: list[Inode] = []
+        """Inodes whose size has changed since the queue of requests was last seen empty."""
+        self.postponed: list[tuple[Inode, bytes]] = []
+
     def __call__(self, memory: Any) -> bool:
+        if self.operations.sending:
+            inode = self.in_the_way(memory)
+            if inode is not None:
+                self.postponed.append((inode, memory[: LENGTH.unpack_from(memory)[0]]))
+                return True
+        return self.answer(memory)
+
+    def in_the_way(self, memory: Any) -> Inode | None:
+        """The inode whose pages are being read while this request would have its size changed."""
+        opcode, _, nodeid = IN.unpack_from(memory)
+        if opcode in (OPEN, GETATTR):
+            inode = self.operations.by_nodeid.get(nodeid)
+            return inode if inode is not None and inode.busy else None
+        if opcode == LOOKUP:
+            name = memory[NAME : LENGTH.unpack_from(memory)[0]].partition(b"\0")[0]
+            for inode in self.operations.sending:
+                if inode.busy and inode.path.rpartition("/")[2].encode("utf-8", "surrogateescape") == name:
+                    return inode
+        return None
+
+    def settle(self, wait: Callable[[int], list[tuple[int, int]]]) -> bool:
+        """Before the next request: take up what was put aside; whether there is one, or nothing to be done but wait."""
+        for inode, request in list(self.postponed):
+            if not inode.busy:
+                self.postponed.remove((inode, request))
+                self.session.replay(request)
+        if wait(1 if self.postponed and not self.doubted else 0):
+            return True
+        for inode in self.doubted:
+            inode.doubted = False
+        self.doubted.clear()
+        return not self.postponed
+
+    def answer(self, memory: Any) -> bool:
+        """Answer a request; False if libfuse has to."""
         opcode, unique, nodeid = IN.unpack_from(memory)
         answer = self.answers.get(opcode)
         if answer is None:
@@ -85,19 +129,15 @@ class Shortcut:
         inode = self.operations.by_nodeid.get(nodeid)
         if inode is None:
             return None
-        kept = 0 if inode.touched or not inode.large else FOPEN_KEEP_CACHE
+        kept = 0 if inode.touched else FOPEN_KEEP_CACHE
         fh = self.operations.open(inode.path, OPEN_IN.unpack_from(memory)[0])
         self.operations.handles[fh].short = True
         return OPEN_OUT.pack(OPEN_OUT.size, 0, unique, fh, FOPEN_DIRECT_IO | kept, 0)
 
     def read(self, memory: Any, unique: int, nodeid: int) -> bytes:
         """READ."""
-        fh, offset, size, flags = READ_IN.unpack_from(memory)
+        fh, offset, size = READ_IN.unpack_from(memory)
         data = self.operations.read(None, size, offset, fh)
-        if not flags & READ_LOCKOWNER:
-            inode = self.operations.handles[fh].inode
-            if inode is not None:
-                inode.touched = True
         return OUT.pack(OUT.size + len(data), 0, unique) + data
 
     def getattr(self, memory: Any, unique: int, nodeid: int) -> bytes | None:
@@ -105,32 +145,33 @@ class Shortcut:
         inode = self.operations.by_nodeid.get(nodeid)
         if inode is None or GETATTR_IN.unpack_from(memory)[0] & GETATTR_FH:
             return None
-        status, _, valid = self.operations.status(inode.path)
-        return self.pack(status, valid, unique)
+        if inode.attributes is None:
+            status, _, valid = self.operations.status(inode.path)
+            data = self.pack(status, valid)
+            if self.operations.vfs.walk(inode.path).constant:
+                inode.attributes = data, status.size
+        else:
+            data, size = inode.attributes
+            self.operations.tell_size(inode, size)
+        return data[:ATTR_UNIQUE] + QUAD.pack(unique) + data[ATTR_VALID:]
 
-    def pack(self, status: Stat, valid: float, unique: int) -> bytes:
-        """struct fuse_attr_out; all but three fields is kept for the next that is alike."""
+    def pack(self, status: Stat, valid: float) -> bytes:
+        """struct fuse_attr_out; all but inode number and validity is kept for the next that is alike."""
         mode, nlink, uid, gid, size, ino, rdev = status
         key = (mode, nlink, uid, gid, size, rdev)
         data = self._attributes.get(key)
         if data is None:
             session = self.session
             seconds, rest = divmod(session.time_ns, 10**9)
-            blksize = 4096 if size else 1024
+            blksize = PAGE_SIZE if size else 1024
             times = (seconds, seconds, seconds, rest, rest, rest)
             owner = (uid or session.root[0], gid or session.root[1])
             data = ATTR_OUT.pack(ATTR_OUT.size, 0, 0, 0, 0, 0, size, 0, *times, mode, nlink, *owner, rdev, blksize, 0)
             if len(self._attributes) < MAX_STATS:
                 self._attributes[key] = data
         whole = int(valid)
-        return (
-            data[:ATTR_UNIQUE]
-            + QUAD.pack(unique)
-            + VALID.pack(whole, int((valid - whole) * 1e9))
-            + data[ATTR_VALID + VALID.size : ATTR_INO]
-            + QUAD.pack(ino)
-            + data[ATTR_INO + QUAD.size :]
-        )
+        moment = VALID.pack(whole, int((valid - whole) * 1e9))
+        return data[:ATTR_VALID] + moment + data[ATTR_VALID + VALID.size : ATTR_INO] + QUAD.pack(ino) + data[ATTR_NEXT:]
 
     def release(self, memory: Any, unique: int, nodeid: int) -> bytes | None:
         """RELEASE of what was opened here."""

@@ -1,0 +1,217 @@
+"""Requests that are answered without libfuse, byte by byte, and those that have to wait."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from mmfs.kernfs import Vfs
+from mmfs.mount import fuse, handles
+from mmfs.mount.libfuse import Session, load_binding
+from mmfs.mount.shortcut import GETATTR, LOOKUP, OPEN, READ, RELEASE, Shortcut
+from tests.kernfs import toy
+
+NODE = 5
+UNIQUE = 77
+DIRECT, PAGES = 2, 0
+
+
+class Kernel:
+    """The other end of /dev/fuse: sends requests, takes answers and notices."""
+
+    def __init__(self, box: toy.Box) -> None:
+        self.reader, self.writer = os.pipe()
+        self.session = Session(load_binding())
+        self.session.fd = self.writer
+        self.operations = fuse.Operations(Vfs(toy.root, box), threading.Lock(), self.session)
+        self.shortcut = self.session.shortcut = Shortcut(self.session, self.operations)
+
+    def request(self, opcode: int, body: bytes, nodeid: int = NODE, pid: int = 123) -> bool:
+        """Whether it was taken."""
+        head = struct.pack("=IIQQIII4x", 40 + len(body), opcode, UNIQUE, nodeid, 0, 0, pid)
+        memory = ctypes.create_string_buffer(head + body, 8192)
+        self.session.memory = memory
+        return self.shortcut(memory)
+
+    def answers(self) -> list[tuple[int, int, bytes]]:
+        """What was sent: error or notice, unique, the rest."""
+        os.set_blocking(self.reader, False)
+        try:
+            data = os.read(self.reader, 1 << 20)
+        except BlockingIOError:
+            return []
+        found = []
+        while data:
+            length, error, unique = struct.unpack_from("=IiQ", data)
+            found.append((error, unique, data[16:length]))
+            data = data[length:]
+        return found
+
+    def open(self, path: str = "/proc/meminfo", nodeid: int = NODE) -> int:
+        """Open the first time, as libfuse would ask for it."""
+        self.request(99, b"", nodeid)
+        fh = self.operations.open(path, os.O_RDONLY)
+        self.operations.handles[fh].short = True
+        self.answers()
+        return fh
+
+    def read(self, fh: int, size: int, offset: int, flags: int) -> bool:
+        return self.request(READ, struct.pack("=QQIIQII", fh, offset, size, flags, 0, 0, 0))
+
+    def getattr(self, flags: int = 0, pid: int = 123) -> bool:
+        return self.request(GETATTR, struct.pack("=IIQ", flags, 0, 0), pid=pid)
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    try:
+        made = Kernel(toy.Box())
+    except ImportError as error:
+        pytest.skip(str(error))
+    yield made
+    os.close(made.reader)
+    os.close(made.writer)
+
+
+def test_a_cat(kernel: Kernel) -> None:
+    assert not kernel.request(OPEN, struct.pack("=II", 0, 0))
+    kernel.open()
+    assert kernel.request(OPEN, struct.pack("=II", 0, 0))
+    ((error, unique, body),) = kernel.answers()
+    fh, flags, _ = struct.unpack("=QII", body)
+    assert (error, unique, flags) == (0, UNIQUE, 1 | 2)
+    assert kernel.read(fh, 100, 0, DIRECT)
+    assert kernel.answers() == [(0, UNIQUE, toy.Box().text.encode()[:100])]
+    assert kernel.read(fh, 100, 1 << 20, DIRECT)
+    assert kernel.answers() == [(0, UNIQUE, b"")]
+    assert kernel.request(RELEASE, struct.pack("=QIIQ", fh, 0, 0, 0))
+    assert kernel.answers() == [(0, UNIQUE, b"")]
+    assert fh not in kernel.operations.handles
+
+
+def test_getattr(kernel: Kernel) -> None:
+    fh = kernel.open()
+    for _ in range(2):
+        assert kernel.getattr()
+        (notice, _, stored), (error, unique, body) = kernel.answers()
+        assert notice == 4
+        assert struct.unpack_from("=QQI", stored)[0] == NODE
+        attributes = struct.unpack("=QI4xQQQQQQIIIIIIIIII", body)
+        valid, nsec, ino, size, *_, mode, nlink, uid, gid, rdev, blksize, _ = struct.unpack(
+            "=QI4xQQQQQQIIIIIIIIII", body
+        )
+        known = kernel.operations.vfs.stat("/proc/meminfo")
+        assert (error, unique, valid, nsec, ino, size) == (0, UNIQUE, 1, 0, known.ino, 0)
+        assert (mode, nlink, uid, gid, rdev, blksize) == (known.mode, 1, os.geteuid(), os.getegid(), 0, 1024)
+    kernel.operations.release(None, fh)
+    assert kernel.getattr()
+    assert [one[0] for one in kernel.answers()] == [0]
+    assert not kernel.getattr(flags=1)
+
+
+def test_sizes_grow(kernel: Kernel) -> None:
+    """What is no larger than before would not make the kernel leave the size alone."""
+    kernel.open()
+    sizes = []
+    for _ in range(3):
+        kernel.getattr()
+        stored = kernel.answers()[0][2]
+        _, offset, length = struct.unpack_from("=QQI", stored)
+        sizes.append(offset + length)
+    assert sizes == sorted(set(sizes))
+    assert sizes[0] > fuse.TEXT_SIZE
+
+
+def test_errors(kernel: Kernel) -> None:
+    kernel.open("/proc/gone", nodeid=6)
+    assert kernel.request(OPEN, struct.pack("=II", 0, 0), nodeid=6)
+    fh = struct.unpack_from("=Q", kernel.answers()[0][2])[0]
+    assert kernel.read(fh, 100, 0, DIRECT)
+    assert kernel.answers() == [(-errno.ESRCH, UNIQUE, b"")]
+
+
+def test_pages_are_not_kept_once_read(kernel: Kernel) -> None:
+    fh = kernel.open()
+    assert kernel.read(fh, 131072, 0, PAGES)
+    kernel.operations.release(None, fh)
+    kernel.answers()
+    assert kernel.request(OPEN, struct.pack("=II", 0, 0))
+    (notice, _, _), (_, _, body) = kernel.answers()
+    assert notice == 4
+    assert struct.unpack("=QII", body)[1] == 1
+
+
+def settle(kernel: Kernel, waiting: bool = False) -> bool:
+    return kernel.shortcut.settle(lambda timeout: [(1, 1)] if waiting else [])
+
+
+def test_who_sends_is_not_disturbed(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(handles.time, "monotonic", lambda: now)
+    fh = kernel.open()
+    assert kernel.read(fh, 131072, 0, PAGES)
+    kernel.answers()
+    assert kernel.getattr(pid=9)
+    assert kernel.request(OPEN, struct.pack("=II", 0, 0), pid=9)
+    assert kernel.request(LOOKUP, b"meminfo\0", nodeid=1, pid=9)
+    assert not kernel.request(LOOKUP, b"vmstat\0", nodeid=1, pid=9)
+    assert not settle(kernel)
+    assert kernel.answers() == []
+    kernel.operations.release(None, fh)
+    seen: list[int] = []
+    monkeypatch.setattr(kernel.session, "_process", seen.append)
+    assert settle(kernel)
+    assert [one[0] for one in kernel.answers()] == [0, 4, 0]
+    assert len(seen) == 1
+    assert not kernel.shortcut.postponed
+
+
+def test_waiting_ends(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(handles.time, "monotonic", lambda: now)
+    fh = kernel.open()
+    assert kernel.read(fh, 131072, 0, PAGES)
+    kernel.answers()
+    assert kernel.getattr(pid=9)
+    assert not settle(kernel)
+    now += handles.SEND_SECONDS
+    settle(kernel)
+    assert [one[0] for one in kernel.answers()] == [2, 0]
+
+
+def test_doubted_pages_are_asked_again(kernel: Kernel) -> None:
+    fh = kernel.open()
+    assert kernel.getattr(pid=9)
+    kernel.answers()
+    assert settle(kernel, waiting=True)
+    assert kernel.read(fh, 131072, 0, PAGES)
+    assert kernel.answers() == [(-errno.EAGAIN, UNIQUE, b"")]
+    assert kernel.read(fh, 4096, 0, PAGES)
+    assert kernel.answers()[0][0] == 0
+    assert settle(kernel)
+    assert kernel.read(fh, 131072, 0, PAGES)
+    assert kernel.answers()[0][0] == 0
+
+
+def test_ones_own_fstat_raises_no_doubt(kernel: Kernel) -> None:
+    fh = kernel.open()
+    assert kernel.getattr(pid=123)
+    kernel.answers()
+    assert kernel.read(fh, 131072, 0, PAGES)
+    assert kernel.answers()[0][0] == 0
+
+
+def test_forgotten(kernel: Kernel) -> None:
+    fh = kernel.open()
+    assert not kernel.request(2, struct.pack("=Q", 1))
+    assert kernel.operations.by_nodeid
+    kernel.operations.release(None, fh)
+    assert not kernel.request(42, struct.pack("=II", 2, 0) + struct.pack("=QQQQ", 3, 1, NODE, 1), nodeid=0)
+    assert not kernel.operations.by_nodeid
+    assert not kernel.operations.inodes
