@@ -27,7 +27,8 @@ from mmfs.kernel.signal import SIGCHLD
 from mmfs.mm.mmap_layout import arch_pick_mmap_layout
 
 if TYPE_CHECKING:
-    from mmfs.kernel.task import Cred, Task
+    from mmfs.kernel.cred import Cred
+    from mmfs.kernel.task import Task
     from mmfs.mm.filemap import File
     from mmfs.mm.mm_struct import MmStruct
 

@@ -86,7 +86,7 @@ def _exit_notify(task: Task) -> None:
     kernel, leader = task.kernel, task.group_leader
     if all(not thread.alive for thread in task.signal.threads):
         _forget_original_parent(task)
-    task.state = EXIT_ZOMBIE
+    task.state, task.wchan = EXIT_ZOMBIE, "0"
     if task is not leader:
         release_task(task)
         task = leader

@@ -257,6 +257,7 @@ def _inherit(task: Task, parent: Task) -> None:
     task.no_new_privs = parent.no_new_privs
     task.personality = parent.personality
     task.mempolicy = parent.mempolicy
+    task.wchan = parent.wchan
 
 
 def _join_family(task: Task, parent: Task, flags: int, exit_signal: int) -> None:
@@ -360,7 +361,8 @@ def start_kernel_tasks(kernel: Kernel, rlimits: sched.Rlimits) -> tuple[Task, Ta
 
 def idle_task(kernel: Kernel, rlimits: sched.Rlimits) -> Task:
     """The task that boots, pid 0: in no table, parent of init and kthreadd. Linux: init/init_task.c."""
-    from mmfs.kernel.task import SignalStruct, Task
+    from mmfs.kernel.signal_struct import SignalStruct
+    from mmfs.kernel.task import Task
 
     task = Task(kernel, 0, "swapper/0", SignalStruct(dict(rlimits)), Sighand())
     task.flags = PF_KTHREAD | sched.PF_IDLE

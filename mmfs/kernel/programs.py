@@ -96,6 +96,8 @@ class Program:
     files: tuple[MappedFile, ...] = ()
     threads: tuple[str, ...] = ()
     signals: Mapping[int, Action] = field(default_factory=dict)
+    wchan: str = "__do_sys_pause"
+    """The system call in which it waits when it has nothing to do (/proc/PID/wchan)."""
 
     def share_of(self, image: ElfImage) -> float:
         """The part of a file's code and constants that the program reads."""
@@ -107,6 +109,7 @@ class Program:
             sigaction(task, sig, action)
         mm = task.mm
         assert mm is not None
+        task.wchan = self.wchan
         if self.heap:
             task.brk(mm.start_brk + self.heap)
             task.touch(mm.start_brk, min(self.heap_used, self.heap), write=True)
@@ -159,50 +162,54 @@ PROGRAMS: Final = {
     program.name: program
     for program in (
         Program("init", "busybox", "/sbin/init", ("/sbin/init",), heap_used=20 * KB, stack_used=4 * KB,
-                signals={SIGCHLD: reap_children, SIGINT: note_signal}),
+                signals={SIGCHLD: reap_children, SIGINT: note_signal}, wchan="do_wait"),
         Program("systemd", "systemd", "/usr/lib/systemd/systemd", ("/sbin/init",), heap=3300 * KB, heap_used=2100 * KB,
-                anon=((1 * MB, 300 * KB), (256 * KB, 256 * KB)), stack_used=24 * KB, signals=SYSTEMD),
+                anon=((1 * MB, 300 * KB), (256 * KB, 256 * KB)), stack_used=24 * KB, signals=SYSTEMD,
+                wchan="do_epoll_wait"),
         Program("systemd-journald", "systemd-journald", "/usr/lib/systemd/systemd-journald", heap=700 * KB,
-                heap_used=560 * KB, stack_used=20 * KB, files=(JOURNAL,), signals=RELOADS),
+                heap_used=560 * KB, stack_used=20 * KB, files=(JOURNAL,), signals=RELOADS, wchan="do_epoll_wait"),
         Program("systemd-udevd", "udevadm", "/usr/lib/systemd/systemd-udevd", heap=1500 * KB, heap_used=1300 * KB,
-                stack_used=20 * KB, files=(HWDB,), signals=REAPS),
+                stack_used=20 * KB, files=(HWDB,), signals=REAPS, wchan="do_epoll_wait"),
         Program("systemd-timesyncd", "systemd-timesyncd", "/usr/lib/systemd/systemd-timesyncd", heap=400 * KB,
-                heap_used=280 * KB, stack_used=16 * KB, threads=("sd-resolve",), signals=SERVICE),
+                heap_used=280 * KB, stack_used=16 * KB, threads=("sd-resolve",), signals=SERVICE,
+                wchan="do_epoll_wait"),
         Program("systemd-logind", "systemd-logind", "/usr/lib/systemd/systemd-logind", heap=640 * KB,
-                heap_used=440 * KB, stack_used=16 * KB, signals=RELOADS),
+                heap_used=440 * KB, stack_used=16 * KB, signals=RELOADS, wchan="do_epoll_wait"),
         Program("dbus-daemon", "dbus-daemon", "/usr/bin/dbus-daemon",
                 ("/usr/bin/dbus-daemon", "--system", "--address=systemd:", "--nofork", "--nopidfile",
                  "--systemd-activation", "--syslog-only"),
-                heap=400 * KB, heap_used=300 * KB, stack_used=12 * KB, signals=RELOADS),
+                heap=400 * KB, heap_used=300 * KB, stack_used=12 * KB, signals=RELOADS, wchan="do_epoll_wait"),
         Program("cron", "cron", "/usr/sbin/cron", ("/usr/sbin/cron", "-f"), heap_used=60 * KB, files=(LOCALE,),
-                signals={SIGCHLD: reap_children, SIGHUP: note_signal}),
+                signals={SIGCHLD: reap_children, SIGHUP: note_signal}, wchan="hrtimer_nanosleep"),
         Program("rsyslogd", "rsyslogd", "/usr/sbin/rsyslogd", ("/usr/sbin/rsyslogd", "-n", "-iNONE"), heap=800 * KB,
                 heap_used=620 * KB, stack_used=16 * KB, threads=("in:imuxsock", "in:imklog", "rs:main Q:Reg"),
-                signals=REAPS),
+                signals=REAPS, wchan="do_select"),
         Program("agetty", "agetty", "/usr/sbin/agetty", heap_used=16 * KB, files=(LOCALE, GCONV),
-                signals={SIGHUP: SIG_IGN}),
+                signals={SIGHUP: SIG_IGN}, wchan="wait_woken"),
         Program("sshd", "sshd", "/usr/sbin/sshd",
                 ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",), heap=264 * KB, heap_used=200 * KB,
-                stack_used=16 * KB, signals=REAPS),
+                stack_used=16 * KB, signals=REAPS, wchan="do_sys_poll"),
         Program("nginx", "nginx", "/usr/sbin/nginx",
                 ("nginx: master process /usr/sbin/nginx -g daemon on; master_process on;",), heap=640 * KB,
-                heap_used=520 * KB, anon=((512 * KB, 96 * KB),), stack_used=12 * KB, signals=REAPS),
+                heap_used=520 * KB, anon=((512 * KB, 96 * KB),), stack_used=12 * KB, signals=REAPS, wchan="sigsuspend"),
         Program("postgres", "postgres", "/usr/lib/postgresql/15/bin/postgres",
                 ("/usr/lib/postgresql/15/bin/postgres", "-D", "/var/lib/postgresql/15/main", "-c",
                  "config_file=/etc/postgresql/15/main/postgresql.conf"),
-                heap=1200 * KB, heap_used=900 * KB, stack_used=20 * KB, signals=REAPS),
+                heap=1200 * KB, heap_used=900 * KB, stack_used=20 * KB, signals=REAPS, wchan="do_epoll_wait"),
         Program("python3", "python3.11", "/usr/bin/python3.11", ("python3",), heap=3200 * KB, heap_used=3100 * KB,
                 anon=((1 * MB, 1 * MB), (2 * MB, 1900 * KB)), stack_used=40 * KB, files=(LOCALE, GCONV),
-                signals={SIGINT: note_signal, SIGPIPE: SIG_IGN}),
+                signals={SIGINT: note_signal, SIGPIPE: SIG_IGN}, wchan="do_select"),
         Program("unattended-upgr", "python3.11", "/usr/bin/python3.11",
                 ("/usr/bin/python3", "/usr/share/unattended-upgrades/unattended-upgrade-shutdown", "--wait-for-signal"),
                 heap=4400 * KB, heap_used=4300 * KB, anon=((1 * MB, 1 * MB), (4 * MB, 3800 * KB)), stack_used=48 * KB,
-                files=(LOCALE, GCONV, *PYTHON_MODULES), threads=("gmain",), signals=SERVICE),
+                files=(LOCALE, GCONV, *PYTHON_MODULES), threads=("gmain",), signals=SERVICE, wchan="do_sys_poll"),
         Program("bash", "bash", "/usr/bin/bash", ("-bash",), heap=1200 * KB, heap_used=1000 * KB, stack_used=20 * KB,
-                files=(LOCALE, GCONV), signals=SHELL),
-        Program("sh", "dash", "/usr/bin/dash", ("sh",), heap_used=32 * KB),
-        Program("sleep", "sleep", "/usr/bin/sleep", ("sleep", "infinity"), heap_used=16 * KB, files=(LOCALE,)),
-        Program("cat", "cat", "/usr/bin/cat", ("cat",), heap_used=16 * KB, anon=((136 * KB, 4 * KB),), files=(LOCALE,)),
+                files=(LOCALE, GCONV), signals=SHELL, wchan="do_select"),
+        Program("sh", "dash", "/usr/bin/dash", ("sh",), heap_used=32 * KB, wchan="wait_woken"),
+        Program("sleep", "sleep", "/usr/bin/sleep", ("sleep", "infinity"), heap_used=16 * KB, files=(LOCALE,),
+                wchan="hrtimer_nanosleep"),
+        Program("cat", "cat", "/usr/bin/cat", ("cat",), heap_used=16 * KB, anon=((136 * KB, 4 * KB),), files=(LOCALE,),
+                wchan="wait_woken"),
     )
 }  # fmt: skip
 

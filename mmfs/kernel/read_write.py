@@ -22,7 +22,8 @@ from mmfs.mm.shmem import shmem_file_setup
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_ORDER, PG_DIRTY, NodeStatItem, ZoneStatItem
 
 if TYPE_CHECKING:
-    from mmfs.kernel.task import FilesStruct, Task
+    from mmfs.kernel.fdtable import FilesStruct
+    from mmfs.kernel.task import Task
     from mmfs.mm.filemap import AddressSpace
 
 SEEK_SET, SEEK_CUR, SEEK_END = 0, 1, 2

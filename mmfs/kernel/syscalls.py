@@ -60,7 +60,7 @@ from mmfs.mm.mmap import do_mmap
 from mmfs.mm.mprotect import do_mprotect
 from mmfs.mm.mremap import do_mremap
 from mmfs.mm.munmap import do_munmap
-from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, VmEventItem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from mmfs.mm.filemap import File
     from mmfs.mm.mm_struct import MmStruct
 
+SECTOR_SHIFT = 9
 DEFAULT_PROT = PROT_READ | PROT_WRITE
 PTHREAD_GUARD = PAGE_SIZE
 PTHREAD_STACK_TOUCHED = 2 * PAGE_SIZE
@@ -106,8 +107,8 @@ class TaskSyscalls:
     def running(self: Task) -> Iterator[MmStruct]:
         """Let the task run in user mode: faults are counted as its own, and those that end in a signal kill it."""
         mm = self._enter()
-        mmu = self.kernel.mmu
-        minor, major = mmu.minflt, mmu.majflt
+        mmu, event = self.kernel.mmu, self.kernel.vmstat.event
+        minor, major, sectors = mmu.minflt, mmu.majflt, event[VmEventItem.PGPGIN]
         try:
             yield mm
         except memory.Fault as fault:
@@ -116,6 +117,7 @@ class TaskSyscalls:
             minor, major = mmu.minflt - minor, mmu.majflt - major
             self.min_flt += minor
             self.maj_flt += major
+            self.io.read_bytes += int(event[VmEventItem.PGPGIN] - sectors) << SECTOR_SHIFT
             self.kernel.scheduler.charge_faults(self, minor, major)
             if major:
                 self.kernel.io_schedule(self)

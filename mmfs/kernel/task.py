@@ -10,16 +10,18 @@ Linux: include/linux/sched.h, include/linux/sched/signal.h, kernel/cred.c.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, ValuesView
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from mmfs.kernel import sched
+from mmfs.kernel.cred import Cred
+from mmfs.kernel.fdtable import FilesStruct, FsStruct
 from mmfs.kernel.pid import PidAllocator
 from mmfs.kernel.read_write import FileSyscalls
 from mmfs.kernel.signal import Sighand
+from mmfs.kernel.signal_struct import IoAccounting, SignalStruct
 from mmfs.kernel.sys import SysSyscalls
 from mmfs.kernel.syscalls import TaskSyscalls
 
@@ -29,162 +31,6 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.namei import OpenFile
     from mmfs.mm.mm_struct import MmStruct
-
-
-@dataclass(frozen=True, slots=True)
-class Cred:
-    """Who a task is. Linux: include/linux/cred.h, struct cred."""
-
-    uid: int = 0
-    euid: int = 0
-    suid: int = 0
-    fsuid: int = 0
-    gid: int = 0
-    egid: int = 0
-    sgid: int = 0
-    fsgid: int = 0
-    groups: tuple[int, ...] = ()
-    cap_inheritable: int = 0
-    cap_permitted: int = sched.CAP_FULL_SET
-    cap_effective: int = sched.CAP_FULL_SET
-    cap_bset: int = sched.CAP_FULL_SET
-    cap_ambient: int = 0
-
-    def become(self, uid: int, gid: int, groups: tuple[int, ...] = ()) -> Cred:
-        """All four user and group ids at once, as login programs set them; who is not root loses the capabilities.
-
-        Linux: security/commoncap.c, cap_emulate_setxuid().
-        """
-        caps = self.cap_permitted if uid == 0 else 0
-        return replace(
-            self, uid=uid, euid=uid, suid=uid, fsuid=uid, gid=gid, egid=gid, sgid=gid, fsgid=gid, groups=groups,
-            cap_permitted=caps, cap_effective=caps,
-        )  # fmt: skip
-
-
-@dataclass(slots=True)
-class FsStruct:
-    """Where a task stands in the file tree. Linux: include/linux/fs_struct.h."""
-
-    cwd: str = "/"
-    root: str = "/"
-    umask: int = 0o022
-    users: int = 1
-
-
-class FilesStruct:
-    """The table of open files. Linux: include/linux/fdtable.h."""
-
-    __slots__ = ("fdt", "close_on_exec", "count", "fdsize")
-
-    def __init__(self) -> None:
-        self.fdt: dict[int, OpenFile] = {}
-        self.close_on_exec: set[int] = set()
-        self.count = 1
-        self.fdsize = 64
-
-    def get_unused_fd(self, limit: int) -> int:
-        """The lowest free number; EMFILE at `limit`. The table doubles when it is full. Linux: alloc_fd()."""
-        fd = 0
-        while fd in self.fdt:
-            fd += 1
-        if fd >= limit:
-            raise OSError(errno.EMFILE, "RLIMIT_NOFILE is reached")
-        while fd >= self.fdsize:
-            self.fdsize *= 2
-        return fd
-
-    def install(self, fd: int, file: OpenFile, cloexec: bool = False) -> None:
-        """Make `file` what `fd` means. Linux: fd_install()."""
-        self.fdt[fd] = file
-        if cloexec:
-            self.close_on_exec.add(fd)
-
-    def close(self, fd: int) -> None:
-        """Free a number and drop its file; EBADF. Linux: close_fd()."""
-        file = self.fdt.pop(fd, None)
-        if file is None:
-            raise OSError(errno.EBADF, f"{fd} is not an open file")
-        self.close_on_exec.discard(fd)
-        file.put()
-
-    def copy(self) -> FilesStruct:
-        """The same open files under the same numbers in a table of its own. Linux: dup_fd()."""
-        new = FilesStruct()
-        new.fdt = dict(self.fdt)
-        new.close_on_exec = set(self.close_on_exec)
-        new.fdsize = self.fdsize
-        for file in new.fdt.values():
-            file.get()
-        return new
-
-    def close_files(self, only_cloexec: bool = False) -> None:
-        """Close all, or what execve closes. Linux: close_files(), do_close_on_exec()."""
-        for fd in sorted(self.close_on_exec if only_cloexec else self.fdt):
-            self.close(fd)
-
-
-@dataclass(slots=True)
-class IoAccounting:
-    """The figures of /proc/PID/io. Linux: include/linux/task_io_accounting.h."""
-
-    rchar: int = 0
-    wchar: int = 0
-    syscr: int = 0
-    syscw: int = 0
-    read_bytes: int = 0
-    write_bytes: int = 0
-    cancelled_write_bytes: int = 0
-
-    def add(self, other: IoAccounting) -> None:
-        """Add another task's figures."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-class SignalStruct:
-    """What the threads of a process share besides memory, and the sums over those that are gone.
-
-    Linux: include/linux/sched/signal.h, struct signal_struct.
-    """
-
-    __slots__ = (
-        "threads", "shared_pending", "group_exit", "group_exit_code", "unkillable", "stop_code", "continued",
-        "rlimits", "pgrp", "session", "leader", "tty_nr", "tty_pgrp", "oom_score_adj", "oom_score_adj_min",
-        "utime_ns", "stime_ns", "gtime_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io",
-        "cutime_ns", "cstime_ns", "cgtime_ns", "cmin_flt", "cmaj_flt", "cnvcsw", "cnivcsw", "maxrss", "cmaxrss",
-        "is_child_subreaper",
-    )  # fmt: skip
-
-    def __init__(self, rlimits: sched.Rlimits) -> None:
-        self.threads: list[Task] = []
-        self.shared_pending = 0
-        self.group_exit = False
-        self.group_exit_code = 0
-        self.unkillable = False
-        self.stop_code = 0
-        self.continued = False
-        self.rlimits = rlimits
-        self.pgrp = self.session = 0
-        self.leader = False
-        self.tty_nr = 0
-        self.tty_pgrp = -1
-        self.oom_score_adj = self.oom_score_adj_min = 0
-        self.utime_ns = self.stime_ns = self.gtime_ns = 0
-        self.min_flt = self.maj_flt = self.nvcsw = self.nivcsw = 0
-        self.io = IoAccounting()
-        self.cutime_ns = self.cstime_ns = self.cgtime_ns = 0
-        self.cmin_flt = self.cmaj_flt = self.cnvcsw = self.cnivcsw = 0
-        self.maxrss = self.cmaxrss = 0
-        self.is_child_subreaper = False
-
-    def copy(self) -> SignalStruct:
-        """The child's at fork: limits, group, session, terminal and OOM adjustment are inherited."""
-        new = SignalStruct(dict(self.rlimits))
-        new.pgrp, new.session = self.pgrp, self.session
-        new.tty_nr, new.tty_pgrp = self.tty_nr, self.tty_pgrp
-        new.oom_score_adj, new.oom_score_adj_min = self.oom_score_adj, self.oom_score_adj_min
-        return new
 
 
 class Task(TaskSyscalls, SysSyscalls, FileSyscalls):

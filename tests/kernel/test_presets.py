@@ -67,6 +67,16 @@ def test_per_cpu_threads_are_bound(boot: Callable[..., Kernel]) -> None:
     assert "kswapd0" in by_name and by_name["rcu_preempt"].cpus_allowed is None
 
 
+def test_where_threads_wait(kernel: Kernel) -> None:
+    """As /proc/PID/wchan of a real kernel says."""
+    wchan = {task.proc_name: task.wchan for task in kernel.tasks.processes()}
+    assert wchan["kthreadd"] == "kthreadd" and wchan["init"] == "do_wait"
+    assert wchan["kworker/R-netns"] == "rescuer_thread" and wchan["ksoftirqd/1"] == "smpboot_thread_fn"
+    assert wchan["kswapd0"] == "kswapd" and wchan["rcu_tasks_kthread"] == "rcu_tasks_one_gp"
+    task = kernel.spawn("prog")
+    assert task.wchan == "__do_sys_pause"
+
+
 def test_rcu_leaves(boot: Callable[..., Kernel]) -> None:
     def workers(cpus: int) -> list[str]:
         tasks = boot(ram="1G", cpus=cpus, preset="bare").tasks.processes()

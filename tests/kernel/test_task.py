@@ -9,9 +9,9 @@ import pytest
 
 from mmfs.kernel import sched
 from mmfs.kernel.cgroup import CgroupRoot
+from mmfs.kernel.cred import Cred
 from mmfs.kernel.pid import PidAllocator
 from mmfs.kernel.sched import CLONE_PTHREAD
-from mmfs.kernel.task import Cred
 from mmfs.mm.oom_kill import LONG_MIN, OomKiller, gfp_flag_names, oom_badness, oom_totalpages, proc_oom_score
 from mmfs.mm_types import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmfs.kernel.presets.kthreads import start_root_file_system
+from mmfs.kernel.sched import PF_SUPERPRIV
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -13,4 +14,6 @@ if TYPE_CHECKING:
 def start(kernel: Kernel) -> None:
     """The root disk is mounted and init runs."""
     start_root_file_system(kernel)
-    kernel.tasks[1].execve("/sbin/init", ("/sbin/init",), {"HOME": "/", "TERM": "linux"})
+    init = kernel.tasks[1]
+    init.execve("/sbin/init", ("/sbin/init",), {"HOME": "/", "TERM": "linux"})
+    init.flags |= PF_SUPERPRIV  # it has mounted /proc and /sys

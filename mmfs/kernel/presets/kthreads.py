@@ -43,6 +43,33 @@ INITRAMFS_HELPERS: Final = 77
 """Processes of the initramfs before the root disk is mounted."""
 
 
+# The function a thread sleeps in (/proc/PID/wchan), by the beginning of its name.
+WCHAN: Final = {
+    "kworker/R-": "rescuer_thread",
+    "kworker/": "worker_thread",
+    "kthreadd": "kthreadd",
+    "pool_workqueue_release": "kthread_worker_fn",
+    "rcu_exp_": "kthread_worker_fn",
+    "rcu_tasks_": "rcu_tasks_one_gp",
+    "rcu_preempt": "rcu_gp_fqs_loop",
+    "kdevtmpfs": "devtmpfs_work_loop",
+    "kauditd": "kauditd_thread",
+    "khungtaskd": "watchdog",
+    "oom_reaper": "oom_reaper",
+    "kcompactd": "kcompactd",
+    "ksmd": "ksm_scan_thread",
+    "khugepaged": "khugepaged",
+    "irq/": "irq_thread",
+    "kswapd": "kswapd",
+    "jbd2/": "kjournald2",
+}
+
+
+def wchan_of(name: str) -> str:
+    """Where a kernel thread waits for work; those of which every CPU has one, in smpboot's loop."""
+    return next((function for prefix, function in WCHAN.items() if name.startswith(prefix)), "smpboot_thread_fn")
+
+
 class BootThreads:
     """Starts threads in boot's order."""
 
@@ -215,6 +242,14 @@ def start_boot_threads(kernel: Kernel) -> None:
     for cpu in range(1, boot.nr_cpus):
         boot.secondary_cpu(cpu)
     boot.subsystems()
+    set_wchans(kernel)
+
+
+def set_wchans(kernel: Kernel) -> None:
+    """All threads have started and sleep."""
+    for task in kernel.tasks.values():
+        if task.is_kthread:
+            task.wchan = wchan_of(task.proc_name)
 
 
 def start_root_file_system(kernel: Kernel) -> None:
@@ -222,3 +257,4 @@ def start_root_file_system(kernel: Kernel) -> None:
     boot = BootThreads(kernel)
     boot.skip(INITRAMFS_HELPERS)
     boot.root_file_system(kernel.machine.disks[0].name)
+    set_wchans(kernel)

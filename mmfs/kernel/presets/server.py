@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from mmfs.kernel.clock import NSEC_PER_MSEC
 from mmfs.kernel.namei import O_CREAT, O_RDWR
 from mmfs.kernel.presets.kthreads import start_root_file_system
-from mmfs.kernel.sched import PR_SET_CHILD_SUBREAPER, RLIMIT_MEMLOCK, RLIMIT_NOFILE
+from mmfs.kernel.sched import PF_SUPERPRIV, PR_SET_CHILD_SUBREAPER, RLIMIT_MEMLOCK, RLIMIT_NOFILE
 from mmfs.kernel.syscalls import spawn
 from mmfs.mm.mman import is_exec_mapping
 
@@ -151,6 +151,7 @@ class Server:
         init.signal.rlimits[RLIMIT_MEMLOCK] = (SYSTEMD_MEMLOCK, SYSTEMD_MEMLOCK)
         self.open_null(init)
         self.kernel.cgroups.attach_task(init, self.kernel.cgroups.makedirs("/init.scope"))
+        init.flags |= PF_SUPERPRIV
         self.compute(init, 450)
 
     def start_service(self, service: Service) -> Task:
@@ -164,6 +165,8 @@ class Server:
         )  # fmt: skip
         if service.tty_nr:
             task.set_session(task.pid, service.tty_nr)
+        if service.uid == 0:
+            task.flags |= PF_SUPERPRIV
         self.compute(task, service.cpu_ms)
         return task
 
@@ -201,6 +204,7 @@ class Server:
             self.kernel.tasks.commit_creds(worker, worker.cred.become(WWW_DATA_UID, WWW_DATA_UID, (WWW_DATA_UID,)))
             worker.set_title("nginx: worker process")
             assert worker.mm is not None
+            worker.wchan = "do_epoll_wait"
             self.run_code(worker)
             worker.touch(worker.mm.start_brk, 400 * KB, write=True)
             worker.touch(worker.mmap(1 * MB), 700 * KB, write=True)
