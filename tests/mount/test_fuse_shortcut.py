@@ -103,9 +103,7 @@ def test_getattr(kernel: Kernel) -> None:
         assert notice == 4
         assert struct.unpack_from("=QQI", stored)[0] == NODE
         attributes = struct.unpack("=QI4xQQQQQQIIIIIIIIII", body)
-        valid, nsec, ino, size, *_, mode, nlink, uid, gid, rdev, blksize, _ = struct.unpack(
-            "=QI4xQQQQQQIIIIIIIIII", body
-        )
+        valid, nsec, ino, size, *_, mode, nlink, uid, gid, rdev, blksize, _ = attributes
         known = kernel.operations.vfs.stat("/proc/meminfo")
         assert (error, unique, valid, nsec, ino, size) == (0, UNIQUE, 1, 0, known.ino, 0)
         assert (mode, nlink, uid, gid, rdev, blksize) == (known.mode, 1, os.geteuid(), os.getegid(), 0, 1024)
