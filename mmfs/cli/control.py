@@ -51,9 +51,9 @@ def ask(name: str, mountpoint: str, command: str) -> int:
     return 1
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("mountpoint")
-@click.argument("words", nargs=-1, required=True, metavar="COMMAND")
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND")
 def ctl(mountpoint: str, words: tuple[str, ...]) -> int:
     """Give a mounted machine a command and print its answer: mmfs ctl DIR "spawn hog".
 

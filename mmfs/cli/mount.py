@@ -181,7 +181,7 @@ def mount8(source: str, mountpoint: str, texts: tuple[str, ...], **options: Any)
 @click.option("-l", "--lazy", is_flag=True, help="Detach now, clean up when nobody uses it any more.")
 def umount(mountpoints: tuple[str, ...], every: bool, lazy: bool) -> None:
     """Unmount machines, also those whose daemon has died."""
-    from mmfs.mount.mounts import FSTYPE, is_stale, mmfs_mounts, mount_at, unmount
+    from mmfs.mount.mounts import FSTYPE, mmfs_mounts, mount_at, probe, unmount
 
     if every:
         mountpoints = tuple(mount.mountpoint for mount in reversed(mmfs_mounts()))
@@ -195,7 +195,7 @@ def umount(mountpoints: tuple[str, ...], every: bool, lazy: bool) -> None:
                 raise MountError(f"{path}: not mounted" if os.path.lexists(path) else f"{path}: no such directory")
             if found.fstype != FSTYPE:
                 raise MountError(f"{path}: {found.fstype}, not a machine of mmfs", f"umount {path}")
-            unmount(path, lazy=lazy or is_stale(path))
+            unmount(path, lazy=lazy or probe(path) != "alive")
         except MountError as error:
             click.echo(f"mmfs umount: {error}", err=True)
             failed = True
@@ -205,17 +205,15 @@ def umount(mountpoints: tuple[str, ...], every: bool, lazy: bool) -> None:
 
 @click.command("list")
 def list_mounts() -> None:
-    """List the mounted machines: directory, source, daemon's pid, memory."""
-    from mmfs.mount.mounts import daemon_pids, is_stale, mmfs_mounts
+    """List the mounted machines: directory, source, daemon's pid, memory (or that the daemon is dead or hung)."""
+    from mmfs.mount.mounts import daemon_pids, mmfs_mounts, probe
 
     pids = daemon_pids()
     rows = [("MOUNTPOINT", "SOURCE", "PID", "RAM")]
     for found in mmfs_mounts():
-        if is_stale(found.mountpoint):
-            pid, ram = "dead", "-"
-        else:
-            pid, ram = str(pids.get(found.mountpoint, "-")), _total(found.mountpoint)
-        rows.append((found.mountpoint, found.source, pid, ram))
+        state = probe(found.mountpoint)
+        ram = _total(found.mountpoint) if state == "alive" else state
+        rows.append((found.mountpoint, found.source, str(pids.get(found.mountpoint, "-")), ram))
     if len(rows) == 1:
         return
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

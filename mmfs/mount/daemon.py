@@ -184,7 +184,13 @@ def start_logging(settings: Settings) -> None:
 def serve(kernel: Kernel, settings: Settings, ready: Callable[[], None]) -> None:
     """Mount `kernel` and answer until it is unmounted or a signal comes; `ready()` is called after FUSE's init."""
     from mmfs.mount import fuse
+    from mmfs.mount.libfuse import load_binding
     from mmfs.mount.namespace import HostProc
+
+    try:
+        load_binding()
+    except ImportError as error:
+        raise MountError(f"no binding for FUSE: {error}", "pip install mfusepy") from error
 
     libc.prctl(libc.PR_SET_NAME, b"mmfs")
     os.memfd_create(MEMFD_PREFIX + settings.mountpoint, os.MFD_CLOEXEC)
@@ -209,8 +215,6 @@ def serve(kernel: Kernel, settings: Settings, ready: Callable[[], None]) -> None
 
     try:
         fuse.serve(kernel, settings.mountpoint, lock, mount_options(settings), on_ready=started, host_proc=HostProc())
-    except ImportError as error:
-        raise MountError(f"no binding for FUSE: {error}", "pip install mfusepy") from error
     except RuntimeError as error:  # libfuse 3 reports a signal as an error of its loop
         if not mounted:
             raise explain(capture.text(), settings.mountpoint) from error

@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import shutil
+import signal
 import stat
 import subprocess
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from mmfs.mount.errors import MountError
 from mmfs.mount.libc import MNT_DETACH, UMOUNT_NOFOLLOW, umount
 
 FSTYPE = "fuse.mmfs"
+PATIENCE = 3.0
+"""Seconds after which a daemon is taken to hang."""
 MEMFD_PREFIX = "mmfs:"
 """A daemon keeps a memfd open with this and its mountpoint for a name, so that `mmfs list` finds the process."""
 
@@ -67,18 +71,48 @@ def mount_at(path: str) -> Mount | None:
 
 
 def canonical(path: str) -> str:
-    """The path as mountinfo spells it; the last component is not looked at, since what is mounted there may be dead."""
-    head, tail = os.path.split(os.path.abspath(path))
-    return os.path.join(os.path.realpath(head), tail) if not os.path.islink(path) else os.path.realpath(path)
+    """The path as mountinfo spells it; a mountpoint is not looked at, since what is mounted there may be dead."""
+    head, tail = os.path.split(path.rstrip("/") or "/")
+    if tail in ("", ".", ".."):
+        return os.path.realpath(path)
+    place = os.path.join(os.path.realpath(head or "."), tail)
+    if any(mount.mountpoint == place for mount in all_mounts()):
+        return place
+    return os.path.realpath(place)
+
+
+def probe(path: str, seconds: float = PATIENCE) -> str:
+    """"alive", "dead" if the FUSE daemon behind a mountpoint is gone, "hung" if it does not answer.
+
+    A process of its own asks, because whoever asks a daemon that hangs waits with it, and cannot be killed.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        answer = b"alive"
+        try:
+            os.stat(path)
+        except OSError as error:
+            if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+                answer = b"dead"
+        finally:
+            os.write(writer, answer)
+            os._exit(0)
+    os.close(writer)
+    try:
+        if not select.select([reader], [], [], seconds)[0]:
+            os.kill(pid, signal.SIGKILL)
+            return "hung"
+        answer = os.read(reader, 16)
+    finally:
+        os.close(reader)
+    os.waitpid(pid, 0)
+    return answer.decode()
 
 
 def is_stale(path: str) -> bool:
     """Whether the FUSE daemon behind a mountpoint has died."""
-    try:
-        os.stat(path)
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+    return probe(path) == "dead"
 
 
 def unmount(path: str, lazy: bool = False) -> None:
@@ -125,6 +159,11 @@ def clear_stale(path: str) -> bool:
 def check_mountpoint(path: str) -> str:
     """The absolute path of a directory that can be mounted on; raises MountError with the reason if it cannot."""
     clear_stale(path)
+    mount = mount_at(path)
+    if mount is not None and mount.fstype == FSTYPE:
+        raise MountError(f"{path}: a machine is already mounted there", f"mmfs umount {path}")
+    if mount is not None:
+        raise MountError(f"{path}: busy, {mount.fstype} is mounted there", "choose another directory")
     try:
         status = os.stat(path)
     except FileNotFoundError as error:
@@ -133,11 +172,6 @@ def check_mountpoint(path: str) -> str:
         raise MountError(f"{path}: {error.strerror}") from error
     if not stat.S_ISDIR(status.st_mode):
         raise MountError(f"{path}: not a directory")
-    mount = mount_at(path)
-    if mount is not None and mount.fstype == FSTYPE:
-        raise MountError(f"{path}: a machine is already mounted there", f"mmfs umount {path}")
-    if mount is not None:
-        raise MountError(f"{path}: busy, {mount.fstype} is mounted there", "choose another directory")
     if os.geteuid() != 0 and not os.access(path, os.W_OK):
         raise MountError(f"{path}: you may not mount here", "a mountpoint has to be a directory you can write to")
     return canonical(path)

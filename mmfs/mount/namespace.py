@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from mmfs.mount import libc
 from mmfs.mount.errors import MountError
-from mmfs.mount.mounts import FSTYPE, canonical, is_stale, mount_at, unmount
+from mmfs.mount.mounts import FSTYPE, canonical, mount_at, probe, unmount
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -158,8 +158,11 @@ def check_machine(mountpoint: str) -> str:
     mount = mount_at(mountpoint)
     if mount is None or mount.fstype != FSTYPE:
         raise MountError(f"{mountpoint}: no machine is mounted there", f"mmfs mount {mountpoint}")
-    if is_stale(mountpoint):
+    state = probe(mountpoint)
+    if state == "dead":
         raise MountError(f"{mountpoint}: its daemon has died", f"mmfs umount {mountpoint}, then mount it again")
+    if state == "hung":
+        raise MountError(f"{mountpoint}: its daemon does not answer", "mmfs list names its process")
     return canonical(mountpoint)
 
 

@@ -29,4 +29,8 @@ def test_canonical(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     assert canonical(f"{tmp_path}/link/../link/x") == f"{tmp_path}/real/x"
-    assert canonical(f"{tmp_path}/link") == f"{tmp_path}/real"
+    assert canonical(f"{tmp_path}/link/") == f"{tmp_path}/real"
+    assert canonical(f"{tmp_path}/link/.") == f"{tmp_path}/real"
+    assert canonical("/") == "/"
+    assert canonical("//proc//") == "/proc"
+    assert canonical("here") == str(Path.cwd() / "here")

@@ -143,6 +143,23 @@ def test_stale_mount_is_unmounted(machines: Machines) -> None:
     assert not machine.mounted
 
 
+def test_hung_daemon_hangs_nobody(machines: Machines) -> None:
+    """A daemon that is stopped does not stop the command line."""
+    machine = machines.mount(*BARE)
+    pid = machine.daemon
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        line = next(line for line in mmfs("list").stdout.splitlines() if line.startswith(str(machine.path)))
+        assert line.split()[2:] == [str(pid), "hung"]
+        refused(mmfs("run", "--mount", str(machine.path), "--", "true"), "does not answer")
+        refused(mmfs("mount", str(machine.path), *BARE), "already mounted")
+        assert mmfs("umount", str(machine.path)).returncode == 0
+        assert not machine.mounted
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert wait_until(lambda: not alive(pid))
+
+
 def test_second_mount_is_refused(machines: Machines) -> None:
     """One machine a directory; the first lives on."""
     machine = machines.mount(*BARE)
