@@ -5,6 +5,7 @@ Linux: fs/proc.
 
 from mmfs.fs.proc import (
     array,
+    attr,
     base,
     cgroups,
     cpuinfo,
@@ -16,8 +17,13 @@ from mmfs.fs.proc import (
     iomem,
     meminfo,
     modules,
+    numa_maps,
+    oom,
     page,
+    pagemap,
     pid,
+    pid_namespaces,
+    pid_sched,
     self,
     slabinfo,
     stat,
@@ -30,29 +36,37 @@ from mmfs.fs.proc import (
 from mmfs.fs.proc.root import proc, sort_entries
 
 sort_entries()
+pid.arrange(pid.pid_dir, pid.TGID_BASE_STUFF)
+pid.arrange(pid.tid_dir, pid.TID_BASE_STUFF)
 
 __all__ = [
-    "task_mmu",
-    "fd",
-    "base",
     "array",
+    "attr",
+    "base",
     "cgroups",
     "cpuinfo",
     "devices",
     "diskstats",
+    "fd",
     "filesystems",
     "interrupts",
     "iomem",
     "meminfo",
     "modules",
+    "numa_maps",
+    "oom",
     "page",
+    "pagemap",
     "pid",
+    "pid_namespaces",
+    "pid_sched",
     "proc",
     "self",
     "slabinfo",
     "stat",
     "swaps",
     "system",
+    "task_mmu",
     "vmstat",
     "zoneinfo",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmfs.fs.proc.pid import pid_dir, ptrace_may_access
+from mmfs.fs.proc.pid import attribute, pid_dir, ptrace_may_access, tid_dir
 from mmfs.kernel.sched import (
     RLIM_INFINITY,
     RLIMIT_RSS,
@@ -93,13 +93,19 @@ def proc_stat(task: Task, caller: Caller, whole: bool) -> str:
     return f"{task.pid} ({task.proc_name}) {task_state_words(task, task.mm, whole, permitted)}\n"
 
 
-@pid_dir.attribute("stat", wants_caller=True)
+@attribute("stat", wants_caller=True, where=(pid_dir,))
 def proc_tgid_stat(task: Task, caller: Caller) -> str:
     """52 numbers about a process."""
     return proc_stat(task, caller, True)
 
 
-@pid_dir.attribute("statm")
+@attribute("stat", wants_caller=True, where=(tid_dir,))
+def proc_tid_stat(task: Task, caller: Caller) -> str:
+    """52 numbers about a thread."""
+    return proc_stat(task, caller, False)
+
+
+@attribute("statm")
 def proc_pid_statm(task: Task) -> str:
     """Pages: size, resident, shared, text, 0, data, 0. Linux: fs/proc/array.c, proc_pid_statm()."""
     mm = task.mm
@@ -153,7 +159,7 @@ def _mask(members: tuple[int, ...], nr_bits: int) -> tuple[str, str]:
     return _masks[members, nr_bits]
 
 
-@pid_dir.attribute("status")
+@attribute("status")
 def proc_pid_status(task: Task) -> str:
     """A process in words. Linux: fs/proc/array.c, proc_pid_status()."""
     kernel, cred, signal, sighand, mm = task.kernel, task.cred, task.signal, task.sighand, task.mm
@@ -165,10 +171,11 @@ def proc_pid_status(task: Task) -> str:
     mem_mask, mem_list = _mask(tuple(mems_allowed(kernel)), MAX_NUMNODES)
     fdsize = task.files.fdsize if task.files is not None else 0
     memory = "" if mm is None else f"{task_mem(mm)}CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n"
+    umask = f"Umask:\t{task.umask:04o}\n" if task.alive else ""
     pending = signal.rlimits[RLIMIT_SIGPENDING][0]
     limit = RLIM_INFINITY if pending < 0 else pending
     return (
-        f"Name:\t{_escape(task.proc_name)}\nUmask:\t{task.umask:04o}\n"
+        f"Name:\t{_escape(task.proc_name)}\n{umask}"
         f"State:\t{task.state} ({STATE_NAMES[task.state]})\nTgid:\t{task.tgid}\nNgid:\t0\nPid:\t{task.pid}\n"
         f"PPid:\t{task.ppid}\nTracerPid:\t0\n"
         f"Uid:\t{cred.uid}\t{cred.euid}\t{cred.suid}\t{cred.fsuid}\n"

@@ -1,84 +1,82 @@
-"""/proc/PID/fd and fdinfo, and /proc/PID/task: what is open, and the threads.
+"""/proc/PID/fd and fdinfo: what is open.
 
-Linux: fs/proc/fd.c; fs/proc/base.c, proc_task_readdir().
+Linux: fs/proc/fd.c.
+
+Simplified: who may not trace a process cannot read its fdinfo files, but can list them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mmfs.fs.proc.array import proc_pid_statm, proc_pid_status, proc_stat
-from mmfs.fs.proc.base import declare_base
-from mmfs.fs.proc.pid import owner, pid_dir
-from mmfs.fs.proc.task_mmu import declare_task_mmu
+from mmfs.fs.proc.pid import BOTH, check_ptrace
+from mmfs.kernel.namei import O_CLOEXEC
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
 
 if TYPE_CHECKING:
     from mmfs.kernel.namei import OpenFile
     from mmfs.kernel.task import Task
-    from mmfs.kernfs import Caller, Directory
+    from mmfs.kernfs import Caller
 
-OPEN_LINK_SIZE = 64
+OPEN_LINK_SIZE: Final = 64
+
+
+class Descriptor(NamedTuple):
+    """A number that a task has open."""
+
+    task: Task
+    fd: int
+    file: OpenFile
+
+    @property
+    def flags(self) -> int:
+        """The flags of open(2), with O_CLOEXEC, which the table of files keeps."""
+        files = self.task.files
+        return self.file.f_flags | (O_CLOEXEC if files is not None and self.fd in files.close_on_exec else 0)
 
 
 def _fds(task: Task) -> list[str]:
     return [str(fd) for fd in sorted(task.fdtable)]
 
 
-def _file(task: Task, name: str) -> OpenFile | None:
-    return task.fdtable.get(int(name)) if name.isascii() and name.isdecimal() else None
+def _nr_fds(task: Task) -> int:
+    return len(task.fdtable)
 
 
-fd_dir: Directory[Task] = pid_dir.directory("fd", mode=0o500)
-fdinfo_dir: Directory[Task] = pid_dir.directory("fdinfo", mode=0o555)
+def _find_fd(task: Task, name: str) -> Descriptor | None:
+    if not name.isascii() or not name.isdecimal() or (name[0] == "0" and name != "0"):
+        return None
+    file = task.fdtable.get(int(name))
+    return Descriptor(task, int(name), file) if file is not None else None
 
 
-def _fd_mode(file: OpenFile) -> int:
-    """What the descriptor allows. Linux: proc_fd_link(), tid_fd_update_inode()."""
-    return (0o500 if file.f_mode & FMODE_READ else 0) | (0o300 if file.f_mode & FMODE_WRITE else 0)
+def _fd_mode(descriptor: Descriptor) -> int:
+    """What the descriptor allows. Linux: proc_fd_instantiate(), tid_fd_update_inode()."""
+    f_mode = descriptor.file.f_mode
+    return (0o500 if f_mode & FMODE_READ else 0) | (0o300 if f_mode & FMODE_WRITE else 0)
 
 
-@fd_dir.symlinks(list=_fds, lookup=_file, mode=_fd_mode, size=OPEN_LINK_SIZE)
-def proc_fd_link(file: OpenFile) -> str:
-    """The path of an open file."""
+def proc_fd_link(descriptor: Descriptor, caller: Caller) -> str:
+    """The path of an open file. Linux: proc_fd_link()."""
+    check_ptrace(descriptor.task, caller)
+    file = descriptor.file
     return f"{file.path} (deleted)" if file.deleted else file.path
 
 
-@fdinfo_dir.files(list=_fds, lookup=_file, mode=0o444)
-def fdinfo(file: OpenFile) -> str:
-    """Position, flags, mount and inode. Linux: fs/proc/fd.c, seq_show()."""
+def _fdinfo_permission(descriptor: Descriptor, caller: Caller) -> None:
+    """Linux: proc_fdinfo_permission()."""
+    check_ptrace(descriptor.task, caller)
+
+
+def fdinfo(descriptor: Descriptor) -> str:
+    """Position, flags, mount and inode. Linux: seq_show()."""
+    file = descriptor.file
     mount = file.inode.kernel.mounts.find(file.path)
-    return f"pos:\t{file.f_pos}\nflags:\t0{file.f_flags:o}\nmnt_id:\t{mount.mnt_id}\nino:\t{file.inode.ino}\n"
+    return f"pos:\t{file.f_pos}\nflags:\t0{descriptor.flags:o}\nmnt_id:\t{mount.mnt_id}\nino:\t{file.inode.ino}\n"
 
 
-# ---------------------------------------------------------------------------------- threads
-
-
-def _threads(task: Task) -> list[str]:
-    return [str(thread.pid) for thread in task.threads]
-
-
-def _thread(task: Task, name: str) -> Task | None:
-    return next((thread for thread in task.threads if str(thread.pid) == name), None)
-
-
-task_dir: Directory[Task] = pid_dir.directory("task", mode=0o555)
-tid_dir: Directory[Task] = task_dir.family(list=_threads, lookup=_thread, mode=0o555, owner=owner)
-
-
-@tid_dir.attribute("stat", wants_caller=True)
-def proc_tid_stat(task: Task, caller: Caller) -> str:
-    """52 numbers about a thread."""
-    return proc_stat(task, caller, False)
-
-
-@tid_dir.attribute("children")
-def children(task: Task) -> str:
-    """The processes that the thread has made. Linux: children_seq_show()."""
-    return "".join(f"{child.tgid} " for child in task.children)
-
-
-tid_dir.attributes("status", proc_pid_status)
-tid_dir.attributes("statm", proc_pid_statm)
-declare_base(tid_dir)
-declare_task_mmu(tid_dir)
+for _files in BOTH:
+    _fd_dir = _files.directory("fd", mode=0o500, size=_nr_fds)
+    _fd_dir.symlinks(list=_fds, lookup=_find_fd, mode=_fd_mode, size=OPEN_LINK_SIZE, wants_caller=True)(proc_fd_link)
+    _fdinfo_dir = _files.directory("fdinfo", mode=0o555)
+    _fdinfo_dir.files(list=_fds, lookup=_find_fd, mode=0o444, open=_fdinfo_permission)(fdinfo)

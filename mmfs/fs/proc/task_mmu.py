@@ -1,27 +1,30 @@
-"""What a process maps: maps, smaps, smaps_rollup, numa_maps, pagemap, map_files.
+"""What a process maps: maps, smaps, smaps_rollup, map_files.
 
 The counts come from one walk over the page tables of a mapping (fastpath/pgtable.py).
 
 Linux: fs/proc/task_mmu.c.
 
-Simplified: `active` of numa_maps is 0, as it is with the multi-generational LRU of 6.12; nothing is THP eligible.
+Simplified: nothing is THP eligible, merged by KSM or in huge pages.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mmfs.fs.proc.pid import check_ptrace, pid_dir
+from mmfs.fs.proc.pid import attribute, check_ptrace, needs_mm, pid_dir, proc_mem_open
+from mmfs.kernfs.kstrtox import fail
 from mmfs.mm.mman import (
+    FMODE_READ,
+    FMODE_WRITE,
     VM_ACCOUNT,
     VM_DONTCOPY,
     VM_DONTDUMP,
     VM_DONTEXPAND,
+    VM_DROPPABLE,
     VM_EXEC,
     VM_GROWSDOWN,
     VM_HUGEPAGE,
@@ -34,14 +37,21 @@ from mmfs.mm.mman import (
     VM_MAYSHARE,
     VM_MAYWRITE,
     VM_MERGEABLE,
+    VM_MIXEDMAP,
     VM_NOHUGEPAGE,
     VM_NORESERVE,
     VM_PFNMAP,
     VM_RAND_READ,
     VM_READ,
+    VM_SEALED,
     VM_SEQ_READ,
+    VM_SHADOW_STACK,
     VM_SHARED,
     VM_SOFTDIRTY,
+    VM_SYNC,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
     VM_WIPEONFORK,
     VM_WRITE,
 )
@@ -49,11 +59,6 @@ from mmfs.mm_types import (
     NR_SMAPS,
     PAGE_SHIFT,
     PAGE_SIZE,
-    PG_ANON,
-    PTE_PFN_MASK,
-    PTE_PRESENT,
-    PTE_SOFT_DIRTY,
-    PTE_SPECIAL,
     SMAPS_ANONYMOUS,
     SMAPS_LAZYFREE,
     SMAPS_LOCKED,
@@ -72,15 +77,15 @@ from mmfs.mm_types import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mmfs.kernel.task import Task
     from mmfs.kernfs import Caller, Directory
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.vma import VmAreaStruct
 
-NAME_COLUMN = 73
-PM_SOFT_DIRTY, PM_MMAP_EXCLUSIVE, PM_FILE, PM_PRESENT = (np.uint64(1 << bit) for bit in (55, 56, 61, 63))
-PM_ENTRY_BYTES = 8
-VM_FLAG_NAMES = (
+NAME_COLUMN: Final = 73
+FLAG_WORDS: Final = sorted((
     (VM_READ, "rd"),
     (VM_WRITE, "wr"),
     (VM_EXEC, "ex"),
@@ -107,19 +112,16 @@ VM_FLAG_NAMES = (
     (VM_HUGEPAGE, "hg"),
     (VM_NOHUGEPAGE, "nh"),
     (VM_MERGEABLE, "mg"),
-)
-FLAG_WORDS = tuple(sorted(VM_FLAG_NAMES))
-
-
-def _may_look(task: Task, caller: Caller) -> None:
-    """Linux: proc_mem_open(), which wants PTRACE_MODE_READ."""
-    check_ptrace(task, caller)
-
-
-def _needs_mm(task: Task, caller: Caller) -> None:
-    check_ptrace(task, caller)
-    if task.mm is None:
-        raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+    (VM_SYNC, "sf"),
+    (VM_MIXEDMAP, "mm"),
+    (VM_UFFD_MISSING, "um"),
+    (VM_UFFD_WP, "uw"),
+    (VM_UFFD_MINOR, "ui"),
+    (VM_SHADOW_STACK, "ss"),
+    (VM_DROPPABLE, "dp"),
+    (VM_SEALED, "sl"),
+))  # fmt: skip
+"""Bits and their words, in the order of the bits."""
 
 
 # ---------------------------------------------------------------------------------- maps
@@ -154,6 +156,7 @@ def show_map_vma(vma: VmAreaStruct) -> str:
     return f"{head:<{NAME_COLUMN}}{name}\n" if name else f"{head}\n"
 
 
+@attribute("maps", open=proc_mem_open)
 def maps(task: Task) -> str:
     """Every mapping, low to high; nothing for tasks without memory."""
     return "".join([show_map_vma(vma) for vma in task.mm.mmap]) if task.mm is not None else ""
@@ -167,50 +170,65 @@ def smap_gather_stats(mm: MmStruct, vma: VmAreaStruct, counts: NDArray[np.int64]
     mm.kernel.pagetables.smaps(mm.row, vma.vm_flags, vma.vm_start, vma.vm_end, counts)
 
 
-def _rows(names: tuple[tuple[str, int], ...]) -> str:
-    return "".join([f"{name + ':':<16}{kb:8d} kB\n" for name, kb in names])
+SMAP_ROWS: Final = "".join(
+    [
+        f"{name + ':':<16}%8d kB\n"
+        for name in (
+            "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "KSM",
+            "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap",
+            "SwapPss", "Locked",
+        )
+    ]
+)  # fmt: skip
+PSS_SHIFT: Final = 12
 
 
 def show_smap(counts: NDArray[np.int64], rollup: bool) -> str:
     """The counts as rows. Linux: __show_smap()."""
-    pages = [int(count) for count in counts]
-    kb = [count << 2 for count in pages]
-    pss = {column: pages[column] >> 22 for column in (SMAPS_PSS, SMAPS_PSS_DIRTY, SMAPS_PSS_ANON, SMAPS_PSS_FILE,
-                                                        SMAPS_PSS_SHMEM, SMAPS_LOCKED)}  # fmt: skip
+    pages = counts.tolist()
+    kb = [count << PAGE_SHIFT - 10 for count in pages]
+    pss = [count >> PSS_SHIFT + 10 for count in pages]
     parts = (
-        (("Pss_Anon", pss[SMAPS_PSS_ANON]), ("Pss_File", pss[SMAPS_PSS_FILE]), ("Pss_Shmem", pss[SMAPS_PSS_SHMEM]))
+        f"Pss_Anon:       {pss[SMAPS_PSS_ANON]:8d} kB\nPss_File:       {pss[SMAPS_PSS_FILE]:8d} kB\n"
+        f"Pss_Shmem:      {pss[SMAPS_PSS_SHMEM]:8d} kB\n"
         if rollup
-        else ()
+        else ""
     )
-    return _rows((
-        ("Rss", kb[SMAPS_RSS]),
-        ("Pss", pss[SMAPS_PSS]),
-        ("Pss_Dirty", pss[SMAPS_PSS_DIRTY]),
-        *parts,
-        ("Shared_Clean", kb[SMAPS_SHARED_CLEAN]),
-        ("Shared_Dirty", kb[SMAPS_SHARED_DIRTY]),
-        ("Private_Clean", kb[SMAPS_PRIVATE_CLEAN]),
-        ("Private_Dirty", kb[SMAPS_PRIVATE_DIRTY]),
-        ("Referenced", kb[SMAPS_REFERENCED]),
-        ("Anonymous", kb[SMAPS_ANONYMOUS]),
-        ("KSM", 0),
-        ("LazyFree", kb[SMAPS_LAZYFREE]),
-        ("AnonHugePages", 0),
-        ("ShmemPmdMapped", 0),
-        ("FilePmdMapped", 0),
-        ("Shared_Hugetlb", 0),
-        ("Private_Hugetlb", 0),
-        ("Swap", kb[SMAPS_SWAP]),
-        ("SwapPss", 0),
-        ("Locked", pss[SMAPS_LOCKED]),
-    ))  # fmt: skip
+    return (
+        f"Rss:            {kb[SMAPS_RSS]:8d} kB\nPss:            {pss[SMAPS_PSS]:8d} kB\n"
+        f"Pss_Dirty:      {pss[SMAPS_PSS_DIRTY]:8d} kB\n{parts}"
+    ) + SMAP_ROWS % (
+        kb[SMAPS_SHARED_CLEAN],
+        kb[SMAPS_SHARED_DIRTY],
+        kb[SMAPS_PRIVATE_CLEAN],
+        kb[SMAPS_PRIVATE_DIRTY],
+        kb[SMAPS_REFERENCED],
+        kb[SMAPS_ANONYMOUS],
+        0,
+        kb[SMAPS_LAZYFREE],
+        0,
+        0,
+        0,
+        0,
+        0,
+        kb[SMAPS_SWAP],
+        0,
+        pss[SMAPS_LOCKED],
+    )
 
 
+@cache
 def vm_flag_words(vm_flags: int) -> str:
     """The two letters of every flag that is set. Linux: show_smap_vma_flags()."""
     return "".join([f"{word} " for bit, word in FLAG_WORDS if vm_flags & bit])
 
 
+def _protection_key(vma: VmAreaStruct) -> str:
+    """A line that only CPUs with protection keys have. Linux: arch_pkeys_enabled()."""
+    return f"ProtectionKey:  {vma.pkey:8d}\n" if vma.vm_mm.has_pkeys else ""
+
+
+@attribute("smaps", open=proc_mem_open)
 def smaps(task: Task) -> str:
     """maps with what of each mapping is there, and how. Linux: show_smap()."""
     mm = task.mm
@@ -220,19 +238,21 @@ def smaps(task: Task) -> str:
     for vma in mm.mmap:
         counts = np.zeros(NR_SMAPS, np.int64)
         smap_gather_stats(mm, vma, counts)
-        size = _rows((("Size", vma.vm_end - vma.vm_start >> 10), ("KernelPageSize", 4), ("MMUPageSize", 4)))
         parts.append(
-            f"{show_map_vma(vma)}{size}{show_smap(counts, False)}"
-            f"THPeligible:    {0:8d}\nProtectionKey:  {0:8d}\nVmFlags: {vm_flag_words(vma.vm_flags)}\n"
+            f"{show_map_vma(vma)}Size:           {vma.vm_end - vma.vm_start >> 10:8d} kB\n"
+            f"KernelPageSize: {PAGE_SIZE >> 10:8d} kB\nMMUPageSize:    {PAGE_SIZE >> 10:8d} kB\n"
+            f"{show_smap(counts, False)}THPeligible:    {0:8d}\n"
+            f"{_protection_key(vma)}VmFlags: {vm_flag_words(vma.vm_flags)}\n"
         )
     return "".join(parts)
 
 
+@attribute("smaps_rollup", open=needs_mm)
 def smaps_rollup(task: Task) -> str:
     """The sum over all mappings. Linux: show_smaps_rollup()."""
     mm = task.mm
     if mm is None:
-        raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+        fail(errno.ESRCH)
     counts = np.zeros(NR_SMAPS, np.int64)
     for vma in mm.mmap:
         smap_gather_stats(mm, vma, counts)
@@ -241,101 +261,7 @@ def smaps_rollup(task: Task) -> str:
     return f"{head:<{NAME_COLUMN}}[rollup]\n{show_smap(counts, True)}"
 
 
-# ---------------------------------------------------------------------------------- numa_maps
-
-
-def numa_maps(task: Task) -> str:
-    """Every mapping's memory policy and where its pages are. Linux: show_numa_map()."""
-    mm = task.mm
-    return "".join([show_numa_map(task, mm, vma) for vma in mm.mmap]) if mm is not None else ""
-
-
-def show_numa_map(task: Task, mm: MmStruct, vma: VmAreaStruct) -> str:
-    """A line of numa_maps."""
-    policy = vma.vm_policy if vma.vm_policy is not None else task.mempolicy
-    words = [f"{vma.vm_start:08x} {policy if policy is not None else 'default'}"]
-    if vma.vm_file is not None:
-        path = file_path(vma)
-        for char in "\\\n\t= ":
-            path = path.replace(char, f"\\{ord(char):03o}")
-        words.append(f"file={path}")
-    elif vma.vm_start <= mm.brk and vma.vm_end >= mm.start_brk:
-        words.append("heap")
-    elif vma.vm_start <= mm.start_stack <= vma.vm_end:
-        words.append("stack")
-    nodes = len(mm.kernel.node_data)
-    counts = np.zeros(nodes + 5, np.int64)
-    mm.kernel.pagetables.count_nodes(mm.row, vma.vm_start, vma.vm_end, counts)
-    per_node, (anon, dirty, _, mapmax, _) = counts[:nodes], (int(n) for n in counts[nodes:])
-    pages = int(per_node.sum())
-    if pages:
-        words += [f"anon={anon}"] if anon else []
-        words += [f"dirty={dirty}"] if dirty else []
-        words += [f"mapped={pages}"] if pages not in (anon, dirty) else []
-        words += [f"mapmax={mapmax}"] if mapmax > 1 else []
-        words.append("active=0")
-        words += [f"N{nid}={int(count)}" for nid, count in enumerate(per_node) if count]
-        words.append("kernelpagesize_kB=4")
-    return " ".join(words) + "\n"
-
-
-# ---------------------------------------------------------------------------------- pagemap
-
-
-def pagemap(task: Task, offset: int, size: int, caller: Caller) -> bytes:
-    """8 bytes a page of the address space: frame, soft-dirty, exclusive, file, present. Linux: pagemap_read()."""
-    mm = task.mm
-    if mm is None:
-        return b""
-    if offset % PM_ENTRY_BYTES or size % PM_ENTRY_BYTES:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    start = offset // PM_ENTRY_BYTES * PAGE_SIZE
-    pages = min(size // PM_ENTRY_BYTES, max(mm.task_size - start, 0) // PAGE_SIZE)
-    if pages <= 0:
-        return b""
-    return pagemap_entries(mm, start, pages, show_pfn=caller.uid == 0).tobytes()
-
-
-def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDArray[np.uint64]:
-    """The entries of ``pages`` pages from an address on. Linux: pte_to_pagemap_entry()."""
-    kernel = mm.kernel
-    raw = np.zeros(pages, np.uint64)
-    kernel.pagetables.read_entries(mm.row, start, raw)
-    out = np.zeros(pages, np.uint64)
-    here = np.flatnonzero(raw & np.uint64(PTE_PRESENT))
-    entries = raw[here]
-    pfns = (entries & np.uint64(PTE_PFN_MASK)) >> np.uint64(PAGE_SHIFT)
-    value = np.full(len(here), PM_PRESENT)
-    if show_pfn:
-        value |= pfns
-    value[entries & np.uint64(PTE_SOFT_DIRTY) != 0] |= PM_SOFT_DIRTY
-    normal = entries & np.uint64(PTE_SPECIAL) == 0
-    records = kernel.frames.pages[pfns.astype(np.int64)]
-    value[normal & (records["flags"] & PG_ANON == 0)] |= PM_FILE
-    value[normal & (records["mapcount"] == 1)] |= PM_MMAP_EXCLUSIVE
-    out[here] = value
-    end = start + pages * PAGE_SIZE
-    vma = mm.find_vma(start)
-    while vma is not None and vma.vm_start < end:
-        if vma.vm_flags & VM_SOFTDIRTY:
-            low, high = max(vma.vm_start, start), min(vma.vm_end, end)
-            out[(low - start) // PAGE_SIZE : (high - start) // PAGE_SIZE] |= PM_SOFT_DIRTY
-        vma = mm.find_vma(vma.vm_end)
-    return out
-
-
-# ---------------------------------------------------------------------------------- declared
-
-
-def declare_task_mmu(files: Directory[Task]) -> None:
-    """The files that a process and each of its threads have alike."""
-    for name, show in (("maps", maps), ("smaps", smaps), ("numa_maps", numa_maps)):
-        files.attributes(name, show, open=_may_look)
-    files.attributes("smaps_rollup", smaps_rollup, open=_needs_mm)
-    files.binary("pagemap", mode=0o400, open=_needs_mm, wants_caller=True)(pagemap)
-
-
-declare_task_mmu(pid_dir)
+# ---------------------------------------------------------------------------------- map_files
 
 
 def _map_files(task: Task) -> list[str]:
@@ -347,16 +273,30 @@ def _map_files(task: Task) -> list[str]:
 
 
 def _map_file(task: Task, name: str) -> VmAreaStruct | None:
-    start, dash, end = name.partition("-")
-    if task.mm is None or not dash or name not in _map_files(task):
+    """The mapping of exactly these borders, if it has a file. Linux: proc_map_files_lookup()."""
+    if task.mm is None:
         return None
-    return task.mm.find_vma(int(start, 16))
+    try:
+        vma = task.mm.find_vma(int(name.partition("-")[0], 16))
+    except ValueError:
+        return None
+    return vma if vma is not None and vma.vm_file is not None and name == f"{vma.vm_start:x}-{vma.vm_end:x}" else None
+
+
+def _map_file_mode(vma: VmAreaStruct) -> int:
+    """What the file was opened for. Linux: proc_map_files_instantiate()."""
+    assert vma.vm_file is not None
+    f_mode = vma.vm_file.f_mode
+    return (0o400 if f_mode & FMODE_READ else 0) | (0o200 if f_mode & FMODE_WRITE else 0)
 
 
 map_files_dir: Directory[Task] = pid_dir.directory("map_files", mode=0o500)
 
 
-@map_files_dir.symlinks(list=_map_files, lookup=_map_file, mode=0o777, size=64)
-def map_file(vma: VmAreaStruct) -> str:
-    """The file of a mapping."""
+@map_files_dir.symlinks(list=_map_files, lookup=_map_file, mode=_map_file_mode, size=64, wants_caller=True)
+def map_file(vma: VmAreaStruct, caller: Caller) -> str:
+    """The file of a mapping. Linux: map_files_get_link()."""
+    owner = vma.vm_mm.owner
+    if owner is not None and owner.pid in vma.vm_mm.kernel.tasks:
+        check_ptrace(vma.vm_mm.kernel.tasks[owner.pid], caller)
     return file_path(vma)

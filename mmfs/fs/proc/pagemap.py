@@ -1,0 +1,114 @@
+"""/proc/PID/pagemap and clear_refs: frames and bits of single pages, and forgetting the bits.
+
+Linux: fs/proc/task_mmu.c, pagemap_read(), clear_refs_write().
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mmfs.fs.proc.pid import BOTH, capable, first_bytes, needs_mm
+from mmfs.kernfs.kstrtox import fail, kstrtoint
+from mmfs.kernfs.node import Attribute, Binary
+from mmfs.mm import memory
+from mmfs.mm.mman import VM_PFNMAP, VM_SOFTDIRTY
+from mmfs.mm_types import (
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PG_ANON,
+    PTE_PFN_MASK,
+    PTE_PRESENT,
+    PTE_SOFT_DIRTY,
+    PTE_SPECIAL,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmfs.kernel.task import Task
+    from mmfs.kernfs import Caller
+    from mmfs.mm.mm_struct import MmStruct
+    from mmfs.mm.vma import VmAreaStruct
+
+PM_SOFT_DIRTY, PM_MMAP_EXCLUSIVE, PM_FILE, PM_PRESENT = (np.uint64(1 << bit) for bit in (55, 56, 61, 63))
+PM_ENTRY_BYTES: Final = 8
+CLEAR_REFS_ALL, CLEAR_REFS_ANON, CLEAR_REFS_MAPPED, CLEAR_REFS_SOFT_DIRTY, CLEAR_REFS_MM_HIWATER_RSS = range(1, 6)
+
+
+def pagemap_read(task: Task, offset: int, size: int, caller: Caller) -> bytes:
+    """8 bytes a page of the address space: frame, soft-dirty, exclusive, file, present."""
+    mm = task.mm
+    if mm is None:
+        return b""
+    if offset % PM_ENTRY_BYTES or size % PM_ENTRY_BYTES:
+        fail(errno.EINVAL)
+    start = offset // PM_ENTRY_BYTES * PAGE_SIZE
+    pages = min(size // PM_ENTRY_BYTES, max(mm.task_size - start, 0) // PAGE_SIZE)
+    if pages <= 0:
+        return b""
+    return pagemap_entries(mm, start, pages, show_pfn=capable(caller)).tobytes()
+
+
+def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDArray[np.uint64]:
+    """The entries of ``pages`` pages from an address on. Linux: pte_to_pagemap_entry()."""
+    kernel = mm.kernel
+    raw = np.zeros(pages, np.uint64)
+    kernel.pagetables.read_entries(mm.row, start, raw)
+    out = np.zeros(pages, np.uint64)
+    here = np.flatnonzero(raw & np.uint64(PTE_PRESENT))
+    entries = raw[here]
+    pfns = (entries & np.uint64(PTE_PFN_MASK)) >> np.uint64(PAGE_SHIFT)
+    value = np.full(len(here), PM_PRESENT)
+    if show_pfn:
+        value |= pfns
+    value[entries & np.uint64(PTE_SOFT_DIRTY) != 0] |= PM_SOFT_DIRTY
+    normal = entries & np.uint64(PTE_SPECIAL) == 0
+    records = kernel.frames.pages[pfns.astype(np.int64)]
+    value[normal & (records["flags"] & PG_ANON == 0)] |= PM_FILE
+    value[normal & (records["mapcount"] == 1)] |= PM_MMAP_EXCLUSIVE
+    out[here] = value
+    end = start + pages * PAGE_SIZE
+    vma = mm.find_vma(start)
+    while vma is not None and vma.vm_start < end:
+        if vma.vm_flags & VM_SOFTDIRTY:
+            low, high = max(vma.vm_start, start), min(vma.vm_end, end)
+            out[(low - start) // PAGE_SIZE : (high - start) // PAGE_SIZE] |= PM_SOFT_DIRTY
+        vma = mm.find_vma(vma.vm_end)
+    return out
+
+
+def clear_refs_write(task: Task, buf: str) -> int:
+    """Forget what was accessed (1 all, 2 anonymous, 3 mapped), written (4), or the highest RSS (5)."""
+    text, taken = first_bytes(buf)
+    kind = kstrtoint(text, 10)
+    if not CLEAR_REFS_ALL <= kind <= CLEAR_REFS_MM_HIWATER_RSS:
+        fail(errno.EINVAL)
+    mm = task.mm
+    if mm is None:
+        return taken
+    if kind == CLEAR_REFS_MM_HIWATER_RSS:
+        mm.hiwater_rss = mm.rss
+        return taken
+    if kind == CLEAR_REFS_SOFT_DIRTY:
+        for vma in mm.mmap:
+            if vma.vm_flags & VM_SOFTDIRTY:
+                vma.flags_reset(vma.vm_flags & ~VM_SOFTDIRTY)
+    for vma in mm.mmap:
+        if not _clear_refs_skips(vma, kind):
+            memory.clear_refs(mm, vma, kind == CLEAR_REFS_SOFT_DIRTY)
+    return taken
+
+
+def _clear_refs_skips(vma: VmAreaStruct, kind: int) -> bool:
+    """Linux: clear_refs_test_walk()."""
+    if vma.vm_flags & VM_PFNMAP:
+        return True
+    return vma.vm_file is not None if kind == CLEAR_REFS_ANON else kind == CLEAR_REFS_MAPPED and vma.vm_file is None
+
+
+for _files in BOTH:
+    _files.add(Attribute("clear_refs", None, clear_refs_write, mode=0o200))
+    _files.add(Binary("pagemap", pagemap_read, mode=0o400, open=needs_mm, wants_caller=True))
