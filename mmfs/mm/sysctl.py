@@ -9,13 +9,20 @@ Linux: mm/*.c, the ctl_table of each; defaults of Debian's 6.12 on x86-64.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
+
+CONFIG_LSM_MMAP_MIN_ADDR: Final = 65536
+HZ: Final = 250
+
 
 @dataclass
 class VmSysctl:
     """Plain tunables. Units are in the names, else pages, percent or flags as in Linux's vm.rst."""
 
+    compact_memory: int = 0
     compact_unevictable_allowed: int = 1
     compaction_proactiveness: int = 20
+    dac_mmap_min_addr: int = 65536
     dirty_background_bytes: int = 0
     dirty_background_ratio: int = 10
     dirty_bytes: int = 0
@@ -23,6 +30,8 @@ class VmSysctl:
     dirty_ratio: int = 20
     dirty_writeback_centisecs: int = 500
     dirtytime_expire_seconds: int = 43200
+    drop_caches: int = 0
+    drop_caches_silent: bool = False
     enable_soft_offline: int = 1
     extfrag_threshold: int = 500
     hugetlb_optimize_vmemmap: int = 0
@@ -40,8 +49,6 @@ class VmSysctl:
     mmap_min_addr: int = 65536
     mmap_rnd_bits: int = 28
     mmap_rnd_compat_bits: int = 8
-    nr_hugepages: int = 0
-    nr_overcommit_hugepages: int = 0
     numa_stat: int = 1
     oom_dump_tasks: int = 1
     oom_kill_allocating_task: int = 0
@@ -49,7 +56,7 @@ class VmSysctl:
     page_lock_unfairness: int = 5
     panic_on_oom: int = 0
     percpu_pagelist_high_fraction: int = 0
-    stat_interval: int = 1
+    stat_interval: int = HZ
     swappiness: int = 60
     unprivileged_userfaultfd: int = 0
     user_min_free_kbytes: int = -1
@@ -57,3 +64,7 @@ class VmSysctl:
     watermark_boost_factor: int = 15000
     watermark_scale_factor: int = 10
     zone_reclaim_mode: int = 0
+
+    def update_mmap_min_addr(self) -> None:
+        """What mmap() obeys: the higher of root's choice and the configuration's. Linux: security/min_addr.c."""
+        self.mmap_min_addr = max(self.dac_mmap_min_addr, CONFIG_LSM_MMAP_MIN_ADDR)

@@ -11,6 +11,7 @@ Simplified: per-CPU differentials are folded at once, so a reader never sees a c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -68,6 +69,7 @@ class VmStat:
         self.numa_event = np.zeros((nr_nodes * MAX_NR_ZONES, len(NumaStatItem)), np.int64)
         self.node_stat = np.zeros((nr_nodes, len(NodeStatItem)), np.int64)
         self.event = np.zeros(len(VmEventItem), np.int64)
+        self._numa_counted = self.numa_event
 
     def global_zone_page_state(self, item: ZoneStatItem) -> int:
         """Sum of a per-zone counter over the machine."""
@@ -104,6 +106,24 @@ class VmStat:
     def mod_zone_page_state(self, zone: int, item: ZoneStatItem, delta: int) -> None:
         """Change a counter of one zone."""
         self.zone_stat[zone, item] += delta
+
+    def set_numa_stat(self, enabled: bool) -> None:
+        """Count NUMA events from zero on, or show none. Linux: mm/vmstat.c, sysctl_vm_numa_stat_handler().
+
+        The compiled loops always count into the same array; while counting is off, nobody looks at it.
+        """
+        self._numa_counted[:] = 0
+        self.numa_event = self._numa_counted if enabled else np.zeros_like(self._numa_counted)
+
+    def negative(self) -> Iterator[tuple[str, int]]:
+        """Counters below zero, which none may be for long. Linux: mm/vmstat.c, vmstat_refresh()."""
+        sometimes = (ZoneStatItem.NR_ZONE_WRITE_PENDING, ZoneStatItem.NR_FREE_CMA_PAGES)
+        for zone_item in ZoneStatItem:
+            if zone_item not in sometimes and (value := self.global_zone_page_state(zone_item)) < 0:
+                yield zone_stat_text[zone_item], value
+        for node_item in NodeStatItem:
+            if node_item is not NodeStatItem.NR_WRITEBACK and (value := self.global_node_page_state(node_item)) < 0:
+                yield node_stat_text[node_item], value
 
     def count_vm_events(self, item: VmEventItem, delta: int = 1) -> None:
         """Count an event."""
