@@ -61,6 +61,7 @@ class Entry:
         "comes_and_goes",
         "directory",
         "file_size",
+        "memo",
         "name",
         "node",
         "obj",
@@ -79,6 +80,8 @@ class Entry:
         self.obj = obj
         self.stable = stable
         self.comes_and_goes = False
+        self.memo: tuple[object, bytes] | None = None
+        """The last text and its version, if the template tells versions."""
         self._ino = 0
         owner: Callable[[Any], Owner] | None = None
         if parent is None:

@@ -78,11 +78,17 @@ class OpenFile:
         return data
 
     def _show(self) -> bytes:
+        entry = self.entry
         node: Attribute[Any] = self.node  # type: ignore[assignment]
         assert node.show is not None
         if node.wants_caller or node.wants_file:
-            return render(node.show(self.entry.obj, **self._keywords()))
-        return render(node.show(self.entry.obj))
+            return render(node.show(entry.obj, **self._keywords()))
+        if node.version is None:
+            return render(node.show(entry.obj))
+        version = node.version(entry.obj)
+        if entry.memo is None or entry.memo[0] != version:
+            entry.memo = version, render(node.show(entry.obj))
+        return entry.memo[1]
 
     def _keywords(self) -> dict[str, Any]:
         keywords: dict[str, Any] = {}

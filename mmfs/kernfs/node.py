@@ -82,6 +82,8 @@ class Attribute(Node[T]):
       is theirs); `wants_offset`: the store gets `offset=`.
     - `open(obj, caller)` may refuse open(2); `release(obj, file)` is called at the last close(2).
     - `poll(obj, file)` returns the poll(2) mask that is true now.
+    - `version(obj)`: all that the content depends on; while it is equal, the text that was made last serves again.
+      For a file at a fixed place that is read often and costs much more to make than its version.
     - `one_read`: past offset 0 there is nothing, as in a sysctl.
     - `transaction`: a read after a write on the same open file gives the answer to it, wherever the file position is.
     """
@@ -101,6 +103,7 @@ class Attribute(Node[T]):
         open: Callable[[T, Caller], object] | None = None,
         poll: Callable[[T, Any], int] | None = None,
         release: Callable[[T, Any], object] | None = None,
+        version: Callable[[T], object] | None = None,
         one_read: bool = False,
         transaction: bool = False,
         **options: Any,
@@ -115,6 +118,7 @@ class Attribute(Node[T]):
         self.open = open
         self.poll = poll
         self.release = release
+        self.version = version
         self.one_read = one_read
         self.transaction = transaction
 

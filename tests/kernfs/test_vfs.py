@@ -193,6 +193,19 @@ def test_rendered_once_per_pass(vfs: Vfs, box: toy.Box) -> None:
     assert box.renders == 1
 
 
+def test_made_anew_when_its_version_differs() -> None:
+    box = toy.Box()
+    directory: Directory[toy.Box] = Directory()
+    directory.attributes("file", toy.count.show, version=lambda box: (box.swappiness, box.ratios[0]))
+    vfs = Vfs(directory, box)
+    entry = vfs.walk("/file")
+    assert [entry.open().read(9), entry.open().read(9)] == [b"1\n"] * 2
+    box.swappiness = 61
+    assert entry.open().read(9) == b"2\n"
+    box.ratios[0] = 1
+    assert [entry.open().read(9), entry.open().read(9)] == [b"3\n"] * 2
+
+
 def test_transaction(vfs: Vfs) -> None:
     handle = vfs.open("/proc/control", os.O_RDWR)
     assert handle.read(100, 0) == b"no command\n"
