@@ -229,7 +229,7 @@ class Entry:
         return entry
 
     def readdir(self, caller: Caller = ROOT) -> list[tuple[str, Entry]]:
-        """The entries of this directory as declared, without . and .."""
+        """The entries of this directory as declared or as the rules order them, without . and .."""
         directory = self.directory
         if directory is None:
             fail(errno.ENOTDIR)
@@ -244,6 +244,9 @@ class Entry:
                 member = node.lookup(obj, name)
                 if member is not None:
                     found.append((name, self._bind_member(name, node.node, member)))
+        order = self.rules.order
+        if order is not None:
+            found.sort(key=lambda pair: order(pair[0]))
         return found
 
     def mkdir(self, name: str, mode: int = 0o755, caller: Caller = ROOT) -> None:

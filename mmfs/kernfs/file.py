@@ -94,7 +94,7 @@ class OpenFile:
         keywords: dict[str, Any] = {}
         if self.node.wants_caller:
             keywords["caller"] = self.caller
-        if type(self.node) is Attribute and self.node.wants_file:
+        if self.node.wants_file:
             keywords["file"] = self
         return keywords
 
@@ -129,24 +129,22 @@ class OpenFile:
         else:
             if node.wants_offset:
                 keywords["offset"] = offset
-            taken = storer(entry.obj, data.decode("utf-8", "surrogateescape"), **keywords)
             self._text, self._base = None, None
+            taken = storer(entry.obj, data.decode("utf-8", "surrogateescape"), **keywords)
         return len(data) if taken is None else taken
 
     def poll(self) -> int:
         """The poll(2) mask that is true now."""
         node = self.node
-        if type(node) is Attribute and node.poll is not None:
-            return node.poll(self.entry.obj, self)
-        return DEFAULT_POLLMASK
+        return DEFAULT_POLLMASK if node.poll is None else node.poll(self.entry.obj, self)
 
     @property
     def polls(self) -> bool:
         """Whether the file has events of its own."""
-        return type(self.node) is Attribute and self.node.poll is not None
+        return self.node.poll is not None
 
     def release(self) -> None:
         """The last close(2)."""
         node = self.node
-        if type(node) is Attribute and node.release is not None:
+        if node.release is not None:
             node.release(self.entry.obj, self)

@@ -145,7 +145,10 @@ class Attribute(Node[T]):
 
 
 class Binary(Node[T]):
-    """A file read and written by position: `read(obj, offset, size)`; the content is never snapshot."""
+    """A file read and written by position: `read(obj, offset, size)`; the content is never snapshot.
+
+    Options as for Attribute.
+    """
 
     type = stat.S_IFREG
 
@@ -157,14 +160,20 @@ class Binary(Node[T]):
         *,
         mode: int | Callable[[T], int] | None = None,
         open: Callable[[T, Caller], object] | None = None,
+        poll: Callable[[T, Any], int] | None = None,
+        release: Callable[[T, Any], object] | None = None,
         wants_caller: bool = False,
+        wants_file: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(name, (0o444 if read else 0) | (0o200 if write else 0) if mode is None else mode, **options)
         self.read = read
         self._write = write
         self.open = open
+        self.poll = poll
+        self.release = release
         self.wants_caller = wants_caller
+        self.wants_file = wants_file
 
     def store(self, function: F) -> F:
         """Decorator: the function that takes a write(2), `(obj, offset, data)`."""

@@ -8,10 +8,25 @@ unless it names its own.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 PAGE_SIZE: Final = 4096
+INT_MAX: Final = (1 << 31) - 1
+GOLDEN_RATIO_64: Final = 0x61C8864680B583EB
+_MASK: Final = (1 << 64) - 1
+
+
+@lru_cache(maxsize=1 << 16)
+def kernfs_name_hash(name: str) -> int:
+    """By this number sysfs and cgroup2 list names. Linux: fs/kernfs/dir.c, kernfs_name_hash()."""
+    value = 0
+    for byte in name.encode("utf-8", "surrogateescape"):
+        value = (value + (byte << 4) + (byte >> 4)) * 11 & _MASK
+    value = (value * GOLDEN_RATIO_64 & _MASK) >> 32 & INT_MAX
+    return min(value + 2 if value < 2 else value, INT_MAX - 1)
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,8 @@ class Rules:
     create: int = errno.ENOENT
     """errno of open(2) with O_CREAT on a name that is not there."""
     mkdir: int = errno.ENOENT
+    order: Callable[[str], int] | None = None
+    """By what readdir(2) sorts names; None: as declared."""
 
 
 PROC: Final = Rules("proc", no_method=errno.EIO, skip_empty=False)
@@ -52,7 +69,15 @@ SYSFS: Final = Rules(
     write_max=PAGE_SIZE,
     create=errno.EACCES,
     mkdir=errno.EPERM,
+    order=kernfs_name_hash,
 )
 """Linux: fs/kernfs/file.c, kernfs_fop_open() with KERNFS_ROOT_EXTRA_OPEN_PERM_CHECK."""
-CGROUP2: Final = Rules("cgroup2", write_max=PAGE_SIZE, write_over=errno.E2BIG, create=errno.EACCES, mkdir=errno.EPERM)
+CGROUP2: Final = Rules(
+    "cgroup2",
+    write_max=PAGE_SIZE,
+    write_over=errno.E2BIG,
+    create=errno.EACCES,
+    mkdir=errno.EPERM,
+    order=kernfs_name_hash,
+)
 """Linux: kernel/cgroup/cgroup.c, cgroup_kf_ops."""
