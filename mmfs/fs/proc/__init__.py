@@ -34,7 +34,9 @@ from mmfs.fs.proc import (
     zoneinfo,
 )
 from mmfs.fs.proc.root import proc, sort_entries
+from mmfs.fs.proc.sys import sys
 
+proc.mount("sys", sys)
 sort_entries()
 pid.arrange(pid.pid_dir, pid.TGID_BASE_STUFF)
 pid.arrange(pid.tid_dir, pid.TID_BASE_STUFF)
@@ -65,6 +67,7 @@ __all__ = [
     "slabinfo",
     "stat",
     "swaps",
+    "sys",
     "system",
     "task_mmu",
     "vmstat",
