@@ -431,7 +431,8 @@ def serve(
     given |= {"foreground": True, "nothreads": True, "direct_io": True}
     if not session.can_loop:
         given |= {"use_ino": True}
-        operations: Operations = FusepyOperations(vfs, lock, session, on_ready, host_proc)
+        kind = Operations if hasattr(module, "fuse_version_major") else FusepyOperations
+        operations = kind(vfs, lock, session, on_ready, host_proc)
         bridge(session)(
             operations, mountpoint, entry_timeout=0, attr_timeout=timeouts["attr_timeout"] and VOLATILE, **given
         )

@@ -542,6 +542,19 @@ def test_unmounting_ends_it(server: Callable[..., subprocess.Popen[str]], tmp_pa
     assert process.returncode == 0
 
 
+def test_without_a_loop_of_our_own(box: toy.Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A libfuse that lacks what our loop calls: all works but sendfile(2)."""
+    monkeypatch.setattr(fuse.Session, "can_loop", False)
+    with mounted(Vfs(toy.root, box), tmp_path) as mount:
+        assert (mount / "proc/meminfo").read_text() == box.text
+        (mount / "proc/sys/vm/swappiness").write_text("10\n")
+        assert box.swappiness == 10
+        assert errno_of((mount / "proc/broken").read_bytes) == "EIO"
+        assert (mount / "proc/whoami").read_text() == "0\n"
+        del box.processes[7]
+        assert not (mount / "proc/7").exists()
+
+
 def test_fusepy(server: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     probe = subprocess.run([sys.executable, "-c", "import fuse"], capture_output=True, text=True)
     if probe.returncode:

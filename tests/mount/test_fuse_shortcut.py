@@ -213,3 +213,14 @@ def test_forgotten(kernel: Kernel) -> None:
     assert not kernel.request(42, struct.pack("=II", 2, 0) + struct.pack("=QQQQ", 3, 1, NODE, 1), nodeid=0)
     assert not kernel.operations.by_nodeid
     assert not kernel.operations.inodes
+
+
+def test_who_has_mounted_is_root_of_the_machine(kernel: Kernel) -> None:
+    kernel.session.root = kernel.operations.euid, kernel.operations.egid = 4000, 4001
+    kernel.open()
+    head = struct.pack("=IIQQIII4x", 40, GETATTR, UNIQUE, NODE, 4000, 4001, 9)
+    kernel.session.memory = ctypes.create_string_buffer(head, 8192)
+    assert kernel.operations.caller() == (9, 0, 0, ())
+    assert kernel.getattr()
+    body = kernel.answers()[-1][2]
+    assert struct.unpack("=QI4xQQQQQQIIIIIIIIII", body)[-5:-3] == (4000, 4001)
