@@ -266,7 +266,8 @@ def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
         while done < len(order):
             rows, known = _rows_of(mm, order, done, write)
             if known == done:
-                _vma_for_access(mm, int(order[done]), write)
+                if _cannot_be_faulted(_vma_for_access(mm, int(order[done]), write)):
+                    done += 1
                 continue
             reached = mmu.touch_pages(mm.row, rows, order[:known], done, write)
             if reached < known:
