@@ -25,6 +25,11 @@ def attr_current(task: Task, caller: Caller) -> str:
     return "unconfined\n"
 
 
+def _nlink(task: Task) -> int:
+    """The links that Linux gives the directory: it counts none for the one below."""
+    return 2
+
+
 def attr_unset(task: Task, caller: Caller) -> NoReturn:
     """A label that no security module gives."""
     fail(errno.EINVAL)
@@ -43,6 +48,6 @@ def _declare(files: Directory[Task], unset: tuple[str, ...]) -> None:
 
 
 for _files in BOTH:
-    _attr = _files.directory("attr", mode=0o555)
+    _attr = _files.directory("attr", mode=0o555, nlink=_nlink)
     _declare(_attr, UNSET)
     _declare(_attr.directory("apparmor", mode=0o555), UNSET[:1])

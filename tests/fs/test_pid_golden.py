@@ -1,0 +1,473 @@
+"""Every file of /proc/PID and /proc/PID/task/TID: names, order, modes, errors and layout as a real kernel has them."""
+
+from __future__ import annotations
+
+import errno
+import re
+import stat
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mmfs
+from mmfs.kernfs import Caller
+from mmfs.kernfs.entry import ROOT
+from tests.golden.captures import CAPTURES, CMDLINE, GOLDEN, ManifestRow, manifests
+from tests.golden.compare import Mask, assert_layout, each, exact, only, words
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
+
+# What a real kernel has in /proc/PID and we do not serve. It must shrink; what is served must leave it.
+NOT_SERVED = {
+    "net": "no network is simulated",
+    "mem": "the contents of memory are not kept",
+}
+NOT_SERVED_OF_PROGRAMS = NOT_SERVED | {
+    "syscall": "registers are not kept; a kernel thread's are zero and it has the file"
+}
+
+
+@cache
+def machine() -> tuple[Kernel, Task]:
+    """A machine as the captured one, with a program on it; tests here only read."""
+    kernel = mmfs.boot(ram="512M", cpus=2, swap="256M", preset="bare", seed=1, cmdline=CMDLINE)
+    task = kernel.spawn("golden", argv=["golden", "zoo", "/dev/shm/zoo.ready", "/data", "s"])
+    return kernel, task
+
+
+def of_kind(sort: str) -> tuple[Kernel, int]:
+    """Our process like a captured one: init, a kernel thread, or a program."""
+    kernel, task = machine()
+    if sort == "kswapd0":
+        return kernel, next(other.pid for other in kernel.tasks.processes() if other.comm == sort)
+    return kernel, {"init": 1, "kthread": 2, "program": task.pid}[sort]
+
+
+def section(name: str) -> str:
+    """What the scenario printed under a heading."""
+    text = (GOLDEN / "pid" / "output.txt").read_text()
+    return re.split(r"(?m)^== ", text.split(f"== {name}\n", 1)[1])[0]
+
+
+def ls_rows(text: str) -> dict[str, tuple[str, int, int]]:
+    """Names to mode, links and size of `ls -la`."""
+    rows = re.findall(r"^([dlrwx-]{10}) +(\d+) +\S+ +\S+ +(\d+) \S+ +\d+ [\d:]+ (\S+)(?: -> .*)?$", text, re.MULTILINE)
+    return {name: (mode, int(nlink), int(size)) for mode, nlink, size, name in rows}
+
+
+# ---- listings -----------------------------------------------------------------------------------------------------
+
+
+def check_listing(kernel: Kernel, directory: str, real: dict[str, tuple[str, int, int]], missing: set[str]) -> None:
+    names = kernel.listdir(directory)
+    assert len(set(names)) == len(names)
+    assert set(real) - {".", ".."} - set(names) == missing
+    for name in names:
+        found = kernel.vfs.lstat(f"{directory}/{name}")
+        assert stat.filemode(found.mode) == real[name][0], name
+        if name not in ("fd", "task"):
+            assert (found.nlink, found.size) == real[name][1:], name
+
+
+def test_listing_of_a_process() -> None:
+    kernel, pid = of_kind("init")
+    check_listing(kernel, f"/proc/{pid}", ls_rows(section("la 1")), set(NOT_SERVED_OF_PROGRAMS))
+    check_listing(kernel, "/proc/2", ls_rows(section("la 1")), set(NOT_SERVED))
+
+
+def test_listing_of_a_thread() -> None:
+    kernel, pid = of_kind("init")
+    real = ls_rows(section("la task").split("/proc/1/task/1:")[1])
+    check_listing(kernel, f"/proc/{pid}/task/{pid}", real, set(NOT_SERVED_OF_PROGRAMS))
+    check_listing(kernel, "/proc/2/task/2", real, set(NOT_SERVED))
+
+
+def test_order_is_the_kernels() -> None:
+    """Of the table in fs/proc/base.c: some neighbours that sorting by name would part."""
+    kernel, pid = of_kind("program")
+    names = kernel.listdir(f"/proc/{pid}")
+    assert names[:5] == ["task", "fd", "map_files", "fdinfo", "ns"]
+    assert names[-4:] == ["patch_state", "arch_status", "ksm_merging_pages", "ksm_stat"]
+    assert names.index("cwd") + 1 == names.index("root") == names.index("exe") - 1
+    thread = kernel.listdir(f"/proc/{pid}/task/{pid}")
+    assert thread[thread.index("maps") : thread.index("maps") + 3] == ["maps", "children", "numa_maps"]
+    assert set(names) - set(thread) == {
+        "task", "map_files", "autogroup", "timens_offsets", "mountstats", "coredump_filter", "timers", "timerslack_ns"
+    }  # fmt: skip
+
+
+def test_directories() -> None:
+    """Modes and links of the directories; those that are not served are subdirectories less."""
+    kernel, _ = machine()
+    for path, mode, nlink, _ in re.findall(r"^(/proc/\S+) (\S+) (\d+) (\d+)$", section("stat"), re.MULTILINE):
+        if path.rpartition("/")[2] in NOT_SERVED:
+            continue
+        found = kernel.stat(path)
+        absent = 1 if path in ("/proc/1", "/proc/1/task/1") else 0  # net
+        assert (stat.filemode(found.mode), found.nlink) == (mode, int(nlink) - absent), path
+    assert kernel.stat("/proc/1/fd").size == len(kernel.listdir("/proc/1/fd"))
+
+
+def test_namespaces_and_attr() -> None:
+    kernel, _ = machine()
+    links = dict(re.findall(r" (\w+) -> (\w+:\[\d+\])$", section("ns"), re.MULTILINE))
+    assert {name: kernel.vfs.readlink(f"/proc/1/ns/{name}") for name in kernel.listdir("/proc/1/ns")} == links
+    check_listing(kernel, "/proc/1/attr", ls_rows(section("attr").split("/proc/1/attr/apparmor:")[0]), set())
+    assert kernel.read("/proc/1/attr/current") == b"unconfined\n"
+    for name in ("exec", "fscreate", "keycreate", "prev", "sockcreate"):
+        assert f"/proc/1/attr/{name}\ncat: read error: Invalid argument" in section("attr")
+        with pytest.raises(OSError) as error:
+            kernel.read(f"/proc/1/attr/{name}")
+        assert error.value.errno == errno.EINVAL
+
+
+# ---- the manifests ------------------------------------------------------------------------------------------------
+
+KINDS = {"/proc/1": "init", "/proc/2": "kthread", "/proc/51": "kthread", "/proc/40": "kthread"}
+
+
+def manifest_rows() -> list[tuple[str, str, ManifestRow]]:
+    """Every row of a process in every manifest: which snapshot, what kind of process, the row."""
+    found = []
+    for name, snapshot, rows in manifests():
+        kthreads = {path.rpartition("/")[0] for path, row in rows.items() if row.error == "ESRCH"}
+        for row in rows.values():
+            match = re.match(r"/proc/\d+(?=/|$)", row.path)
+            if match and row.error != "ENOENT":
+                sort = "init" if match[0] == "/proc/1" else "kthread" if match[0] in kthreads else "program"
+                found.append((f"{name}/{snapshot}", sort, row))
+    return found
+
+
+def test_types_modes_and_errors() -> None:
+    """Each captured path is of the same type, mode and size, and fails at open(2) or read(2) with the same error."""
+    rows = manifest_rows()
+    assert len(rows) > 500
+    kinds = {"f": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK}
+    wrong = []
+    for where, sort, row in rows:
+        kernel, pid = of_kind(sort)
+        path = re.sub(r"^/proc/\d+", f"/proc/{pid}", row.path)
+        if path.rpartition("/")[2] in (NOT_SERVED if sort == "kthread" else NOT_SERVED_OF_PROGRAMS):
+            continue
+        found = kernel.vfs.lstat(path)
+        if (stat.S_IFMT(found.mode), stat.S_IMODE(found.mode)) != (kinds[row.type], row.mode):
+            wrong.append(f"{where}{row.path}: {stat.filemode(found.mode)}, {row.type}{row.mode:o} wanted")
+        if found.size != row.st_size and not row.path.endswith("/fd"):
+            wrong.append(f"{where}{row.path}: st_size {found.size}, {row.st_size} wanted")
+        if row.type == "f" and row.note != "listing" and (error := failure(kernel, path)) != (row.error, row.note):
+            wrong.append(f"{where}{row.path}: {error}, {row.error} of {row.note} wanted")
+    assert not wrong, "\n".join(wrong)
+
+
+def failure(kernel: Kernel, path: str) -> tuple[str | None, str]:
+    """The error of reading a file and where it came from, as a manifest notes it."""
+    note = "open"
+    try:
+        opened = kernel.vfs.open(path)
+        note = "read"
+        opened.read(4096, 0)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0], note
+    return None, ""
+
+
+# ---- layout -------------------------------------------------------------------------------------------------------
+
+
+def width(text: str) -> str:
+    """As many # as there were letters."""
+    return "#" * len(text)
+
+
+TMPFS_SIZE = r"size=\d+k(,nr_inodes=\d+)?"
+
+# How numbers stand in each file. What no mask names is compared as it is.
+LAYOUTS: dict[str, Mask] = {
+    "stat": words,
+    "statm": words,
+    "io": words,
+    "schedstat": words,
+    "sched": each(only(r":.*$", width), only(r"\(\d+,", lambda text: "(#,")),
+    "limits": only(r"^Max (processes|pending signals).*$", width),
+    "oom_score": words,
+    "cgroup": exact,
+    "comm": exact,
+    "cmdline": exact,
+    "oom_adj": exact,
+    "oom_score_adj": exact,
+    "timerslack_ns": exact,
+    "coredump_filter": exact,
+    "cpuset": exact,
+    "personality": exact,
+    "loginuid": exact,
+    "sessionid": exact,
+    "autogroup": exact,
+    "arch_status": exact,
+    "cpu_resctrl_groups": exact,
+    "setgroups": exact,
+    "uid_map": exact,
+    "gid_map": exact,
+    "projid_map": exact,
+    "patch_state": exact,
+    "timens_offsets": exact,
+    "ksm_stat": words,
+    "ksm_merging_pages": words,
+    "wchan": exact,
+    "mounts": only(TMPFS_SIZE, lambda text: "#"),
+    "mountinfo": only(TMPFS_SIZE, lambda text: "#"),
+    "mountstats": exact,
+    "smaps_rollup": each(only(r"^[0-9a-f]+-[0-9a-f]+", width), only(r":.*kB$", width)),
+    "status": each(
+        only(r"^(Vm\w+|Rss\w+|HugetlbPages):.*$", lambda text: f"{text[:text.index(':')]}:{'#' * len(text)}"),
+        only(r"^(Tgid|Pid|PPid|NStgid|NSpid|NSpgid|NSsid|SigQ|\w+_ctxt_switches):\t.*$", words),
+        only(r"^SigQ:\t.*$", lambda text: "SigQ:\t#"),
+        only(r"^Sig(Ign|Cgt):\t[0-9a-f]{16}$", lambda text: text[:8] + "#" * 16),
+    ),
+}  # fmt: skip
+PIDS = {"kthread": ("00-boot", "2"), "kswapd0": ("00-boot", "51"), "program": ("02-zoo", "262")}
+
+
+def golden_file(sort: str, name: str) -> Path:
+    """A captured file of a process of a kind."""
+    snapshot, pid = PIDS[sort]
+    return CAPTURES / "512M" / snapshot / "proc" / pid / name
+
+
+def layout_cases() -> list[tuple[str, str]]:
+    """Every file in LAYOUTS that a process of that kind could be read."""
+    return [(sort, name) for sort in PIDS for name in LAYOUTS if golden_file(sort, name).exists()]
+
+
+@pytest.mark.parametrize(("sort", "name"), layout_cases())
+def test_layout(sort: str, name: str) -> None:
+    kernel, pid = of_kind(sort)
+    file = golden_file(sort, name)
+    assert_layout(kernel.read(f"/proc/{pid}/{name}"), file.read_bytes(), LAYOUTS[name], str(file))
+
+
+def test_sched_of_two_nodes() -> None:
+    """A row a node."""
+    kernel = mmfs.boot(ram="5G", nodes=["3G", "2G"], cpus=2, preset="bare", seed=1, cmdline=CMDLINE)
+    file = CAPTURES / "5G-numa2" / "00-boot" / "proc" / "1" / "sched"
+    assert_layout(kernel.read("/proc/1/sched"), file.read_bytes(), LAYOUTS["sched"], str(file))
+
+
+def test_auxv() -> None:
+    """The same entries in the same order; those that are no addresses have the same values."""
+    kernel, pid = of_kind("program")
+    real = (CAPTURES / "512M" / "02-zoo" / "proc" / "262" / "auxv").read_bytes()
+    mine = kernel.read(f"/proc/{pid}/auxv")
+
+    def entries(data: bytes) -> list[tuple[int, int]]:
+        numbers = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
+        return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+    assert [key for key, _ in entries(mine)] == [key for key, _ in entries(real)]
+    differ = {key for (key, value), (_, other) in zip(entries(mine), entries(real), strict=True) if value != other}
+    assert differ <= {9, 15, 25, 31, 33}, "entry, platform, random, file name, vDSO"
+
+
+# ---- kernel threads and zombies -----------------------------------------------------------------------------------
+
+
+def errno_of(kernel: Kernel, path: str, caller: Caller = ROOT) -> str:
+    with pytest.raises(OSError) as error:
+        kernel.vfs.read(path, caller)
+    assert error.value.errno
+    return errno.errorcode[error.value.errno]
+
+
+def test_kernel_thread() -> None:
+    kernel, _ = machine()
+    with pytest.raises(FileNotFoundError):
+        kernel.vfs.readlink("/proc/2/exe")
+    assert kernel.vfs.readlink("/proc/2/cwd") == kernel.vfs.readlink("/proc/2/root") == "/"
+    assert kernel.read("/proc/2/syscall") == (CAPTURES / "512M/00-boot/proc/2/syscall").read_bytes()
+    assert kernel.listdir("/proc/2/fd") == kernel.listdir("/proc/2/map_files") == []
+    with pytest.raises(ProcessLookupError):
+        kernel.write("/proc/2/coredump_filter", "1")
+    kernel.write("/proc/2/clear_refs", "1")
+
+
+def test_zombie(kernel: Kernel) -> None:
+    """A dead process that its parent has not asked for shows what a real one shows."""
+    parent = kernel.spawn("sh", uid=1000)
+    child = parent.fork()
+    child.exit(3)
+    pid = child.pid
+    real = section("zombie")
+    parts = dict(re.findall(r"^-- (\w+)\n((?:(?!-- |/proc/).*\n)*)", real, re.MULTILINE))
+    check_listing(kernel, f"/proc/{pid}", ls_rows(real.split("-- stat")[0]), set(NOT_SERVED_OF_PROGRAMS))
+    assert kernel.stat(f"/proc/{pid}").uid == kernel.stat(f"/proc/{pid}/task").uid == 1000
+    assert {kernel.stat(f"/proc/{pid}/{name}").uid for name in ("stat", "fd", "ns", "comm")} == {0}
+    for name in ("statm", "maps", "smaps", "numa_maps", "cmdline", "comm", "cgroup", "cpuset", "oom_score",
+                 "stack", "autogroup", "timens_offsets", "coredump_filter", "ksm_stat", "ksm_merging_pages",
+                 "personality", "timerslack_ns", "arch_status", "patch_state", "timers"):  # fmt: skip
+        assert kernel.read(f"/proc/{pid}/{name}").decode() == parts[name], name
+    for name in ("smaps_rollup", "environ", "auxv", "pagemap"):
+        assert "No such process" in parts[name]
+        assert errno_of(kernel, f"/proc/{pid}/{name}") == "ESRCH"
+    for name in ("mounts", "mountinfo", "mountstats"):
+        assert "Invalid argument" in parts[name]
+        assert errno_of(kernel, f"/proc/{pid}/{name}") == "EINVAL"
+    for name in ("cwd", "root", "exe"):
+        with pytest.raises(FileNotFoundError):
+            kernel.vfs.readlink(f"/proc/{pid}/{name}")
+    assert_layout(kernel.read(f"/proc/{pid}/stat"), parts["stat"], words)
+    assert kernel.read(f"/proc/{pid}/stat").endswith(b" 768\n")
+    mine = kernel.read(f"/proc/{pid}/status").decode()
+    assert re.findall(r"(?m)^\w+:", mine) == re.findall(r"(?m)^\w+:", parts["status"])
+    assert mine.startswith("Name:\tsh\nState:\tZ (zombie)\n")
+    assert parent.wait() == (pid, 3 << 8)
+    assert str(pid) not in kernel.listdir("/proc")
+
+
+# ---- permissions and writes ---------------------------------------------------------------------------------------
+
+OTHER = Caller(uid=1000, gid=1000)
+
+
+def test_another_user() -> None:
+    """Which files of root's process user 1000 may read, and how the others refuse."""
+    kernel, _ = machine()
+    seen = 0
+    for name, text in re.findall(r"^-- (\w+)\n((?:(?!-- |ls:).*\n)*)", section("other uid"), re.MULTILINE):
+        if name in NOT_SERVED_OF_PROGRAMS:
+            continue
+        seen += 1
+        if "Permission denied" in text or "Operation not permitted" in text:
+            assert errno_of(kernel, f"/proc/1/{name}", OTHER) == ("EACCES" if "denied" in text else "EPERM"), name
+        else:
+            kernel.vfs.read(f"/proc/1/{name}", OTHER)
+    assert seen == 38
+    for link in ("exe", "cwd", "root", "ns/net"):
+        with pytest.raises(PermissionError):
+            kernel.vfs.readlink(f"/proc/1/{link}", OTHER)
+    assert kernel.vfs.read("/proc/1/wchan", OTHER) == b"0"
+    line = kernel.vfs.read("/proc/1/stat", OTHER).decode().split()
+    (real,) = re.findall(r"^1 \(init\) S .* 17 .*$", section("other uid"), re.MULTILINE)
+    for index in (25, 26, 27, 34, *range(44, 52)):
+        assert line[index] == real.split()[index], index
+
+
+def test_kernel_threads_are_open_to_all() -> None:
+    """Who has no memory hides none: maps opens and is empty."""
+    kernel, _ = machine()
+    for name in ("maps", "smaps", "numa_maps"):
+        assert kernel.vfs.read(f"/proc/2/{name}", OTHER) == b""
+
+
+def test_own_process_of_a_user(kernel: Kernel) -> None:
+    """A user sees its own processes' memory but no frame numbers, and may not do what takes a capability."""
+    task = kernel.spawn("cat", uid=1000)
+    own, beside = Caller(pid=task.pid, uid=1000, gid=1000), Caller(uid=1000, gid=1000)
+    path = f"/proc/{task.pid}"
+    names = set(kernel.listdir(path)) - {"task", "fd", "map_files", "fdinfo", "ns", "cwd", "root", "exe", "attr"}
+    for name in names - {"clear_refs", "pagemap", "stack", "timerslack_ns"}:
+        kernel.vfs.read(f"{path}/{name}", beside)
+    assert errno_of(kernel, f"{path}/stack", beside) == "EACCES"
+    assert errno_of(kernel, f"{path}/timerslack_ns", beside) == "EPERM"
+    assert kernel.vfs.read(f"{path}/timerslack_ns", own) == b"50000\n"
+    assert kernel.vfs.readlink(f"{path}/exe", beside) == task.exe
+    mm = task.mm
+    assert mm is not None
+    opened = kernel.vfs.open(f"{path}/pagemap", 0, beside)
+    (entry,) = [int.from_bytes(opened.read(8, (mm.start_stack >> 12) * 8), "little")]
+    assert entry >> 63 == 1
+    assert entry & (1 << 55) - 1 == 0
+
+    def write(name: str, data: str, caller: Caller) -> str | None:
+        return written(kernel, f"{path}/{name}", data, caller)
+
+    assert write("comm", "abc", beside) == "EINVAL"
+    assert write("comm", "abc", own) is None
+    assert kernel.read(f"{path}/comm") == b"abc\n"
+    assert write("timerslack_ns", "4", beside) == "EPERM"
+    assert write("timerslack_ns", "4", own) is None
+    assert write("oom_score_adj", "-5", own) == "EACCES"
+    assert write("oom_score_adj", "5", own) is None
+    assert write("oom_score_adj", "0", own) is None
+    assert write("oom_adj", "3", own) is None
+    assert write("oom_adj", "2", own) == "EACCES"
+    kernel.write(f"{path}/oom_score_adj", "100")
+    assert write("oom_score_adj", "99", own) == "EACCES", "root has set the floor"
+    assert "oom_adj is deprecated" in "".join(record[3] for record in kernel.printk.records)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "wanted"),
+    [
+        ("autogroup", "1", "EINVAL"),
+        ("autogroup", "x", "EINVAL"),
+        ("sched", "\n", None),
+        ("uid_map", "0 0 1", "EPERM"),
+        ("setgroups", "allow", None),
+        ("setgroups", "x", "EINVAL"),
+        ("timens_offsets", "monotonic 1 1", "EACCES"),
+        ("timens_offsets", "x", "EINVAL"),
+        ("limits", "x", "EINVAL"),
+    ],
+)
+def test_writes(name: str, data: str, wanted: str | None) -> None:
+    """As the scenario's last section found them."""
+    kernel, _ = machine()
+    assert written(kernel, f"/proc/1/{name}", data, ROOT) == wanted
+
+
+def written(kernel: Kernel, path: str, data: str, caller: Caller) -> str | None:
+    """The errno of one write(2), None if it went well."""
+    try:
+        kernel.vfs.write(path, data, caller)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return None
+
+
+def test_long_numbers_are_cut(kernel: Kernel) -> None:
+    """Twelve bytes fit; write(2) says so."""
+    task = kernel.spawn("cat")
+    opened = kernel.vfs.open(f"/proc/{task.pid}/oom_score_adj", 1)
+    assert opened.write(b"         100000", 0) == 12
+    assert kernel.read(f"/proc/{task.pid}/oom_score_adj") == b"100\n"
+
+
+# ---- open files ---------------------------------------------------------------------------------------------------
+
+
+def test_fd_and_fdinfo(kernel: Kernel) -> None:
+    task = kernel.spawn("cat")
+    read = task.open("/data/x", 0o102)
+    assert task.open("/data/x", 0o2000000) == read + 1
+    task.write(read, 5000)
+    task.unlink("/data/x")
+    path = f"/proc/{task.pid}"
+    assert kernel.stat(f"{path}/fd").size == len(task.fdtable) == len(kernel.listdir(f"{path}/fd"))
+    assert stat.filemode(kernel.vfs.lstat(f"{path}/fd/{read}").mode) == "lrwx------"
+    assert stat.filemode(kernel.vfs.lstat(f"{path}/fd/{read + 1}").mode) == "lr-x------"
+    assert kernel.vfs.lstat(f"{path}/fd/{read}").size == 64
+    assert kernel.vfs.readlink(f"{path}/fd/{read}") == "/data/x (deleted)"
+    info = kernel.read(f"{path}/fdinfo/{read + 1}").decode()
+    assert info.startswith("pos:\t0\nflags:\t02100000\nmnt_id:\t")
+    assert kernel.read(f"{path}/fdinfo/{read}").startswith(b"pos:\t5000\nflags:\t0100002\n")
+    golden = re.findall(r"/proc/1/fdinfo/10\n((?:.*\n){4})", section("fd"))[0]
+    assert_layout(info, golden, only(r"^(pos|mnt_id|ino):.*$", words))
+    assert errno_of(kernel, f"{path}/fdinfo/{read}", OTHER) == "EACCES"
+
+
+def test_map_files(kernel: Kernel) -> None:
+    task = kernel.spawn("bash")
+    assert task.mm is not None
+    path = f"/proc/{task.pid}/map_files"
+    names = kernel.listdir(path)
+    assert names == [f"{v.vm_start:x}-{v.vm_end:x}" for v in task.mm.mmap if v.vm_file is not None]
+    found = kernel.vfs.lstat(f"{path}/{names[0]}")
+    (real,) = set(re.findall(r"^(l\S+) .* 64 .* -> /bin/busybox$", section("map_files"), re.MULTILINE))
+    assert (stat.filemode(found.mode), found.size) == (real, 64)
+    assert kernel.vfs.readlink(f"{path}/{names[0]}") == task.exe
+    with pytest.raises(FileNotFoundError):
+        kernel.vfs.readlink(f"{path}/0-1000")
