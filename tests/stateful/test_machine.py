@@ -1,0 +1,255 @@
+"""A machine under random use: whatever programs do, in whatever order, every invariant holds after each step.
+
+The machine has 96 MB, so memory runs out, the OOM killer kills, and page tables, forks and locks meet the slow
+path; a second one has two nodes, so allocations fall back. Errors of system calls are part of the behaviour;
+what is not a kernel's errno or signal is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import mmfs
+from mmfs.kernel.signal import TaskKilled
+from mmfs.mm.mman import (
+    MADV_COLD,
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_PAGEOUT,
+    MADV_POPULATE_WRITE,
+    MADV_WILLNEED,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MREMAP_MAYMOVE,
+    PROT_EXEC,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+)
+
+PAGE = 4096
+PAGES = st.integers(1, 1500)
+PROTS = st.sampled_from([PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC])
+ADVICE = st.sampled_from([MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_POPULATE_WRITE])
+TUNABLES = (
+    ("min_free_kbytes", st.integers(0, 20000)),
+    ("watermark_scale_factor", st.integers(1, 1000)),
+    ("watermark_boost_factor", st.integers(0, 20000)),
+    ("percpu_pagelist_high_fraction", st.sampled_from([0, 8, 20, 500])),
+    ("overcommit_memory", st.integers(0, 2)),
+    ("overcommit_ratio", st.integers(20, 200)),
+    ("max_map_count", st.sampled_from([40, 300, 65530])),
+)
+STEPS = int(os.environ.get("MMFS_STATEFUL_STEPS", "40"))
+EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "25"))
+
+
+class Machine(RuleBasedStateMachine):
+    """Processes of one small machine and everything they may ask of it."""
+
+    options: dict[str, Any] = {"ram": "96M", "cpus": 2}
+
+    @initialize(seed=st.integers(0, 3))
+    def boot(self, seed: int) -> None:
+        self.kernel = mmfs.boot(preset="bare", seed=seed, **self.options)
+        for name in ("a", "b"):
+            self.kernel.namei.create(f"/data/{name}", 700 * PAGE)
+        self.tasks = [self.kernel.spawn("hog")]
+
+    # ---- choosing ------------------------------------------------------------------------------------------------
+
+    def task(self, data: st.DataObject) -> Any:
+        return data.draw(st.sampled_from(self.tasks), label="task")
+
+    def range(self, data: st.DataObject, task: Any) -> tuple[int, int]:
+        """A range that begins in a mapping of the task, mostly its own, and may run over its end."""
+        vmas = task.mm.mmap
+        vma = vmas[data.draw(st.integers(0, len(vmas) - 1), label="vma")]
+        start = vma.vm_start + PAGE * data.draw(st.integers(0, min(vma.pages - 1, 2000)), label="first")
+        return start, PAGE * data.draw(st.integers(1, 1200), label="pages")
+
+    def call(self, function: Any, *arguments: Any, **keywords: Any) -> Any:
+        """A system call: its result, or None when it fails as a kernel's would or ends in a signal."""
+        try:
+            return function(*arguments, **keywords)
+        except (OSError, TaskKilled):
+            return None
+        finally:
+            self.tasks = [task for task in self.tasks if task.alive and task.mm is not None]
+
+    def alive(self) -> bool:
+        return bool(self.tasks)
+
+    # ---- what programs do ------------------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(["hog", "bash", "cron"]), adj=st.sampled_from([-1000, -500, 0, 700]))
+    def spawn(self, name: str, adj: int) -> None:
+        if len(self.tasks) < 6:
+            task = self.call(self.kernel.spawn, name, oom_score_adj=adj)
+            self.tasks += [task] if task is not None and task.alive else []
+
+    @precondition(alive)
+    @rule(data=st.data(), pages=PAGES, prot=PROTS, shared=st.booleans())
+    def mmap(self, data: st.DataObject, pages: int, prot: int, shared: bool) -> None:
+        flags = (MAP_SHARED if shared else MAP_PRIVATE) | MAP_ANONYMOUS
+        self.call(self.task(data).mmap, pages * PAGE, prot=prot, flags=flags)
+
+    @precondition(alive)
+    @rule(data=st.data(), pages=st.integers(1, 400), name=st.sampled_from("ab"), offset=st.integers(0, 600),
+          shared=st.booleans(), prot=PROTS)  # fmt: skip
+    def mmap_file(self, data: st.DataObject, pages: int, name: str, offset: int, shared: bool, prot: int) -> None:
+        flags = MAP_SHARED if shared else MAP_PRIVATE
+        self.call(
+            self.task(data).mmap, pages * PAGE, prot=prot, flags=flags, file=f"/data/{name}", offset=offset * PAGE
+        )
+
+    @precondition(alive)
+    @rule(data=st.data(), pages=PAGES)
+    def mmap_fixed(self, data: st.DataObject, pages: int) -> None:
+        task = self.task(data)
+        start, _ = self.range(data, task)
+        self.call(task.mmap, pages * PAGE, flags=MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, addr=start)
+
+    @precondition(alive)
+    @rule(data=st.data(), write=st.booleans(), stride=st.sampled_from([PAGE, PAGE, 3 * PAGE, 1000]))
+    def touch(self, data: st.DataObject, write: bool, stride: int) -> None:
+        task = self.task(data)
+        start, length = self.range(data, task)
+        vma = task.mm.vma_lookup(start)
+        self.call(task.touch, start, min(length, vma.vm_end - start), write=write, stride=stride)
+
+    @precondition(alive)
+    @rule(data=st.data(), write=st.booleans(), seed=st.integers(0, 9))
+    def touch_anywhere(self, data: st.DataObject, write: bool, seed: int) -> None:
+        task = self.task(data)
+        starts = [self.range(data, task)[0] for _ in range(2)]
+        ends = [task.mm.vma_lookup(start).vm_end for start in starts]
+        rng = np.random.default_rng(seed)
+        addresses = np.concatenate([rng.integers(a, b, 60) for a, b in zip(starts, ends, strict=True)])
+        self.call(task.touch, rng.permutation(addresses), write=write)
+
+    @precondition(alive)
+    @rule(data=st.data())
+    def munmap(self, data: st.DataObject) -> None:
+        task = self.task(data)
+        self.call(task.munmap, *self.range(data, task))
+
+    @precondition(alive)
+    @rule(data=st.data(), prot=PROTS)
+    def mprotect(self, data: st.DataObject, prot: int) -> None:
+        task = self.task(data)
+        self.call(task.mprotect, *self.range(data, task), prot)
+
+    @precondition(alive)
+    @rule(data=st.data(), advice=ADVICE)
+    def madvise(self, data: st.DataObject, advice: int) -> None:
+        task = self.task(data)
+        self.call(task.madvise, *self.range(data, task), advice)
+
+    @precondition(alive)
+    @rule(data=st.data(), pages=PAGES)
+    def mremap(self, data: st.DataObject, pages: int) -> None:
+        task = self.task(data)
+        start, length = self.range(data, task)
+        self.call(task.mremap, start, length, pages * PAGE, MREMAP_MAYMOVE)
+
+    @precondition(alive)
+    @rule(data=st.data(), lock=st.booleans())
+    def mlock(self, data: st.DataObject, lock: bool) -> None:
+        task = self.task(data)
+        self.call(task.mlock if lock else task.munlock, *self.range(data, task))
+
+    @precondition(alive)
+    @rule(data=st.data(), pages=st.integers(-300, 600))
+    def brk(self, data: st.DataObject, pages: int) -> None:
+        task = self.task(data)
+        self.call(task.brk, task.mm.brk + pages * PAGE)
+
+    @precondition(alive)
+    @rule(data=st.data())
+    def fork(self, data: st.DataObject) -> None:
+        if len(self.tasks) < 6:
+            child = self.call(self.task(data).fork)
+            self.tasks += [child] if child is not None and child.alive else []
+
+    @precondition(alive)
+    @rule(data=st.data(), name=st.sampled_from(["hog", "bash"]))
+    def execve(self, data: st.DataObject, name: str) -> None:
+        self.call(self.task(data).execve, name)
+
+    @precondition(alive)
+    @rule(data=st.data(), name=st.sampled_from("ab"), kilobytes=st.integers(1, 900), write=st.booleans())
+    def file_io(self, data: st.DataObject, name: str, kilobytes: int, write: bool) -> None:
+        task = self.task(data)
+        fd = self.call(task.open, f"/data/{name}", 2)
+        if fd is not None and task.alive:
+            self.call(task.write if write else task.read, fd, kilobytes << 10)
+        if fd is not None and task.alive:
+            self.call(task.close, fd)
+
+    @precondition(alive)
+    @rule(data=st.data(), how=st.sampled_from(["exit", 9, 15, 11]))
+    def die(self, data: st.DataObject, how: str | int) -> None:
+        task = self.task(data)
+        if how == "exit":
+            self.call(task.exit, 0)
+        else:
+            self.call(self.kernel.kill, task.pid, how)
+
+    # ---- what administrators do ------------------------------------------------------------------------------------
+
+    @rule(data=st.data(), which=st.integers(0, len(TUNABLES) - 1))
+    def tune(self, data: st.DataObject, which: int) -> None:
+        name, values = TUNABLES[which]
+        self.call(self.kernel.write, f"/proc/sys/vm/{name}", str(data.draw(values)))
+
+    @rule(how=st.integers(1, 3))
+    def drop_caches(self, how: int) -> None:
+        self.call(self.kernel.write, "/proc/sys/vm/drop_caches", str(how))
+
+    @rule(seconds=st.sampled_from([0.001, 0.5, 3.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.kernel.run_for(seconds)
+        self.tasks = [task for task in self.tasks if task.alive and task.mm is not None]
+
+    @precondition(alive)
+    @rule(data=st.data())
+    def look(self, data: st.DataObject) -> None:
+        task = self.task(data)
+        for name in ("stat", "status", "maps", "smaps", "smaps_rollup", "numa_maps"):
+            self.kernel.read(f"/proc/{task.pid}/{name}")
+        for name in ("meminfo", "zoneinfo", "vmstat", "buddyinfo", "pagetypeinfo"):
+            self.kernel.read(f"/proc/{name}")
+
+    @invariant()
+    def holds(self) -> None:
+        if hasattr(self, "kernel"):
+            self.kernel.check()
+
+
+class NumaMachine(Machine):
+    """The same on two nodes, one of them small."""
+
+    options = {"nodes": [{"memory": "96M", "cpus": 1}, {"memory": "32M", "cpus": 1}]}
+
+
+_SETTINGS = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
+TestMachine = pytest.mark.stateful(Machine.TestCase)
+TestMachine.settings = _SETTINGS
+TestNumaMachine = pytest.mark.stateful(NumaMachine.TestCase)
+TestNumaMachine.settings = _SETTINGS
