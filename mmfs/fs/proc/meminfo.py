@@ -172,7 +172,27 @@ def rows_of(profile: Profile) -> tuple[tuple[Row, ...], str]:
     return rows, "".join(row.template() for row in rows)
 
 
-@proc.attribute("meminfo")
+_OTHERS = attrgetter(
+    "page_alloc.totalreserve_pages", "vmalloc.nr_pages", "percpu.nr_pages", "overcommit.vm_committed_as",
+    "overcommit.sysctl_overcommit_ratio", "overcommit.sysctl_overcommit_kbytes", "direct_map.nr_4k",
+    "direct_map.nr_2m", "direct_map.nr_1g",
+)  # fmt: skip
+
+
+def version(kernel: Kernel) -> tuple[object, ...]:
+    """All that the text is made of, cheaply: while it is equal, the text that was made last still holds."""
+    return (
+        kernel.vmstat.zone_stat.tobytes(),
+        kernel.vmstat.node_stat.tobytes(),
+        kernel.page_alloc.buddy.zones.tobytes(),
+        kernel.nr_blockdev_pages(),
+        [(area.pages, area.inuse_pages) for area in kernel.swap_info],
+        [(h.nr_huge_pages, h.free_huge_pages, h.resv_huge_pages, h.surplus_huge_pages) for h in kernel.hugetlb],
+        _OTHERS(kernel),
+    )
+
+
+@proc.attribute("meminfo", version=version)
 def meminfo(kernel: Kernel) -> str:
     """Linux: fs/proc/meminfo.c, meminfo_proc_show()."""
     rows, template = rows_of(kernel.profile)
