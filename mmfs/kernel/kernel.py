@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.cgroup import CgroupRoot
     from mmfs.kernel.char_dev import CharDevices
     from mmfs.kernel.cputime import Cpu, Scheduler
+    from mmfs.kernel.device import Devices
     from mmfs.kernel.irq import Interrupts
     from mmfs.kernel.loadavg import LoadAverage
     from mmfs.kernel.module import Modules
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mmfs.mm.filemap import PageCache
     from mmfs.mm.hugetlb import Hstates
     from mmfs.mm.memblock import Memblock
+    from mmfs.mm.memory_block import MemoryBlocks
     from mmfs.mm.memory import Rows
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.mmzone import PglistData, Zone
@@ -92,6 +94,8 @@ class Kernel:
     interrupts: Interrupts
     loadavg: LoadAverage
     block_devices: BlockDevices
+    devices: Devices
+    memory_blocks: MemoryBlocks
     chrdevs: CharDevices
     ioports: Resource
     modules: Modules

@@ -158,8 +158,10 @@ def smp_init(kernel: Kernel) -> None:
 def driver_init(kernel: Kernel) -> None:
     """Devices and file systems register; the slab fills. Linux: drivers/base/init.c, do_basic_setup()."""
     from mmfs.kernel.char_dev import CharDevices
+    from mmfs.kernel.device import Devices
     from mmfs.kernel.ioport import build_ioports
     from mmfs.mm.boot_areas import boot_areas
+    from mmfs.mm.memory_block import MemoryBlocks
 
     machine = kernel.machine
     kernel.interrupts = Interrupts(machine, kernel.cpus)
@@ -167,6 +169,8 @@ def driver_init(kernel: Kernel) -> None:
     kernel.block_devices = virtio_disks(kernel.clock, kernel.vmstat, disks)
     kernel.interrupts.attach_disks(kernel.block_devices)
     kernel.interrupts.attach_tlb(kernel.mmu.tlb_counts)
+    kernel.devices = Devices()
+    kernel.memory_blocks = MemoryBlocks(kernel, memory_block_bytes(kernel))
     kernel.chrdevs = CharDevices(kernel.cmdline)
     kernel.ioports = build_ioports(machine)
     kernel.filesystems = FILESYSTEMS

@@ -144,6 +144,26 @@ class Hstate:
                 return True
         return False
 
+    def demote(self, target: Hstate, count: int, nid: int | None = None) -> None:
+        """Cut up to `count` free pages, of one node or in turn of all, into smaller ones. Linux: demote_store()."""
+        nodes = self.nodes if nid is None else [nid]
+        while count and (self.free_huge_pages > self.resv_huge_pages or nid is not None):
+            if not self._demote_free_hugetlb_folio(target, nodes):
+                break
+            count -= 1
+
+    def _demote_free_hugetlb_folio(self, target: Hstate, nodes: Sequence[int]) -> bool:
+        """Linux: mm/hugetlb.c, demote_pool_huge_page()."""
+        for nid in _round_robin(nodes, self.next_nid_to_free):
+            self.next_nid_to_free = _next(nodes, nid)
+            if self.hugepage_freelists[nid]:
+                pfn = self.hugepage_freelists[nid].pop()
+                self.nr_huge_pages_node[nid] -= 1
+                for first in range(pfn, pfn + (1 << self.order), 1 << target.order):
+                    target.add_hugetlb_folio(first, nid)
+                return True
+        return False
+
 
 def _round_robin(nodes: Sequence[int], first: int) -> list[int]:
     """The nodes in turn, beginning with `first` or the next after it."""

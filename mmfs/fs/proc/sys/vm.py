@@ -23,6 +23,8 @@ from mmfs.kernfs.sysctl import (
     proc_dointvec_jiffies,
     proc_dointvec_minmax,
     proc_doulongvec_minmax,
+    proc_get_long,
+    skip_spaces,
     sysctl,
 )
 from mmfs.mm.compaction import compact_nodes
@@ -85,13 +87,22 @@ class lowmem_reserve_ratio_sysctl_handler(proc_dointvec_minmax):
     """
 
     def store(self, value: Any, buf: str, offset: int, assign: Callable[[Any], None]) -> int:
-        wrong = len(buf.encode("utf-8", "surrogateescape"))
-        try:
-            return super().store(
-                value, buf, offset, lambda ratios: assign([ratio if ratio >= 1 else 0 for ratio in ratios])
-            )
-        except OSError:
-            return wrong
+        raw = buf.encode("utf-8", "surrogateescape")
+        ratios: list[int] = list(value)
+        at = read = 0
+        while not offset and read < len(ratios) and at < len(raw):
+            at = skip_spaces(raw, at)
+            try:
+                negative, magnitude, end = proc_get_long(raw, at)
+                at = end
+                ratios[read] = max(self.to_value(negative, magnitude), 0)
+            except OSError:
+                break
+            read += 1
+        else:
+            at = skip_spaces(raw, at)
+        assign(ratios)
+        return at if read else len(raw)
 
 
 def lowmem_reserve_ratio_changed(kernel: Kernel, _: list[int]) -> None:
