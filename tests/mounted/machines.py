@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,15 @@ from mmfs.mount.mounts import daemon_pids, mount_at, unmount
 
 ROOT = Path(__file__).resolve().parents[2]
 MMFS = (sys.executable, "-m", "mmfs")
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", "TERM": "xterm", "COLUMNS": "200"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "PYTHONDONTWRITEBYTECODE": "",  # as installed: modules are compiled once
+    "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/mmfs-tests-{os.geteuid()}",
+    "LC_ALL": "C.UTF-8",
+    "TERM": "xterm",
+    "COLUMNS": "200",
+}
 
 Result = subprocess.CompletedProcess[str]
 
