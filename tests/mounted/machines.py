@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MMFS = (sys.executable, "-m", "mmfs")
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     "PYTHONDONTWRITEBYTECODE": "",  # as installed: modules are compiled once
     "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/mmfs-tests-{os.geteuid()}",
     "LC_ALL": "C.UTF-8",

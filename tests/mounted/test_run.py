@@ -7,12 +7,13 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.mounted.machines import ENVIRONMENT, MMFS, Machine, call, mmfs, need, wait_until
+from tests.mounted.machines import ENVIRONMENT, MMFS, Machine, Result, call, mmfs, need, wait_until
 
 pytestmark = pytest.mark.mounted
 
@@ -209,23 +210,54 @@ def test_uses_shell_by_default(still: Machine) -> None:
     assert result.stdout.startswith("shell ")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No root needed: a user namespace will do, and in it the user is root."""
+def as_nobody(folder: Path, script: str) -> Result:
+    """A shell script as uid 65534, for whom /dev/fuse is open as on a desktop; `mmfs` in it is the command line."""
     need("setpriv", "unshare", "mknod")
     nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    if subprocess.run([*nobody, *MMFS, "--version"], env=ENVIRONMENT, capture_output=True, cwd="/").returncode:
-        pytest.skip("nobody may not execute this Python")
-    device = tmp_path_factory.mktemp("device") / "fuse"
-    script = f"""set -e
+    if call(*nobody, "sh", "-c", f"{' '.join(MMFS)} --version", cwd="/").returncode:
+        pytest.skip("nobody may not execute this Python or read this checkout")
+    device = folder / "fuse"
+    outer = f"""set -e
         mknod {device} c 10 229; chmod 666 {device}; mount --bind {device} /dev/fuse; cd /
-        exec {" ".join((*nobody, *MMFS, "run", *BARE))} -- sh -c '
-            id -u; grep MemTotal /proc/meminfo; cat /proc/$$/comm;
-            echo 12 > /proc/sys/vm/swappiness; cat /proc/sys/vm/swappiness'
+        exec {" ".join(nobody)} sh -c '{script}'
+        """.replace("mmfs ", " ".join(MMFS) + " ")
+    return call("unshare", "-m", "--propagation", "private", "sh", "-c", outer)
+
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+
+
+@only_root
+def test_ordinary_user(tmp_path: Path) -> None:
+    """No root needed: a user namespace will do, and in it the user is root."""
+    script = f"""mmfs run {" ".join(BARE)} -- sh -c "
+        id -u; grep MemTotal /proc/meminfo; cat /proc/self/comm; stat -c %U /proc/slabinfo; head -c 8 /proc/slabinfo;
+        echo 12 > /proc/sys/vm/swappiness; cat /proc/sys/vm/swappiness"
         """
-    result = call("unshare", "-m", "--propagation", "private", "sh", "-c", script)
+    result = as_nobody(tmp_path, script)
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert lines[0] == "0"
     assert lines[1].startswith("MemTotal:")
-    assert lines[2:] == ["sh", "12"]
+    assert lines[2:] == ["cat", "root", "slabinfo12"]
+
+
+@only_root
+def test_ordinary_user_mounts(tmp_path: Path) -> None:
+    """Who mounts a machine is its root; nobody else sees anything of it."""
+    where = Path(tempfile.mkdtemp(prefix="mmfs-test-"))
+    try:
+        os.chown(where, 65534, 65534)
+        script = f"""set -e
+            mmfs mount {where} {" ".join(BARE)}
+            echo 12 > {where}/proc/sys/vm/swappiness; cat {where}/proc/sys/vm/swappiness
+            stat -c %u {where}/proc/meminfo; cat {where}/proc/self/comm; head -c 8 {where}/proc/slabinfo; echo
+            mmfs run --mount {where} -- sh -c "id -u; cat /proc/sys/vm/swappiness; stat -c %u /proc/meminfo"
+            mmfs umount {where}
+            mmfs mount {where} -o allow_other || echo status $?
+            """
+        result = as_nobody(tmp_path, script)
+        assert result.stdout.split() == ["12", "65534", "cat", "slabinfo", "0", "12", "0", "status", "2"]
+        assert result.stderr == "mmfs mount: allow_other is root's (add user_allow_other to /etc/fuse.conf)\n"
+    finally:
+        where.rmdir()
