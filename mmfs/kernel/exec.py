@@ -24,6 +24,7 @@ from mmfs.kernel.exit import do_exit
 from mmfs.kernel.programs import Program, find_program
 from mmfs.kernel.sched import PF_FORKNOEXEC, PF_RANDOMIZE, RLIMIT_STACK, TASK_COMM_LEN
 from mmfs.kernel.signal import SIGCHLD
+from mmfs.mm import memory
 from mmfs.mm.mmap_layout import arch_pick_mmap_layout
 
 if TYPE_CHECKING:
@@ -132,7 +133,10 @@ def _load(task: Task, bprm: LinuxBinprm, file: File, interpreter: File | None) -
     mm.randomize = task.kernel.sysctl.randomize_va_space > 0
     mm.exe_file = file
     arch_pick_mmap_layout(mm, task.kernel.tasks.rng, task.rlimit(RLIMIT_STACK))
-    return binfmt_elf.load_elf_binary(bprm, file, interpreter)
+    try:
+        return binfmt_elf.load_elf_binary(bprm, file, interpreter)
+    except memory.Fault as fault:
+        raise OSError(errno.ENOMEM, "no memory for the new program's stack") from fault
 
 
 def _begin_new_exec(task: Task, bprm: LinuxBinprm) -> None:
@@ -176,7 +180,8 @@ def _exchange_tids(task: Task, leader: Task) -> None:
     kernel.tasks.swap(leader, task, pid)
     task.children, leader.children = leader.children, []
     for child in task.children:
-        child.parent = task
+        for thread in child.signal.threads:
+            thread.parent = task
     task.parent, parent = leader.parent, leader.parent
     if parent is not None:
         parent.children[parent.children.index(leader)] = task

@@ -62,8 +62,6 @@ def _exit_mm(task: Task) -> None:
         return
     mm.update_hiwater_rss()
     task.signal.maxrss = max(task.signal.maxrss, mm.hiwater_rss)
-    if mm.owner is task and mm.mm_users > 1:
-        mm.owner = next((t for t in task.kernel.tasks.values() if t.mm is mm), mm.owner)
     fork.mmput(mm, task)
 
 
@@ -138,7 +136,8 @@ def _forget_original_parent(task: Task) -> None:
     reaper = find_new_reaper(task)
     orphans, leader.children = leader.children, []
     for child in orphans:
-        child.parent = reaper
+        for thread in child.signal.threads:
+            thread.parent = reaper
         child.exit_signal = SIGCHLD
         if reaper is not None:
             reaper.children.append(child)

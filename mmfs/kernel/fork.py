@@ -35,7 +35,7 @@ from mmfs.kernel.sched import (
     PF_SUPERPRIV,
     PF_WQ_WORKER,
 )
-from mmfs.kernel.signal import NSIG, SIG_IGN, SIGCHLD, Sighand, oom_kill
+from mmfs.kernel.signal import NSIG, SIG_IGN, SIGCHLD, Sighand, deliver_pending, oom_kill
 from mmfs.mm import fork as mm_fork
 from mmfs.mm import memory
 from mmfs.mm.fork import dup_mm
@@ -199,6 +199,8 @@ def mmput(mm: MmStruct, task: Task) -> None:
     last = mm.mm_users == 1
     if last:
         task.kernel.scheduler.charge(task, system_ns=mm.rss * Cost.UNMAP_PAGE)
+    elif mm.owner is task:
+        mm.owner = next(other for other in task.kernel.tasks.values() if other.mm is mm and other is not task)
     mm_fork.mmput(mm)
     if last:
         task.kernel.slab.free("mm_struct", 1, task.processor)
@@ -303,6 +305,7 @@ def vfork_done(child: Task) -> None:
         parent.vfork_child = None
         if parent.state == sched.TASK_UNINTERRUPTIBLE:
             parent.state = sched.TASK_INTERRUPTIBLE
+            deliver_pending(parent)
 
 
 # ---- kernel threads ---------------------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from mmfs.mm.filemap import PageCache
     from mmfs.mm.hugetlb import Hstates
     from mmfs.mm.memblock import Memblock
-    from mmfs.mm.memory_block import MemoryBlocks
     from mmfs.mm.memory import Rows
+    from mmfs.mm.memory_block import MemoryBlocks
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.mmzone import PglistData, Zone
     from mmfs.mm.page_alloc import PageAllocator
@@ -242,10 +242,12 @@ class Kernel:
 
     def check(self) -> None:
         """Every invariant of the model; AssertionError says what differs."""
+        from mmfs.kernel.check import check_tasks
         from mmfs.mm import check
 
         self.scheduler.check()
         self.slab.check()
+        check_tasks(self)
         check.check(self)
 
     def totalram_pages(self) -> int:

@@ -19,7 +19,15 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from mmfs.kernel.sched import CAP_KILL, EXIT_ZOMBIE, PF_KTHREAD, PF_SIGNALED, TASK_INTERRUPTIBLE, TASK_STOPPED
+from mmfs.kernel.sched import (
+    CAP_KILL,
+    EXIT_ZOMBIE,
+    PF_KTHREAD,
+    PF_SIGNALED,
+    TASK_INTERRUPTIBLE,
+    TASK_STOPPED,
+    TASK_UNINTERRUPTIBLE,
+)
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -242,6 +250,8 @@ def send_signal(task: Task, sig: int, *, group: bool = True, forced: bool = Fals
 
     Linux: kernel/signal.c, send_signal_locked(), force_sig_info_to_task().
     """
+    if group and not task.alive:
+        task = next((thread for thread in task.signal.threads if thread.alive), task)
     if task.flags & PF_KTHREAD or task.state == EXIT_ZOMBIE or task.signal.group_exit:
         return
     action = task.sighand.actions.get(sig, SIG_DFL)
@@ -261,7 +271,7 @@ def send_signal(task: Task, sig: int, *, group: bool = True, forced: bool = Fals
     if sig != SIGKILL and (action == SIG_IGN or (action == SIG_DFL and sig in IGNORED_BY_DEFAULT)):
         if not task.blocked & bit:
             return
-    if task.busy or (sig != SIGKILL and (task.blocked & bit or task.state == TASK_STOPPED)):
+    if task.busy or (sig != SIGKILL and (task.blocked & bit or task.state in (TASK_STOPPED, TASK_UNINTERRUPTIBLE))):
         if group:
             task.signal.shared_pending |= bit
         else:
@@ -273,7 +283,7 @@ def send_signal(task: Task, sig: int, *, group: bool = True, forced: bool = Fals
 def oom_kill(task: Task) -> bool:
     """SIGKILL from the OOM killer; whether the process is gone already. Linux: do_send_sig_info(), oom_reap_task()."""
     send_signal(task, SIGKILL, forced=True)
-    return task.mm is None
+    return all(thread.mm is None for thread in task.signal.threads)
 
 
 def _deliver(task: Task, sig: int) -> None:
@@ -295,7 +305,8 @@ def _deliver(task: Task, sig: int) -> None:
 def do_signal_stop(task: Task, sig: int) -> None:
     """Stop all threads of a process and tell its parent. Linux: kernel/signal.c, do_signal_stop()."""
     for thread in task.signal.threads:
-        thread.state = TASK_STOPPED
+        if thread.alive:
+            thread.state = TASK_STOPPED
     task.signal.stop_code = sig
     _notify_parent(task)
 
@@ -307,7 +318,8 @@ def _continue_group(task: Task) -> None:
     if task.state != TASK_STOPPED:
         return
     for thread in task.signal.threads:
-        thread.state = TASK_INTERRUPTIBLE
+        if thread.state == TASK_STOPPED:
+            thread.state = TASK_INTERRUPTIBLE
     task.signal.stop_code = 0
     task.signal.continued = True
     _notify_parent(task)

@@ -129,9 +129,14 @@ class TaskSyscalls:
         self.busy = True
         try:
             yield
-        finally:
-            self.busy = False
-            deliver_pending(self)
+        except OSError:
+            self._end_busy()
+            raise
+        self._end_busy()
+
+    def _end_busy(self: Task) -> None:
+        self.busy = False
+        deliver_pending(self)
         self._check_killed()
 
     def _die_of(self: Task, fault: memory.Fault) -> TaskKilled:

@@ -1,0 +1,82 @@
+"""The invariants of tasks: what must be true of them whenever no call is under way.
+
+Families, thread groups and cgroups point both ways, shared structs are counted right, and every task has exactly
+the stack and the slab objects that it should have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from mmfs.kernel.sched import EXIT_ZOMBIE, THREAD_SIZE
+from mmfs.mm_types import NodeStatItem
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
+
+
+def _same(what: str, left: object, right: object) -> None:
+    if left != right:
+        raise AssertionError(f"{what}: {left} is not {right}")
+
+
+def check_tasks(kernel: Kernel) -> None:
+    """Every invariant of tasks. Raises AssertionError."""
+    for task in kernel.tasks.values():
+        check_family(kernel, task)
+    check_shared(kernel)
+    check_objects(kernel)
+
+
+def check_family(kernel: Kernel, task: Task) -> None:
+    """Thread group, parent, children, cgroup and state of one task."""
+    tasks, leader = kernel.tasks, task.group_leader
+    _same(f"{task!r}: its entry in the table", tasks.get(task.pid), task)
+    _same(f"{task!r}: in its thread group", task in task.signal.threads, True)
+    _same(f"{task!r}: its leader", (leader.pid, leader.signal), (task.tgid, task.signal))
+    _same(f"{task!r}: in its cgroup", task.cgrp.tasks.get(task.pid), task)
+    _same(f"{task!r}: a zombie", task.state == EXIT_ZOMBIE, not task.alive)
+    _same(f"{task!r}: dead with memory or files", not task.alive and (task.mm, task.files) != (None, None), False)
+    parent = task.parent
+    if parent is not None and parent is not kernel.init_task:
+        _same(f"{task!r}: its parent", tasks.get(parent.pid), parent)
+    if parent is not None and task is leader:
+        _same(f"{task!r}: its parent's child", parent.children.count(task), 1)
+    for child in task.children:
+        _same(f"{task!r}: the parent of its child {child!r}", child.parent, task)
+
+
+def check_shared(kernel: Kernel) -> None:
+    """Users of what tasks share, and users' numbers of tasks."""
+    tasks = [*kernel.tasks.values(), kernel.init_task]
+    for what, users, counted in (
+        ("mm_users", Counter(id(t.mm) for t in tasks), {id(t.mm): t.mm.mm_users for t in tasks if t.mm}),
+        ("files", Counter(id(t.files) for t in tasks), {id(t.files): t.files.count for t in tasks if t.files}),
+        ("sighand", Counter(id(t.sighand) for t in tasks), {id(t.sighand): t.sighand.count for t in tasks}),
+    ):
+        _same(f"users of {what}", {key: users[key] for key in counted}, counted)
+    for task in tasks:
+        if task.mm is not None and (task.mm.owner is None or getattr(task.mm.owner, "mm", None) is not task.mm):
+            raise AssertionError(f"{task!r}: its mm belongs to {task.mm.owner!r}")
+    nproc = Counter(task.uid for task in kernel.tasks.values())
+    _same("tasks by user", +nproc, +Counter(kernel.tasks.nproc))
+
+
+def check_objects(kernel: Kernel) -> None:
+    """Stacks and slab objects."""
+    tasks = kernel.tasks.values()
+    stacks = kernel.vmstat.global_node_page_state(NodeStatItem.NR_KERNEL_STACK_KB)
+    _same("KernelStack", stacks, len(tasks) * THREAD_SIZE >> 10)
+    mms = {id(task.mm): task.mm for task in tasks if task.mm is not None}
+    expected = {
+        "task_struct": len(tasks),
+        "pid": len(tasks),
+        "signal_cache": len({id(task.signal) for task in tasks}),
+        "sighand_cache": len({id(task.sighand) for task in tasks}),
+        "mm_struct": len(mms),
+        "vm_area_struct": sum(mm.map_count for mm in mms.values()),
+    }
+    _same("slab objects", {name: kernel.slab[name].nr_objects_inuse for name in expected}, expected)
+    _same("address spaces", len(kernel.mms), len(mms))
