@@ -215,7 +215,7 @@ class Cpu:
     def nr_running(self) -> int:
         """Tasks that run or want to run here now."""
         self.sync()
-        return sum(1 for work in self._queue.values() if work.task is not None)
+        return len(self._queue) - (None in self._queue)
 
     @property
     def nr_iowait(self) -> int:
