@@ -179,13 +179,13 @@ class DevkmsgUser:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return data
 
-    def write(self, data: bytes, comm: str) -> int:
+    def write(self, data: bytes) -> int:
         """Log a line from user space: [<priority>]text. Linux: devkmsg_write()."""
         if len(data) > PRINTKRB_RECORD_MAX:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if self.log.devkmsg_log == "off":
             return len(data)
-        if self.log.devkmsg_log != "on" and not self._ratelimit(comm):
+        if self.log.devkmsg_log != "on" and not self._ratelimit():
             return len(data)
         text = data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
         level, facility = self.log.default_message_loglevel, LOG_USER
@@ -199,18 +199,22 @@ class DevkmsgUser:
         self.log.emit(text, level, facility)
         return len(data)
 
-    def _ratelimit(self, comm: str) -> bool:
+    def _ratelimit(self) -> bool:
         """Ten lines every five seconds. Linux: lib/ratelimit.c, ___ratelimit()."""
         now = self.log.clock.now_ns
         if self._window_ns is None or now - self._window_ns > DEVKMSG_RATELIMIT_INTERVAL_NS:
-            if self._missed:
-                self.log.emit(f"{comm}: {self._missed} output lines suppressed due to ratelimiting", LOG_WARNING)
-            self._window_ns, self._printed, self._missed = now, 0, 0
+            self._window_ns, self._printed = now, 0
         if self._printed < DEVKMSG_RATELIMIT_BURST:
             self._printed += 1
             return True
         self._missed += 1
         return False
+
+    def release(self, comm: str) -> None:
+        """Closed: say how many lines were not logged. Linux: devkmsg_release(), ratelimit_state_exit()."""
+        if self._missed:
+            self.log.emit(f"printk: {comm}: {self._missed} output lines suppressed due to ratelimiting", LOG_WARNING)
+            self._missed = 0
 
     def seek(self, offset: int, whence: int) -> int:
         """First record, first after the last clear, or the end. Linux: devkmsg_llseek()."""

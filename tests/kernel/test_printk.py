@@ -123,30 +123,32 @@ def test_a_short_read_loses_the_record_with_einval(log: Printk) -> None:
 )
 def test_writes_from_user_space(log: Printk, written: bytes, priority: int, text: str) -> None:
     user = DevkmsgUser(log)
-    assert user.write(written, "sh") == len(written)
+    assert user.write(written) == len(written)
     assert user.read(8192) == f"{priority},0,0,-;{text}\n".encode()
 
 
 def test_writes_are_limited_to_ten_in_five_seconds(log: Printk) -> None:
     user = DevkmsgUser(log)
     for _ in range(13):
-        user.write(b"noise", "chatty")
+        user.write(b"noise")
     assert log.next_seq == 10
     log.clock.run_for(6 * NSEC_PER_SEC)
-    user.write(b"again", "chatty")
-    assert [r.text for r in log.since(10)] == ["chatty: 3 output lines suppressed due to ratelimiting", "again"]
-    assert log.ring[10].level == LOG_WARNING
+    user.write(b"again")
+    user.release("chatty")
+    suppressed = "printk: chatty: 3 output lines suppressed due to ratelimiting"
+    assert [r.text for r in log.since(10)] == ["again", suppressed]
+    assert log.ring[11].level == LOG_WARNING
     log.devkmsg_log = "off"
-    user.write(b"nothing", "chatty")
+    user.write(b"nothing")
     log.devkmsg_log = "on"
     for _ in range(20):
-        user.write(b"all", "chatty")
+        user.write(b"all")
     assert log.next_seq == 32
 
 
 def test_too_long_a_write_is_einval(log: Printk) -> None:
     with pytest.raises(OSError) as caught:
-        DevkmsgUser(log).write(b"z" * 1025, "sh")
+        DevkmsgUser(log).write(b"z" * 1025)
     assert caught.value.errno == errno.EINVAL
 
 

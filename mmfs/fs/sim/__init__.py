@@ -1,0 +1,11 @@
+"""/sim: what a real machine does by system call, or by waiting. The only thing here that Linux does not have.
+
+control   a command a write(2), the answer on the same open file: fs/sim/control.py, fs/sim/commands.py
+clock     simulated time: pause, run, rate 10, step 5s
+tlb       what each processor's translation buffer has done
+"""
+
+from mmfs.fs.sim import clock, control, process, system, tlb
+from mmfs.fs.sim.root import sim
+
+__all__ = ["clock", "control", "process", "sim", "system", "tlb"]

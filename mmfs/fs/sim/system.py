@@ -1,0 +1,50 @@
+"""Commands of /sim/control that are about the machine as a whole."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from mmfs.fs.sim.clock import set_clock
+from mmfs.fs.sim.control import Words, command, number, size, word
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+
+
+@command("create", "FILE SIZE")
+def create(kernel: Kernel, words: Words) -> None:
+    """Put a file on the disk, nothing of it cached."""
+    path, length = words.take("FILE", word), words.take("SIZE", size)
+    words.end()
+    kernel.namei.create(path, length)
+
+
+@command("translate", "PID ADDR")
+def translate(kernel: Kernel, words: Words) -> str:
+    """Walk a process's page tables for an address, each entry decoded."""
+    pid, addr = words.take("PID", number), words.take("ADDR", number)
+    words.end()
+    try:
+        return str(kernel.translate(pid, addr))
+    except ProcessLookupError:
+        raise OSError(errno.ESRCH, f"no process {pid}") from None
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from None
+
+
+@command("clock", "pause | run | rate X | step TIME")
+def clock(kernel: Kernel, words: Words) -> None:
+    """Stop, start or move simulated time, as /sim/clock does."""
+    set_clock(kernel, " ".join(words.rest()))
+
+
+@command("check")
+def check(kernel: Kernel, words: Words) -> str:
+    """Hold every invariant of the model against its state."""
+    words.end()
+    try:
+        kernel.check()
+    except AssertionError as wrong:
+        raise OSError(errno.EIO, str(wrong)) from None
+    return "ok\n"
