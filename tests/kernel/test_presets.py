@@ -136,6 +136,8 @@ def test_server_tree(server: Kernel) -> None:
     assert session is not None and session.cmdline == b"sshd: root@pts/0\0"
     assert session.ppid == named(server, "sshd").pid and named(server, "sshd").ppid == 1
     assert bash.tty_nr == 0x8800 and bash.session == bash.pid == bash.tty_pgrp
+    assert [file.path for file in bash.fdtable.values()] == ["/dev/pts/0"] * 3
+    assert [file.path for file in named(server, "cron").fdtable.values()] == ["/dev/null"] * 3
     assert {task.tty_nr for task in server.tasks.processes() if task.comm == "agetty"} == {0x401, 0x440}
     workers = [task for task in server.tasks.processes() if task.cmdline == b"nginx: worker process\0"]
     assert len(workers) == 2 and all(task.uid == 33 for task in workers)

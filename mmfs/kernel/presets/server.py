@@ -34,6 +34,7 @@ WWW_DATA_UID: Final = 33
 TTY1: Final = 4 << 8 | 1
 TTY_S0: Final = 4 << 8 | 64
 PTS_0: Final = 136 << 8
+TTY_PATHS: Final = {TTY1: "/dev/tty1", TTY_S0: "/dev/ttyS0", PTS_0: "/dev/pts/0"}
 
 SYSTEM_ENVIRON: Final = {
     "LANG": "en_US.UTF-8",
@@ -149,7 +150,7 @@ class Server:
         init.set_session(1)
         init.signal.rlimits[RLIMIT_NOFILE] = (1024, NOFILE_HARD)
         init.signal.rlimits[RLIMIT_MEMLOCK] = (SYSTEMD_MEMLOCK, SYSTEMD_MEMLOCK)
-        self.open_null(init)
+        self.open_standard_files(init)
         self.kernel.cgroups.attach_task(init, self.kernel.cgroups.makedirs("/init.scope"))
         init.flags |= PF_SUPERPRIV
         self.compute(init, 450)
@@ -165,16 +166,19 @@ class Server:
         )  # fmt: skip
         if service.tty_nr:
             task.set_session(task.pid, service.tty_nr)
+            self.open_standard_files(task, TTY_PATHS[service.tty_nr])
         if service.uid == 0:
             task.flags |= PF_SUPERPRIV
         self.compute(task, service.cpu_ms)
         return task
 
-    def open_null(self, task: Task) -> None:
-        """Standard input, output and errors of who has no terminal; children inherit them."""
-        null = task.open("/dev/null", O_RDWR | O_CREAT, 0o666)
-        task.dup2(null, 1)
-        task.dup2(null, 2)
+    def open_standard_files(self, task: Task, device: str = "/dev/null") -> None:
+        """Standard input, output and errors: a terminal, or nothing. Children inherit them."""
+        new = task.open(device, O_RDWR | O_CREAT, 0o666)
+        for fd in range(3):
+            task.dup2(new, fd)
+        if new > 2:
+            task.close(new)
 
     def read_files(self) -> None:
         """What the boot has read of the disk stays in the page cache."""
@@ -239,6 +243,7 @@ class Server:
             cgroup=connection.cgroup,
         )  # fmt: skip
         shell.set_session(shell.pid, PTS_0)
+        self.open_standard_files(shell, TTY_PATHS[PTS_0])
         self.compute(shell, 12)
         self.wait(1500)
 
