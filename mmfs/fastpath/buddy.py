@@ -1,450 +1,70 @@
 # cython: language_level=3
-"""The buddy allocator: free lists per zone, order and migratetype, and the per-CPU lists in front of them.
-
-Orders 0 to 8 are linked through page records, orders 9 and 10 through pageblock records. Memory that was
-never touched is not linked at all: it stands as extents at the end of its zone's MAX_PAGE_ORDER list and
-becomes a free block of order 10 when the list before it is empty, which is what Linux's deferred
-initialisation of struct pages amounts to.
+"""The page allocator's fast path: per-CPU lists before the free lists, and the walk along a zonelist.
 
 Everything here is mechanism. Which node, zone and migratetype an allocation wants, and what happens when it
 fails, is decided by mm/page_alloc.py.
 
-Linux: mm/page_alloc.c, __rmqueue() .. free_unref_page_commit(), get_page_from_freelist().
+Linux: mm/page_alloc.c, rmqueue_pcplist() .. free_unref_page_commit(), get_page_from_freelist().
 
-Simplified: no CMA, no page shuffling, no unaccepted memory; locks never fail.
+Simplified: locks never fail.
 """
 
 import cython
 import numpy as np
 
-from mmfs.fastpath.frames import view
-from mmfs.mm_types import PCP_DTYPE, ZONE_DTYPE
+from mmfs.fastpath.frames import Frames, view
+from mmfs.fastpath.free_area import FreeArea
+from mmfs.mm_types import PCP_DTYPE
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
-_NORMAL = cython.declare(cython.int, 0)
-_CLAIM = cython.declare(cython.int, 1)
-_STEAL = cython.declare(cython.int, 2)
-_EXTENTS_PER_ZONE = cython.declare(cython.long, 256)
-
 
 class Buddy:
-    """The free memory of a machine.
+    """Allocation and freeing as the running CPU does it.
 
-    ``zones`` [nr_zones] ZONE_DTYPE, ``pcps`` [nr_cpus * nr_zones] PCP_DTYPE, ``nr_free_counts``
-    [nr_zones * 11 * 5] blocks per order and migratetype, ``zonelists`` [nodes, ...] zone rows ended by -1,
-    ``lowmem_reserves`` [nr_zones, 5]; counters go to the arrays of the VmStat. ``cpu`` is the CPU that
-    runs: its per-CPU lists serve, its node is the local one.
+    ``areas`` has the zones and their free lists; ``pcps`` [nr_cpus * nr_zones] PCP_DTYPE, ``zonelists``
+    [nodes, ...] zone rows ended by -1, ``lowmem_reserves`` [nr_zones, 5]; counters go to the arrays of the
+    VmStat. ``cpu`` is the CPU that runs: its per-CPU lists serve, its node is the local one.
     """
 
-    def __init__(self, frames, vmstat, nr_nodes, nr_cpus):
-        self.frames = frames
-        self.nr_zones = nr_nodes * MAX_NR_ZONES
+    def __init__(self, areas, vmstat, nr_nodes, nr_cpus):
+        self.areas = areas
+        self.frames = areas.frames
+        self.nr_zones = areas.nr_zones
         self.nr_cpus = nr_cpus
-        self.zones = np.zeros(self.nr_zones, ZONE_DTYPE)
+        self.zones = areas.zones
         self.pcps = np.zeros(nr_cpus * self.nr_zones, PCP_DTYPE)
-        self.nr_free_counts = np.zeros(self.nr_zones * NR_PAGE_ORDERS * MIGRATE_TYPES, np.int64)
-        self.extents = np.zeros((self.nr_zones * _EXTENTS_PER_ZONE, 2), np.int64)
         self.zonelists = np.full((nr_nodes, self.nr_zones + 1), -1, np.int32)
         self.lowmem_reserves = np.zeros((self.nr_zones, MAX_NR_ZONES), np.int64)
         self.cpu_nodes = np.zeros(nr_cpus, np.int32)
         self.zone = view(self.zones)
+        self.nr_free = view(areas.nr_free_counts)
         self.pcp = view(self.pcps)
-        self.nr_free = view(self.nr_free_counts)
-        self.extent = view(self.extents)
         self.zonelist = view(self.zonelists)
         self.lowmem_reserve = view(self.lowmem_reserves)
         self.cpu_node = view(self.cpu_nodes)
         self.zone_stat = view(vmstat.zone_stat)
         self.numa_event = view(vmstat.numa_event)
         self.event = view(vmstat.event)
-        self.fallbacks = view(
-            np.array(
-                [
-                    [MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE],
-                    [MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE],
-                    [MIGRATE_UNMOVABLE, MIGRATE_MOVABLE],
-                ],
-                np.int32,
-            )
-        )
-        self.zones["virgin"] = self.zones["virgin_end"] = np.arange(self.nr_zones) * _EXTENTS_PER_ZONE
         self.cpu = 0
         self.nr_online_nodes = nr_nodes
-        self.watermark_boost_factor = 15000
         self.wake_kswapd = False
-        self.grouping_disabled = False
         self.whole_blocks = False
-        self._make_lists()
+        self.pcp_heads = self.frames.next_page_head
+        for _ in range(nr_cpus * self.nr_zones * NR_PCP_LISTS):
+            self.frames.new_page_head()
 
     @staticmethod
-    def heads_needed(nr_nodes, nr_cpus):
-        """How many page and pageblock list heads the free lists take."""
-        zones = nr_nodes * MAX_NR_ZONES
-        return (
-            zones * PAGEBLOCK_ORDER * MIGRATE_TYPES + nr_cpus * zones * NR_PCP_LISTS,
-            zones * (NR_PAGE_ORDERS - PAGEBLOCK_ORDER) * MIGRATE_TYPES,
-        )
-
-    def _make_lists(self):
-        i: cython.long
-        n: cython.long = self.nr_zones * PAGEBLOCK_ORDER * MIGRATE_TYPES
-        self.page_heads = self.frames.next_page_head
-        self.pcp_heads = self.page_heads + n
-        for i in range(n + self.nr_cpus * self.nr_zones * NR_PCP_LISTS):
-            self.frames.new_page_head()
-        self.block_heads = self.frames.next_block_head
-        for i in range(self.nr_zones * (NR_PAGE_ORDERS - PAGEBLOCK_ORDER) * MIGRATE_TYPES):
-            self.frames.new_block_head()
-
-    # ------------------------------------------------------------------------------ boot
-
-    def init_zone_range(self, zone, start_pfn, end_pfn, migratetype, state):
-        """Give the pageblocks of a range their zone, migratetype and state (RESERVED until freed).
-
-        Not for memory that becomes an extent: its records stay untouched until it is first used.
-        """
-        first = start_pfn >> PAGEBLOCK_ORDER
-        last = (end_pfn + PAGEBLOCK_NR_PAGES - 1) >> PAGEBLOCK_ORDER
-        blocks = self.frames.blocks[first:last]
-        blocks["zone"] = zone
-        blocks["migratetype"] = migratetype
-        blocks["state"] = state
-
-    def free_range(self, zone, start, end):
-        """Hand a range of boot memory to the free lists, at their tails, in the largest aligned blocks.
-
-        Linux: mm/memblock.c, __free_pages_memory(); mm/page_alloc.c, __free_pages_core(). Whole blocks of
-        MAX_PAGE_ORDER become an extent and cost nothing.
-        """
-        order: cython.int
-        pfn: cython.long = start
-        limit: cython.long = end
-        whole: cython.long
-        while pfn < limit:
-            order = MAX_PAGE_ORDER
-            while (pfn & ((1 << order) - 1)) or pfn + (1 << order) > limit:
-                order -= 1
-            if order == MAX_PAGE_ORDER:
-                whole = limit & ~((1 << MAX_PAGE_ORDER) - 1)
-                self._add_extent(zone, pfn, whole)
-                pfn = whole
-                continue
-            if order < PAGEBLOCK_ORDER:
-                self.frames.block[pfn >> PAGEBLOCK_ORDER].state = BLK_SPLIT
-            self.free_one_page(
-                zone, pfn, order, self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype, True
-            )
-            pfn += 1 << order
-
-    def _add_extent(self, zone, start, end):
-        last: cython.long = self.zone[zone].virgin_end - 1
-        if self.zone[zone].virgin <= last and self.extents[last, 1] == start:
-            self.extents[last, 1] = end
-        else:
-            if last + 1 == (zone + 1) * _EXTENTS_PER_ZONE:
-                raise ValueError("boot memory is in too many pieces")
-            self.extents[last + 1] = (start, end)
-            self.zone[zone].virgin_end += 1
-        nr: cython.long = end - start
-        self.nr_free[(zone * NR_PAGE_ORDERS + MAX_PAGE_ORDER) * MIGRATE_TYPES + MIGRATE_MOVABLE] += nr >> MAX_PAGE_ORDER
-        self.account_freepages(zone, nr, MIGRATE_MOVABLE)
-
-    # ------------------------------------------------------------------------------ free lists
-
-    def account_freepages(self, zone, nr, mt):
-        """Linux: account_freepages()."""
-        if mt == MIGRATE_ISOLATE:
-            return
-        self.zone_stat[zone, NR_FREE_PAGES] += nr
-        if mt == MIGRATE_HIGHATOMIC:
-            self.zone[zone].nr_free_highatomic += nr
-
-    def is_buddy(self, pfn, order, zone):
-        """Whether a free block of exactly this order begins at the frame, in the zone."""
-        if order < PAGEBLOCK_ORDER:
-            return (
-                self.frames.block[pfn >> PAGEBLOCK_ORDER].state == BLK_SPLIT
-                and (self.frames.page[pfn].flags & PG_BUDDY) != 0
-                and self.frames.page[pfn].private == cython.cast(cython.uint, order)
-            )
-        b: cython.long = pfn >> PAGEBLOCK_ORDER
-        return (
-            b < self.frames.nr_blocks
-            and self.frames.block[b].state == BLK_FREE
-            and self.frames.block[b].order == order
-            and self.frames.block[b].zone == zone
-        )
-
-    def add_to_free_list(self, zone, pfn, order, mt, tail):
-        """Linux: __add_to_free_list(); the caller accounts."""
-        head: cython.long
-        b: cython.long
-        self.nr_free[(zone * NR_PAGE_ORDERS + order) * MIGRATE_TYPES + mt] += 1
-        if order < PAGEBLOCK_ORDER:
-            head = self.page_heads + (zone * PAGEBLOCK_ORDER + order) * MIGRATE_TYPES + mt
-            self.frames.page[pfn].flags = PG_BUDDY
-            self.frames.page[pfn].private = order
-            if tail:
-                self.frames.page_list_add_tail(head, pfn)
-            else:
-                self.frames.page_list_add(head, pfn)
-            return
-        b = pfn >> PAGEBLOCK_ORDER
-        head = self.block_heads + (zone * 2 + order - PAGEBLOCK_ORDER) * MIGRATE_TYPES + mt
-        self.frames.block[b].state = BLK_FREE
-        self.frames.block[b].order = order
-        if order > PAGEBLOCK_ORDER:
-            self.frames.block[b + 1].state = BLK_TAIL
-        if tail:
-            self.frames.block_list_add_tail(head, b)
-        else:
-            self.frames.block_list_add(head, b)
-
-    def del_from_free_list(self, zone, pfn, order, mt):
-        """Linux: __del_page_from_free_list(). A block of order 9 or 10 is left in its free state."""
-        self.nr_free[(zone * NR_PAGE_ORDERS + order) * MIGRATE_TYPES + mt] -= 1
-        if order < PAGEBLOCK_ORDER:
-            self.frames.page_list_del(pfn)
-            self.frames.page[pfn].flags = 0
-            self.frames.page[pfn].private = 0
-        elif self.frames.block[pfn >> PAGEBLOCK_ORDER].state == BLK_FREE:
-            self.frames.block_list_del(pfn >> PAGEBLOCK_ORDER)
-        else:
-            self.frames.block[pfn >> PAGEBLOCK_ORDER].zone = zone
-            self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype = MIGRATE_MOVABLE
-            self.frames.block[(pfn >> PAGEBLOCK_ORDER) + 1].zone = zone
-            self.frames.block[(pfn >> PAGEBLOCK_ORDER) + 1].migratetype = MIGRATE_MOVABLE
-            self.extent[self.zone[zone].virgin, 0] += 1 << MAX_PAGE_ORDER
-            if self.extent[self.zone[zone].virgin, 0] >= self.extent[self.zone[zone].virgin, 1]:
-                self.zone[zone].virgin += 1
-
-    def first_free(self, zone, order, mt):
-        """The block at the front of a free list, or -1."""
-        head: cython.long
-        first: cython.long
-        if order < PAGEBLOCK_ORDER:
-            head = self.page_heads + (zone * PAGEBLOCK_ORDER + order) * MIGRATE_TYPES + mt
-            first = self.frames.page[head].nxt
-            return -1 if first == head else first
-        head = self.block_heads + (zone * 2 + order - PAGEBLOCK_ORDER) * MIGRATE_TYPES + mt
-        first = self.frames.block[head].nxt
-        if first != head:
-            return first << PAGEBLOCK_ORDER
-        if order == MAX_PAGE_ORDER and mt == MIGRATE_MOVABLE and self.zone[zone].virgin < self.zone[zone].virgin_end:
-            return self.extent[self.zone[zone].virgin, 0]
-        return -1
-
-    def take_blocks(self, pfn, order):
-        """Turn whole pageblocks that left the free lists into page records."""
-        b: cython.long = pfn >> PAGEBLOCK_ORDER
-        self.frames.block[b].state = BLK_SPLIT
-        if order > PAGEBLOCK_ORDER:
-            self.frames.block[b + 1].state = BLK_SPLIT
-
-    def expand(self, zone, pfn, low, high, mt):
-        """Split a block that left its list, halves to the front of theirs; returns pages put back.
-
-        Linux: expand().
-        """
-        size: cython.long = cython.cast(cython.long, 1) << high
-        added: cython.long = 0
-        if high >= PAGEBLOCK_ORDER:
-            self.take_blocks(pfn, high)
-        while high > low:
-            high -= 1
-            size >>= 1
-            self.add_to_free_list(zone, pfn + size, high, mt, False)
-            added += size
-        return added
-
-    def rmqueue_smallest(self, zone, order, mt):
-        """Linux: __rmqueue_smallest()."""
-        o: cython.int
-        pfn: cython.long
-        for o in range(order, NR_PAGE_ORDERS):
-            pfn = self.first_free(zone, o, mt)
-            if pfn < 0:
-                continue
-            self.del_from_free_list(zone, pfn, o, mt)
-            self.account_freepages(zone, self.expand(zone, pfn, order, o, mt) - (1 << o), mt)
-            return pfn
-        return -1
-
-    # ------------------------------------------------------------------------------ fallback
-
-    def can_steal(self, order, mt):
-        """Linux: can_steal_fallback()."""
-        return order >= PAGEBLOCK_ORDER // 2 or mt == MIGRATE_RECLAIMABLE or mt == MIGRATE_UNMOVABLE
-
-    def suitable_fallback(self, zone, order, mt):
-        """The migratetype to fall back to at an order, or -1. Linux: find_suitable_fallback()."""
-        i: cython.int
-        fallback: cython.int
-        for i in range(2):
-            fallback = self.fallbacks[mt, i]
-            if self.first_free(zone, order, fallback) >= 0:
-                return fallback
-        return -1
-
-    def boost_watermark(self, zone, alloc_flags):
-        """Linux: boost_watermark(), and its caller's flag that wakes kswapd."""
-        limit: cython.long
-        if self.watermark_boost_factor == 0 or PAGEBLOCK_NR_PAGES * 4 > self.zone[zone].managed:
-            return
-        limit = self.zone[zone].wmark_high * self.watermark_boost_factor // 10000
-        if limit == 0:
-            return
-        limit = max(limit, cython.cast(cython.long, PAGEBLOCK_NR_PAGES))
-        self.zone[zone].watermark_boost = min(self.zone[zone].watermark_boost + PAGEBLOCK_NR_PAGES, limit)
-        if alloc_flags & ALLOC_KSWAPD:
-            self.zone[zone].boosted = 1
-
-    def move_freepages_block(self, zone, block, old_mt, new_mt):
-        """Move a SPLIT pageblock's free pages to another type's lists; returns how many.
-
-        Linux: __move_freepages_block().
-        """
-        pfn: cython.long = block << PAGEBLOCK_ORDER
-        end: cython.long = pfn + PAGEBLOCK_NR_PAGES
-        order: cython.int
-        moved: cython.long = 0
-        while pfn < end:
-            if self.frames.page[pfn].flags & PG_BUDDY:
-                order = self.frames.page[pfn].private
-                self.del_from_free_list(zone, pfn, order, old_mt)
-                self.add_to_free_list(zone, pfn, order, new_mt, False)
-                moved += 1 << order
-                pfn += 1 << order
-            else:
-                pfn += 1
-        self.frames.block[block].migratetype = new_mt
-        self.account_freepages(zone, -moved, old_mt)
-        self.account_freepages(zone, moved, new_mt)
-        return moved
-
-    def try_to_steal_block(self, zone, pfn, current_order, order, mt, alloc_flags):
-        """Claim the pageblock of a fallback page and allocate from it, or -1. Linux: try_to_steal_block()."""
-        b: cython.long = pfn >> PAGEBLOCK_ORDER
-        i: cython.long
-        free: cython.long = 0
-        movable: cython.long = 0
-        alike: cython.long
-        block_mt: cython.int = self.frames.block[b].migratetype
-        if self.frames.block[b].state == BLK_VIRGIN:
-            block_mt = MIGRATE_MOVABLE
-        if block_mt == MIGRATE_HIGHATOMIC:
-            return -1
-        if current_order >= PAGEBLOCK_ORDER:
-            self.del_from_free_list(zone, pfn, current_order, block_mt)
-            self.account_freepages(zone, -(1 << current_order), block_mt)
-            for i in range(1 << (current_order - PAGEBLOCK_ORDER)):
-                self.frames.block[b + i].migratetype = mt
-            self.account_freepages(zone, self.expand(zone, pfn, order, current_order, mt), mt)
-            return pfn
-        self.boost_watermark(zone, alloc_flags)
-        i = b << PAGEBLOCK_ORDER
-        if i < self.zone[zone].start_pfn or i + PAGEBLOCK_NR_PAGES > self.zone[zone].end_pfn:
-            return -1
-        while i < (b + 1) << PAGEBLOCK_ORDER:
-            if self.frames.page[i].flags & PG_BUDDY:
-                free += 1 << self.frames.page[i].private
-                i += 1 << self.frames.page[i].private
-                continue
-            if self.frames.page[i].flags & PG_LRU:
-                movable += 1
-            i += 1
-        if mt == MIGRATE_MOVABLE:
-            alike = movable
-        elif block_mt == MIGRATE_MOVABLE:
-            alike = PAGEBLOCK_NR_PAGES - (free + movable)
-        else:
-            alike = 0
-        if free + alike >= PAGEBLOCK_NR_PAGES // 2 or self.grouping_disabled:
-            self.move_freepages_block(zone, b, block_mt, mt)
-            return self.rmqueue_smallest(zone, order, mt)
-        return -1
-
-    def rmqueue_claim(self, zone, order, mt, alloc_flags):
-        """Linux: __rmqueue_claim(): the largest fallback block, whole pageblock converted."""
-        lowest: cython.int = order
-        o: cython.int
-        fallback: cython.int
-        pfn: cython.long
-        if order < PAGEBLOCK_ORDER and alloc_flags & ALLOC_NOFRAGMENT:
-            lowest = PAGEBLOCK_ORDER
-        o = MAX_PAGE_ORDER
-        while o >= lowest:
-            fallback = self.suitable_fallback(zone, o, mt)
-            if fallback >= 0:
-                if not self.can_steal(o, mt):
-                    break
-                pfn = self.try_to_steal_block(zone, self.first_free(zone, o, fallback), o, order, mt, alloc_flags)
-                if pfn >= 0:
-                    return pfn
-            o -= 1
-        return -1
-
-    def rmqueue_steal(self, zone, order, mt):
-        """Linux: __rmqueue_steal(): the smallest fallback block, the pageblock left as it is."""
-        o: cython.int
-        fallback: cython.int
-        pfn: cython.long
-        for o in range(order, NR_PAGE_ORDERS):
-            fallback = self.suitable_fallback(zone, o, mt)
-            if fallback < 0:
-                continue
-            pfn = self.first_free(zone, o, fallback)
-            self.del_from_free_list(zone, pfn, o, fallback)
-            self.account_freepages(zone, self.expand(zone, pfn, order, o, fallback) - (1 << o), fallback)
-            return pfn
-        return -1
-
-    def rmqueue_mode(self, zone, order, mt, alloc_flags):
-        """Linux: __rmqueue(); ``mode`` remembers over a bulk where pages were found."""
-        pfn: cython.long
-        if self.mode == _NORMAL:
-            pfn = self.rmqueue_smallest(zone, order, mt)
-            if pfn >= 0:
-                return pfn
-        if self.mode <= _CLAIM:
-            pfn = self.rmqueue_claim(zone, order, mt, alloc_flags)
-            if pfn >= 0:
-                self.mode = _NORMAL
-                return pfn
-        if not alloc_flags & ALLOC_NOFRAGMENT:
-            pfn = self.rmqueue_steal(zone, order, mt)
-            if pfn >= 0:
-                self.mode = _STEAL
-                return pfn
-        return -1
+    def of_machine(nr_frames, vmstat, nr_nodes, nr_cpus, spare_heads=0):
+        """Frames, free areas and per-CPU lists of a machine, with list heads left for others."""
+        zones: cython.long = nr_nodes * MAX_NR_ZONES
+        page_heads, block_heads = FreeArea.heads_needed(zones)
+        page_heads += nr_cpus * zones * NR_PCP_LISTS
+        frames = Frames(nr_frames, page_heads + spare_heads, block_heads + spare_heads)
+        return Buddy(FreeArea(frames, vmstat, zones), vmstat, nr_nodes, nr_cpus)
 
     # ------------------------------------------------------------------------------ freeing
-
-    def free_one_page(self, zone, pfn, order, mt, to_tail):
-        """Merge a block with its free buddies and put it on its list. Linux: __free_one_page()."""
-        buddy: cython.long = 0
-        buddy_mt: cython.int
-        tail: cython.bint = to_tail
-        self.account_freepages(zone, cython.cast(cython.long, 1) << order, mt)
-        while order < MAX_PAGE_ORDER:
-            buddy = pfn ^ (cython.cast(cython.long, 1) << order)
-            if not self.is_buddy(buddy, order, zone):
-                break
-            buddy_mt = mt
-            if order >= PAGEBLOCK_ORDER:
-                buddy_mt = self.frames.block[buddy >> PAGEBLOCK_ORDER].migratetype
-                if buddy_mt != mt and (buddy_mt >= MIGRATE_PCPTYPES or mt >= MIGRATE_PCPTYPES):
-                    break
-            self.del_from_free_list(zone, buddy, order, buddy_mt)
-            if buddy_mt != mt:
-                self.frames.block[buddy >> PAGEBLOCK_ORDER].migratetype = mt
-            pfn &= buddy
-            order += 1
-        if not tail and order < MAX_PAGE_ORDER - 1:
-            tail = self.is_buddy((buddy & pfn) ^ (cython.cast(cython.long, 2) << order), order + 1, zone)
-        self.add_to_free_list(zone, pfn, order, mt, tail)
 
     def free_pcppages_bulk(self, zone, slot, count, pindex):
         """Return pages of a per-CPU list to the buddy, list by list from ``pindex``. Linux: free_pcppages_bulk()."""
@@ -466,7 +86,7 @@ class Buddy:
                 self.frames.page[pfn].flags = 0
                 count -= 1 << order
                 self.pcp[slot].count -= 1 << order
-                self.free_one_page(zone, pfn, order, self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype, False)
+                self.areas.free_one_page(zone, pfn, order, self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype, False)
 
     def nr_pcp_free(self, slot, batch, high, free_high):
         """Linux: nr_pcp_free()."""
@@ -514,7 +134,7 @@ class Buddy:
         free_high: cython.bint = False
         self.event[PGFREE] += 1 << order
         if (order > PAGE_ALLOC_COSTLY_ORDER and order != PAGEBLOCK_ORDER) or mt == MIGRATE_ISOLATE:
-            self.free_one_page(zone, pfn, order, mt, False)
+            self.areas.free_one_page(zone, pfn, order, mt, False)
             return
         if mt >= MIGRATE_PCPTYPES:
             mt = MIGRATE_MOVABLE
@@ -591,9 +211,9 @@ class Buddy:
         self.pcp[slot].free_count >>= 1
         if self.frames.page[head].nxt == cython.cast(cython.uint, head):
             n = self.nr_pcp_alloc(slot, zone, order)
-            self.mode = _NORMAL
+            self.areas.begin_bulk()
             for i in range(n):
-                pfn = self.rmqueue_mode(zone, order, mt, alloc_flags)
+                pfn = self.areas.rmqueue_mode(zone, order, mt, alloc_flags)
                 if pfn < 0:
                     break
                 self.frames.page[pfn].flags = PG_PCP
@@ -615,12 +235,12 @@ class Buddy:
             pfn = self.rmqueue_pcplist(zone, order, mt, alloc_flags)
         if pfn < 0:
             if alloc_flags & ALLOC_HIGHATOMIC:
-                pfn = self.rmqueue_smallest(zone, order, MIGRATE_HIGHATOMIC)
+                pfn = self.areas.rmqueue_smallest(zone, order, MIGRATE_HIGHATOMIC)
             if pfn < 0:
-                self.mode = _NORMAL
-                pfn = self.rmqueue_mode(zone, order, mt, alloc_flags)
+                self.areas.begin_bulk()
+                pfn = self.areas.rmqueue_mode(zone, order, mt, alloc_flags)
             if pfn < 0 and alloc_flags & (ALLOC_OOM | ALLOC_NON_BLOCK):
-                pfn = self.rmqueue_smallest(zone, order, MIGRATE_HIGHATOMIC)
+                pfn = self.areas.rmqueue_smallest(zone, order, MIGRATE_HIGHATOMIC)
             if pfn < 0:
                 return -1
         self.event[PGALLOC_DMA + self.zone[zone].zid] += 1 << order
@@ -662,30 +282,6 @@ class Buddy:
             if alloc_flags & (ALLOC_HIGHATOMIC | ALLOC_OOM) and self.nr_free[base + MIGRATE_HIGHATOMIC]:
                 return True
         return False
-
-    def reserve_highatomic(self, zone, pfn, order):
-        """Keep the pageblock of a high-order atomic allocation for more of them.
-
-        Linux: reserve_highatomic_pageblock().
-        """
-        percent: cython.long = self.zone[zone].managed // 100
-        b: cython.long = pfn >> PAGEBLOCK_ORDER
-        mt: cython.int = self.frames.block[b].migratetype
-        if percent < PAGEBLOCK_NR_PAGES:
-            return
-        percent = (percent + PAGEBLOCK_NR_PAGES - 1) & ~(PAGEBLOCK_NR_PAGES - 1)
-        if self.zone[zone].nr_reserved_highatomic >= percent or mt >= MIGRATE_PCPTYPES:
-            return
-        if order < PAGEBLOCK_ORDER:
-            if b << PAGEBLOCK_ORDER < self.zone[zone].start_pfn or (b + 1) << PAGEBLOCK_ORDER > self.zone[zone].end_pfn:
-                return
-            self.move_freepages_block(zone, b, mt, MIGRATE_HIGHATOMIC)
-            self.zone[zone].nr_reserved_highatomic += PAGEBLOCK_NR_PAGES
-            return
-        self.frames.block[b].migratetype = MIGRATE_HIGHATOMIC
-        if order > PAGEBLOCK_ORDER:
-            self.frames.block[b + 1].migratetype = MIGRATE_HIGHATOMIC
-        self.zone[zone].nr_reserved_highatomic += 1 << order
 
     def alloc(self, order, mt, nid, highest, alloc_flags, nodemask):
         """Walk a node's zonelist for a block; the frame number, or -1. Linux: get_page_from_freelist()."""
@@ -733,7 +329,7 @@ class Buddy:
                 pfn = self.rmqueue(preferred, zone, order, mt, flags)
                 if pfn >= 0:
                     if flags & ALLOC_HIGHATOMIC:
-                        self.reserve_highatomic(zone, pfn, order)
+                        self.areas.reserve_highatomic(zone, pfn, order)
                     return pfn
             if not flags & ALLOC_NOFRAGMENT:
                 return -1
@@ -769,7 +365,7 @@ class Buddy:
     def free_block(self, block):
         """Free a pageblock that alloc_block() gave, its page records still untouched."""
         self.event[PGFREE] += PAGEBLOCK_NR_PAGES
-        self.free_one_page(
+        self.areas.free_one_page(
             self.frames.block[block].zone,
             block << PAGEBLOCK_ORDER,
             PAGEBLOCK_ORDER,
@@ -829,50 +425,6 @@ class Buddy:
         while drain > 0:
             self.free_pcppages_bulk(zone, slot, min(drain, batch), 0)
             drain -= batch
-
-    def unreserve_highatomic(self, zone, mt, force):
-        """Give a HighAtomic pageblock back to a migratetype; whether one was found.
-
-        Linux: unreserve_highatomic_pageblock(), for one zone of the list.
-        """
-        order: cython.int
-        pfn: cython.long
-        b: cython.long
-        size: cython.long
-        if not force and self.zone[zone].nr_reserved_highatomic <= PAGEBLOCK_NR_PAGES:
-            return False
-        for order in range(NR_PAGE_ORDERS):
-            pfn = self.first_free(zone, order, MIGRATE_HIGHATOMIC)
-            if pfn < 0:
-                continue
-            b = pfn >> PAGEBLOCK_ORDER
-            size = max(cython.cast(cython.long, PAGEBLOCK_NR_PAGES), cython.cast(cython.long, 1) << order)
-            self.zone[zone].nr_reserved_highatomic -= min(size, self.zone[zone].nr_reserved_highatomic)
-            if order < PAGEBLOCK_ORDER:
-                self.move_freepages_block(zone, b, MIGRATE_HIGHATOMIC, mt)
-                return True
-            self.del_from_free_list(zone, pfn, order, MIGRATE_HIGHATOMIC)
-            self.account_freepages(zone, -(1 << order), MIGRATE_HIGHATOMIC)
-            self.frames.block[b].migratetype = mt
-            if order > PAGEBLOCK_ORDER:
-                self.frames.block[b + 1].migratetype = mt
-            self.add_to_free_list(zone, pfn, order, mt, False)
-            self.account_freepages(zone, 1 << order, mt)
-            return True
-        return False
-
-    def free_list(self, zone, order, mt):
-        """The blocks of one free list in order, extents left out: for checks and debugging."""
-        if order < PAGEBLOCK_ORDER:
-            return self.frames.walk_pages(
-                self.page_heads + (zone * PAGEBLOCK_ORDER + order) * MIGRATE_TYPES + mt
-            )
-        return [
-            block << PAGEBLOCK_ORDER
-            for block in self.frames.walk_blocks(
-                self.block_heads + (zone * 2 + order - PAGEBLOCK_ORDER) * MIGRATE_TYPES + mt
-            )
-        ]
 
     def pcp_list(self, cpu, zone, pindex):
         """The blocks on one per-CPU list in order: for checks and debugging."""

@@ -1,82 +1,61 @@
 # cython: language_level=3
-"""The memory management unit and the page-fault paths that need no policy.
+"""The memory management unit: accesses and the page-fault paths that need no policy.
 
-Page tables are real x86-64 ones: tables of 512 entries in frames that come from the buddy allocator, four or
-five levels (la57), entries with the bits of the hardware. An access looks into the running CPU's TLB, walks
-the tables, sets accessed and dirty bits, and faults as the hardware would; the fault is served here as long
-as memory is to be had. When it is not, or when the address cannot be served, the loop stops and says why
-(``reason``), and mm/memory.py decides.
-
-A page of the page cache is found in its address_space's slots (``pfn + 1``, 0 where there is none), which lie
-in one lazily committed arena.
+An access looks into the running CPU's TLB, walks the tables, sets accessed and dirty bits, and faults as the
+hardware would; the fault is served here as long as memory is to be had. When it is not, or when the address
+cannot be served, the loop stops and says why (``reason``), and mm/memory.py decides.
 
 Linux: mm/memory.c, handle_mm_fault() and below; mm/filemap.c, filemap_fault(), filemap_map_pages();
-mm/rmap.c, folio_add_new_anon_rmap(); arch/x86/mm/tlb.c.
+mm/rmap.c, folio_add_new_anon_rmap().
 
-Simplified: the TLB has 512 entries of 4 KB in 128 sets of 4; a read of a file page that is missing takes the
-32 pages around it (``ra_pages``), in no time.
+Simplified: a read of a file page that is missing takes the 32 pages around it (``ra_pages``), in no time.
 """
 
 import cython
-import numpy as np
 
+from mmfs.fastpath.folio import Folios
 from mmfs.fastpath.frames import lazy_array, view
-from mmfs.mm_types import MAPPING_DTYPE, MM_DTYPE, VMA_DTYPE
+from mmfs.fastpath.tlb import Tlb
+from mmfs.fastpath.walk import Walker
+from mmfs.mm_types import MM_DTYPE, VMA_DTYPE
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
-_SETS = cython.declare(cython.long, 128)
-_WAYS = cython.declare(cython.long, 4)
-_TLB_WRITE = cython.declare(cython.int, 1)
-_HITS = cython.declare(cython.int, 0)
-_MISSES = cython.declare(cython.int, 1)
-_SHOOTDOWNS = cython.declare(cython.int, 2)
-_NEXT_WAY = cython.declare(cython.int, 3)
-_FLUSH_CEILING = cython.declare(cython.long, 33)
 _RA_PAGES = cython.declare(cython.long, 32)
 _FAULT_AROUND = cython.declare(cython.long, 16)
 _MAX_MMS = 1 << 22
 _MAX_VMAS = 1 << 26
-_MAX_MAPPINGS = 1 << 24
-_SLOTS = 1 << 34
 
 
 class Mmu:
-    """Address translation, the TLBs and the page cache of a machine.
+    """Address translation and page faults of a machine.
 
-    ``mms`` MM_DTYPE, ``vmas`` VMA_DTYPE, ``mappings`` MAPPING_DTYPE: rows handed out by mm/memory.py and
-    mm/filemap.py; ``slots`` uint64: the page-cache arena. ``minflt``, ``majflt`` and ``cow`` grow with what
-    the calls do, for whoever accounts the task that ran.
+    ``mms`` MM_DTYPE, ``vmas`` VMA_DTYPE: rows handed out by mm/memory.py; ``walker`` has the page tables,
+    ``tlb`` the TLBs, ``folios`` the page cache. ``minflt``, ``majflt`` and ``cow`` grow with what the calls
+    do, for whoever accounts the task that ran.
     """
 
-    def __init__(self, frames, buddy, lru, vmstat, levels, zero_pfn, nr_cpus):
-        self.frames = frames
+    def __init__(self, buddy, lru, vmstat, levels, zero_pfn):
+        self.frames = buddy.frames
         self.buddy = buddy
         self.lru = lru
-        self.levels = levels
         self.zero_pfn = zero_pfn
         self.mms = lazy_array(_MAX_MMS, MM_DTYPE)
         self.vmas = lazy_array(_MAX_VMAS, VMA_DTYPE)
-        self.mappings = lazy_array(_MAX_MAPPINGS, MAPPING_DTYPE)
-        self.slots = lazy_array(_SLOTS, np.uint64)
+        self.folios = Folios(buddy, lru, vmstat)
+        self.tlb = Tlb(buddy, self.mms)
+        self.walker = Walker(buddy, lru, vmstat, self.mms, levels)
         self.mm = view(self.mms)
         self.vma = view(self.vmas)
-        self.mapping = view(self.mappings)
-        self.slot = view(self.slots)
+        self.mapping = view(self.folios.mappings)
+        self.slot = view(self.folios.slots)
         self.node_stat = view(vmstat.node_stat)
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
-        self.tlb = view(np.zeros((nr_cpus, _SETS * _WAYS), np.uint64))
-        self.tlb_rights = view(np.zeros((nr_cpus, _SETS * _WAYS), np.uint8))
-        self.tlb_counts = np.zeros((nr_cpus, 4), np.int64)
-        self.tlb_count = view(self.tlb_counts)
-        self.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
         self.reason = FAULT_DONE
         self.minflt = self.majflt = self.cow = 0
         self.bulk_pages = 1 << 18
-        self.next_asid = 1
-        self.cached_key = -1
 
     # ------------------------------------------------------------------------------ allocation
 
@@ -100,155 +79,10 @@ class Mmu:
                             break
                         n -= 1
                 mask = ~cython.cast(cython.ulong, 0)
-        pfn = self.buddy.alloc(0, mt, node, highest, self.alloc_flags, mask)
+        pfn = self.buddy.alloc(0, mt, node, highest, self.walker.alloc_flags, mask)
         if pfn >= 0 and vma >= 0 and self.vma[vma].policy == 2:
             self.buddy.numa_event[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NUMA_INTERLEAVE_HIT] += 1
         return pfn
-
-    def count_table(self, mm, pfn, level, sign):
-        """Linux: pagetable_pte_ctor(), mm_inc_nr_ptes() and the like; root and p4d tables are not counted."""
-        if level <= 3:
-            self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_PAGETABLE] += sign
-            self.mm[mm].pgtables_bytes += sign * PAGE_SIZE
-
-    def alloc_table(self, mm, level, implied):
-        """A page table of a level (1: the one that holds pages), or -1; zeroed unless a block implies it."""
-        pfn: cython.long = self.buddy.alloc(
-            0,
-            MIGRATE_UNMOVABLE,
-            self.buddy.cpu_node[self.buddy.cpu],
-            ZONE_NORMAL,
-            self.alloc_flags,
-            ~cython.cast(cython.ulong, 0),
-        )
-        if pfn < 0:
-            return -1
-        if not implied:
-            self.frames.clear_table(pfn)
-        self.frames.page[pfn].flags = PG_TABLE
-        self.frames.page[pfn].private = level
-        self.frames.page[pfn].memcg = self.mm[mm].memcg
-        self.count_table(mm, pfn, level, 1)
-        return pfn
-
-    # ------------------------------------------------------------------------------ walking
-
-    def lookup(self, mm, addr):
-        """Index of the entry that maps an address, or -1 where a table is missing."""
-        table: cython.long = self.mm[mm].pgd
-        level: cython.int = self.levels - 1
-        at: cython.long
-        entry: cython.ulong
-        if self.cached_key == (mm << 40 | addr >> 21):
-            return (self.cached_table << 9) + (addr >> 12 & 511)
-        while level > 0:
-            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
-            entry = self.frames.entry[at]
-            if not entry & PTE_PRESENT:
-                return -1
-            if level == 1 and entry & PTE_UNIFORM:
-                self.split_uniform(mm, addr, at)
-                entry = self.frames.entry[at]
-            table = (entry & PTE_PFN_MASK) >> 12
-            level -= 1
-        self.cached_key = mm << 40 | addr >> 21
-        self.cached_table = table
-        return (table << 9) + (addr >> 12 & 511)
-
-    def get_entry(self, mm, addr):
-        """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out."""
-        at: cython.long = self.lookup(mm, addr)
-        table: cython.long
-        child: cython.long
-        level: cython.int
-        if at >= 0:
-            return at
-        table = self.mm[mm].pgd
-        level = self.levels - 1
-        while level > 0:
-            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
-            if not self.frames.entry[at] & PTE_PRESENT:
-                child = self.alloc_table(mm, level, False)
-                if child < 0:
-                    return -1
-                self.frames.entry[at] = (
-                    cython.cast(cython.ulong, child) << 12 | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
-                )
-                table = child
-            else:
-                table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-            level -= 1
-        self.cached_key = mm << 40 | addr >> 21
-        self.cached_table = table
-        return (table << 9) + (addr >> 12 & 511)
-
-    # ------------------------------------------------------------------------------ TLB
-
-    def tlb_hit(self, mm, addr, write):
-        """Whether the running CPU's TLB translates the access; counts the hit or miss."""
-        cpu: cython.long = self.buddy.cpu
-        base: cython.long = (addr >> 12 & (_SETS - 1)) * _WAYS
-        tag: cython.ulong = cython.cast(cython.ulong, self.mm[mm].asid) << 36 | cython.cast(cython.ulong, addr) >> 12
-        i: cython.long
-        for i in range(base, base + _WAYS):
-            if self.tlb[cpu, i] == tag and (not write or self.tlb_rights[cpu, i] & _TLB_WRITE):
-                self.tlb_count[cpu, _HITS] += 1
-                return True
-        self.tlb_count[cpu, _MISSES] += 1
-        return False
-
-    def tlb_fill(self, mm, addr, entry):
-        """Remember a translation, in place of the same page's or of the set's oldest."""
-        cpu: cython.long = self.buddy.cpu
-        base: cython.long = (addr >> 12 & (_SETS - 1)) * _WAYS
-        tag: cython.ulong = cython.cast(cython.ulong, self.mm[mm].asid) << 36 | cython.cast(cython.ulong, addr) >> 12
-        i: cython.long
-        at: cython.long = -1
-        for i in range(base, base + _WAYS):
-            if self.tlb[cpu, i] == tag:
-                at = i
-                break
-        if at < 0:
-            at = base + (self.tlb_count[cpu, _NEXT_WAY] & (_WAYS - 1))
-            self.tlb_count[cpu, _NEXT_WAY] += 1
-            self.tlb[cpu, at] = tag
-        self.tlb_rights[cpu, at] = _TLB_WRITE if entry & PTE_RW and entry & PTE_DIRTY else 0
-        self.mm[mm].cpumask |= cython.cast(cython.ulong, 1) << (cpu & 63)
-
-    def tlb_flush_page(self, mm, addr):
-        """Drop a translation from every TLB that may hold it; other CPUs' are shot down."""
-        cpu: cython.long
-        i: cython.long
-        base: cython.long = (addr >> 12 & (_SETS - 1)) * _WAYS
-        tag: cython.ulong = cython.cast(cython.ulong, self.mm[mm].asid) << 36 | cython.cast(cython.ulong, addr) >> 12
-        for cpu in range(self.buddy.nr_cpus):
-            if self.mm[mm].cpumask >> (cpu & 63) & 1:
-                if cpu != self.buddy.cpu:
-                    self.tlb_count[cpu, _SHOOTDOWNS] += 1
-                for i in range(base, base + _WAYS):
-                    if self.tlb[cpu, i] == tag:
-                        self.tlb[cpu, i] = 0
-
-    def tlb_flush_mm(self, mm):
-        """Drop every translation of an address space: it gets a new tag."""
-        cpu: cython.long
-        for cpu in range(self.buddy.nr_cpus):
-            if self.mm[mm].cpumask >> (cpu & 63) & 1 and cpu != self.buddy.cpu:
-                self.tlb_count[cpu, _SHOOTDOWNS] += 1
-        self.mm[mm].asid = self.next_asid
-        self.next_asid += 1
-        self.mm[mm].cpumask = 0
-
-    def tlb_flush_range(self, mm, start, end):
-        """Linux: arch/x86/mm/tlb.c, flush_tlb_mm_range(): page by page up to 33, else all."""
-        addr: cython.long
-        if self.mm[mm].cpumask == 0:
-            return
-        if end - start > _FLUSH_CEILING << 12:
-            self.tlb_flush_mm(mm)
-            return
-        for addr in range(start, end, 4096):
-            self.tlb_flush_page(mm, addr)
 
     # ------------------------------------------------------------------------------ faults
 
@@ -260,40 +94,6 @@ class Mmu:
         if not flags & VMF_EXEC:
             bits |= PTE_NX
         return bits
-
-    def mlock_page(self, pfn):
-        """One more locked VMA maps the page. Linux: mm/mlock.c, mlock_folio()."""
-        if self.frames.page[pfn].flags & PG_MLOCKED:
-            self.frames.page[pfn].mlock_count += 1
-            return
-        if not self.frames.page[pfn].flags & PG_LRU:
-            self.lru.drain_all()
-        if self.frames.page[pfn].flags & PG_LRU:
-            self.lru.del_page(pfn)
-            self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
-            self.lru.add_page(pfn)
-            self.event[UNEVICTABLE_PGS_CULLED] += 1
-        else:
-            self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
-        self.frames.page[pfn].mlock_count = 1
-        self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] += 1
-        self.event[UNEVICTABLE_PGS_MLOCKED] += 1
-
-    def munlock_page(self, pfn):
-        """One locked VMA less maps the page. Linux: mm/mlock.c, munlock_folio()."""
-        if not self.frames.page[pfn].flags & PG_MLOCKED:
-            return
-        self.frames.page[pfn].mlock_count -= 1
-        if self.frames.page[pfn].mlock_count:
-            return
-        if not self.frames.page[pfn].flags & PG_LRU:
-            self.lru.drain_all()
-        self.lru.del_page(pfn)
-        self.frames.page[pfn].flags &= ~(PG_MLOCKED | PG_UNEVICTABLE)
-        self.lru.add_page(pfn)
-        self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1
-        self.event[UNEVICTABLE_PGS_MUNLOCKED] += 1
-        self.event[UNEVICTABLE_PGS_RESCUED] += 1
 
     def add_anon(self, mm, vma, addr, pfn):
         """Give a new page to a VMA as anonymous memory. Linux: folio_add_new_anon_rmap(), folio_add_lru_vma()."""
@@ -338,7 +138,7 @@ class Mmu:
         old: cython.long = (entry & PTE_PFN_MASK) >> 12
         pfn: cython.long
         if self.vma[vma].flags & VMF_SHARED:
-            self.mark_dirty(old)
+            self.folios.mark_dirty(old)
         elif entry & PTE_SPECIAL or not self.frames.page[old].flags & PG_ANON or self.frames.page[old].mapcount > 1:
             pfn = self.alloc_page(
                 vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), MIGRATE_MOVABLE, ZONE_MOVABLE
@@ -353,7 +153,7 @@ class Mmu:
             )
             if not entry & PTE_SPECIAL:
                 self.unmap_page(mm, self.vma[vma].flags, old)
-            self.tlb_flush_page(mm, addr)
+            self.tlb.flush_page(mm, addr)
             return FAULT_DONE
         else:
             self.frames.page[old].flags |= PG_ANON_EXCLUSIVE
@@ -361,39 +161,11 @@ class Mmu:
         self.frames.entry[at] = entry | PTE_RW | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY
         return FAULT_DONE
 
-    def mark_dirty(self, pfn):
-        """A page of the page cache differs from its file. Linux: mm/page-writeback.c, folio_account_dirtied()."""
-        m: cython.long = self.frames.page[pfn].mapping
-        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
-        if self.frames.page[pfn].flags & PG_DIRTY:
-            return
-        self.frames.page[pfn].flags |= PG_DIRTY
-        if m == 0 or self.mapping[m].shmem:
-            return
-        self.mapping[m].nr_dirty += 1
-        self.node_stat[self.buddy.zone[zone].nid, NR_FILE_DIRTY] += 1
-        self.node_stat[self.buddy.zone[zone].nid, NR_DIRTIED] += 1
-        self.zone_stat[zone, NR_ZONE_WRITE_PENDING] += 1
-
     def page_cache_add(self, vma, m, index, active):
-        """A new page of a file at an index, or -1. Linux: mm/filemap.c, filemap_add_folio(); shmem_add_to_page_cache()."""
+        """A new page of a file at an index, or -1."""
         pfn: cython.long = self.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
-        nid: cython.int
-        if pfn < 0:
-            return -1
-        nid = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
-        self.frames.page[pfn].flags = PG_UPTODATE | (PG_ACTIVE if active else 0)
-        self.frames.page[pfn].mapping = m
-        self.frames.page[pfn].index = cython.cast(cython.uint, index)
-        self.frames.page[pfn].mapcount = 0
-        self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mapping[m].memcg)
-        self.slot[self.mapping[m].base + index] = pfn + 1
-        self.mapping[m].nrpages += 1
-        self.node_stat[nid, NR_FILE_PAGES] += 1
-        if self.mapping[m].shmem:
-            self.frames.page[pfn].flags |= PG_SWAPBACKED | PG_DIRTY
-            self.node_stat[nid, NR_SHMEM] += 1
-        self.lru.cache_add(pfn)
+        if pfn >= 0:
+            self.folios.cache_add(m, index, pfn, active)
         return pfn
 
     def filemap_get(self, vma, m, index):
@@ -437,14 +209,14 @@ class Mmu:
             entry |= PTE_RW
         if write:
             entry |= PTE_DIRTY | PTE_SOFT_DIRTY
-            self.mark_dirty(pfn)
+            self.folios.mark_dirty(pfn)
         if flags & VMF_LOCKED:
-            self.mlock_page(pfn)
+            self.folios.mlock_page(pfn)
         self.frames.entry[at] = entry
 
     def fault_around(self, mm, vma, addr):
         """Map what is cached of the 16 aligned pages around a read fault. Linux: do_fault_around()."""
-        table: cython.long = self.get_entry(mm, addr) - (addr >> 12 & 511)
+        table: cython.long = self.walker.get_entry(mm, addr) - (addr >> 12 & 511)
         here: cython.long = addr >> 12 & 511
         low: cython.long = max(here & ~(_FAULT_AROUND - 1), here - ((addr - self.vma[vma].start) >> 12))
         high: cython.long = min(
@@ -497,7 +269,7 @@ class Mmu:
 
     def fault(self, mm, vma, addr, write):
         """Serve a page fault whose VMA allows the access. Linux: handle_mm_fault(), handle_pte_fault()."""
-        at: cython.long = self.get_entry(mm, addr)
+        at: cython.long = self.walker.get_entry(mm, addr)
         major: cython.long = self.majflt
         result: cython.int
         if at < 0:
@@ -521,19 +293,19 @@ class Mmu:
         at: cython.long
         entry: cython.ulong
         result: cython.int
-        if self.tlb_hit(mm, addr, write):
+        if self.tlb.hit(mm, addr, write):
             return FAULT_DONE
-        at = self.lookup(mm, addr)
+        at = self.walker.lookup(mm, addr)
         if at < 0 or not self.frames.entry[at] & PTE_PRESENT or (write and not self.frames.entry[at] & PTE_RW):
             result = self.fault(mm, vma, addr, write)
             if result != FAULT_DONE:
                 return result
-            at = self.lookup(mm, addr)
+            at = self.walker.lookup(mm, addr)
         entry = self.frames.entry[at] | PTE_ACCESSED
         if write:
             entry |= PTE_DIRTY
         self.frames.entry[at] = entry
-        self.tlb_fill(mm, addr, entry)
+        self.tlb.fill(mm, addr, entry)
         return FAULT_DONE
 
     def touch_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long,
@@ -597,7 +369,7 @@ class Mmu:
         The page table of the range is allocated as ever; its entries are implied by the block's record
         until somebody looks at one of them (split_uniform()).
         """
-        at: cython.long = self.get_entry_level(mm, addr, 1)
+        at: cython.long = self.walker.get_entry_level(mm, addr, 1)
         table: cython.long
         pfn: cython.long
         block: cython.long
@@ -609,12 +381,12 @@ class Mmu:
             return False
         if self.frames.entry[at] != 0 and self.frames.page[table].mapping != 0:
             return True
-        pfn = self.buddy.alloc_block(self.alloc_flags)
+        pfn = self.buddy.alloc_block(self.walker.alloc_flags)
         if pfn < 0:
             return False
         block = pfn >> PAGEBLOCK_ORDER
         if self.frames.entry[at] == 0:
-            table = self.alloc_table(mm, 1, True)
+            table = self.walker.alloc_table(mm, 1, True)
             if table < 0:
                 self.buddy.free_block(block)
                 return False
@@ -643,86 +415,19 @@ class Mmu:
         self.minflt += PAGEBLOCK_NR_PAGES
         return True
 
-    def get_entry_level(self, mm, addr, last):
-        """Index of the entry of an address in its table of level ``last`` + 1, tables allocated; or -1."""
-        table: cython.long = self.mm[mm].pgd
-        level: cython.int = self.levels - 1
-        at: cython.long
-        child: cython.long
-        while level > last:
-            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
-            if not self.frames.entry[at] & PTE_PRESENT:
-                child = self.alloc_table(mm, level, False)
-                if child < 0:
-                    return -1
-                self.frames.entry[at] = (
-                    cython.cast(cython.ulong, child) << 12 | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
-                )
-                table = child
-            else:
-                table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-            level -= 1
-        return (table << 9) + (addr >> (12 + 9 * level) & 511)
-
-    def split_uniform(self, mm, addr, pmd):
-        """Write out the page records and entries that a whole block implied; ``pmd`` is its entry's index.
-
-        A table whose block is gone (mapping 0) implies 512 empty entries.
-        """
-        table: cython.long = (self.frames.entry[pmd] & PTE_PFN_MASK) >> 12
-        block: cython.long = self.frames.page[table].mapping
-        first: cython.long = block << PAGEBLOCK_ORDER
-        i: cython.long
-        self.frames.entry[pmd] &= ~PTE_UNIFORM
-        if block == 0:
-            self.frames.clear_table(table)
-            return
-        for i in range(PAGEBLOCK_NR_PAGES):
-            self.frames.page[first + i].flags = self.frames.block[block].flags
-            self.frames.page[first + i].mapping = self.frames.block[block].mapping
-            self.frames.page[first + i].index = cython.cast(
-                cython.uint, (cython.cast(cython.ulong, self.frames.block[block].index) + i) & INDEX_MASK
-            )
-            self.frames.page[first + i].private = 0
-            self.frames.page[first + i].mapcount = self.frames.block[block].mapcount
-            self.frames.page[first + i].memcg = self.frames.block[block].memcg
-            self.frames.page[first + i].mlock_count = 0
-            self.frames.entry[(table << 9) + i] = (
-                cython.cast(cython.ulong, first + i) << 12 | self.frames.block[block].pteflags
-            )
-        self.lru.split_block(block)
-        self.frames.block[block].state = BLK_SPLIT
-        self.frames.block[block].mapcount = 0
-        self.frames.page[table].mapping = 0
-
     # ------------------------------------------------------------------------------ letting go
 
-    def free_page(self, pfn):
-        """Free a page that nobody maps or caches. Linux: __folio_put()."""
-        self.lru.del_page(pfn)
-        if self.frames.page[pfn].flags & PG_MLOCKED:
-            self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1
-            self.event[UNEVICTABLE_PGS_CLEARED] += 1
-        self.frames.page[pfn].flags = 0
-        self.frames.page[pfn].mapping = 0
-        self.frames.page[pfn].index = 0
-        self.frames.page[pfn].private = 0
-        self.frames.page[pfn].mapcount = 0
-        self.frames.page[pfn].memcg = 0
-        self.frames.page[pfn].mlock_count = 0
-        self.buddy.free(pfn, 0)
-
     def unmap_page(self, mm, vmflags, pfn):
-        """One entry less maps a page; the last frees anonymous memory. Linux: zap_present_ptes(), folio_remove_rmap_pte()."""
+        """One entry less maps a page; the last frees anonymous memory. Linux: folio_remove_rmap_pte()."""
         nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
         if vmflags & VMF_LOCKED:
-            self.munlock_page(pfn)
+            self.folios.munlock_page(pfn)
         self.frames.page[pfn].mapcount -= 1
         if self.frames.page[pfn].flags & PG_ANON:
             self.mm[mm].rss_anon -= 1
             if self.frames.page[pfn].mapcount == 0:
                 self.node_stat[nid, NR_ANON_MAPPED] -= 1
-                self.free_page(pfn)
+                self.folios.free_page(pfn)
             return
         if self.frames.page[pfn].flags & PG_SWAPBACKED:
             self.mm[mm].rss_shmem -= 1
@@ -731,47 +436,4 @@ class Mmu:
         if self.frames.page[pfn].mapcount == 0:
             self.node_stat[nid, NR_FILE_MAPPED] -= 1
             if self.frames.page[pfn].mapping == 0:
-                self.free_page(pfn)
-
-    def page_cache_delete(self, m, index):
-        """Take a page out of the page cache; it is freed unless somebody maps it. Linux: __filemap_remove_folio()."""
-        at: cython.long = self.mapping[m].base + index
-        pfn: cython.long = cython.cast(cython.long, self.slot[at]) - 1
-        zone: cython.long
-        if pfn < 0:
-            return
-        zone = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
-        self.slot[at] = 0
-        self.mapping[m].nrpages -= 1
-        self.node_stat[self.buddy.zone[zone].nid, NR_FILE_PAGES] -= 1
-        if self.mapping[m].shmem:
-            self.node_stat[self.buddy.zone[zone].nid, NR_SHMEM] -= 1
-        elif self.frames.page[pfn].flags & PG_DIRTY:
-            self.mapping[m].nr_dirty -= 1
-            self.node_stat[self.buddy.zone[zone].nid, NR_FILE_DIRTY] -= 1
-            self.zone_stat[zone, NR_ZONE_WRITE_PENDING] -= 1
-        self.frames.page[pfn].mapping = 0
-        if self.frames.page[pfn].mapcount == 0:
-            self.free_page(pfn)
-
-    # ------------------------------------------------------------------------------ for mm
-
-    def new_asid(self, mm):
-        """Tag an address space for the TLBs."""
-        self.mm[mm].asid = self.next_asid
-        self.next_asid += 1
-        self.mm[mm].cpumask = 0
-
-    def flush_tlb_mm(self, mm):
-        """Drop every translation of an address space from the TLBs."""
-        if self.mm[mm].cpumask:
-            self.tlb_flush_mm(mm)
-
-    def forget(self, mm):
-        """An address space goes: nothing remembered of it may live on."""
-        self.cached_key = -1
-
-
-    def write_out(self, mm, addr):
-        """Have real entries for an address even if a whole block implied them."""
-        self.lookup(mm, addr)
+                self.folios.free_page(pfn)

@@ -2,10 +2,12 @@ cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.mmu cimport Mmu
+from mmfs.fastpath.walk cimport Walker
 
 @cython.final
 cdef class PageTables:
     cdef readonly Mmu mmu
+    cdef readonly Walker walker
     cdef readonly Frames frames
     cdef long next_addr
     cdef long pmd

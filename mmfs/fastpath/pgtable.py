@@ -24,6 +24,7 @@ class PageTables:
 
     def __init__(self, mmu):
         self.mmu = mmu
+        self.walker = mmu.walker
         self.frames = mmu.frames
         self.next_addr = 0
         self.pmd = 0
@@ -34,7 +35,7 @@ class PageTables:
         ``next_addr`` becomes the end of the table, of the hole or of the block.
         """
         table: cython.long = self.mmu.mm[mm].pgd
-        level: cython.int = self.mmu.levels - 1
+        level: cython.int = self.walker.levels - 1
         shift: cython.int
         while level > 0:
             shift = 12 + 9 * level
@@ -58,7 +59,7 @@ class PageTables:
         if entry & PTE_SPECIAL or not entry & _MAPPED:
             return
         if entry & PTE_DIRTY and not self.frames.page[pfn].flags & PG_ANON:
-            self.mmu.mark_dirty(pfn)
+            self.mmu.folios.mark_dirty(pfn)
         self.mmu.unmap_page(mm, vmflags, pfn)
 
     def zap_block(self, mm):
@@ -89,7 +90,7 @@ class PageTables:
                         self.zap_block(mm)
                         addr = stop
                         continue
-                    self.mmu.split_uniform(mm, addr, self.pmd)
+                    self.walker.split_uniform(mm, addr, self.pmd)
                     at = self.seek(mm, addr)
                 if at != _NO_TABLE:
                     while addr < stop:
@@ -98,7 +99,7 @@ class PageTables:
                         at += 1
                         addr += PAGE_SIZE
                 addr = stop
-            self.mmu.tlb_flush_range(mm, start, end)
+            self.mmu.tlb.flush_range(mm, start, end)
 
     # ------------------------------------------------------------------------------ fork
 
@@ -106,7 +107,7 @@ class PageTables:
         """Share one entry with the child. False when memory is out. Linux: copy_present_ptes()."""
         entry: cython.ulong = self.frames.entry[at]
         pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
-        to: cython.long = self.mmu.get_entry(dst, addr)
+        to: cython.long = self.walker.get_entry(dst, addr)
         if to < 0:
             return False
         if not entry & PTE_SPECIAL:
@@ -142,7 +143,7 @@ class PageTables:
                 at = self.seek(src, addr)
                 stop = min(self.next_addr, end)
                 if at == _UNIFORM_BLOCK:
-                    self.mmu.split_uniform(src, addr, self.pmd)
+                    self.walker.split_uniform(src, addr, self.pmd)
                     at = self.seek(src, addr)
                 if at == _NO_TABLE:
                     addr = stop
@@ -153,7 +154,7 @@ class PageTables:
                         break
                     at += 1
                     addr += PAGE_SIZE
-            self.mmu.tlb_flush_range(src, start, end)
+            self.mmu.tlb.flush_range(src, start, end)
         return addr
 
     # ------------------------------------------------------------------------------ protect, lock, move
@@ -172,7 +173,7 @@ class PageTables:
                 at = self.seek(mm, addr)
                 stop = min(self.next_addr, end)
                 if at == _UNIFORM_BLOCK:
-                    self.mmu.split_uniform(mm, addr, self.pmd)
+                    self.walker.split_uniform(mm, addr, self.pmd)
                     at = self.seek(mm, addr)
                 if at == _NO_TABLE:
                     addr = stop
@@ -193,7 +194,7 @@ class PageTables:
                         self.frames.entry[at] = entry
                     at += 1
                     addr += PAGE_SIZE
-            self.mmu.tlb_flush_range(mm, start, end)
+            self.mmu.tlb.flush_range(mm, start, end)
 
     def lock_range(self, mm: cython.long, start: cython.long, end: cython.long, lock: cython.bint):
         """mlock or munlock the pages that [start, end) maps. Linux: mm/mlock.c, mlock_pte_range()."""
@@ -206,7 +207,7 @@ class PageTables:
                 at = self.seek(mm, addr)
                 stop = min(self.next_addr, end)
                 if at == _UNIFORM_BLOCK:
-                    self.mmu.split_uniform(mm, addr, self.pmd)
+                    self.walker.split_uniform(mm, addr, self.pmd)
                     at = self.seek(mm, addr)
                 if at == _NO_TABLE:
                     addr = stop
@@ -215,9 +216,9 @@ class PageTables:
                     if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
                         pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
                         if lock:
-                            self.mmu.mlock_page(pfn)
+                            self.mmu.folios.mlock_page(pfn)
                         else:
-                            self.mmu.munlock_page(pfn)
+                            self.mmu.folios.munlock_page(pfn)
                     at += 1
                     addr += PAGE_SIZE
 
@@ -230,26 +231,26 @@ class PageTables:
             while done < length:
                 at = self.seek(mm, old + done)
                 if at == _UNIFORM_BLOCK:
-                    self.mmu.split_uniform(mm, old + done, self.pmd)
+                    self.walker.split_uniform(mm, old + done, self.pmd)
                     at = self.seek(mm, old + done)
                 if at == _NO_TABLE:
                     done = min(self.next_addr - old, length)
                     continue
                 if self.frames.entry[at] != 0:
-                    to = self.mmu.get_entry(mm, new + done)
+                    to = self.walker.get_entry(mm, new + done)
                     if to < 0:
                         break
                     self.frames.entry[to] = self.frames.entry[at] | PTE_SOFT_DIRTY
                     self.frames.entry[at] = 0
                 done += PAGE_SIZE
-            self.mmu.tlb_flush_range(mm, old, old + length)
+            self.mmu.tlb.flush_range(mm, old, old + length)
         return done
 
     # ------------------------------------------------------------------------------ freeing tables
 
     def free_table(self, mm, table, level):
         """Give the frame of an empty table back."""
-        self.mmu.count_table(mm, table, level, -1)
+        self.walker.count_table(mm, table, level, -1)
         self.frames.page[table].flags = 0
         self.frames.page[table].mapping = 0
         self.frames.page[table].private = 0
@@ -281,8 +282,8 @@ class PageTables:
         Linux: free_pgtables(), free_pgd_range().
         """
         with cython.nogil:
-            self.mmu.cached_key = -1
-            self.free_level(mm, self.mmu.mm[mm].pgd, self.mmu.levels - 1, 0, floor, ceiling)
+            self.walker.cached_key = -1
+            self.free_level(mm, self.mmu.mm[mm].pgd, self.walker.levels - 1, 0, floor, ceiling)
 
     # ------------------------------------------------------------------------------ looking
 
@@ -384,7 +385,7 @@ class PageTables:
             at = self.seek(mm, addr)
             stop = min(self.next_addr, end)
             if at == _UNIFORM_BLOCK:
-                self.mmu.split_uniform(mm, addr, self.pmd)
+                self.walker.split_uniform(mm, addr, self.pmd)
                 at = self.seek(mm, addr)
             if at >= 0:
                 while addr < stop:
@@ -397,7 +398,7 @@ class PageTables:
                     at += 1
                     addr += PAGE_SIZE
             addr = stop
-        self.mmu.tlb_flush_mm(mm)
+        self.mmu.tlb.flush_mm(mm)
 
     def lazyfree_range(self, mm: cython.long, start: cython.long, end: cython.long):
         """Make anonymous pages that one process maps clean and droppable; returns how many.
@@ -413,7 +414,7 @@ class PageTables:
             at = self.seek(mm, addr)
             stop = min(self.next_addr, end)
             if at == _UNIFORM_BLOCK:
-                self.mmu.split_uniform(mm, addr, self.pmd)
+                self.walker.split_uniform(mm, addr, self.pmd)
                 at = self.seek(mm, addr)
             if at >= 0:
                 while addr < stop:
@@ -434,7 +435,7 @@ class PageTables:
                     at += 1
                     addr += PAGE_SIZE
             addr = stop
-        self.mmu.tlb_flush_range(mm, start, end)
+        self.mmu.tlb.flush_range(mm, start, end)
         return done
 
     def count_nodes(self, mm: cython.long, start: cython.long, end: cython.long, out: cython.long[::1]):
@@ -450,7 +451,7 @@ class PageTables:
             at = self.seek(mm, addr)
             stop = min(self.next_addr, end)
             if at == _UNIFORM_BLOCK:
-                self.mmu.split_uniform(mm, addr, self.pmd)
+                self.walker.split_uniform(mm, addr, self.pmd)
                 at = self.seek(mm, addr)
             if at >= 0:
                 while addr < stop:

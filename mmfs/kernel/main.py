@@ -168,7 +168,7 @@ def driver_init(kernel: Kernel) -> None:
     disks = [(disk.name, disk.major, disk.minor, disk.nr_sectors) for disk in machine.disks]
     kernel.block_devices = virtio_disks(kernel.clock, kernel.vmstat, disks)
     kernel.interrupts.attach_disks(kernel.block_devices)
-    kernel.interrupts.attach_tlb(kernel.mmu.tlb_counts)
+    kernel.interrupts.attach_tlb(kernel.mmu.tlb.counts)
     kernel.devices = Devices()
     kernel.memory_blocks = MemoryBlocks(kernel, memory_block_bytes(kernel))
     kernel.chrdevs = CharDevices(kernel.cmdline)

@@ -35,8 +35,8 @@ COPY_PAGE_NS = 400
 def folio_account_dirtied(mapping: AddressSpace, first: int, last: int) -> None:
     """Mark the cached pages [first, last) of a file as written. Linux: mm/page-writeback.c, filemap_dirty_folio()."""
     kernel = mapping.kernel
-    record = kernel.mmu.mappings[mapping.id]
-    base, slots = int(record["base"]), kernel.mmu.slots
+    record = kernel.mmu.folios.mappings[mapping.id]
+    base, slots = int(record["base"]), kernel.mmu.folios.slots
     pfns = slots[base + first : base + last].astype(np.int64) - 1
     flags = kernel.frames.pages["flags"]
     clean = pfns[flags[pfns] & PG_DIRTY == 0]

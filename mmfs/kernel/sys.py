@@ -28,6 +28,7 @@ from mmfs.kernel.sched import (
 from mmfs.kernel.signal import NSIG
 from mmfs.machine import parse_size
 from mmfs.mm.madvise import prctl_set_vma_anon_name
+from mmfs.mm.mempolicy import do_mbind, make_policy
 from mmfs.mm.mman import PR_SET_VMA, PR_SET_VMA_ANON_NAME
 
 if TYPE_CHECKING:
@@ -224,3 +225,15 @@ class SysSyscalls:
     def set_name(self: Task, name: str) -> None:
         """prctl(PR_SET_NAME)."""
         self.prctl(sched.PR_SET_NAME, name)
+
+    # ---- memory policy --------------------------------------------------------------------------------------
+
+    def mbind(self: Task, addr: int, length: Size, mode: str, nodes: Sequence[int] = ()) -> None:
+        """mbind(2): where the pages of a range will come from; `mode` is default, prefer, bind, interleave, local."""
+        do_mbind(self._enter(), addr, nr_bytes(length), mode, tuple(nodes))
+
+    def set_mempolicy(self: Task, mode: str, nodes: Sequence[int] = ()) -> None:
+        """set_mempolicy(2): the same for every mapping without a policy of its own."""
+        self._syscall()
+        possible = tuple(pgdat.node_id for pgdat in self.kernel.node_data if pgdat.node_present_pages)
+        self.mempolicy = make_policy(mode, tuple(nodes), possible)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.exec import ExecImage
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.namei import OpenFile
+    from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.mm_struct import MmStruct
 
 
@@ -89,7 +90,7 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
         self.timerslack_ns = sched.TIMER_SLACK_NS
         self.no_new_privs = False
         self.personality = 0
-        self.mempolicy: Any = None
+        self.mempolicy: Mempolicy | None = None
         self.busy = False
         """In the middle of a call during which it cannot die: a SIGKILL waits until that is over."""
 

@@ -74,7 +74,7 @@ def check_free_lists(kernel: Kernel) -> set[int]:
         total, highatomic = virgin_blocks << MAX_PAGE_ORDER, 0
         for order in range(NR_PAGE_ORDERS):
             for mt in range(MIGRATE_TYPES):
-                blocks = buddy.free_list(zone.index, order, mt)
+                blocks = buddy.areas.free_list(zone.index, order, mt)
                 where = f"{zone!r} order {order} type {mt}"
                 virgin = virgin_blocks if (order, mt) == (MAX_PAGE_ORDER, MIGRATE_MOVABLE) else 0
                 _same(f"{where}: length of the list", len(blocks) + virgin, zone.free_area_nr_free_mt(order, mt))
@@ -147,7 +147,7 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
         rss = [0, 0, 0]
         tables = 0
         record = kernel.mmu.mms[row]
-        stack = [(int(record["pgd"]), kernel.mmu.levels, 0)]
+        stack = [(int(record["pgd"]), kernel.mmu.walker.levels, 0)]
         while stack:
             table, level, base = stack.pop()
             mapped.tables[table] = row
@@ -263,9 +263,9 @@ def check_page_cache(kernel: Kernel) -> None:
     """Slots against pages: each cached page knows its file and index, and the sums agree."""
     cached = shmem = dirty = 0
     for row, mapping in kernel.page_cache.mappings.items():
-        record = kernel.mmu.mappings[row]
+        record = kernel.mmu.folios.mappings[row]
         base, slots = int(record["base"]), int(record["slots"])
-        used = kernel.mmu.slots[base : base + slots]
+        used = kernel.mmu.folios.slots[base : base + slots]
         at = np.flatnonzero(used)
         _same(f"{mapping.host!r}: nrpages", len(at), int(record["nrpages"]))
         if len(at):

@@ -28,14 +28,14 @@ def invalidate_mapping_pages(mapping: AddressSpace) -> int:
     """Drop the clean and unmapped pages of a file; how many there were."""
     kernel = mapping.kernel
     mmu = kernel.mmu
-    record = mmu.mappings[mapping.id]
+    record = mmu.folios.mappings[mapping.id]
     base, slots = int(record["base"]), int(record["slots"])
-    used = mmu.slots[base : base + slots]
+    used = mmu.folios.slots[base : base + slots]
     cached = np.flatnonzero(used)
     pages = kernel.frames.pages[(used[cached] - np.uint64(1)).astype(np.int64)]
     unused = (pages["mapcount"] == 0) & (pages["flags"] & (PG_DIRTY | PG_WRITEBACK) == 0)
     for index in cached[unused].tolist():
-        mmu.page_cache_delete(mapping.id, index)
+        mmu.folios.page_cache_delete(mapping.id, index)
     return int(unused.sum())
 
 

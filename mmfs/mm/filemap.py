@@ -48,16 +48,16 @@ class PageCache:
 
     def drop(self, row: int) -> None:
         """Give a row and its extent back; the extent is empty."""
-        record = self.mmu.mappings[row]
+        record = self.mmu.folios.mappings[row]
         if record["slots"]:
             self._free_extents.setdefault(int(record["slots"]), []).append(int(record["base"]))
-        self.mmu.mappings[row] = 0
+        self.mmu.folios.mappings[row] = 0
         del self.mappings[row]
         self._free_rows.append(row)
 
     def reserve(self, row: int, pages: int) -> None:
         """Make room for so many pages, cached ones moved along."""
-        record = self.mmu.mappings[row]
+        record = self.mmu.folios.mappings[row]
         if pages <= record["slots"]:
             return
         slots = 1 << max(_MIN_SLOTS_SHIFT, (pages - 1).bit_length())
@@ -66,13 +66,13 @@ class PageCache:
             base = free.pop()
         else:
             base = self._next_slot
-            if base + slots > len(self.mmu.slots):
+            if base + slots > len(self.mmu.folios.slots):
                 raise MemoryError("the page-cache arena is full")
             self._next_slot += slots
         old, count = int(record["base"]), int(record["slots"])
         if count:
-            self.mmu.slots[base : base + count] = self.mmu.slots[old : old + count]
-            self.mmu.slots[old : old + count] = 0
+            self.mmu.folios.slots[base : base + count] = self.mmu.folios.slots[old : old + count]
+            self.mmu.folios.slots[old : old + count] = 0
             self._free_extents.setdefault(count, []).append(old)
         record["base"], record["slots"] = base, slots
 
@@ -86,18 +86,18 @@ class AddressSpace:
         self.cache = inode.kernel.page_cache
         self.id = self.cache.new_row(self)
         self.i_mmap: dict[VmAreaStruct, None] = {}
-        record = self.cache.mmu.mappings[self.id]
+        record = self.cache.mmu.folios.mappings[self.id]
         record["shmem"] = inode.shmem
 
     @property
     def nrpages(self) -> int:
         """Pages in the cache."""
-        return int(self.cache.mmu.mappings[self.id]["nrpages"])
+        return int(self.cache.mmu.folios.mappings[self.id]["nrpages"])
 
     @property
     def nr_dirty(self) -> int:
         """Cached pages that differ from the file."""
-        return int(self.cache.mmu.mappings[self.id]["nr_dirty"])
+        return int(self.cache.mmu.folios.mappings[self.id]["nr_dirty"])
 
     def vma_link(self, vma: VmAreaStruct) -> None:
         """A VMA maps the file from now on."""
@@ -110,19 +110,19 @@ class AddressSpace:
     def set_size(self, pages: int) -> None:
         """The file has so many pages; those beyond are no longer cached."""
         mmu = self.cache.mmu
-        old = int(mmu.mappings[self.id]["size"])
+        old = int(mmu.folios.mappings[self.id]["size"])
         self.cache.reserve(self.id, pages)
         if pages < old:
             self.truncate_pages(pages, old)
-        mmu.mappings[self.id]["size"] = pages
+        mmu.folios.mappings[self.id]["size"] = pages
 
     def cached(self, first: int, last: int) -> list[int]:
         """Which page indices of [first, last) are cached."""
-        record = self.cache.mmu.mappings[self.id]
+        record = self.cache.mmu.folios.mappings[self.id]
         base, last = int(record["base"]), min(last, int(record["slots"]))
         if last <= first:
             return []
-        return [first + int(i) for i in self.cache.mmu.slots[base + first : base + last].nonzero()[0]]
+        return [first + int(i) for i in self.cache.mmu.folios.slots[base + first : base + last].nonzero()[0]]
 
     def truncate_pages(self, first: int, last: int) -> None:
         """Unmap and drop the cached pages [first, last). Linux: truncate_inode_pages_range()."""
@@ -134,7 +134,7 @@ class AddressSpace:
             if start < end:
                 memory.zap_page_range(vma.vm_mm, vma, start, end)
         for index in self.cached(first, last):
-            self.cache.mmu.page_cache_delete(self.id, index)
+            self.cache.mmu.folios.page_cache_delete(self.id, index)
 
     def read_pages(self, first: int, last: int) -> int:
         """Have pages [first, last) in the cache, as read(2) does. Returns how many had to be read.
@@ -143,7 +143,7 @@ class AddressSpace:
         """
         mmu = self.cache.mmu
         before = self.nrpages
-        for index in range(first, min(last, int(mmu.mappings[self.id]["size"]))):
+        for index in range(first, min(last, int(mmu.folios.mappings[self.id]["size"]))):
             if mmu.read_page(self.id, index) < 0:
                 raise MemoryError("no memory for the page cache")
         return self.nrpages - before

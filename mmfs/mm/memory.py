@@ -95,13 +95,11 @@ def paging_init(kernel: Kernel) -> None:
     page_alloc = kernel.page_alloc
     kernel.lru = page_alloc.lru
     kernel.mmu = Mmu(
-        page_alloc.frames,
         page_alloc.buddy,
         page_alloc.lru,
         kernel.vmstat,
         5 if kernel.machine.cpu.la57 else 4,
         kernel.memblock.kernel_base >> PAGE_SHIFT,
-        kernel.machine.nr_cpus,
     )
     kernel.pagetables = PageTables(kernel.mmu)
     kernel.page_cache = PageCache(kernel.mmu)
@@ -129,18 +127,18 @@ def mm_init(kernel: Kernel, mm: MmStruct) -> None:
     mm.row = kernel.mm_rows.take()
     kernel.mms[mm.row] = mm
     kernel.frames.pages[pfn]["flags"] = PG_TABLE
-    kernel.frames.pages[pfn]["private"] = mmu.levels
+    kernel.frames.pages[pfn]["private"] = mmu.walker.levels
     kernel.frames.entries[pfn * 512 : pfn * 512 + 512] = 0
     record = mmu.mms[mm.row]
     record["pgd"] = pfn
-    mmu.new_asid(mm.row)
+    mmu.tlb.new_asid(mm.row)
 
 
 def mm_release(mm: MmStruct) -> None:
     """Free the root table of an address space that maps nothing any more. Linux: mm_free_pgd(), free_mm()."""
     kernel = mm.kernel
     record = kernel.mmu.mms[mm.row]
-    kernel.mmu.forget(mm.row)
+    kernel.mmu.walker.forget(mm.row)
     kernel.page_alloc.free_pages(int(record["pgd"]))
     kernel.mmu.mms[mm.row] = 0
     del kernel.mms[mm.row]
@@ -172,7 +170,7 @@ def vma_unlinked(mm: MmStruct, vma: VmAreaStruct) -> None:
 def _row(vma: VmAreaStruct) -> int:
     """The VMA's row, up to date."""
     file = vma.vm_file
-    policy = vma.vm_policy
+    policy = vma.vm_policy or (vma.vm_mm.owner.mempolicy if vma.vm_mm.owner is not None else None)
     mode, nid, mask = policy.effective() if policy is not None else (0, 0, 0)
     vma.vm_mm.kernel.mmu.vmas[vma.row] = (
         vma.vm_start,
@@ -212,7 +210,7 @@ def _retry(mm: MmStruct, addr: int, attempt: int) -> None:
     """The fast path found no memory: make some, or raise Fault. Linux: __alloc_pages_slowpath()."""
     kernel = mm.kernel
     if attempt == 0:
-        kernel.mmu.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
+        kernel.mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
     elif attempt == 1:
         kernel.page_alloc.drain_all_pages()
     elif kernel.page_alloc.unreserve_highatomic(GFP_HIGHUSER_MOVABLE):
@@ -254,7 +252,7 @@ def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = 
                 attempt = _serve(mm, reached, reached, reached > addr, attempt)
             addr = reached
     finally:
-        mmu.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
 
 
 def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
@@ -274,7 +272,7 @@ def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
                 attempt = _serve(mm, reached, int(order[reached]), reached > done, attempt)
             done = reached
     finally:
-        mmu.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
 
 
 def _rows_of(mm: MmStruct, order: np.ndarray, done: int, write: bool) -> tuple[np.ndarray, int]:
@@ -349,7 +347,7 @@ def copy_page_range(mm: MmStruct, vma: VmAreaStruct, src: VmAreaStruct) -> None:
     except Fault as fault:
         raise OSError(ENOMEM, "no memory for page tables") from fault
     finally:
-        mm.kernel.mmu.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        mm.kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
 
 
 def change_protection(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
@@ -374,7 +372,7 @@ def move_page_tables(
     except Fault:
         return done
     finally:
-        mm.kernel.mmu.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        mm.kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
     return done
 
 

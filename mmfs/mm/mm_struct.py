@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.filemap import File
+    from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.vma import VmAreaStruct
 
 
@@ -49,6 +50,7 @@ class MmOwner(Protocol):
     pid: int
     comm: str
     personality: int
+    mempolicy: Mempolicy | None
 
     @property
     def rlimits(self) -> Mapping[int, tuple[int, int]]:

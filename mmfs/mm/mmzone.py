@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class PerCpuPages(NamedTuple):
     """A CPU's lists of a zone, as they are now. Linux: struct per_cpu_pages."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count()
     high: int
     high_min: int
     high_max: int
@@ -127,7 +127,7 @@ class Zone:
     def free_area_counts(self) -> list[list[int]]:
         """Free blocks by order and migratetype."""
         base = self.index * NR_PAGE_ORDERS * MIGRATE_TYPES
-        counts = self.buddy.nr_free_counts[base : base + NR_PAGE_ORDERS * MIGRATE_TYPES]
+        counts = self.buddy.areas.nr_free_counts[base : base + NR_PAGE_ORDERS * MIGRATE_TYPES]
         rows: list[list[int]] = counts.reshape(NR_PAGE_ORDERS, MIGRATE_TYPES).tolist()
         return rows
 
@@ -141,12 +141,12 @@ class Zone:
 
     def _free_area(self, order: int) -> list[int]:
         base = (self.index * NR_PAGE_ORDERS + order) * MIGRATE_TYPES
-        return [int(count) for count in self.buddy.nr_free_counts[base : base + MIGRATE_TYPES]]
+        return [int(count) for count in self.buddy.areas.nr_free_counts[base : base + MIGRATE_TYPES]]
 
     def virgin_extents(self) -> list[tuple[int, int]]:
         """Ranges of frames that were never used since boot; they are free and movable."""
         row = self._row
-        return [(int(a), int(b)) for a, b in self.buddy.extents[int(row["virgin"]) : int(row["virgin_end"])]]
+        return [(int(a), int(b)) for a, b in self.buddy.areas.extents[int(row["virgin"]) : int(row["virgin_end"])]]
 
     def nr_pageblocks_by_type(self) -> list[int]:
         """Pageblocks of the zone by migratetype. Linux: mm/vmstat.c, pagetypeinfo_showblockcount_print()."""

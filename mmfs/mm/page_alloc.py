@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmfs.fastpath.buddy import Buddy
-from mmfs.fastpath.frames import Frames
 from mmfs.fastpath.lru import Lru
 from mmfs.mm import mm_init
 from mmfs.mm.mmzone import PglistData, Zone, is_lowmem
@@ -135,10 +134,9 @@ class PageAllocator:
         self.vmstat = vmstat
         self.nr_nodes = len(machine.nodes)
         self.out_of_memory: Callable[[int, int], bool] = lambda gfp, order: False
-        page_heads, block_heads = Buddy.heads_needed(self.nr_nodes, machine.nr_cpus)
         spare = Lru.heads_needed(self.nr_nodes) + _LRU_HEADS_SPARE
-        self.frames = Frames(memblock.max_pfn, page_heads + spare, block_heads + spare)
-        self.buddy = Buddy(self.frames, vmstat, self.nr_nodes, machine.nr_cpus)
+        self.buddy = Buddy.of_machine(memblock.max_pfn, vmstat, self.nr_nodes, machine.nr_cpus, spare)
+        self.frames = self.buddy.frames
         self.lru = Lru(self.frames, self.buddy, vmstat, self.nr_nodes, machine.nr_cpus)
         self.node_data: list[PglistData] = []
         self.zones: list[Zone] = []
@@ -166,7 +164,7 @@ class PageAllocator:
                 row["start_pfn"], row["end_pfn"] = zone.zone_start_pfn, zone.zone_end_pfn
                 row["nid"], row["zid"] = nid, zone.zone_idx
         for zone, low, high in self._in_zones(_minus(memblock.memory, self._extents(memblock))):
-            buddy.init_zone_range(zone.index, low, high, MIGRATE_MOVABLE, BLK_RESERVED)
+            buddy.areas.init_zone_range(zone.index, low, high, MIGRATE_MOVABLE, BLK_RESERVED)
 
     def _in_zones(self, ranges: Iterable[tuple[int, int, int]]) -> Iterator[tuple[Zone, int, int]]:
         """Ranges of frames cut at zone borders."""
@@ -228,7 +226,7 @@ class PageAllocator:
         """Hand boot memory to the free lists. Linux: mm/memblock.c, memblock_free_all(), page_alloc_init_late()."""
         for ranges in (memblock.early_free_ranges(), memblock.deferred_free_ranges()):
             for zone, low, high in self._in_zones(ranges):
-                self.buddy.free_range(zone.index, low, high)
+                self.buddy.areas.free_range(zone.index, low, high)
                 self.buddy.zones[zone.index]["managed"] += high - low
         self._mark_reserved(memblock)
         self.init_per_zone_wmark_min()
@@ -318,7 +316,7 @@ class PageAllocator:
             row = self.buddy.zones[zone.index]
             row["wmark_min"], row["wmark_low"], row["wmark_high"], row["wmark_promo"] = marks
             row["watermark_boost"] = 0
-        self.buddy.watermark_boost_factor = vm.watermark_boost_factor
+        self.buddy.areas.watermark_boost_factor = vm.watermark_boost_factor
         self.setup_per_zone_lowmem_reserve()
         self.setup_per_cpu_pagesets()
 
@@ -410,7 +408,7 @@ class PageAllocator:
         flags = gfp_to_alloc_flags(gfp, order)
 
         def attempt() -> int:
-            return self.buddy.alloc_pages(order, gfp_migratetype(gfp), nid, gfp_zone(gfp), flags, mask)
+            return int(self.buddy.alloc_pages(order, gfp_migratetype(gfp), nid, gfp_zone(gfp), flags, mask))
 
         pfn = attempt()
         if pfn >= 0 or not gfp & GFP_DIRECT_RECLAIM_BIT:
@@ -456,7 +454,7 @@ class PageAllocator:
     def unreserve_highatomic(self, gfp: int, force: bool = True) -> bool:
         """Give a HighAtomic pageblock back to the request's migratetype."""
         return any(
-            self.buddy.unreserve_highatomic(zone.index, gfp_migratetype(gfp), force)
+            self.buddy.areas.unreserve_highatomic(zone.index, gfp_migratetype(gfp), force)
             for zone in self.zones
             if zone.managed() and zone.zone_idx <= gfp_zone(gfp)
         )

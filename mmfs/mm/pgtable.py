@@ -63,11 +63,11 @@ def walk(kernel: Kernel, row: int, addr: int) -> Iterator[tuple[int, int, int, i
     """(level, table frame, index, entry) from the root down to the page or the first empty entry."""
     mmu = kernel.mmu
     table = int(mmu.mms[row]["pgd"])
-    for level in range(mmu.levels, 0, -1):
+    for level in range(mmu.walker.levels, 0, -1):
         index = addr >> (PAGE_SHIFT + 9 * (level - 1)) & 511
         entry = int(kernel.frames.entries[table * 512 + index])
         if level == 2 and entry & PTE_UNIFORM:
-            mmu.write_out(row, addr)
+            mmu.walker.write_out(row, addr)
             entry = int(kernel.frames.entries[table * 512 + index])
         yield level, table, index, entry
         if not entry & PTE_PRESENT:
@@ -87,7 +87,7 @@ def translate(kernel: Kernel, pid: int, addr: int) -> str:
     mm = task.mm
     if mm is None:
         raise ValueError(f"process {pid} ({task.comm}) has no address space")
-    levels = kernel.mmu.levels
+    levels = kernel.mmu.walker.levels
     if not 0 <= addr < 1 << (PAGE_SHIFT + 9 * levels - 1):
         raise ValueError(f"{addr:#x} is not an address of user space")
     lines = [f"{addr:#x} in {task.comm} ({pid})"]

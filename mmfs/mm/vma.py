@@ -29,6 +29,7 @@ from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.mm.filemap import File
+    from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.rmap import AnonVma
 
@@ -69,7 +70,7 @@ class VmAreaStruct:
         self.vm_pgoff = pgoff
         self.vm_file: File | None = None
         self.vm_ops: VmOperations | None = None
-        self.vm_policy: object | None = None
+        self.vm_policy: Mempolicy | None = None
         self.anon_vma: AnonVma | None = None
         self.anon_vma_chain: list[AnonVma] = []
         self.anon_name: str | None = None

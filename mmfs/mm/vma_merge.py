@@ -25,6 +25,7 @@ from mmfs.mm_types import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from mmfs.mm.filemap import File
+    from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.rmap import AnonVma
 
@@ -40,7 +41,7 @@ class VmaMergeStruct:
     pgoff: int
     file: File | None = None
     anon_vma: AnonVma | None = None
-    policy: object | None = None
+    policy: Mempolicy | None = None
     anon_name: str | None = None
     prev: VmAreaStruct | None = None
     next: VmAreaStruct | None = None
@@ -223,7 +224,7 @@ def vma_modify_flags_name(
 
 
 def vma_modify_policy(
-    prev: VmAreaStruct | None, vma: VmAreaStruct, start: int, end: int, policy: object | None
+    prev: VmAreaStruct | None, vma: VmAreaStruct, start: int, end: int, policy: Mempolicy | None
 ) -> VmAreaStruct:
     """As `vma_modify_flags()`, for a memory policy. Linux: mm/vma.c, vma_modify_policy()."""
     vmg = VmaMergeStruct.of(vma, start, end)

@@ -15,11 +15,9 @@ def buddy(rounds: int = 7, pages: int = 1 << 20) -> Iterator[Row]:
     """Order-0 bulk allocation, and freeing in random order with merging."""
     from mmfs import mm_types
     from mmfs.fastpath.buddy import Buddy
-    from mmfs.fastpath.frames import Frames
     from mmfs.mm.vmstat import VmStat
 
-    frames, vmstat = Frames(2 * pages, *Buddy.heads_needed(1, 1)), VmStat(1)
-    allocator = Buddy(frames, vmstat, 1, 1)
+    allocator = Buddy.of_machine(2 * pages, VmStat(1), 1, 1)
     normal = mm_types.ZONE_NORMAL
     allocator.zones[normal]["end_pfn"] = allocator.zones[normal]["managed"] = 2 * pages
     allocator.zones[normal]["zid"] = normal
@@ -32,8 +30,8 @@ def buddy(rounds: int = 7, pages: int = 1 << 20) -> Iterator[Row]:
         63,
     )
     movable = mm_types.MIGRATE_MOVABLE
-    allocator.init_zone_range(normal, 0, 2 * pages, movable, mm_types.BLK_RESERVED)
-    allocator.free_range(normal, 0, 2 * pages)
+    allocator.areas.init_zone_range(normal, 0, 2 * pages, movable, mm_types.BLK_RESERVED)
+    allocator.areas.free_range(normal, 0, 2 * pages)
 
     order = np.random.default_rng(1).permutation(pages).astype(np.int64)
     order.tofile(scratch() / "permutation")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mmfs.fastpath.buddy import Buddy
-from mmfs.fastpath.frames import Frames
 from mmfs.mm.vmstat import VmStat
 from mmfs.mm_types import (
     ALLOC_HIGHATOMIC,
@@ -38,14 +37,13 @@ class Bed:
 
     def __init__(self, start: int = 0, end: int = PAGES, pcp: tuple[int, int] = (1, 0)) -> None:
         self.vmstat = VmStat(1)
-        page_heads, block_heads = Buddy.heads_needed(1, 1)
-        self.frames = Frames(PAGES, page_heads, block_heads)
-        self.buddy = Buddy(self.frames, self.vmstat, 1, 1)
+        self.buddy = Buddy.of_machine(PAGES, self.vmstat, 1, 1)
+        self.frames = self.buddy.frames
         zone = self.buddy.zones[Z]
         zone["start_pfn"], zone["end_pfn"], zone["managed"], zone["zid"] = 0, PAGES, end - start, Z
-        self.buddy.init_zone_range(Z, 0, PAGES, MIGRATE_MOVABLE, BLK_RESERVED)
+        self.buddy.areas.init_zone_range(Z, 0, PAGES, MIGRATE_MOVABLE, BLK_RESERVED)
         self.frames.blocks["state"][-(-start >> 9) + (-(-start >> 9) & 1) : (end >> 10) << 1] = 0
-        self.buddy.free_range(Z, start, end)
+        self.buddy.areas.free_range(Z, start, end)
         self.buddy.zonelists[0, 0] = Z
         batch, high = pcp
         for name, value in (("batch", batch), ("high", high), ("high_min", high), ("high_max", high)):
@@ -58,16 +56,16 @@ class Bed:
         return self.vmstat.zone_page_state(Z, ZoneStatItem.NR_FREE_PAGES)
 
     def counts(self) -> list[int]:
-        table = self.buddy.nr_free_counts.reshape(-1, NR_PAGE_ORDERS, MIGRATE_TYPES)[Z]
+        table = self.buddy.areas.nr_free_counts.reshape(-1, NR_PAGE_ORDERS, MIGRATE_TYPES)[Z]
         return [int(n) for n in table.sum(axis=1)]
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """(first frame, order) of everything free, extents included."""
         for order in range(NR_PAGE_ORDERS):
             for mt in range(MIGRATE_TYPES):
-                yield from ((pfn, order) for pfn in self.buddy.free_list(Z, order, mt))
+                yield from ((pfn, order) for pfn in self.buddy.areas.free_list(Z, order, mt))
         row = self.buddy.zones[Z]
-        for low, high in self.buddy.extents[row["virgin"] : row["virgin_end"]]:
+        for low, high in self.buddy.areas.extents[row["virgin"] : row["virgin_end"]]:
             yield from ((int(pfn), 10) for pfn in range(low, high, 1024))
 
     def check(self) -> None:
@@ -115,9 +113,9 @@ def test_freed_block_goes_to_the_tail_when_its_merge_is_near() -> None:
     bed.buddy.free_pages(pages[4], 0)
     bed.buddy.free_pages(pages[5], 0)  # merges with 4; its buddy pair 6-7 is taken, so it is put in front
     bed.buddy.free_pages(pages[2], 0)  # 3 is taken, and 0-1 is not whole: in front
-    assert bed.buddy.free_list(Z, 0, MIGRATE_MOVABLE) == [2, 0]
+    assert bed.buddy.areas.free_list(Z, 0, MIGRATE_MOVABLE) == [2, 0]
     bed.buddy.free_pages(pages[7], 0)  # the pair above it, 4-5, is free: 7 will merge soon, so to the tail
-    assert bed.buddy.free_list(Z, 0, MIGRATE_MOVABLE) == [2, 0, 7]
+    assert bed.buddy.areas.free_list(Z, 0, MIGRATE_MOVABLE) == [2, 0, 7]
 
 
 @pytest.mark.parametrize("mt", [MIGRATE_UNMOVABLE, MIGRATE_RECLAIMABLE])
@@ -125,7 +123,7 @@ def test_a_kernel_allocation_claims_a_whole_movable_block(mt: int) -> None:
     bed = Bed()
     pfn = bed.alloc(0, mt)
     assert bed.frames.blocks[pfn >> PAGEBLOCK_ORDER]["migratetype"] == mt
-    assert len(bed.buddy.free_list(Z, 8, mt)) == 1
+    assert len(bed.buddy.areas.free_list(Z, 8, mt)) == 1
     bed.check()
 
 
@@ -159,7 +157,7 @@ def test_high_order_atomic_allocation_reserves_its_block() -> None:
     assert bed.frames.blocks[pfn >> PAGEBLOCK_ORDER]["migratetype"] == MIGRATE_HIGHATOMIC
     assert bed.buddy.zones[Z]["nr_reserved_highatomic"] == 512
     assert bed.buddy.zones[Z]["nr_free_highatomic"] == 504
-    assert bed.buddy.unreserve_highatomic(Z, MIGRATE_MOVABLE, True)
+    assert bed.buddy.areas.unreserve_highatomic(Z, MIGRATE_MOVABLE, True)
     assert bed.buddy.zones[Z]["nr_free_highatomic"] == bed.buddy.zones[Z]["nr_reserved_highatomic"] == 0
     bed.check()
 

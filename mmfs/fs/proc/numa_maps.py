@@ -11,6 +11,7 @@ import numpy as np
 
 from mmfs.fs.proc.pid import attribute, proc_mem_open
 from mmfs.fs.proc.task_mmu import file_path
+from mmfs.kernfs.bitmap import bitmap_list
 from mmfs.mm.mman import VM_HUGETLB
 from mmfs.mm_types import (
     PAGE_SHIFT,
@@ -41,7 +42,10 @@ def numa_maps(task: Task) -> str:
 def show_numa_map(task: Task, mm: MmStruct, vma: VmAreaStruct) -> str:
     """A line of numa_maps."""
     policy = vma.vm_policy if vma.vm_policy is not None else task.mempolicy
-    words = [f"{vma.vm_start:08x} {policy if policy is not None else 'default'}"]
+    mode = "default" if policy is None else policy.mode
+    if policy is not None and policy.nodes:
+        mode += f":{bitmap_list(policy.nodes)}"
+    words = [f"{vma.vm_start:08x} {mode}"]
     if vma.vm_file is not None:
         words.append(f"file={file_path(vma).translate(ESCAPED)}")
     elif vma.vm_start < mm.brk and vma.vm_end > mm.start_brk:

@@ -68,7 +68,7 @@ def watermark_scale_factor_changed(kernel: Kernel, _: int) -> None:
 
 def watermark_boost_factor_changed(kernel: Kernel, _: int) -> None:
     """The next pageblock that is stolen boosts by it."""
-    kernel.page_alloc.buddy.watermark_boost_factor = kernel.vm.watermark_boost_factor
+    kernel.page_alloc.buddy.areas.watermark_boost_factor = kernel.vm.watermark_boost_factor
 
 
 def percpu_pagelist_high_fraction_changed(kernel: Kernel, old: int) -> None:

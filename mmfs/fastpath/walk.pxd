@@ -1,0 +1,24 @@
+cimport cython
+from mmfs.fastpath.defs cimport *
+from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.lru cimport Lru
+from mmfs.fastpath.tlb cimport MmRec
+
+@cython.final
+cdef class Walker:
+    cdef readonly Frames frames
+    cdef readonly Buddy buddy
+    cdef readonly Lru lru
+    cdef MmRec[::1] mm
+    cdef long[:, ::1] node_stat
+    cdef readonly int levels
+    cdef public int alloc_flags
+    cdef long cached_key
+    cdef long cached_table
+    cdef void count_table(self, long mm, long pfn, int level, int sign) noexcept nogil
+    cdef long alloc_table(self, long mm, int level, bint implied) noexcept nogil
+    cdef long lookup(self, long mm, long addr) noexcept nogil
+    cdef long get_entry(self, long mm, long addr) noexcept nogil
+    cdef long get_entry_level(self, long mm, long addr, int last) noexcept nogil
+    cdef void split_uniform(self, long mm, long addr, long pmd) noexcept nogil

@@ -1,0 +1,168 @@
+# cython: language_level=3
+"""The page-table walker: from an address to its entry, tables allocated on the way.
+
+Page tables are real x86-64 ones: tables of 512 entries in frames that come from the buddy allocator, four or
+five levels (la57), entries with the bits of the hardware. Level 1 holds pages, the root is level ``levels``.
+
+A pageblock that is mapped as a whole implies the 512 entries of its table, which are written out when
+somebody looks at one of them (split_uniform()).
+
+Linux: mm/memory.c, __pte_alloc() and the like; arch/x86/mm/pgtable.c.
+"""
+
+import cython
+
+from mmfs.fastpath.frames import view
+
+if not cython.compiled:
+    from mmfs.fastpath.defs import *  # noqa: F403
+
+
+class Walker:
+    """The page tables of all address spaces. ``mms`` MM_DTYPE; ``alloc_flags`` is what tables may use."""
+
+    def __init__(self, buddy, lru, vmstat, mms, levels):
+        self.frames = buddy.frames
+        self.buddy = buddy
+        self.lru = lru
+        self.levels = levels
+        self.mm = view(mms)
+        self.node_stat = view(vmstat.node_stat)
+        self.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        self.cached_key = -1
+
+    def count_table(self, mm, pfn, level, sign):
+        """Linux: pagetable_pte_ctor(), mm_inc_nr_ptes() and the like; root and p4d tables are not counted."""
+        if level <= 3:
+            self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_PAGETABLE] += sign
+            self.mm[mm].pgtables_bytes += sign * PAGE_SIZE
+
+    def alloc_table(self, mm, level, implied):
+        """A page table of a level (1: the one that holds pages), or -1; zeroed unless a block implies it."""
+        pfn: cython.long = self.buddy.alloc(
+            0,
+            MIGRATE_UNMOVABLE,
+            self.buddy.cpu_node[self.buddy.cpu],
+            ZONE_NORMAL,
+            self.alloc_flags,
+            ~cython.cast(cython.ulong, 0),
+        )
+        if pfn < 0:
+            return -1
+        if not implied:
+            self.frames.clear_table(pfn)
+        self.frames.page[pfn].flags = PG_TABLE
+        self.frames.page[pfn].private = level
+        self.frames.page[pfn].memcg = self.mm[mm].memcg
+        self.count_table(mm, pfn, level, 1)
+        return pfn
+
+    def lookup(self, mm, addr):
+        """Index of the entry that maps an address, or -1 where a table is missing."""
+        table: cython.long = self.mm[mm].pgd
+        level: cython.int = self.levels - 1
+        at: cython.long
+        entry: cython.ulong
+        if self.cached_key == (mm << 40 | addr >> 21):
+            return (self.cached_table << 9) + (addr >> 12 & 511)
+        while level > 0:
+            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
+            entry = self.frames.entry[at]
+            if not entry & PTE_PRESENT:
+                return -1
+            if level == 1 and entry & PTE_UNIFORM:
+                self.split_uniform(mm, addr, at)
+                entry = self.frames.entry[at]
+            table = (entry & PTE_PFN_MASK) >> 12
+            level -= 1
+        self.cached_key = mm << 40 | addr >> 21
+        self.cached_table = table
+        return (table << 9) + (addr >> 12 & 511)
+
+    def get_entry(self, mm, addr):
+        """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out."""
+        at: cython.long = self.lookup(mm, addr)
+        table: cython.long
+        child: cython.long
+        level: cython.int
+        if at >= 0:
+            return at
+        table = self.mm[mm].pgd
+        level = self.levels - 1
+        while level > 0:
+            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
+            if not self.frames.entry[at] & PTE_PRESENT:
+                child = self.alloc_table(mm, level, False)
+                if child < 0:
+                    return -1
+                self.frames.entry[at] = (
+                    cython.cast(cython.ulong, child) << 12 | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
+                )
+                table = child
+            else:
+                table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+            level -= 1
+        self.cached_key = mm << 40 | addr >> 21
+        self.cached_table = table
+        return (table << 9) + (addr >> 12 & 511)
+
+    def get_entry_level(self, mm, addr, last):
+        """Index of the entry of an address in its table of level ``last`` + 1, tables allocated; or -1."""
+        table: cython.long = self.mm[mm].pgd
+        level: cython.int = self.levels - 1
+        at: cython.long
+        child: cython.long
+        while level > last:
+            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
+            if not self.frames.entry[at] & PTE_PRESENT:
+                child = self.alloc_table(mm, level, False)
+                if child < 0:
+                    return -1
+                self.frames.entry[at] = (
+                    cython.cast(cython.ulong, child) << 12 | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
+                )
+                table = child
+            else:
+                table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+            level -= 1
+        return (table << 9) + (addr >> (12 + 9 * level) & 511)
+
+    def split_uniform(self, mm, addr, pmd):
+        """Write out the page records and entries that a whole block implied; ``pmd`` is its entry's index.
+
+        A table whose block is gone (mapping 0) implies 512 empty entries.
+        """
+        table: cython.long = (self.frames.entry[pmd] & PTE_PFN_MASK) >> 12
+        block: cython.long = self.frames.page[table].mapping
+        first: cython.long = block << PAGEBLOCK_ORDER
+        i: cython.long
+        self.frames.entry[pmd] &= ~PTE_UNIFORM
+        if block == 0:
+            self.frames.clear_table(table)
+            return
+        for i in range(PAGEBLOCK_NR_PAGES):
+            self.frames.page[first + i].flags = self.frames.block[block].flags
+            self.frames.page[first + i].mapping = self.frames.block[block].mapping
+            self.frames.page[first + i].index = cython.cast(
+                cython.uint, (cython.cast(cython.ulong, self.frames.block[block].index) + i) & INDEX_MASK
+            )
+            self.frames.page[first + i].private = 0
+            self.frames.page[first + i].mapcount = self.frames.block[block].mapcount
+            self.frames.page[first + i].memcg = self.frames.block[block].memcg
+            self.frames.page[first + i].mlock_count = 0
+            self.frames.entry[(table << 9) + i] = (
+                cython.cast(cython.ulong, first + i) << 12 | self.frames.block[block].pteflags
+            )
+        self.lru.split_block(block)
+        self.frames.block[block].state = BLK_SPLIT
+        self.frames.block[block].mapcount = 0
+        self.frames.page[table].mapping = 0
+
+    def forget(self, mm):
+        """An address space goes: nothing remembered of it may live on."""
+        self.cached_key = -1
+
+
+    def write_out(self, mm, addr):
+        """Have real entries for an address even if a whole block implied them."""
+        self.lookup(mm, addr)
