@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 def tlb(kernel: Kernel) -> str:
     """Translations found and not found, and flushes that another processor asked for."""
     lines = [f"{'':6}{'hits':>16}{'misses':>16}{'shootdowns':>16}\n"]
-    for cpu, counts in enumerate(kernel.mmu.tlb_counts[:, :3].tolist()):
+    for cpu, counts in enumerate(kernel.mmu.tlb.counts[:, :3].tolist()):
         lines.append(f"cpu{cpu:<3}" + "".join(f"{count:16d}" for count in counts) + "\n")
     return "".join(lines)
