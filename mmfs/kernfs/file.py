@@ -62,14 +62,13 @@ class OpenFile:
             return self._read_binary(size, offset)
         if node.show is None:
             fail(self.entry.rules.no_method)
-        if offset:
-            if node.one_read:
-                return b""
-            if node.transaction:
-                if self._base is None:
-                    self._base = offset
-                if offset >= self._base:
-                    offset -= self._base
+        if offset and node.one_read:
+            return b""
+        if node.transaction:
+            if self._base is None:
+                self._base = offset
+            if offset >= self._base:
+                offset -= self._base
         text = self._text
         if text is None or offset != self._next or not offset:
             text = self._text = self._show()
