@@ -40,6 +40,7 @@ class Buddy:
         self.cpu_nodes = np.zeros(nr_cpus, np.int32)
         self.zone = view(self.zones)
         self.nr_free = view(areas.nr_free_counts)
+        self.pcps["batch"] = 1  # boot pagesets, which keep nothing
         self.pcp = view(self.pcps)
         self.zonelist = view(self.zonelists)
         self.lowmem_reserve = view(self.lowmem_reserves)

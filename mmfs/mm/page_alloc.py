@@ -12,14 +12,13 @@ compaction are not there yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from mmfs.fastpath.buddy import Buddy
 from mmfs.fastpath.lru import Lru
 from mmfs.mm import mm_init
+from mmfs.mm.boot_memory import BootMemory
 from mmfs.mm.mmzone import PglistData, Zone, is_lowmem
 from mmfs.mm_types import (
     ALLOC_HIGHATOMIC,
@@ -28,8 +27,6 @@ from mmfs.mm_types import (
     ALLOC_NON_BLOCK,
     ALLOC_WMARK_LOW,
     ALLOC_WMARK_MIN,
-    BLK_RESERVED,
-    BLK_SPLIT,
     GFP_DIRECT_RECLAIM_BIT,
     GFP_DMA32_BIT,
     GFP_DMA_BIT,
@@ -43,15 +40,12 @@ from mmfs.mm_types import (
     GFP_RECLAIMABLE_BIT,
     GFP_RETRY_MAYFAIL_BIT,
     GFP_THISNODE_BIT,
-    MAX_PAGE_ORDER,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
     MIGRATE_UNMOVABLE,
     PAGE_ALLOC_COSTLY_ORDER,
     PAGE_SHIFT,
-    PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
-    PG_RESERVED,
     ZONE_DMA,
     ZONE_DMA32,
     ZONE_MOVABLE,
@@ -67,7 +61,6 @@ if TYPE_CHECKING:
 
 _ALL_NODES = (1 << 64) - 1
 _LRU_HEADS_SPARE = 1024
-_MAX_NUMNODES = 1024
 
 
 def gfp_zone(gfp: int) -> int:
@@ -102,18 +95,6 @@ def gfp_to_alloc_flags(gfp: int, order: int) -> int:
     return flags
 
 
-def _minus(ranges: Iterable[tuple[int, int, int]], holes: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """What is left of ranges (start, end, nid) without sorted holes (start, end)."""
-    for start, end, nid in ranges:
-        for low, high in holes:
-            if low < end and high > start:
-                if start < low:
-                    yield start, low, nid
-                start = max(start, high)
-        if start < end:
-            yield start, end, nid
-
-
 class PageAllocator:
     """The free memory of a machine and the rules by which it is given out.
 
@@ -141,135 +122,10 @@ class PageAllocator:
         self.node_data: list[PglistData] = []
         self.zones: list[Zone] = []
         self.totalreserve_pages = 0
-        self._free_area_init(machine, memblock)
-        self._build_zonelists()
-        self._memblock_free_all(memblock)
-
-    # ------------------------------------------------------------------------------ boot
-
-    def _free_area_init(self, machine: Machine, memblock: Memblock) -> None:
-        """Linux: mm/mm_init.c, free_area_init()."""
-        buddy = self.buddy
-        for node_range in memblock.node_ranges:
-            nid = node_range.nid
-            node = machine.nodes[nid]
-            zones = [zone for zone in memblock.zone_ranges if zone.nid == nid]
-            pgdat = PglistData(buddy, node_range, zones, node.cpus, node.distances or (10,))
-            self.node_data.append(pgdat)
-            self.zones += pgdat.node_zones
-            for cpu in node.cpus:
-                buddy.cpu_nodes[cpu] = nid
-            for zone in pgdat.node_zones:
-                row = buddy.zones[zone.index]
-                row["start_pfn"], row["end_pfn"] = zone.zone_start_pfn, zone.zone_end_pfn
-                row["nid"], row["zid"] = nid, zone.zone_idx
-        for zone, low, high in self._in_zones(_minus(memblock.memory, self._extents(memblock))):
-            buddy.areas.init_zone_range(zone.index, low, high, MIGRATE_MOVABLE, BLK_RESERVED)
-
-    def _in_zones(self, ranges: Iterable[tuple[int, int, int]]) -> Iterator[tuple[Zone, int, int]]:
-        """Ranges of frames cut at zone borders."""
-        for start, end, nid in ranges:
-            for zone in self.node_data[nid].node_zones:
-                low, high = max(start, zone.zone_start_pfn), min(end, zone.zone_end_pfn)
-                if low < high:
-                    yield zone, low, high
-
-    def _extents(self, memblock: Memblock) -> list[tuple[int, int]]:
-        """The aligned inner parts of what will be freed: memory whose records nobody touches at boot."""
-        size = 1 << MAX_PAGE_ORDER
-        inner = []
-        for ranges in (memblock.early_free_ranges(), memblock.deferred_free_ranges()):
-            for _, low, high in self._in_zones(ranges):
-                low, high = -(-low // size) * size, high // size * size
-                if low < high:
-                    inner.append((low, high))
-        return sorted(inner)
-
-    def _node_order(self, nid: int, node_load: list[int]) -> list[int]:
-        """The nodes with memory in the order in which a node turns to them.
-
-        Linux: mm/page_alloc.c, build_zonelists(), find_next_best_node(). ``node_load`` is shared by all
-        nodes' orders, so that not all of them turn to the same one first.
-        """
-        distances = self.node_data[nid].distances
-        left = [pgdat.node_id for pgdat in self.node_data if pgdat.node_present_pages]
-        order: list[int] = []
-        previous = nid
-        while left:
-
-            def cost(n: int) -> int:
-                near = distances[n] + (n < nid) + bool(self.node_data[n].cpus)
-                return near * _MAX_NUMNODES + node_load[n]
-
-            best = nid if nid in left else min(left, key=cost)
-            left.remove(best)
-            if distances[best] != distances[previous]:
-                node_load[best] += 1
-            order.append(best)
-            previous = best
-        return order
-
-    def _build_zonelists(self) -> None:
-        """Linux: mm/page_alloc.c, build_zonelists(): by node, each node's zones from the highest."""
-        node_load = [0] * self.nr_nodes
-        for pgdat in self.node_data:
-            pgdat.node_zonelists = [
-                zone
-                for nid in self._node_order(pgdat.node_id, node_load)
-                for zone in reversed(self.node_data[nid].node_zones)
-                if zone.populated()
-            ]
-            rows = [zone.index for zone in pgdat.node_zonelists]
-            self.buddy.zonelists[pgdat.node_id, : len(rows)] = rows
-
-    def _memblock_free_all(self, memblock: Memblock) -> None:
-        """Hand boot memory to the free lists. Linux: mm/memblock.c, memblock_free_all(), page_alloc_init_late()."""
-        for ranges in (memblock.early_free_ranges(), memblock.deferred_free_ranges()):
-            for zone, low, high in self._in_zones(ranges):
-                self.buddy.areas.free_range(zone.index, low, high)
-                self.buddy.zones[zone.index]["managed"] += high - low
-        self._mark_reserved(memblock)
-        self.init_per_zone_wmark_min()
-        self._hugepage_init()
-        for start, end, nid in memblock.late_free_ranges():
-            self._init_split(start, end, nid)
-            self.buddy.free_pages_bulk(np.arange(start, end, dtype=np.int64))
-        self.vmstat.event[:] = 0
-        self.vmstat.numa_event[:] = 0
-
-    def _mark_reserved(self, memblock: Memblock) -> None:
-        """Frames that stay with the boot code show it in the records of pageblocks that are partly free.
-
-        Linux: mm/mm_init.c, memmap_init_reserved_pages().
-        """
-        pages, states = self.frames.pages, self.frames.blocks["state"]
-        free = sorted((start, end) for start, end, _ in memblock.memblock_free_ranges())
-        starts = [0, *(end for _, end in free)]
-        ends = [*(start for start, _ in free), memblock.max_pfn]
-        for start, end in zip(starts, ends, strict=True):
-            for block in {start >> PAGEBLOCK_ORDER, max(end - 1, start) >> PAGEBLOCK_ORDER}:
-                if states[block] == BLK_SPLIT:
-                    first = block << PAGEBLOCK_ORDER
-                    pages["flags"][max(start, first) : min(end, first + PAGEBLOCK_NR_PAGES)] = PG_RESERVED
-
-    def _hugepage_init(self) -> None:
-        """Machines of 512 MB and more have transparent huge pages and keep room for them.
-
-        Linux: mm/huge_memory.c, hugepage_init(), which runs before init's memory is freed.
-        """
-        if self.transparent_hugepage and sum(zone.managed_pages for zone in self.zones) >= 512 << 20 - PAGE_SHIFT:
-            self.set_recommended_min_free_kbytes()
-
-    def _init_split(self, start: int, end: int, nid: int) -> None:
-        """Frames that were reserved get page records and count as managed."""
-        flags, states = self.frames.pages["flags"], self.frames.blocks["state"]
-        for block in range(start >> PAGEBLOCK_ORDER, -(-end >> PAGEBLOCK_ORDER)):
-            if states[block] == BLK_RESERVED:
-                states[block] = BLK_SPLIT
-                flags[block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER] = PG_RESERVED
-        flags[start:end] = 0
-        for zone, low, high in self._in_zones([(start, end, nid)]):
-            self.buddy.zones[zone.index]["managed"] += high - low
+        boot = BootMemory(self)
+        boot.free_area_init(machine, memblock)
+        boot.build_zonelists()
+        boot.memblock_free_all(memblock)
 
     # ------------------------------------------------------------------------------ watermarks
 
@@ -346,7 +202,6 @@ class PageAllocator:
             )
             column = pcps[:, zone.index]
             column["high_min"], column["high_max"], column["batch"] = high_min, high_max, batch
-            column["high"] = np.clip(column["high"], high_min, high_max)
 
     def calculate_totalreserve_pages(self) -> None:
         """Pages that no user allocation gets. Linux: mm/page_alloc.c, calculate_totalreserve_pages()."""

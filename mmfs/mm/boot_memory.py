@@ -1,0 +1,166 @@
+"""Boot memory becomes the page allocator's: nodes and zones, zonelists, and every free range on its list.
+
+The records of memory that is free from the start are not touched here (fastpath/free_area.py has it as
+extents), so this costs what is reserved, not what there is.
+
+Linux: mm/mm_init.c, free_area_init(); mm/memblock.c, memblock_free_all(); mm/page_alloc.c, build_zonelists().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmfs.mm.mm_init import node_fallback_orders
+from mmfs.mm.mmzone import PglistData, Zone
+from mmfs.mm_types import (
+    BLK_RESERVED,
+    BLK_SPLIT,
+    MAX_PAGE_ORDER,
+    MIGRATE_MOVABLE,
+    PAGE_SHIFT,
+    PAGEBLOCK_NR_PAGES,
+    PAGEBLOCK_ORDER,
+    PG_RESERVED,
+)
+
+if TYPE_CHECKING:
+    from mmfs.machine import Machine
+    from mmfs.mm.memblock import Memblock
+    from mmfs.mm.page_alloc import PageAllocator
+
+
+def _minus(ranges: Iterable[tuple[int, int, int]], holes: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """What is left of ranges (start, end, nid) without sorted holes (start, end)."""
+    for start, end, nid in ranges:
+        for low, high in holes:
+            if low < end and high > start:
+                if start < low:
+                    yield start, low, nid
+                start = max(start, high)
+        if start < end:
+            yield start, end, nid
+
+
+class BootMemory:
+    """The steps from a memblock to a page allocator, in order."""
+
+    def __init__(self, alloc: PageAllocator) -> None:
+        self.alloc = alloc
+        self.buddy = alloc.buddy
+        self.frames = alloc.frames
+        self.vmstat = alloc.vmstat
+
+    def free_area_init(self, machine: Machine, memblock: Memblock) -> None:
+        """Linux: mm/mm_init.c, free_area_init()."""
+        buddy = self.buddy
+        for node_range in memblock.node_ranges:
+            nid = node_range.nid
+            node = machine.nodes[nid]
+            zones = [zone for zone in memblock.zone_ranges if zone.nid == nid]
+            pgdat = PglistData(buddy, node_range, zones, node.cpus, node.distances or (10,))
+            self.alloc.node_data.append(pgdat)
+            self.alloc.zones += pgdat.node_zones
+            for cpu in node.cpus:
+                buddy.cpu_nodes[cpu] = nid
+            for zone in pgdat.node_zones:
+                row = buddy.zones[zone.index]
+                row["start_pfn"], row["end_pfn"] = zone.zone_start_pfn, zone.zone_end_pfn
+                row["nid"], row["zid"] = nid, zone.zone_idx
+        for zone, low, high in self._in_zones(_minus(memblock.memory, self._extents(memblock))):
+            buddy.areas.init_zone_range(zone.index, low, high, MIGRATE_MOVABLE, BLK_RESERVED)
+
+    def _in_zones(self, ranges: Iterable[tuple[int, int, int]]) -> Iterator[tuple[Zone, int, int]]:
+        """Ranges of frames cut at zone borders."""
+        for start, end, nid in ranges:
+            for zone in self.alloc.node_data[nid].node_zones:
+                low, high = max(start, zone.zone_start_pfn), min(end, zone.zone_end_pfn)
+                if low < high:
+                    yield zone, low, high
+
+    def _extents(self, memblock: Memblock) -> list[tuple[int, int]]:
+        """The aligned inner parts of what will be freed: memory whose records nobody touches at boot."""
+        size = 1 << MAX_PAGE_ORDER
+        inner = []
+        for ranges in (memblock.early_free_ranges(), memblock.deferred_free_ranges()):
+            for _, low, high in self._in_zones(ranges):
+                low, high = -(-low // size) * size, high // size * size
+                if low < high:
+                    inner.append((low, high))
+        return sorted(inner)
+
+    def build_zonelists(self) -> None:
+        """Linux: mm/page_alloc.c, build_zonelists(): by node, each node's zones from the highest."""
+        orders = node_fallback_orders(
+            [pgdat.distances for pgdat in self.alloc.node_data],
+            [pgdat.node_present_pages > 0 for pgdat in self.alloc.node_data],
+            [bool(pgdat.cpus) for pgdat in self.alloc.node_data],
+        )
+        for pgdat, order in zip(self.alloc.node_data, orders, strict=True):
+            pgdat.node_zonelists = [
+                zone
+                for nid in order
+                for zone in reversed(self.alloc.node_data[nid].node_zones)
+                if zone.populated()
+            ]
+            rows = [zone.index for zone in pgdat.node_zonelists]
+            self.buddy.zonelists[pgdat.node_id, : len(rows)] = rows
+
+    def memblock_free_all(self, memblock: Memblock) -> None:
+        """Hand boot memory to the free lists. Linux: mm/memblock.c, memblock_free_all(), page_alloc_init_late()."""
+        for ranges in (memblock.early_free_ranges(), memblock.deferred_free_ranges()):
+            for zone, low, high in self._in_zones(ranges):
+                self.buddy.areas.free_range(zone.index, low, high)
+                self.buddy.zones[zone.index]["managed"] += high - low
+        self._mark_reserved(memblock)
+        late = memblock.late_free_ranges()
+        freed = len(memblock.early_free_ranges()) + len(memblock.deferred_free_ranges())
+        early = len(memblock.boot_free_ranges()) - freed
+        self._free_reserved_areas(late[:early])
+        self.alloc.init_per_zone_wmark_min()
+        self._hugepage_init()
+        self._free_reserved_areas(late[early:])
+        self.vmstat.event[:] = 0
+        self.vmstat.numa_event[:] = 0
+
+    def _free_reserved_areas(self, ranges: Iterable[tuple[int, int, int]]) -> None:
+        """Memory that booting is done with, page by page. Linux: mm/page_alloc.c, free_reserved_area()."""
+        for start, end, nid in ranges:
+            self._init_split(start, end, nid)
+            self.buddy.free_pages_bulk(np.arange(start, end, dtype=np.int64))
+
+    def _mark_reserved(self, memblock: Memblock) -> None:
+        """Frames that stay with the boot code show it in the records of pageblocks that are partly free.
+
+        Linux: mm/mm_init.c, memmap_init_reserved_pages().
+        """
+        pages, states = self.frames.pages, self.frames.blocks["state"]
+        free = sorted((start, end) for start, end, _ in memblock.memblock_free_ranges())
+        starts = [0, *(end for _, end in free)]
+        ends = [*(start for start, _ in free), memblock.max_pfn]
+        for start, end in zip(starts, ends, strict=True):
+            for block in {start >> PAGEBLOCK_ORDER, max(end - 1, start) >> PAGEBLOCK_ORDER}:
+                if states[block] == BLK_SPLIT:
+                    first = block << PAGEBLOCK_ORDER
+                    pages["flags"][max(start, first) : min(end, first + PAGEBLOCK_NR_PAGES)] = PG_RESERVED
+
+    def _hugepage_init(self) -> None:
+        """Machines of 512 MB and more have transparent huge pages and keep room for them.
+
+        Linux: mm/huge_memory.c, hugepage_init(), which runs before init's memory is freed.
+        """
+        if self.alloc.transparent_hugepage and self.alloc.totalram_pages >= 512 << 20 - PAGE_SHIFT:
+            self.alloc.set_recommended_min_free_kbytes()
+
+    def _init_split(self, start: int, end: int, nid: int) -> None:
+        """Frames that were reserved get page records and count as managed."""
+        flags, states = self.frames.pages["flags"], self.frames.blocks["state"]
+        for block in range(start >> PAGEBLOCK_ORDER, -(-end >> PAGEBLOCK_ORDER)):
+            if states[block] == BLK_RESERVED:
+                states[block] = BLK_SPLIT
+                flags[block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER] = PG_RESERVED
+        flags[start:end] = 0
+        for zone, low, high in self._in_zones([(start, end, nid)]):
+            self.buddy.zones[zone.index]["managed"] += high - low
