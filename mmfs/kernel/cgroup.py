@@ -35,7 +35,10 @@ class Controller(Protocol):
 class Cgroup:
     """One directory. Linux: struct cgroup."""
 
-    __slots__ = ("root", "parent", "name", "path", "id", "children", "tasks", "subsys", "subtree_control", "frozen")
+    __slots__ = (
+        "root", "parent", "name", "path", "id", "children", "tasks", "subsys", "subtree_control", "frozen",
+        "max_depth", "max_descendants",
+    )  # fmt: skip
 
     def __init__(self, root: CgroupRoot, parent: Cgroup | None, name: str, ident: int) -> None:
         self.root = root
@@ -50,6 +53,8 @@ class Cgroup:
         self.subsys: dict[str, Any] = {}
         self.subtree_control: set[str] = set()
         self.frozen = False
+        self.max_depth: int | None = None
+        self.max_descendants: int | None = None
 
     def __repr__(self) -> str:
         return f"<cgroup {self.path}>"
@@ -108,11 +113,25 @@ class CgroupRoot:
             raise OSError(errno.EEXIST, f"cgroup {name} exists")
         if not name or name in (".", "..") or "/" in name or "\n" in name or len(name) > 255:
             raise OSError(errno.EINVAL, "not a name of a cgroup")
+        self._check_hierarchy_limits(parent)
         self._next_id += 1
         cgroup = parent.children[name] = Cgroup(self, parent, name, self._next_id)
         for controller in self.controllers.values():
             controller.css_online(cgroup)
         return cgroup
+
+    @staticmethod
+    def _check_hierarchy_limits(parent: Cgroup) -> None:
+        """Whether one more may be made. Linux: kernel/cgroup/cgroup.c, cgroup_check_hierarchy_limits()."""
+        level = 0
+        cgroup: Cgroup | None = parent
+        while cgroup is not None:
+            below = sum(1 for _ in cgroup.descendants()) if cgroup.max_descendants is not None else 0
+            if (cgroup.max_descendants is not None and below >= cgroup.max_descendants) or (
+                cgroup.max_depth is not None and level >= cgroup.max_depth
+            ):
+                raise BlockingIOError(errno.EAGAIN, f"{cgroup.path} may have no more below")
+            cgroup, level = cgroup.parent, level + 1
 
     def makedirs(self, path: str) -> Cgroup:
         """The directory at `path`, made with its parents where they do not exist."""

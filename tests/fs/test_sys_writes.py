@@ -85,11 +85,12 @@ class Row:
 
 
 @cache
-def rows(table: str) -> list[Row]:
+def rows(table: str, cgroup2: bool = False) -> list[Row]:
+    """The rows of a table, without or only those of the cgroup tree, which had to be made first."""
     with (GOLDEN / table).open(newline="") as stream:
         lines = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
         next(lines)
-        return [Row(*line[2:]) for line in lines if line[1].startswith("write_semantics") and "cgroup2" not in line[1]]
+        return [Row(*line[2:]) for line in lines if ("cgroup2" in line[1]) == cgroup2]
 
 
 def unescape(text: str) -> bytes:
@@ -211,6 +212,25 @@ def test_writes(table: str) -> None:
     assert not wrong, "\n".join(wrong)
     assert replayed > 200
     guest.kernel.check()
+
+
+CGROUP_FILES = ("max.depth", "max.descendants", "kill", "events", "procs", "type")
+
+
+def test_cgroup_writes() -> None:
+    """The files of every cgroup, in a group t1 and in the root."""
+    guest = Guest()
+    guest.kernel.mkdir("/sys/fs/cgroup/t1")
+    wrong, replayed = [], 0
+    for row in rows(TABLES[0], cgroup2=True):
+        directory, _, name = row.file.rpartition("/cgroup.")
+        if directory not in ("/sys/fs/cgroup", "/sys/fs/cgroup/t1") or name not in CGROUP_FILES or "(2)" in row.input:
+            continue
+        replayed += 1
+        OWN.update({"/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/cgroup.max.depth"})
+        wrong += [f"{row}: {difference}" for difference in guest.replay(row)]
+    assert not wrong, "\n".join(wrong)
+    assert replayed > 30
 
 
 def test_what_is_not_served() -> None:

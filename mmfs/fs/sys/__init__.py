@@ -1,9 +1,12 @@
-"""/sys: nodes, processors, blocks of memory and the pools of huge pages; importing this package declares them all.
+"""/sys: nodes, processors, blocks of memory, pools of huge pages, cgroups; importing this package declares them all.
 
 Linux: fs/sysfs.
 """
 
+from mmfs.fs.cgroup import cgroup
 from mmfs.fs.sys import cpu, device, hugepages, memory, node
-from mmfs.fs.sys.root import sys
+from mmfs.fs.sys.root import fs, sys
+
+fs.mount("cgroup", cgroup, obj=lambda kernel: kernel.cgroups.root)
 
 __all__ = ["cpu", "device", "hugepages", "memory", "node", "sys"]

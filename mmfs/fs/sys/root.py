@@ -21,6 +21,7 @@ sys: Directory[Kernel] = Directory(rules=SYSFS)
 bus = sys.directory("bus", mode=DIRECTORY)
 devices = sys.directory("devices", mode=DIRECTORY)
 system = devices.directory("system", mode=DIRECTORY)
+fs = sys.directory("fs", mode=DIRECTORY)
 kernel_dir = sys.directory("kernel", mode=DIRECTORY)
 mm = kernel_dir.directory("mm", mode=DIRECTORY)
 

@@ -1,0 +1,212 @@
+"""cgroup.*: who is in a cgroup, which controllers it has, how many there may be below it.
+
+Linux: kernel/cgroup/cgroup.c, cgroup_base_files[].
+
+Simplified: no controller is modelled yet, so cgroup.controllers is empty and none can be enabled; freezing, pressure
+and threaded subtrees are not modelled either, and their files are absent (cgroup.type refuses to change).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from mmfs.kernel.cgroup import Cgroup
+from mmfs.kernel.signal import SIGKILL
+from mmfs.kernfs import CGROUP2, Caller, Directory, fail, kstrtoint
+
+if TYPE_CHECKING:
+    from mmfs.kernel.task import Task
+
+CONTROLLERS: Final = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc")
+"""Those that Linux has; a word that is none of them is a mistake."""
+
+
+def not_root(group: Cgroup) -> bool:
+    """Linux: CFTYPE_NOT_ON_ROOT."""
+    return group.parent is not None
+
+
+cgroup: Directory[Cgroup] = Directory(
+    mode=lambda group: 0o755 if group.parent is not None else 0o555,
+    rules=CGROUP2,
+    ino=lambda group: group.id,
+)
+cgroup.family(list=lambda group: group.children, lookup=lambda group, name: group.children.get(name), template=cgroup)
+
+
+@cgroup.on_mkdir
+def cgroup_mkdir(group: Cgroup, name: str, mode: int, caller: Caller) -> None:
+    """Linux: kernel/cgroup/cgroup.c, cgroup_mkdir()."""
+    group.root.mkdir(group, name)
+
+
+@cgroup.on_rmdir
+def cgroup_rmdir(group: Cgroup, name: str, caller: Caller) -> None:
+    """Linux: kernel/cgroup/cgroup.c, cgroup_rmdir()."""
+    group.root.rmdir(group.children[name])
+
+
+# -- members -------------------------------------------------------------------------------------------------------
+
+
+@cgroup.attribute("cgroup.procs", wants_caller=True)
+def cgroup_procs(group: Cgroup, *, caller: Caller) -> str:
+    """The processes here."""
+    return "".join(f"{pid}\n" for pid in group.procs())
+
+
+@cgroup_procs.store
+def cgroup_procs_store(group: Cgroup, buf: str, *, caller: Caller) -> None:
+    """Move a process here, with all its threads. Linux: __cgroup_procs_write()."""
+    group.root.attach_task(find_task(group, buf, caller), group)
+
+
+def find_task(group: Cgroup, buf: str, caller: Caller) -> Task:
+    """The task that was written, 0 for the writer; kernel threads stay where they are.
+
+    Linux: kernel/cgroup/cgroup.c, cgroup_procs_write_start().
+    """
+    pid = kstrtoint(buf.strip())
+    if pid < 0:
+        fail(errno.EINVAL)
+    pid = pid or caller.pid
+    task = next((one.tasks[pid] for one in group.root.all() if pid in one.tasks), None)
+    if task is None or not task.alive:
+        fail(errno.ESRCH)
+    if task.is_kthread:
+        fail(errno.EINVAL)
+    return task
+
+
+@cgroup.attribute("cgroup.threads", wants_caller=True)
+def cgroup_threads(group: Cgroup, *, caller: Caller) -> str:
+    """The threads here."""
+    return "".join(f"{pid}\n" for pid in group.threads())
+
+
+@cgroup_threads.store
+def cgroup_threads_store(group: Cgroup, buf: str, *, caller: Caller) -> None:
+    """A thread cannot leave its process's domain. Linux: cgroup_threads_write()."""
+    if find_task(group, buf, caller).cgrp is not group:
+        fail(errno.EOPNOTSUPP)
+
+
+@cgroup.attribute("cgroup.events", needs=not_root)
+def cgroup_events(group: Cgroup) -> str:
+    """Whether a living process is here or below. Linux: cgroup_events_show()."""
+    return f"populated {int(group.populated)}\nfrozen {int(group.frozen)}\n"
+
+
+def cgroup_kill_store(group: Cgroup, buf: str) -> None:
+    """Kill every process here and below. Linux: cgroup_kill_write()."""
+    if kstrtoint(buf.strip()) != 1:
+        fail(errno.ERANGE)
+    for one in (group, *group.descendants()):
+        for task in list(one.tasks.values()):
+            if task.alive and task.pid == task.tgid:
+                task.kernel.kill(task.pid, SIGKILL)
+
+
+cgroup.attributes("cgroup.kill", None, cgroup_kill_store, needs=not_root)
+
+
+# -- the tree ------------------------------------------------------------------------------------------------------
+
+
+@cgroup.attribute("cgroup.stat")
+def cgroup_stat(group: Cgroup) -> str:
+    """How many are below; none lingers after it was removed. Linux: cgroup_stat_show()."""
+    return f"nr_descendants {sum(1 for _ in group.descendants())}\nnr_dying_descendants 0\n"
+
+
+@cgroup.attribute("cgroup.type", needs=not_root)
+def cgroup_type(_: Cgroup) -> str:
+    """Linux: cgroup_type_show()."""
+    return "domain\n"
+
+
+@cgroup_type.store
+def cgroup_type_store(_: Cgroup, buf: str) -> None:
+    """Linux: cgroup_type_write()."""
+    fail(errno.EOPNOTSUPP if buf.strip() == "threaded" else errno.EINVAL)
+
+
+def _limit(value: int | None) -> str:
+    return "max\n" if value is None else f"{value}\n"
+
+
+def _parse_limit(buf: str) -> int | None:
+    """Linux: cgroup_max_depth_write()."""
+    word = buf.strip()
+    if word == "max":
+        return None
+    value = kstrtoint(word)
+    if value < 0:
+        fail(errno.ERANGE)
+    return None if value == (1 << 31) - 1 else value
+
+
+@cgroup.attribute("cgroup.max.depth")
+def cgroup_max_depth(group: Cgroup) -> str:
+    """How many levels there may be below."""
+    return _limit(group.max_depth)
+
+
+@cgroup_max_depth.store
+def cgroup_max_depth_store(group: Cgroup, buf: str) -> None:
+    """Linux: cgroup_max_depth_write()."""
+    group.max_depth = _parse_limit(buf)
+
+
+@cgroup.attribute("cgroup.max.descendants")
+def cgroup_max_descendants(group: Cgroup) -> str:
+    """How many there may be below."""
+    return _limit(group.max_descendants)
+
+
+@cgroup_max_descendants.store
+def cgroup_max_descendants_store(group: Cgroup, buf: str) -> None:
+    """Linux: cgroup_max_descendants_write()."""
+    group.max_descendants = _parse_limit(buf)
+
+
+# -- controllers ---------------------------------------------------------------------------------------------------
+
+
+def _words(names: set[str]) -> str:
+    known = [name for name in CONTROLLERS if name in names]
+    return " ".join(known) + "\n" if known else ""
+
+
+@cgroup.attribute("cgroup.controllers")
+def cgroup_controllers(group: Cgroup) -> str:
+    """Those that can be enabled for what is below."""
+    parent = group.parent
+    return _words(set(group.root.controllers) if parent is None else parent.subtree_control)
+
+
+@cgroup.attribute("cgroup.subtree_control")
+def cgroup_subtree_control(group: Cgroup) -> str:
+    """Those that are enabled for what is below."""
+    return _words(group.subtree_control)
+
+
+@cgroup_subtree_control.store
+def cgroup_subtree_control_store(group: Cgroup, buf: str) -> None:
+    """+NAME and -NAME. Linux: cgroup_subtree_control_write()."""
+    parent = group.parent
+    available = set(group.root.controllers) if parent is None else parent.subtree_control
+    enable: set[str] = set()
+    disable: set[str] = set()
+    for word in buf.strip().split(" "):
+        if not word:
+            continue
+        sign, name = word[0], word[1:]
+        if name not in CONTROLLERS or sign not in "+-":
+            fail(errno.EINVAL)
+        (enable if sign == "+" else disable).add(name)
+        (disable if sign == "+" else enable).discard(name)
+    if not enable <= available:
+        fail(errno.ENOENT)
+    group.subtree_control = (group.subtree_control | enable) - disable
