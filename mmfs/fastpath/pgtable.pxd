@@ -12,6 +12,7 @@ cdef class PageTables:
     cdef long next_addr
     cdef long pmd
     cdef long seek(self, long mm, long addr) noexcept nogil
+    cdef long seek_entry(self, long mm, long addr) noexcept nogil
     cdef void zap_block(self, long mm) noexcept nogil
     cdef void zap_entry(self, long mm, unsigned long vmflags, long at) noexcept nogil
     cdef bint copy_entry(self, long dst, long src, unsigned long vmflags, long addr, long at) noexcept nogil

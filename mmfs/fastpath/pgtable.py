@@ -49,6 +49,14 @@ class PageTables:
             level -= 1
         return (table << 9) + (addr >> 12 & 511)
 
+    def seek_entry(self, mm, addr):
+        """As seek(), with the entries of a whole block written out first: an index or _NO_TABLE."""
+        at: cython.long = self.seek(mm, addr)
+        if at == _UNIFORM_BLOCK:
+            self.walker.split_uniform(mm, addr, self.pmd)
+            at = self.seek(mm, addr)
+        return at
+
     # ------------------------------------------------------------------------------ unmap
 
     def zap_entry(self, mm, vmflags, at):
@@ -140,11 +148,8 @@ class PageTables:
         ok: cython.bint = True
         with cython.nogil:
             while addr < end and ok:
-                at = self.seek(src, addr)
+                at = self.seek_entry(src, addr)
                 stop = min(self.next_addr, end)
-                if at == _UNIFORM_BLOCK:
-                    self.walker.split_uniform(src, addr, self.pmd)
-                    at = self.seek(src, addr)
                 if at == _NO_TABLE:
                     addr = stop
                     continue
@@ -170,11 +175,8 @@ class PageTables:
         pfn: cython.long
         with cython.nogil:
             while addr < end:
-                at = self.seek(mm, addr)
+                at = self.seek_entry(mm, addr)
                 stop = min(self.next_addr, end)
-                if at == _UNIFORM_BLOCK:
-                    self.walker.split_uniform(mm, addr, self.pmd)
-                    at = self.seek(mm, addr)
                 if at == _NO_TABLE:
                     addr = stop
                     continue
@@ -204,11 +206,8 @@ class PageTables:
         pfn: cython.long
         with cython.nogil:
             while addr < end:
-                at = self.seek(mm, addr)
+                at = self.seek_entry(mm, addr)
                 stop = min(self.next_addr, end)
-                if at == _UNIFORM_BLOCK:
-                    self.walker.split_uniform(mm, addr, self.pmd)
-                    at = self.seek(mm, addr)
                 if at == _NO_TABLE:
                     addr = stop
                     continue
@@ -229,10 +228,7 @@ class PageTables:
         to: cython.long
         with cython.nogil:
             while done < length:
-                at = self.seek(mm, old + done)
-                if at == _UNIFORM_BLOCK:
-                    self.walker.split_uniform(mm, old + done, self.pmd)
-                    at = self.seek(mm, old + done)
+                at = self.seek_entry(mm, old + done)
                 if at == _NO_TABLE:
                     done = min(self.next_addr - old, length)
                     continue
@@ -382,11 +378,8 @@ class PageTables:
         at: cython.long
         stop: cython.long
         while addr < end:
-            at = self.seek(mm, addr)
+            at = self.seek_entry(mm, addr)
             stop = min(self.next_addr, end)
-            if at == _UNIFORM_BLOCK:
-                self.walker.split_uniform(mm, addr, self.pmd)
-                at = self.seek(mm, addr)
             if at >= 0:
                 while addr < stop:
                     if self.frames.entry[at] & _MAPPED:
@@ -411,11 +404,8 @@ class PageTables:
         pfn: cython.long
         done: cython.long = 0
         while addr < end:
-            at = self.seek(mm, addr)
+            at = self.seek_entry(mm, addr)
             stop = min(self.next_addr, end)
-            if at == _UNIFORM_BLOCK:
-                self.walker.split_uniform(mm, addr, self.pmd)
-                at = self.seek(mm, addr)
             if at >= 0:
                 while addr < stop:
                     pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
@@ -448,11 +438,8 @@ class PageTables:
         flags: cython.uint
         n: cython.Py_ssize_t = out.shape[0] - 5
         while addr < end:
-            at = self.seek(mm, addr)
+            at = self.seek_entry(mm, addr)
             stop = min(self.next_addr, end)
-            if at == _UNIFORM_BLOCK:
-                self.walker.split_uniform(mm, addr, self.pmd)
-                at = self.seek(mm, addr)
             if at >= 0:
                 while addr < stop:
                     if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:

@@ -82,32 +82,15 @@ class Walker:
     def get_entry(self, mm, addr):
         """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out."""
         at: cython.long = self.lookup(mm, addr)
-        table: cython.long
-        child: cython.long
-        level: cython.int
-        if at >= 0:
-            return at
-        table = self.mm[mm].pgd
-        level = self.levels - 1
-        while level > 0:
-            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
-            if not self.frames.entry[at] & PTE_PRESENT:
-                child = self.alloc_table(mm, level, False)
-                if child < 0:
-                    return -1
-                self.frames.entry[at] = (
-                    cython.cast(cython.ulong, child) << 12 | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
-                )
-                table = child
-            else:
-                table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-            level -= 1
-        self.cached_key = mm << 40 | addr >> 21
-        self.cached_table = table
-        return (table << 9) + (addr >> 12 & 511)
+        if at < 0:
+            at = self.get_entry_level(mm, addr, 0)
+            if at >= 0:
+                self.cached_key = mm << 40 | addr >> 21
+                self.cached_table = at >> 9
+        return at
 
     def get_entry_level(self, mm, addr, last):
-        """Index of the entry of an address in its table of level ``last`` + 1, tables allocated; or -1."""
+        """Index of an address's entry in its table of level ``last`` + 1, tables allocated; -1 when memory is out."""
         table: cython.long = self.mm[mm].pgd
         level: cython.int = self.levels - 1
         at: cython.long
