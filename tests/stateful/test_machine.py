@@ -8,7 +8,7 @@ what is not a kernel's errno or signal is a failure.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 import numpy as np
@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import mmfs
+from mmfs import fastpath
 from mmfs.kernel.signal import TaskKilled
 from mmfs.mm.mman import (
     MADV_COLD,
@@ -50,13 +51,13 @@ TUNABLES = (
     ("max_map_count", st.sampled_from([40, 300, 65530])),
 )
 STEPS = int(os.environ.get("MMFS_STATEFUL_STEPS", "40"))
-EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "25" if fastpath.compiled else "3"))
 
 
 class Machine(RuleBasedStateMachine):
     """Processes of one small machine and everything they may ask of it."""
 
-    options: dict[str, Any] = {"ram": "96M", "cpus": 2}
+    options: ClassVar[dict[str, Any]] = {"ram": "96M", "cpus": 2}
 
     @initialize(seed=st.integers(0, 3))
     def boot(self, seed: int) -> None:
@@ -239,7 +240,7 @@ class Machine(RuleBasedStateMachine):
 class NumaMachine(Machine):
     """The same on two nodes, one of them small."""
 
-    options = {"nodes": [{"memory": "96M", "cpus": 1}, {"memory": "32M", "cpus": 1}]}
+    options: ClassVar[dict[str, Any]] = {"nodes": [{"memory": "96M", "cpus": 1}, {"memory": "32M", "cpus": 1}]}
 
 
 _SETTINGS = settings(
