@@ -51,7 +51,7 @@ TUNABLES = (
     ("max_map_count", st.sampled_from([40, 300, 65530])),
 )
 STEPS = int(os.environ.get("MMFS_STATEFUL_STEPS", "40"))
-EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "25" if fastpath.compiled else "3"))
+EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "60" if fastpath.compiled else "3"))
 
 
 class Machine(RuleBasedStateMachine):
