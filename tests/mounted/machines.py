@@ -23,7 +23,7 @@ ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     "PYTHONDONTWRITEBYTECODE": "",  # as installed: modules are compiled once
-    "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/mmfs-tests-{os.geteuid()}",
+    "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/pycache-mmfs-tests-{os.geteuid()}",
     "LC_ALL": "C.UTF-8",
     "TERM": "xterm",
     "COLUMNS": "200",
@@ -32,11 +32,10 @@ ENVIRONMENT = {
 Result = subprocess.CompletedProcess[str]
 
 
-def call(*command: str, timeout: float = 60, **options: Any) -> Result:
+def call(*command: str, timeout: float = 60, env: dict[str, str] | None = None, **options: Any) -> Result:
     """Run a command to its end."""
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, check=False, **options
-    )
+    env = {**ENVIRONMENT, **(env or {})}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False, **options)
 
 
 def mmfs(*arguments: str, **options: Any) -> Result:
@@ -50,6 +49,14 @@ def wait_until(condition: Callable[[], object], seconds: float = 5) -> bool:
     while not (result := bool(condition())) and time.monotonic() < end:
         time.sleep(0.02)
     return result
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class Machine:

@@ -30,7 +30,7 @@ def test_a_process_comes_and_goes(machines: Machines) -> None:
     assert machine.status_kb(pid, "VmRSS") - resident == 64 << 10
     after = machine.meminfo()
     assert after["AnonPages"] - before["AnonPages"] >= 64 << 10
-    assert before["MemFree"] - after["MemFree"] >= 64 << 10
+    assert before["MemFree"] - after["MemFree"] >= 60 << 10  # some came from per-CPU lists, which are not free memory
 
     walk = mmfs("translate", "--mount", str(machine.path), str(pid), hex(address))
     assert walk.returncode == 0, walk

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounted.machines import ENVIRONMENT, MMFS, Machine, Machines, call, mmfs, need, wait_until
+from tests.mounted.machines import ENVIRONMENT, MMFS, Machine, Machines, alive, call, mmfs, need, wait_until
 
 pytestmark = pytest.mark.mounted
 
@@ -69,14 +69,6 @@ def test_signals_unmount(machines: Machines, number: signal.Signals) -> None:
     assert wait_until(lambda: not machine.mounted)
     assert wait_until(lambda: not alive(pid))
     assert list(machine.path.iterdir()) == []
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

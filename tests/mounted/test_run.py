@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounted.machines import ENVIRONMENT, MMFS, Machine, Result, call, mmfs, need, wait_until
+from tests.mounted.machines import ENVIRONMENT, MMFS, Machine, Result, alive, call, mmfs, need, wait_until
 
 pytestmark = pytest.mark.mounted
 
@@ -125,14 +125,15 @@ def test_writes_reach_the_machine(still: Machine) -> None:
         (still.path / "proc/sys/vm/swappiness").write_text(before)
 
 
-def test_temporary_machine() -> None:
+def test_temporary_machine(tmp_path: Path) -> None:
     """Without --mount it is booted for the command, and leaves nothing behind."""
-    before = set(Path("/tmp").glob("mmfs-*"))
-    result = mmfs("run", *BARE, "--", "sh", "-c", "grep MemTotal /proc/meminfo; ls -d $MMFS_MOUNT/sim; exit 3")
+    script = "grep MemTotal /proc/meminfo; ls -d $MMFS_MOUNT/sim; exit 3"
+    result = mmfs("run", *BARE, "--", "sh", "-c", script, env={"TMPDIR": str(tmp_path)})
     assert result.returncode == 3
     assert 400_000 < int(result.stdout.split()[1]) < 512 << 10
-    assert set(Path("/tmp").glob("mmfs-*")) == before
-    assert "/tmp/mmfs-" not in Path("/proc/self/mountinfo").read_text()
+    assert result.stdout.split()[-1].startswith(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_temporary_machine_refused() -> None:
@@ -159,10 +160,11 @@ def test_signals_are_passed_on(number: signal.Signals) -> None:
     process.stdout.close()
 
 
-def test_killed_run_takes_all_with_it() -> None:
+def test_killed_run_takes_all_with_it(tmp_path: Path) -> None:
     """kill -9 of mmfs run ends the command and the daemon."""
-    process = subprocess.Popen([*MMFS, "run", *BARE, "--", "sh", "-c", "echo up; exec sleep 60"], env=ENVIRONMENT,
-                               stdout=subprocess.PIPE)  # fmt: skip
+    command = [*MMFS, "run", *BARE, "--", "sh", "-c", "echo up; exec sleep 60"]
+    environment = {**ENVIRONMENT, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     ours = children(process.pid)
@@ -170,19 +172,8 @@ def test_killed_run_takes_all_with_it() -> None:
     process.kill()
     process.wait()
     process.stdout.close()
-
-    def gone() -> bool:
-        states = []
-        for pid in ours:
-            try:
-                states.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
-            except OSError:
-                states.append("Z")
-        return set(states) == {"Z"}
-
-    assert wait_until(gone)
-    for folder in Path("/tmp").glob("mmfs-*"):  # the one thing that nobody is left to clear away
-        folder.rmdir()
+    assert wait_until(lambda: not any(map(alive, ours)))
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_interrupt_from_the_terminal(still: Machine) -> None:

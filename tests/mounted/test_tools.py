@@ -369,13 +369,13 @@ def test_vmstat_twice(lively: Machine) -> None:
     assert int(row[1]["id"]) > 80
 
 
-def test_htop(lively: Machine) -> None:
+def test_htop(lively: Machine, tmp_path: Path) -> None:
     """htop on a terminal: it draws the machine and quits."""
     need("htop")
     command = [*MMFS, "run", "--mount", str(lively.path), "--", "htop", "-d", "5"]
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execve(command[0], command, {**ENVIRONMENT, "LINES": "60", "HTOPRC": "/nonexistent"})
+        os.execve(command[0], command, {**ENVIRONMENT, "LINES": "60", "HTOPRC": str(tmp_path / "htoprc")})
     output, end, asked = b"", time.monotonic() + 20, False
     try:
         while time.monotonic() < end:
