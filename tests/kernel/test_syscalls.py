@@ -190,6 +190,7 @@ def test_stack_grows_to_its_limit(task: Task) -> None:
         task.touch(stack.vm_end - (9 << 20), write=True)
 
 
+@pytest.mark.slow  # minutes uncompiled: all of a machine is touched
 def test_oom_kills_the_biggest(kernel: Kernel, task: Task) -> None:
     hog = kernel.spawn("hog")
     addr = hog.mmap("600M")
@@ -203,6 +204,7 @@ def test_oom_kills_the_biggest(kernel: Kernel, task: Task) -> None:
     task.touch(task.mmap("16M"), "16M", write=True)
 
 
+@pytest.mark.slow
 def test_oom_spares_who_asks_for_it(kernel: Kernel) -> None:
     big = kernel.spawn("big", oom_score_adj=-1000)
     big.touch(big.mmap("200M"), "200M", write=True)
