@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +55,10 @@ def test_simplified_paragraphs_are_found_whole() -> None:
     assert simplifications.simplified(DOCSTRING) == ["no zones, and no nodes.", "one CPU."]
     assert simplifications.linux_name(DOCSTRING) == "mm/x.c, func()"
     assert simplifications.simplified("Nothing is Simplified: here.") == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_documents_name_files_that_are_there(name: str) -> None:
+    named = set(re.findall(r"[`(]((?:mmfs|docs|scripts|tests)/[\w./-]+)[`)]", (ROOT / name).read_text()))
+    assert named
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
