@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from functools import cache
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mmfs
+from mmfs.fs.sim.control import COMMANDS
 from mmfs.kernfs import Caller
 
 if TYPE_CHECKING:
@@ -206,3 +208,37 @@ def test_no_state_is_shared() -> None:
         for data in (b"1", b"7", b"offline", b"on"):
             write(kernel, path, data, 0, Caller())
     assert {path: read(template(), path, 0, 1 << 16, Caller()) for path in other} == other
+
+
+ARGUMENTS = st.one_of(
+    NUMBERS.map(str),
+    st.sampled_from(["1", "2", "152", "153", "154", "64M", "4096", "8K", "0x10000", "-1", "write", "stride=100", "rw",
+                     "MADV_DONTNEED", "MADV_FREE", "MADV_PAGEOUT", "MADV_HUGEPAGE", "MADV_WILLNEED", "SIGKILL",
+                     "SIGSTOP", "SIGCONT", "/data/file", "/data/new", "name", "uid=1000", "anon=1M", "cgroup=/",
+                     "flags=MAP_SHARED", "flags=fixed,private", "file=/data/file", "addr=0x10000", "prot=none", "AS",
+                     "STACK", "ANY"]),
+    st.text(max_size=8),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@given(data=st.data())
+def test_commands(data: st.DataObject) -> None:
+    """Any command with any arguments, many of them about addresses that earlier commands answered."""
+    kernel = boot()
+    control = kernel.vfs.open("/sim/control", os.O_RDWR)
+    known = [str(max(kernel.tasks))]
+    for _ in range(data.draw(st.integers(5, 25))):
+        name = data.draw(st.sampled_from(sorted(COMMANDS)))
+        words = data.draw(st.lists(st.one_of(st.sampled_from(known), ARGUMENTS), max_size=5))
+        if data.draw(st.booleans()):
+            words.insert(0, known[0])
+        failure = 0
+        try:
+            control.write(" ".join([name, *words]).encode("utf-8", "surrogatepass"), 0)
+        except OSError as error:
+            failure = error.errno or 0
+        assert failure != errno.EIO, control.read(1 << 16, 0)
+        answer = control.read(1 << 16, 0).decode("utf-8", "replace").split()
+        known += [word for word in answer[-1:] if word[:1].isdigit()]
+    kernel.check()
