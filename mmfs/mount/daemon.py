@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 from mmfs.mount import libc
 from mmfs.mount.doctor import check_fuse
 from mmfs.mount.errors import MountError
-from mmfs.mount.mounts import MEMFD_PREFIX, check_mountpoint
+from mmfs.mount.mounts import MEMFD_PREFIX, check_mountpoint, clear_stale, lock_mountpoint, mount_at
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -54,6 +54,8 @@ class Settings:
     clock: str = "run"
     rate: float = 1.0
     debug: bool = False
+    lock: int = -1
+    """What `lock_mountpoint()` gave."""
 
 
 class Ticker:
@@ -209,6 +211,8 @@ def serve(kernel: Kernel, settings: Settings, ready: Callable[[], None]) -> None
         nonlocal mounted
         mounted = True
         capture.release()
+        if settings.lock >= 0:
+            os.close(settings.lock)
         ticker.start()
         log.info("mounted on %s", settings.mountpoint)
         ready()
@@ -225,10 +229,24 @@ def serve(kernel: Kernel, settings: Settings, ready: Callable[[], None]) -> None
             log.info("unmounted from %s", settings.mountpoint)
 
 
-def mount_machine(boot: Callable[[], Kernel], settings: Settings) -> None:
-    """Boot a machine and mount it; returns when it is mounted, or with `foreground` when it is unmounted again."""
-    if not settings.mountpoint.startswith("/dev/fd/"):  # from mount.fuse3's drop_privileges: mounted already
-        settings.mountpoint = check_mountpoint(settings.mountpoint)
+def inherited_descriptors() -> list[int]:
+    """What the process got from its parent besides the standard streams."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the listing's own
+            os.fstat(int(name))
+            found.append(int(name))
+    return [descriptor for descriptor in found if descriptor > 2]
+
+
+def prepare(settings: Settings) -> None:
+    """Look at everything that can be looked at before a machine is booted; raises MountError."""
+    path = settings.mountpoint
+    if not path.startswith("/dev/fd/"):  # from mount.fuse3's drop_privileges: mounted already
+        clear_stale(path)
+        if mount_at(path) is None:  # else opening it may hang
+            settings.lock = lock_mountpoint(path)
+        settings.mountpoint = check_mountpoint(path)
     check_fuse()
     if settings.logfile:
         settings.logfile = os.path.abspath(settings.logfile)
@@ -236,11 +254,23 @@ def mount_machine(boot: Callable[[], Kernel], settings: Settings) -> None:
             open(settings.logfile, "ab").close()
         except OSError as error:
             raise MountError(f"{settings.logfile}: {error.strerror}") from error
+
+
+def mount_machine(boot: Callable[[], Kernel], settings: Settings) -> None:
+    """Boot a machine and mount it; returns when it is mounted, or with `foreground` when it is unmounted again."""
+    strangers = [] if settings.mountpoint.startswith("/dev/fd/") else inherited_descriptors()
+    prepare(settings)
     kernel = boot()
     if settings.foreground:
         serve(kernel, settings, ready=lambda: None)
         return
-    in_background(lambda ready: serve(kernel, settings, ready), detach=True)
+
+    def daemon(ready: Callable[[], None]) -> None:
+        for descriptor in strangers:  # a pipe of the caller's would never end
+            os.close(descriptor)
+        serve(kernel, settings, ready)
+
+    in_background(daemon, detach=True)
 
 
 def in_background(run: Callable[[Callable[[], None]], None], detach: bool) -> int:

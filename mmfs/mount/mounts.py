@@ -8,6 +8,7 @@ finds the dead mount here and clears it away.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import select
@@ -156,9 +157,27 @@ def clear_stale(path: str) -> bool:
     return cleared
 
 
+def lock_mountpoint(path: str) -> int:
+    """A descriptor that keeps a second `mmfs mount` away from the directory while this one works; -1 if there is none.
+
+    The lock is on the directory below, and goes with the descriptor when the mount is there for all to see.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # check_mountpoint() says why
+        return -1
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise MountError(f"{path}: another mmfs mount is at work there") from error
+    except OSError:
+        pass
+    return descriptor
+
+
 def check_mountpoint(path: str) -> str:
     """The absolute path of a directory that can be mounted on; raises MountError with the reason if it cannot."""
-    clear_stale(path)
     mount = mount_at(path)
     if mount is not None and mount.fstype == FSTYPE:
         raise MountError(f"{path}: a machine is already mounted there", f"mmfs umount {path}")

@@ -51,7 +51,13 @@ def test_verbose(machines: Machines) -> None:
 
 def test_daemon_lets_go_of_the_terminal(machines: Machines) -> None:
     """A session of its own, child of init, the root for its directory, nothing open but its own."""
-    pid = machines.mount(*BARE).daemon
+    reader, writer = os.pipe()
+    path = machines.directory()
+    assert call(*MMFS, "mount", str(path), *BARE, pass_fds=[writer]).returncode == 0
+    os.close(writer)
+    assert os.read(reader, 1) == b""  # nobody holds the other end
+    os.close(reader)
+    pid = Machine(path).daemon
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     session, tty = int(stat[3]), int(stat[4])
     assert session != os.getsid(0)
@@ -101,7 +107,7 @@ def test_kill_9_is_cleaned_up(machines: Machines) -> None:
     need("fusermount3")
     machine = machines.mount(*BARE)
     os.kill(machine.daemon, signal.SIGKILL)
-    assert wait_until(lambda: not machine.mounted)
+    assert wait_until(lambda: not machine.mounted, 20)
     machines.mount(*BARE, path=machine.path)
 
 
@@ -163,6 +169,19 @@ def test_second_mount_is_refused(machines: Machines) -> None:
     machine = machines.mount(*BARE)
     refused(mmfs("mount", str(machine.path), *BARE), "already mounted", "mmfs umount")
     assert machine.read("proc/meminfo")
+
+
+def test_mounts_at_the_same_moment(machines: Machines) -> None:
+    """Of several that want the same directory one gets it."""
+    path = machines.directory()
+    command = [*MMFS, "mount", str(path), *BARE]
+    rivals = [subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    answers = [(rival.communicate(timeout=60)[1], rival.returncode) for rival in rivals]
+    assert sorted(status for _, status in answers) == [0, 2, 2, 2], answers
+    for text, status in answers:
+        assert status == 0 or "another mmfs mount" in text or "already mounted" in text
+    assert mmfs("umount", str(path)).returncode == 0
+    assert not Machine(path).mounted
 
 
 def test_two_machines(machines: Machines) -> None:
