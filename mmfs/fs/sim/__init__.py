@@ -1,6 +1,6 @@
 """/sim: what a real machine does by system call, or by waiting. The only thing here that Linux does not have.
 
-control   a command a write(2), the answer on the same open file: fs/sim/control.py, fs/sim/commands.py
+control   a command a write(2), the answer on the same open file: control.py, process.py, system.py here
 clock     simulated time: pause, run, rate 10, step 5s
 tlb       what each processor's translation buffer has done
 """
