@@ -211,8 +211,7 @@ def serve(kernel: Kernel, settings: Settings, ready: Callable[[], None]) -> None
         nonlocal mounted
         mounted = True
         capture.release()
-        if settings.lock >= 0:
-            os.close(settings.lock)
+        unlock(settings)
         ticker.start()
         log.info("mounted on %s", settings.mountpoint)
         ready()
@@ -256,21 +255,31 @@ def prepare(settings: Settings) -> None:
             raise MountError(f"{settings.logfile}: {error.strerror}") from error
 
 
+def unlock(settings: Settings) -> None:
+    """Let others try the directory."""
+    if settings.lock >= 0:
+        os.close(settings.lock)
+        settings.lock = -1
+
+
 def mount_machine(boot: Callable[[], Kernel], settings: Settings) -> None:
     """Boot a machine and mount it; returns when it is mounted, or with `foreground` when it is unmounted again."""
     strangers = [] if settings.mountpoint.startswith("/dev/fd/") else inherited_descriptors()
-    prepare(settings)
-    kernel = boot()
-    if settings.foreground:
-        serve(kernel, settings, ready=lambda: None)
-        return
 
     def daemon(ready: Callable[[], None]) -> None:
         for descriptor in strangers:  # a pipe of the caller's would never end
             os.close(descriptor)
         serve(kernel, settings, ready)
 
-    in_background(daemon, detach=True)
+    try:
+        prepare(settings)
+        kernel = boot()
+        if settings.foreground:
+            serve(kernel, settings, ready=lambda: None)
+        else:
+            in_background(daemon, detach=True)
+    finally:
+        unlock(settings)
 
 
 def in_background(run: Callable[[Callable[[], None]], None], detach: bool) -> int:

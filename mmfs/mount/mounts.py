@@ -83,7 +83,7 @@ def canonical(path: str) -> str:
 
 
 def probe(path: str, seconds: float = PATIENCE) -> str:
-    """"alive", "dead" if the FUSE daemon behind a mountpoint is gone, "hung" if it does not answer.
+    """How the FUSE daemon behind a mountpoint is: "alive", "dead", or "hung" if it does not answer.
 
     A process of its own asks, because whoever asks a daemon that hangs waits with it, and cannot be killed.
     """
