@@ -161,8 +161,14 @@ class Session:
     @property
     def can_loop(self) -> bool:
         """Whether the binding is for libfuse 3 and has what `main()` calls."""
-        names = ("fuse_new", "fuse_mount", "fuse_get_session", "fuse_session_receive_buf", "fuse_session_process_buf")
-        return hasattr(self.binding, "fuse_main_real") and all(hasattr(self.lib, name) for name in names)
+        names = ("fuse_mount", "fuse_get_session", "fuse_session_receive_buf", "fuse_session_process_buf")
+        has = self._fuse_new is not None and all(hasattr(self.lib, name) for name in names)
+        return has and hasattr(self.binding, "fuse_main_real")
+
+    @property
+    def _fuse_new(self) -> Any:
+        """fuse_new(): from libfuse 3.17 on a macro, behind which the call of 3.1 goes on as fuse_new_31()."""
+        return getattr(self.lib, "fuse_new", None) or getattr(self.lib, "fuse_new_31", None)
 
     def main(self, argc: int, argv: Any, operations: Any, size: int, _private: Any) -> int:
         """Mount and answer until unmounted or told to end; returns what libfuse's fuse_main_real() would."""
@@ -172,9 +178,10 @@ class Session:
         kept = [word for word in words[:-1] if word not in OPTION_FLAGS]
         array = (ctypes.c_char_p * len(kept))(*kept)
         arguments = FuseArgs(len(kept), ctypes.cast(array, ctypes.c_void_p), 0)
-        lib.fuse_new.restype = ctypes.c_void_p
+        fuse_new = self._fuse_new
+        fuse_new.restype = ctypes.c_void_p
         lib.fuse_get_session.restype = ctypes.c_void_p
-        pointer = lib.fuse_new(ctypes.byref(arguments), operations, ctypes.c_size_t(size), None)
+        pointer = fuse_new(ctypes.byref(arguments), operations, ctypes.c_size_t(size), None)
         if not pointer:
             return 3
         fuse = ctypes.c_void_p(pointer)
