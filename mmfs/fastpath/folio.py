@@ -47,7 +47,7 @@ class Folios:
         self.mapping[m].nrpages += 1
         self.node_stat[nid, NR_FILE_PAGES] += 1
         if self.mapping[m].shmem:
-            self.frames.page[pfn].flags |= PG_SWAPBACKED | PG_DIRTY
+            self.frames.page[pfn].flags |= PG_SWAPBACKED
             self.node_stat[nid, NR_SHMEM] += 1
         self.lru.cache_add(pfn)
 
