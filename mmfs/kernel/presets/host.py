@@ -111,6 +111,9 @@ class HostMachine:
                 self.add(process)
         if not processes:
             init.execve("/sbin/init")
+        for process in processes:  # now that every process has its own number
+            for _ in range(process.threads - 1):
+                fork.kernel_clone(self.tasks[process.pid], CLONE_PTHREAD, 0)
 
     def add(self, process: HostProcess) -> None:
         """One process, child of its parent (of init, if that is not here)."""
@@ -127,7 +130,7 @@ class HostMachine:
         task.set_session(task.pid)
 
     def become(self, task: Task, process: HostProcess) -> None:
-        """Give a task the name, the memory and the threads of a process of the host."""
+        """Give a task the name and the memory of a process of the host."""
         mm = fork.mm_alloc(task)
         old, task.mm = task.mm, mm
         if old is not None:
@@ -147,8 +150,6 @@ class HostMachine:
         task.comm = process.name[:15]
         task.static_prio = DEFAULT_PRIO + min(max(process.nice, -20), 19)
         self.fill(task, process)
-        for _ in range(process.threads - 1):
-            fork.kernel_clone(task, CLONE_PTHREAD, 0)
 
     def fill(self, task: Task, process: HostProcess) -> None:
         """Map and touch as much as the process has."""
