@@ -52,7 +52,7 @@ def buddy(rounds: int = 7, pages: int = 1 << 20) -> Iterator[Row]:
             other.stdin.write("\n")
             other.stdin.flush()
             answer = [int(word) for word in other.stdout.readline().split()]
-            free_blocks = allocator.nr_free_counts.reshape(-1, 11, 5)[normal, :, movable]
+            free_blocks = allocator.areas.nr_free_counts.reshape(-1, 11, 5)[normal, :, movable]
             assert int((pfns.astype(np.uint64) * weights).sum()) == answer[2], "not the same frames as in C"
             assert free_blocks.tolist() == answer[3:], "not the same free lists as in C"
             if turn:

@@ -93,7 +93,7 @@ def interleave(rounds: int, **measurements: Callable[[], float]) -> dict[str, li
 @cache
 def scratch() -> Path:
     """A folder for compiled programs and mount points; it goes when the process ends."""
-    folder = tempfile.TemporaryDirectory(prefix="mmfs-bench-", ignore_cleanup_errors=True)
+    folder = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
     _kept.append(folder)
     return Path(folder.name)
 
