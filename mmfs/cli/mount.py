@@ -94,7 +94,7 @@ class Request:
             rate=self.options.get("rate") or 1.0,
             debug=bool(self.options.get("debug")),
         )
-        mount_machine(self.machine.boot, settings)
+        mount_machine(self.machine.boot_now if clock == "run" else self.machine.boot, settings)
         if self.options.get("verbose") and not settings.foreground:
             click.echo(f"mmfs: mounted on {settings.mountpoint}")
 

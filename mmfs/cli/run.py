@@ -38,7 +38,8 @@ def run(command: tuple[str, ...], mountpoint: str | None, **options: Any) -> int
                 "rate": options["rate"] or 1.0,
                 "logfile": options["log"],
             }
-            return namespace.run_temporary(machine.boot, command, **settings)
+            boot = machine.boot_now if settings["clock"] == "run" else machine.boot
+            return namespace.run_temporary(boot, command, **settings)
         if machine != MachineOptions():
             raise MountError("--mount DIR is a machine that runs already, the options of a machine do not go with it")
         return namespace.run_on(namespace.check_machine(mountpoint), command)
