@@ -42,7 +42,7 @@ def meminfo(rounds: int = 9) -> Iterator[Row]:
             missing = str(reason)
         sides["procfs"] = cat(Path("/proc/meminfo"), None)
         samples = interleave(rounds, **sides)
-    note = f"real procfs: {statistics.median(samples['procfs']):.0f} us; client and daemon on one CPU"
+    note = f"real procfs: {statistics.median(samples['procfs']):.0f} us; client and daemon on one CPU; an idle machine"
     us = Side.of("mmfs", samples["ours"])
     yield Row("cat proc/meminfo", "us", us, Side.of("bare mfusepy file", samples["bare"]), most=1.3, notes=[note])
     if "lxcfs" in samples:
