@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import mmfs
@@ -51,7 +51,7 @@ TUNABLES = (
     ("max_map_count", st.sampled_from([40, 300, 65530])),
 )
 STEPS = int(os.environ.get("MMFS_STATEFUL_STEPS", "40"))
-EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "60" if fastpath.compiled else "3"))
+EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "40" if fastpath.compiled else "3"))
 
 
 class Machine(RuleBasedStateMachine):
@@ -249,6 +249,7 @@ _SETTINGS = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,
+    phases=(Phase.explicit, Phase.generate) if os.environ.get("CI") else tuple(Phase),
 )
 TestMachine = pytest.mark.stateful(Machine.TestCase)
 TestMachine.settings = _SETTINGS
