@@ -85,7 +85,11 @@ class Machine(RuleBasedStateMachine):
         except (OSError, TaskKilled):
             return None
         finally:
-            self.tasks = [task for task in self.tasks if task.alive and task.mm is not None]
+            self.keep_usable()
+
+    def keep_usable(self) -> None:
+        """Forget who died, and who has unmapped everything down to his stack."""
+        self.tasks = [task for task in self.tasks if task.alive and task.mm is not None and task.mm.mmap]
 
     def alive(self) -> bool:
         return bool(self.tasks)
@@ -220,7 +224,7 @@ class Machine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.001, 0.5, 3.0]))
     def pass_time(self, seconds: float) -> None:
         self.kernel.run_for(seconds)
-        self.tasks = [task for task in self.tasks if task.alive and task.mm is not None]
+        self.keep_usable()
 
     @precondition(alive)
     @rule(data=st.data())
