@@ -80,9 +80,9 @@ class _Vector(Parser):
         self.low = low
         self.high = high
 
+    @abstractmethod
     def to_value(self, negative: bool, magnitude: int) -> int:
         """The value for what was written; EINVAL if it does not fit the type."""
-        raise NotImplementedError
 
     def from_value(self, value: int) -> int:
         """What is printed for a value."""
