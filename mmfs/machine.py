@@ -30,9 +30,10 @@ MAX_CPUS = 8192
 LOCAL_DISTANCE = 10
 REMOTE_DISTANCE = 21
 ROOT_DISK = 20 * GB
+DISK_KINDS = ("ssd", "hdd", "nvme")
 
 TOML_KEYS = frozenset(
-    {"cpu", "cpus", "disk", "distances", "hardware_name", "la57", "nodes", "ram", "sockets", "swap", "threads"}
+    {"cpu", "cpus", "disk", "disks", "distances", "hardware_name", "la57", "nodes", "ram", "sockets", "swap", "threads"}
 )
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
@@ -84,6 +85,8 @@ class BlockDevice:
     size: int
     major: int
     minor: int
+    kind: str = DISK_KINDS[0]
+    """How fast it is, one of DISK_KINDS."""
 
     @property
     def path(self) -> str:
@@ -176,20 +179,24 @@ class Machine:
         cpu: str = "max",
         la57: bool | None = None,
         disk: str | int = ROOT_DISK,
+        disks: str | Mapping[str, str] | None = None,
         hardware_name: str | None = None,
     ) -> Machine:
-        """A machine from sizes; what is left out is chosen as a server of that size would have it."""
+        """A machine from sizes; what is left out is chosen as a server of that size would have it.
+
+        `disks` says how fast they are: "hdd", "ssd" or "nvme" for all, or {"vda": "nvme", "vdb": "hdd"}.
+        """
         memories, wanted = _memories(ram, nodes)
         cpu_lists = _distribute_cpus(wanted, _count(cpus, "cpus", MAX_CPUS))
         table = _distances(distances, nodes, len(memories))
         _check_ram(sum(memories))
         model = _cpu_model(cpu, la57)
-        swaps, disks = _disks(swap, parse_size(disk, "disk"))
+        swaps, devices = _disks(swap, parse_size(disk, "disk"))
         machine = cls(
             nodes=tuple(Node(*row) for row in zip(memories, cpu_lists, table, strict=True)),
             topology=_topology(cpu_lists, sockets, threads),
             cpu=model,
-            disks=disks,
+            disks=_disk_kinds(devices, disks),
             swap=swaps,
         )
         return replace(machine, hardware_name=hardware_name) if hardware_name else machine
@@ -413,3 +420,15 @@ def _disks(swap: Any, root: int) -> tuple[tuple[SwapDevice, ...], tuple[BlockDev
         if name.startswith("/dev/"):
             disks.append(BlockDevice(name[5:], swap_size, 254, 16 * number))
     return tuple(swaps), tuple(disks)
+
+
+def _disk_kinds(devices: tuple[BlockDevice, ...], kinds: Any) -> tuple[BlockDevice, ...]:
+    """The disks, each of the kind that was asked for."""
+    table = dict.fromkeys((device.name for device in devices), kinds) if isinstance(kinds, str) else dict(kinds or {})
+    for name, kind in table.items():
+        if kind not in DISK_KINDS:
+            raise ValueError(f"disks: {kind!r} is not a kind of disk (known: {', '.join(DISK_KINDS)})")
+        if name.removeprefix("/dev/") not in {device.name for device in devices}:
+            raise ValueError(f"disks: there is no disk {name!r}")
+    chosen = {name.removeprefix("/dev/"): kind for name, kind in table.items()}
+    return tuple(replace(device, kind=chosen.get(device.name, device.kind)) for device in devices)

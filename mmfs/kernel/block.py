@@ -1,8 +1,9 @@
 """Block devices: disks with a size, a speed and the counters of /proc/diskstats.
 
-A request to a disk takes its latency plus its transfer time and waits for the transfers before it; from this
-follow the time a task sleeps for it (iowait), io_ticks and the time in queue. What the data is does not matter
-here: `submit_bio()` counts and says how long it takes.
+How long a request takes, and what is counted of it, is the compiled `Disk` (fastpath/blk.py); here are the disks
+by name, the speeds to choose from, and what happens when a request is done. What the data is does not matter:
+`submit_bio()` says how long it takes, and calls `end_io` when the clock gets there. A task that cannot wait for the
+clock has completions run early, in order (`complete_until()`).
 
 The compiled fault path reads file pages by itself and only counts them (PGPGIN, in sectors). `fold_page_io()` makes
 requests to the root disk out of what it has counted, read ahead in pieces of 128 KB, so that /proc/diskstats and
@@ -14,11 +15,12 @@ Linux: block/genhd.c, block/blk-core.c, drivers/block/virtio_blk.c.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Clock
+from mmfs.fastpath.blk import Disk
+from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Clock, Timer
 from mmfs.mm_types import PAGE_SHIFT, VmEventItem
 
 if TYPE_CHECKING:
@@ -45,22 +47,41 @@ class StatGroup(IntEnum):
 
 
 class DiskSpeed(NamedTuple):
-    """How long a disk takes: until the first byte, and bytes a second from then on."""
+    """How long a disk takes."""
 
-    latency_ns: int = 100 * NSEC_PER_USEC
-    bytes_per_second: int = 500_000_000
+    seek_ns: int
+    """To get to sectors that do not follow the last ones."""
+    latency_ns: int
+    """Until a request is answered, beside its transfer; those of several requests overlap."""
+    request_ns: int
+    """Of the queue's time that each request takes, so that there are never more a second."""
+    flush_ns: int
+    """To empty the disk's own cache."""
+    read_bytes_per_second: int
+    write_bytes_per_second: int
 
-    def transfer_ns(self, nr_sectors: int) -> int:
+    def transfer_ns(self, nr_sectors: int, op: StatGroup = StatGroup.READ) -> int:
         """Time on the wire."""
-        return nr_sectors * SECTOR_SIZE * NSEC_PER_SEC // self.bytes_per_second
+        return nr_sectors * self.ps_per_sector(op) // 1000
+
+    def ps_per_sector(self, op: StatGroup) -> int:
+        """Picoseconds for 512 bytes."""
+        speed = self.read_bytes_per_second if op is StatGroup.READ else self.write_bytes_per_second
+        return SECTOR_SIZE * 1000 * NSEC_PER_SEC // speed
 
 
-SSD: Final = DiskSpeed()
-HARD_DISK: Final = DiskSpeed(latency_ns=8_000 * NSEC_PER_USEC, bytes_per_second=150_000_000)
+HDD: Final = DiskSpeed(8_500 * NSEC_PER_USEC, 200 * NSEC_PER_USEC, 0, 12 * NSEC_PER_MSEC, 180_000_000, 180_000_000)
+"""7,200 turns a minute: 4.2 ms for half a turn and as much for the arm."""
+SSD: Final = DiskSpeed(0, 90 * NSEC_PER_USEC, 11 * NSEC_PER_USEC, 1 * NSEC_PER_MSEC, 540_000_000, 500_000_000)
+"""On SATA: 90,000 requests a second."""
+NVME: Final = DiskSpeed(0, 70 * NSEC_PER_USEC, 1_600, 20 * NSEC_PER_USEC, 3_400_000_000, 2_500_000_000)
+"""On four lanes of PCIe 3: 600,000 requests a second."""
+SPEEDS: Final = {"hdd": HDD, "ssd": SSD, "nvme": NVME}
+"""By the names of machine.DISK_KINDS. Data sheets of disks of the middle of their kind."""
 
 
 class Gendisk:
-    """A disk, or a partition of one, and what was asked of it. Linux: struct gendisk, struct disk_stats."""
+    """A disk, or a partition of one, and what was asked of it. Linux: struct gendisk."""
 
     def __init__(
         self, clock: Clock, vmstat: VmStat, name: str, major: int, minor: int, nr_sectors: int, speed: DiskSpeed = SSD
@@ -71,20 +92,22 @@ class Gendisk:
         self.major = major
         self.minor = minor
         self.nr_sectors = nr_sectors
-        self.speed = speed
-        self.ios = [0] * len(StatGroup)
-        self.merges = [0] * len(StatGroup)
-        self.sectors = [0] * len(StatGroup)
-        self.nsecs = [0] * len(StatGroup)
+        self.queue = Disk(vmstat)
         self.bd_mapping: Any = None
         """Pages of the device itself (Buffers in /proc/meminfo), once someone reads it."""
-        self._transfers_end_ns = 0
-        self._busy_end_ns = 0
-        self._busy_ns = 0
-        self._in_flight: deque[tuple[int, int]] = deque()
+        self.bios: deque[Timer] = deque()
+        """Completions to come, in their order."""
+        self.set_speed(speed)
 
     def __repr__(self) -> str:
         return f"<Gendisk {self.name} {self.major}:{self.minor}>"
+
+    def set_speed(self, speed: DiskSpeed) -> None:
+        """Be as fast as that from now on."""
+        self.speed = speed
+        queue = self.queue
+        queue.seek_ns, queue.latency_ns, queue.request_ns, queue.flush_ns = speed[:4]
+        queue.read_ps, queue.write_ps = speed.ps_per_sector(StatGroup.READ), speed.ps_per_sector(StatGroup.WRITE)
 
     @property
     def dev(self) -> tuple[int, int]:
@@ -101,54 +124,72 @@ class Gendisk:
         """Size in blocks of 1 KB, as /proc/partitions shows it."""
         return self.nr_sectors >> 1
 
-    def submit_bio(self, op: StatGroup, nr_sectors: int, nr_bios: int = 1, nr_requests: int = 1) -> int:
-        """Ask for sectors; how many ns from now the last one will have come.
+    def submit_bio(
+        self, op: StatGroup, nr_sectors: int, nr_bios: int = 1, nr_requests: int = 1, sector: int = -1,
+        end_io: Callable[..., object] | None = None, args: tuple[object, ...] = (),
+    ) -> int:  # fmt: skip
+        """Ask for sectors, from `sector` on or wherever they are; how many ns from now the last one will have come.
 
-        `nr_bios` pieces were handed in, which merged into `nr_requests`. Linux: block/blk-core.c, submit_bio().
+        `nr_bios` pieces were handed in, which merged into `nr_requests`. When it is done, `end_io(*args)` is called.
+        Linux: block/blk-core.c, submit_bio().
         """
-        if op is StatGroup.READ:
-            self.vmstat.count_vm_events(VmEventItem.PGPGIN, nr_sectors)
-        elif op is StatGroup.WRITE:
-            self.vmstat.count_vm_events(VmEventItem.PGPGOUT, nr_sectors)
-        return self.account_io(op, nr_sectors, nr_bios, nr_requests)
+        done = self.queue.submit(op, nr_sectors, nr_bios, nr_requests, self.clock.now_ns, sector)
+        if end_io is not None:
+            self.bios.append(self.clock.add_timer(done, self._bio_endio, end_io, args))
+        return int(done) - self.clock.now_ns
+
+    def _bio_endio(self, end_io: Callable[..., object], args: tuple[object, ...]) -> None:
+        """Linux: block/bio.c, bio_endio()."""
+        self.bios.popleft()
+        end_io(*args)
 
     def account_io(self, op: StatGroup, nr_sectors: int, nr_bios: int, nr_requests: int) -> int:
-        """A request on its way through the queue; how long it takes. Linux: block/blk-mq.c, blk_account_io_done()."""
-        now = self.clock.now_ns
-        start = max(now, self._transfers_end_ns)
-        self._transfers_end_ns = start + self.speed.transfer_ns(nr_sectors)
-        done = self._transfers_end_ns + self.speed.latency_ns
-        self.ios[op] += nr_requests
-        self.merges[op] += nr_bios - nr_requests
-        self.sectors[op] += nr_sectors
-        self.nsecs[op] += (done - now) * nr_requests
-        self._busy_ns += done - max(now, self._busy_end_ns)
-        self._busy_end_ns = done
-        self._in_flight.append((done, nr_requests))
-        return done - now
+        """A request whose pages were counted when they were asked for; how long it takes."""
+        return int(self.queue.account(op, nr_sectors, nr_bios, nr_requests, self.clock.now_ns)) - self.clock.now_ns
+
+    def _column(self, number: int) -> list[int]:
+        column: list[int] = self.queue.stats[:, number].tolist()
+        return column
+
+    @property
+    def ios(self) -> list[int]:
+        """Requests of each StatGroup."""
+        return self._column(0)
+
+    @property
+    def merges(self) -> list[int]:
+        """Pieces that became part of another request."""
+        return self._column(1)
+
+    @property
+    def sectors(self) -> list[int]:
+        """Units of 512 bytes."""
+        return self._column(2)
+
+    @property
+    def nsecs(self) -> list[int]:
+        """Time that requests took."""
+        return self._column(3)
 
     @property
     def in_flight(self) -> int:
-        """Requests that have not been answered yet. Linux: block/genhd.c, bdev_count_inflight()."""
-        now = self.clock.now_ns
-        while self._in_flight and self._in_flight[0][0] <= now:
-            self._in_flight.popleft()
-        return sum(requests for _, requests in self._in_flight)
+        """Requests that have not been answered yet."""
+        return int(self.queue.in_flight(self.clock.now_ns))
 
     @property
     def io_ns(self) -> int:
         """How long requests were in flight until now (io_ticks of /proc/diskstats)."""
-        return self._busy_ns - max(self._busy_end_ns - self.clock.now_ns, 0)
+        return int(self.queue.io_ns(self.clock.now_ns))
 
     def stat(self) -> list[int]:
         """The numbers of its row in /proc/diskstats, times in ms. Linux: block/genhd.c, diskstats_show()."""
+        rows = self.queue.stats.tolist()
         row: list[int] = []
         for op in (StatGroup.READ, StatGroup.WRITE):
-            row += [self.ios[op], self.merges[op], self.sectors[op], self.nsecs[op] // NSEC_PER_MSEC]
-        row += [self.in_flight, self.io_ns // NSEC_PER_MSEC, sum(self.nsecs) // NSEC_PER_MSEC]
-        op = StatGroup.DISCARD
-        row += [self.ios[op], self.merges[op], self.sectors[op], self.nsecs[op] // NSEC_PER_MSEC]
-        return [*row, self.ios[StatGroup.FLUSH], self.nsecs[StatGroup.FLUSH] // NSEC_PER_MSEC]
+            row += [*rows[op][:3], rows[op][3] // NSEC_PER_MSEC]
+        row += [self.in_flight, self.io_ns // NSEC_PER_MSEC, sum(nsecs for *_, nsecs in rows) // NSEC_PER_MSEC]
+        row += [*rows[StatGroup.DISCARD][:3], rows[StatGroup.DISCARD][3] // NSEC_PER_MSEC]
+        return [*row, rows[StatGroup.FLUSH][0], rows[StatGroup.FLUSH][3] // NSEC_PER_MSEC]
 
     def nr_pages(self) -> int:
         """Pages of the page cache that hold the device itself."""
@@ -195,6 +236,11 @@ class BlockDevices:
         nr_requests = -(-nr_sectors // READAHEAD_SECTORS)
         return self.disks[0].account_io(StatGroup.READ, nr_sectors, nr_pages, nr_requests)
 
+    def complete_until(self, when_ns: int) -> None:
+        """Let every request that is done by then be done now, in order, though the clock is not there yet."""
+        while due := [disk.bios[0] for disk in self.disks if disk.bios and disk.bios[0].when_ns <= when_ns]:
+            min(due).fire()
+
     def add_disk(self, disk: Gendisk) -> Gendisk:
         """A disk has appeared. Linux: block/genhd.c, device_add_disk()."""
         self.disks.append(disk)
@@ -209,10 +255,10 @@ class BlockDevices:
         return sum(disk.nr_pages() for disk in self.disks)
 
 
-def virtio_disks(clock: Clock, vmstat: VmStat, hardware: Iterable[tuple[str, int, int, int]]) -> BlockDevices:
-    """The virtio disks of a machine: (name, major, minor, sectors) each. Linux: drivers/block/virtio_blk.c."""
+def virtio_disks(clock: Clock, vmstat: VmStat, hardware: Iterable[tuple[str, int, int, int, str]]) -> BlockDevices:
+    """The virtio disks of a machine: (name, major, minor, sectors, kind). Linux: drivers/block/virtio_blk.c."""
     devices = BlockDevices(vmstat)
     devices.register_blkdev("virtblk", VIRTBLK_MAJOR)
-    for name, major, minor, nr_sectors in hardware:
-        devices.add_disk(Gendisk(clock, vmstat, name, major, minor, nr_sectors))
+    for name, major, minor, nr_sectors, kind in hardware:
+        devices.add_disk(Gendisk(clock, vmstat, name, major, minor, nr_sectors, SPEEDS[kind]))
     return devices

@@ -58,6 +58,13 @@ class Timer:
         """Whether the timer has neither fired nor been cancelled."""
         return self.function is not None
 
+    def fire(self) -> None:
+        """Do it now, whatever the time is."""
+        function, args = self.function, self.args
+        self.cancel()
+        if function is not None:
+            function(*args)
+
     def cancel(self) -> None:
         """Never fire; the heap drops the entry when its time comes."""
         self.function = None

@@ -165,7 +165,7 @@ def driver_init(kernel: Kernel) -> None:
 
     machine = kernel.machine
     kernel.interrupts = Interrupts(machine, kernel.cpus)
-    disks = [(disk.name, disk.major, disk.minor, disk.nr_sectors) for disk in machine.disks]
+    disks = [(disk.name, disk.major, disk.minor, disk.nr_sectors, disk.kind) for disk in machine.disks]
     kernel.block_devices = virtio_disks(kernel.clock, kernel.vmstat, disks)
     kernel.interrupts.attach_disks(kernel.block_devices)
     kernel.interrupts.attach_tlb(kernel.mmu.tlb.counts)

@@ -13,13 +13,15 @@ import pytest
 from mmfs.fs.proc import cpuinfo, devices, diskstats, interrupts, iomem, slabinfo, swaps, vmstat, zoneinfo
 from mmfs.fs.proc.meminfo import rows_of
 from mmfs.fs.proc.modules import m_show
+from mmfs.kernel.block import Gendisk
 from mmfs.kernel.char_dev import CharDevices
+from mmfs.kernel.clock import NSEC_PER_MSEC, Clock
 from mmfs.kernel.ioport import build_ioports
 from mmfs.kernel.irq import Interrupts
 from mmfs.kernel.module import Modules
 from mmfs.kernfs import Caller
 from mmfs.machine import Machine
-from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
+from mmfs.mm.vmstat import VmStat, node_stat_text, numa_stat_text, zone_stat_text
 from mmfs.mm_types import PAGE_SIZE, NodeStatItem
 from mmfs.profile import load_profile
 from tests.golden.captures import MACHINES, Capture, at_boot, captures
@@ -182,6 +184,12 @@ def test_slabinfo(golden: Capture) -> None:
         assert slabinfo.cache_show(cache) == line  # type: ignore[arg-type]
 
 
+class RecordedDisk(Gendisk):
+    """A disk that was asked for things elsewhere."""
+
+    in_flight = io_ns = 0
+
+
 @all_of("/proc/diskstats")
 def test_diskstats(golden: Capture) -> None:
     for line in golden.data.decode().splitlines(keepends=True):
@@ -189,12 +197,12 @@ def test_diskstats(golden: Capture) -> None:
         if word[2].startswith("zram"):  # its column of queued time is not the sum of the others
             continue
         n = [int(number) for number in word[3:]]
-        disk = SimpleNamespace(
-            major=int(word[0]), minor=int(word[1]), name=word[2], in_flight=n[8], io_ns=n[9] * 10**6,
-            ios=[n[0], n[4], n[11], n[15]], merges=[n[1], n[5], n[12], 0], sectors=[n[2], n[6], n[13], 0],
-            nsecs=[n[3] * 10**6, n[7] * 10**6, n[14] * 10**6, n[16] * 10**6],
-        )  # fmt: skip
-        printed = diskstats.diskstats_show(disk).split(" ")  # type: ignore[arg-type]
+        disk = RecordedDisk(Clock(), VmStat(1), word[2], int(word[0]), int(word[1]), 0)
+        disk.in_flight, disk.io_ns = n[8], n[9] * NSEC_PER_MSEC  # type: ignore[misc]
+        disk.queue.stats[:3] = [n[0:4], n[4:8], n[11:15]]
+        disk.queue.stats[3, [0, 3]] = n[15:17]
+        disk.queue.stats[:, 3] *= NSEC_PER_MSEC
+        printed = diskstats.diskstats_show(disk).split(" ")
         theirs = line.split(" ")
         # Linux adds nanoseconds before it divides, so the sum may be some milliseconds more.
         assert abs(int(printed[-7]) - int(theirs[-7])) <= 3
