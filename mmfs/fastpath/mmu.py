@@ -24,6 +24,7 @@ if not cython.compiled:
 
 _RA_PAGES = cython.declare(cython.long, 32)
 _FAULT_AROUND = cython.declare(cython.long, 16)
+_AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming
 _MAX_MMS = 1 << 22
 _MAX_VMAS = 1 << 26
 
@@ -267,13 +268,10 @@ class Mmu:
         )
         return FAULT_DONE
 
-    def fault(self, mm, vma, addr, write):
+    def fault(self, mm, vma, addr, at, write):
         """Serve a page fault whose VMA allows the access. Linux: handle_mm_fault(), handle_pte_fault()."""
-        at: cython.long = self.walker.get_entry(mm, addr)
         major: cython.long = self.majflt
         result: cython.int
-        if at < 0:
-            return FAULT_OOM
         if self.frames.entry[at] & PTE_PRESENT:
             result = self.write_protect_fault(mm, vma, addr, at)
         elif self.frames.entry[at] != 0:
@@ -295,12 +293,14 @@ class Mmu:
         result: cython.int
         if self.tlb.hit(mm, addr, write):
             return FAULT_DONE
-        at = self.walker.lookup(mm, addr)
-        if at < 0 or not self.frames.entry[at] & PTE_PRESENT or (write and not self.frames.entry[at] & PTE_RW):
-            result = self.fault(mm, vma, addr, write)
+        at = self.walker.get_entry(mm, addr)
+        if at < 0:
+            return FAULT_OOM
+        entry = self.frames.entry[at]
+        if not entry & PTE_PRESENT or (write and not entry & PTE_RW):
+            result = self.fault(mm, vma, addr, at, write)
             if result != FAULT_DONE:
                 return result
-            at = self.walker.lookup(mm, addr)
         entry = self.frames.entry[at] | PTE_ACCESSED
         if write:
             entry |= PTE_DIRTY
@@ -346,6 +346,8 @@ class Mmu:
         self.reason = FAULT_DONE
         with cython.nogil:
             while i < n:
+                if i + _AHEAD < n:
+                    self.walker.prefetch_entry(mm, addresses[i + _AHEAD])
                 self.reason = self.access(mm, rows[i], addresses[i], write)
                 if self.reason != FAULT_DONE:
                     break

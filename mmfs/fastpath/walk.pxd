@@ -5,6 +5,16 @@ from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.tlb cimport MmRec
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define mmfs_prefetch(address) __builtin_prefetch(address, 1)
+    #else
+    #define mmfs_prefetch(address) ((void)(address))
+    #endif
+    """
+    void prefetch "mmfs_prefetch"(const void *address) noexcept nogil
+
 @cython.final
 cdef class Walker:
     cdef readonly Frames frames
@@ -19,6 +29,7 @@ cdef class Walker:
     cdef void count_table(self, long mm, long pfn, int level, int sign) noexcept nogil
     cdef long alloc_table(self, long mm, int level, bint implied) noexcept nogil
     cdef long lookup(self, long mm, long addr) noexcept nogil
+    cdef void prefetch_entry(self, long mm, long addr) noexcept nogil
     cdef long get_entry(self, long mm, long addr) noexcept nogil
     cdef long get_entry_level(self, long mm, long addr, int last) noexcept nogil
     cdef void split_uniform(self, long mm, long addr, long pmd) noexcept nogil

@@ -79,6 +79,21 @@ class Walker:
         self.cached_table = table
         return (table << 9) + (addr >> 12 & 511)
 
+    def prefetch_entry(self, mm, addr):
+        """Have the host fetch an entry that will be looked up soon."""
+        table: cython.long = self.mm[mm].pgd
+        level: cython.int = self.levels - 1
+        entry: cython.ulong
+        if not cython.compiled:
+            return
+        while level > 0:
+            entry = self.frames.entry[(table << 9) + (addr >> (12 + 9 * level) & 511)]
+            if not entry & PTE_PRESENT or entry & PTE_UNIFORM:
+                return
+            table = (entry & PTE_PFN_MASK) >> 12
+            level -= 1
+        prefetch(cython.address(self.frames.entry[(table << 9) + (addr >> 12 & 511)]))
+
     def get_entry(self, mm, addr):
         """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out."""
         at: cython.long = self.lookup(mm, addr)

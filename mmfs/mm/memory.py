@@ -275,8 +275,21 @@ def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
         mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
 
 
+def _row_for_access(vma: VmAreaStruct, write: bool) -> int | None:
+    """The row of a VMA that may be accessed like this and has ordinary pages, ready to be faulted in."""
+    if not (vma.vm_flags & VM_WRITE if write else vma.is_readable()) or _cannot_be_faulted(vma):
+        return None
+    if write and not vma.vm_flags & VM_SHARED and vma.anon_vma is None:
+        rmap.anon_vma_prepare(vma)
+    return _row(vma)
+
+
 def _rows_of(mm: MmStruct, order: np.ndarray, done: int, write: bool) -> tuple[np.ndarray, int]:
     """The VMA row of each address from ``done`` on, and the position of the first that needs a closer look."""
+    vma = mm.vma_lookup(int(order[done:].min()))
+    if vma is not None and order[done:].max() < vma.vm_end:  # as most often
+        row = _row_for_access(vma, write)
+        return np.full(len(order), row or 0, np.int32), done if row is None else len(order)
     vmas = mm.mmap
     starts = np.array([vma.vm_start for vma in vmas], np.int64)
     ends = np.array([vma.vm_end for vma in vmas], np.int64)
@@ -285,15 +298,10 @@ def _rows_of(mm: MmStruct, order: np.ndarray, done: int, write: bool) -> tuple[n
     at = np.where(inside, at, 0)
     usable = np.zeros(len(vmas), bool)
     rows = np.zeros(len(vmas), np.int32)
-    for i in np.unique(at[done:][inside[done:]]):
-        vma = vmas[i]
-        allowed = vma.vm_flags & VM_WRITE if write else vma.is_readable()
-        if not allowed or _cannot_be_faulted(vma):
-            continue
-        if write and not vma.vm_flags & VM_SHARED and vma.anon_vma is None:
-            rmap.anon_vma_prepare(vma)
-        usable[i] = True
-        rows[i] = _row(vma)
+    for i in np.flatnonzero(np.bincount(at[done:][inside[done:]])):
+        row = _row_for_access(vmas[i], write)
+        if row is not None:
+            usable[i], rows[i] = True, row
     good = inside & usable[at] & (starts[at] <= order) if len(vmas) else inside
     bad = np.flatnonzero(~good[done:])
     return rows[at] if len(vmas) else rows, done + int(bad[0]) if len(bad) else len(order)
