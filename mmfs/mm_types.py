@@ -26,6 +26,12 @@ PAGE_ALLOC_COSTLY_ORDER = 3
 PTRS_PER_TABLE = 512
 HPAGE_PMD_ORDER = 9
 SWAP_CLUSTER_MAX = 32
+# include/linux/mmzone.h, enum lru_list.
+LRU_INACTIVE_ANON = 0
+LRU_ACTIVE_ANON = 1
+LRU_INACTIVE_FILE = 2
+LRU_ACTIVE_FILE = 3
+LRU_UNEVICTABLE = 4
 NR_LRU_LISTS = 5
 
 # include/linux/mmzone.h, enum migratetype, with CONFIG_MEMORY_ISOLATION and without CONFIG_CMA.
@@ -75,6 +81,7 @@ PG_MLOCKED = 1 << 19
 PG_HWPOISON = 1 << 20
 PG_YOUNG = 1 << 21
 PG_IDLE = 1 << 22
+PG_BATCHED = 1 << 23  # ours: waits in a folio batch
 PG_BUDDY = 1 << 24
 PG_TABLE = 1 << 25
 PG_SLAB = 1 << 26
@@ -356,6 +363,19 @@ PCP_DTYPE = np.dtype(
         ("flags", "i4"),
     ]
 )
+
+# struct lruvec: the costs that balance anonymous memory against files, the clock of evictions, refaults seen last time.
+LRUVEC_DTYPE = np.dtype(
+    [
+        ("nid", "i4"),
+        ("memcg", "i4"),
+        ("anon_cost", "i8"),
+        ("file_cost", "i8"),
+        ("nonresident_age", "i8"),
+        ("refaults_anon", "i8"),
+        ("refaults_file", "i8"),
+    ]
+)
 PCPF_PREV_FREE_HIGH_ORDER = 1
 PCPF_FREE_HIGH_BATCH = 2
 
@@ -412,5 +432,6 @@ VMF_WRITE = 0x2
 VMF_EXEC = 0x4
 VMF_SHARED = 0x8
 VMF_LOCKED = 0x2000
+VMF_SEQ_READ = 0x8000
 VMF_RAND_READ = 0x10000
 assert PAGE_DTYPE.itemsize == 32 and BLOCK_DTYPE.itemsize == 64

@@ -25,7 +25,7 @@ cdef class Folios:
     cdef long[::1] event
     cdef readonly object mappings
     cdef readonly object slots
-    cdef void cache_add(self, long m, long index, long pfn, bint active) noexcept nogil
+    cdef void cache_add(self, long m, long index, long pfn, bint in_fault) noexcept nogil
     cdef void mark_dirty(self, long pfn) noexcept nogil
     cdef void mlock_page(self, long pfn) noexcept nogil
     cdef void munlock_page(self, long pfn) noexcept nogil

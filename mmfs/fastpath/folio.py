@@ -35,10 +35,10 @@ class Folios:
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
 
-    def cache_add(self, m, index, pfn, active):
+    def cache_add(self, m, index, pfn, in_fault):
         """Put a new page into the page cache. Linux: mm/filemap.c, filemap_add_folio(); shmem_add_to_page_cache()."""
         nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
-        self.frames.page[pfn].flags = PG_UPTODATE | (PG_ACTIVE if active else 0)
+        self.frames.page[pfn].flags = PG_UPTODATE
         self.frames.page[pfn].mapping = m
         self.frames.page[pfn].index = cython.cast(cython.uint, index)
         self.frames.page[pfn].mapcount = 0
@@ -49,7 +49,7 @@ class Folios:
         if self.mapping[m].shmem:
             self.frames.page[pfn].flags |= PG_SWAPBACKED
             self.node_stat[nid, NR_SHMEM] += 1
-        self.lru.cache_add(pfn)
+        self.lru.add(pfn, in_fault)
 
     def page_cache_delete(self, m, index):
         """Take a page out of the page cache; it is freed unless somebody maps it. Linux: __filemap_remove_folio()."""
@@ -91,7 +91,7 @@ class Folios:
         if self.frames.page[pfn].flags & PG_MLOCKED:
             self.frames.page[pfn].mlock_count += 1
             return
-        if not self.frames.page[pfn].flags & PG_LRU:
+        if self.frames.page[pfn].flags & PG_BATCHED:
             self.lru.drain_all()
         if self.frames.page[pfn].flags & PG_LRU:
             self.lru.del_page(pfn)
@@ -111,7 +111,7 @@ class Folios:
         self.frames.page[pfn].mlock_count -= 1
         if self.frames.page[pfn].mlock_count:
             return
-        if not self.frames.page[pfn].flags & PG_LRU:
+        if self.frames.page[pfn].flags & PG_BATCHED:
             self.lru.drain_all()
         self.lru.del_page(pfn)
         self.frames.page[pfn].flags &= ~(PG_MLOCKED | PG_UNEVICTABLE)

@@ -1,42 +1,60 @@
 # cython: language_level=3
-"""The lists of pages by recency: five a node, a batch a CPU in front of them.
+"""The lists of pages by recency: five a lruvec, batches a CPU in front of them.
 
-A new page waits in its CPU's batch (``folio_batch``, 31 pages) and is on no list until the batch is full or
-drained, which is why Active and Inactive lag AnonPages by some pages. A block that is mapped as a whole
-stands as one record on a list of blocks beside the list of pages and counts as 512.
+A lruvec is a node's share of the pages of one owner. A new page waits in its CPU's batch (``folio_batch``, 31
+pages) and is on no list until the batch is full or drained, which is why Active and Inactive lag AnonPages by
+some pages. Moves (activate, deactivate, rotate to the tail) wait in batches of their own; until then the page
+stays where it is. PG_BATCHED says that a page waits in one of them.
 
-Linux: mm/swap.c, folio_add_lru(), lru_add(); include/linux/mm_inline.h, lruvec_add_folio().
+A block that is mapped as a whole stands as one record on a list of blocks beside the list of pages and counts
+as 512; its pages are older than those of the list beside it.
 
-Simplified: one set of lists a node; batches exist for additions only.
+``enabled`` says whether the multi-generational lists rule (lru_gen_enabled()).
+
+Linux: mm/swap.c; include/linux/mm_inline.h, lruvec_add_folio().
+
+Simplified: a page waits in one batch at a time; asking for a second move drains them.
 """
 
 import cython
 import numpy as np
 
 from mmfs.fastpath.frames import view
+from mmfs.mm_types import LRUVEC_DTYPE
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 _BATCH = cython.declare(cython.int, 31)
-_UNEVICTABLE = cython.declare(cython.int, 4)
+_ADD = cython.declare(cython.int, 0)
+_MOVE_TAIL = cython.declare(cython.int, 1)
+_DEACTIVATE_FILE = cython.declare(cython.int, 2)
+_DEACTIVATE = cython.declare(cython.int, 3)
+_LAZYFREE = cython.declare(cython.int, 4)
+_ACTIVATE = cython.declare(cython.int, 5)
+_NR_BATCHES = cython.declare(cython.int, 6)
 
 
 class Lru:
-    """The lists of all nodes. Counters go to the VmStat's node and zone rows."""
+    """The lists of all lruvecs, ``lruvecs`` LRUVEC_DTYPE. Counters go to the VmStat's node and zone rows."""
 
     def __init__(self, frames, buddy, vmstat, nr_nodes, nr_cpus):
         self.frames = frames
         self.buddy = buddy
         self.nr_cpus = nr_cpus
+        self.nr_lruvecs = nr_nodes
+        self.enabled = True
+        self.lruvecs = np.zeros(nr_nodes, LRUVEC_DTYPE)
+        self.lruvecs["nid"] = np.arange(nr_nodes)
+        self.lruvec = view(self.lruvecs)
         self.node_stat = view(vmstat.node_stat)
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
-        self.batch = view(np.zeros((nr_cpus, _BATCH), np.uint32))
-        self.batched = view(np.zeros(nr_cpus, np.int32))
+        self.batch = view(np.zeros((nr_cpus * _NR_BATCHES, _BATCH), np.uint32))
+        self.batched = view(np.zeros(nr_cpus * _NR_BATCHES, np.int32))
         self.page_heads = frames.next_page_head
         self.block_heads = frames.next_block_head
-        for _ in range(nr_nodes * NR_LRU_LISTS):
+        for _ in range(self.nr_lruvecs * NR_LRU_LISTS):
             frames.new_page_head()
             frames.new_block_head()
 
@@ -45,13 +63,19 @@ class Lru:
         """How many page (and as many pageblock) list heads the lists take."""
         return nr_nodes * NR_LRU_LISTS
 
+    # ------------------------------------------------------------------------------ lists
+
+    def lruvec_of(self, pfn):
+        """The number of a page's lruvec. Linux: folio_lruvec()."""
+        return self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+
     def lru_of(self, flags):
         """The list for a page of these flags. Linux: folio_lru_list()."""
-        lru: cython.int = 0
+        lru: cython.int = LRU_INACTIVE_ANON
         if flags & PG_UNEVICTABLE:
-            return _UNEVICTABLE
+            return LRU_UNEVICTABLE
         if not flags & PG_SWAPBACKED:
-            lru = 2
+            lru = LRU_INACTIVE_FILE
         if flags & PG_ACTIVE:
             lru += 1
         return lru
@@ -61,54 +85,210 @@ class Lru:
         self.node_stat[self.buddy.zone[zone].nid, NR_INACTIVE_ANON + lru] += nr
         self.zone_stat[zone, NR_ZONE_INACTIVE_ANON + lru] += nr
 
+    def size(self, lruvec, lru):
+        """Pages on a list. Linux: lruvec_page_state()."""
+        return self.node_stat[self.lruvec[lruvec].nid, NR_INACTIVE_ANON + lru]
+
     def add_page(self, pfn):
         """Put a page at the front of its list. Linux: lruvec_add_folio()."""
-        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
         lru: cython.int = self.lru_of(self.frames.page[pfn].flags)
         self.frames.page[pfn].flags |= PG_LRU
-        self.frames.page_list_add(self.page_heads + self.buddy.zone[zone].nid * NR_LRU_LISTS + lru, pfn)
-        self.count(zone, lru, 1)
+        self.frames.page_list_add(self.page_heads + self.lruvec_of(pfn) * NR_LRU_LISTS + lru, pfn)
+        self.count(self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, lru, 1)
+
+    def add_page_tail(self, pfn):
+        """Put a page at the end of its list. Linux: lruvec_add_folio_tail()."""
+        lru: cython.int = self.lru_of(self.frames.page[pfn].flags)
+        self.frames.page[pfn].flags |= PG_LRU
+        self.frames.page_list_add_tail(self.page_heads + self.lruvec_of(pfn) * NR_LRU_LISTS + lru, pfn)
+        self.count(self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, lru, 1)
 
     def del_page(self, pfn):
         """Take a page off its list, out of a batch if need be. Linux: lruvec_del_folio()."""
-        if not self.frames.page[pfn].flags & PG_LRU:
+        if self.frames.page[pfn].flags & PG_BATCHED:
             self.drain_all()
         self.frames.page_list_del(pfn)
         self.count(self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, self.lru_of(self.frames.page[pfn].flags), -1)
         self.frames.page[pfn].flags &= ~PG_LRU
 
-    def drain(self, cpu):
-        """Put a CPU's batch on the lists. Linux: lru_add_drain_cpu()."""
+    # ------------------------------------------------------------------------------ batches
+
+    def queue(self, kind, pfn):
+        """Put a page into a batch of the running CPU. Linux: folio_batch_add_and_move()."""
+        at: cython.long = self.buddy.cpu * _NR_BATCHES + kind
+        if self.frames.page[pfn].flags & PG_BATCHED:
+            self.drain_all()
+        self.frames.page[pfn].flags |= PG_BATCHED
+        self.batch[at, self.batched[at]] = cython.cast(cython.uint, pfn)
+        self.batched[at] += 1
+        if self.batched[at] == _BATCH:
+            self.drain_batch(self.buddy.cpu, kind)
+
+    def drain_batch(self, cpu, kind):
+        """Do what the pages of a batch wait for. Linux: folio_batch_move_lru()."""
+        at: cython.long = cpu * _NR_BATCHES + kind
         i: cython.Py_ssize_t
         pfn: cython.long
-        for i in range(self.batched[cpu]):
-            pfn = self.batch[cpu, i]
-            if self.frames.page[pfn].flags & PG_UNEVICTABLE:
-                self.event[UNEVICTABLE_PGS_CULLED] += 1
+        for i in range(self.batched[at]):
+            pfn = self.batch[at, i]
+            self.frames.page[pfn].flags &= ~PG_BATCHED
+            if kind == _ADD:
+                self.lru_add(pfn)
+            elif self.frames.page[pfn].flags & PG_LRU and not self.frames.page[pfn].flags & PG_UNEVICTABLE:
+                self.move(kind, pfn)
+        self.batched[at] = 0
+
+    def lru_add(self, pfn):
+        """Linux: lru_add()."""
+        if self.frames.page[pfn].flags & PG_UNEVICTABLE:
+            self.event[UNEVICTABLE_PGS_CULLED] += 1
+            self.frames.page[pfn].flags &= ~PG_ACTIVE
+        self.add_page(pfn)
+
+    def move(self, kind, pfn):
+        """Linux: lru_move_tail(), lru_deactivate_file(), lru_deactivate(), lru_lazyfree(), lru_activate()."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        if kind == _DEACTIVATE_FILE:
+            self.lru_deactivate_file(pfn)
+        elif kind == _MOVE_TAIL:
+            self.del_page(pfn)
+            self.frames.page[pfn].flags &= ~PG_ACTIVE
+            self.add_page_tail(pfn)
+            self.event[PGROTATED] += 1
+        elif kind == _DEACTIVATE and (flags & PG_ACTIVE or self.enabled):
+            self.del_page(pfn)
+            self.frames.page[pfn].flags &= ~(PG_ACTIVE | PG_REFERENCED)
             self.add_page(pfn)
-        self.batched[cpu] = 0
+            self.event[PGDEACTIVATE] += 1
+        elif kind == _LAZYFREE and flags & PG_ANON and flags & PG_SWAPBACKED and not flags & PG_SWAPCACHE:
+            self.del_page(pfn)
+            self.frames.page[pfn].flags &= ~(PG_ACTIVE | PG_REFERENCED | PG_SWAPBACKED)
+            self.add_page(pfn)
+            self.event[PGLAZYFREE] += 1
+        elif kind == _ACTIVATE and not flags & PG_ACTIVE:
+            self.del_page(pfn)
+            self.frames.page[pfn].flags |= PG_ACTIVE
+            self.add_page(pfn)
+            self.event[PGACTIVATE] += 1
+
+    def lru_deactivate_file(self, pfn):
+        """Linux: lru_deactivate_file()."""
+        active: cython.bint = (self.frames.page[pfn].flags & PG_ACTIVE) != 0
+        if self.frames.page[pfn].mapcount:
+            return
+        self.del_page(pfn)
+        self.frames.page[pfn].flags &= ~(PG_ACTIVE | PG_REFERENCED)
+        if self.frames.page[pfn].flags & (PG_WRITEBACK | PG_DIRTY):
+            self.add_page(pfn)
+            self.frames.page[pfn].flags |= PG_RECLAIM
+        else:
+            self.add_page_tail(pfn)
+            self.event[PGROTATED] += 1
+        if active:
+            self.event[PGDEACTIVATE] += 1
+
+    def drain(self, cpu):
+        """Empty a CPU's batches. Linux: lru_add_drain_cpu()."""
+        kind: cython.int
+        for kind in range(_NR_BATCHES):
+            if self.batched[cpu * _NR_BATCHES + kind]:
+                self.drain_batch(cpu, kind)
 
     def drain_all(self):
         """Linux: lru_add_drain_all()."""
         cpu: cython.long
         for cpu in range(self.nr_cpus):
-            if self.batched[cpu]:
-                self.drain(cpu)
-
-    def cache_add(self, pfn):
-        """Queue a new page for its list. Linux: folio_add_lru()."""
-        cpu: cython.long = self.buddy.cpu
-        self.batch[cpu, self.batched[cpu]] = cython.cast(cython.uint, pfn)
-        self.batched[cpu] += 1
-        if self.batched[cpu] == _BATCH:
             self.drain(cpu)
+
+    # ------------------------------------------------------------------------------ what happens to a page
+
+    def add(self, pfn, in_fault):
+        """Queue a new page for its list; ``in_fault``: for an access through a page table. Linux: folio_add_lru()."""
+        if self.enabled and in_fault and not self.frames.page[pfn].flags & PG_UNEVICTABLE:
+            self.frames.page[pfn].flags |= PG_ACTIVE
+        self.queue(_ADD, pfn)
+
+    def activate(self, pfn):
+        """Linux: folio_activate()."""
+        if self.frames.page[pfn].flags & PG_LRU and not self.frames.page[pfn].flags & (PG_ACTIVE | PG_UNEVICTABLE):
+            self.queue(_ACTIVATE, pfn)
+
+    def activate_new(self, pfn):
+        """Have a page that still waits for its list begin there as active. Linux: __lru_cache_activate_folio()."""
+        at: cython.long = self.buddy.cpu * _NR_BATCHES + _ADD
+        i: cython.int
+        for i in range(self.batched[at]):
+            if self.batch[at, i] == cython.cast(cython.uint, pfn):
+                self.frames.page[pfn].flags |= PG_ACTIVE
+
+    def mark_accessed(self, pfn):
+        """A page was used. Linux: folio_mark_accessed()."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        if not flags & PG_REFERENCED:
+            self.frames.page[pfn].flags |= PG_REFERENCED
+        elif not flags & (PG_UNEVICTABLE | PG_ACTIVE):
+            if flags & PG_LRU:
+                self.activate(pfn)
+            else:
+                self.activate_new(pfn)
+            self.frames.page[pfn].flags &= ~PG_REFERENCED
+            self.age_nonresident(self.lruvec_of(pfn), 1)
+        self.frames.page[pfn].flags &= ~PG_IDLE
+
+    def deactivate(self, pfn):
+        """Linux: folio_deactivate()."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        if flags & PG_LRU and not flags & PG_UNEVICTABLE and (flags & PG_ACTIVE or self.enabled):
+            self.queue(_DEACTIVATE, pfn)
+
+    def deactivate_file(self, pfn):
+        """A page of a file will hardly be used again. Linux: deactivate_file_folio()."""
+        if self.frames.page[pfn].flags & PG_LRU and not self.frames.page[pfn].flags & PG_UNEVICTABLE:
+            self.queue(_DEACTIVATE_FILE, pfn)
+
+    def lazyfree(self, pfn):
+        """An anonymous page may be dropped. Linux: folio_mark_lazyfree()."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        if flags & PG_LRU and flags & PG_ANON and flags & PG_SWAPBACKED and not flags & (PG_SWAPCACHE | PG_UNEVICTABLE):
+            self.queue(_LAZYFREE, pfn)
+
+    def rotate(self, pfn):
+        """A page that waits to be reclaimed has been written. Linux: folio_rotate_reclaimable()."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        if flags & PG_LRU and not flags & (PG_LOCKED | PG_DIRTY | PG_UNEVICTABLE):
+            self.queue(_MOVE_TAIL, pfn)
+
+    def note_cost(self, lruvec, file, nr_io, nr_rotated):
+        """What it cost to have taken from the anonymous or the file lists. Linux: lru_note_cost()."""
+        cost: cython.long = nr_io * SWAP_CLUSTER_MAX + nr_rotated
+        lru: cython.int
+        total: cython.long = 0
+        if file:
+            self.lruvec[lruvec].file_cost += cost
+        else:
+            self.lruvec[lruvec].anon_cost += cost
+        for lru in range(LRU_UNEVICTABLE):
+            total += self.size(lruvec, lru)
+        if self.lruvec[lruvec].file_cost + self.lruvec[lruvec].anon_cost > total // 4:
+            self.lruvec[lruvec].file_cost //= 2
+            self.lruvec[lruvec].anon_cost //= 2
+
+    def age_nonresident(self, lruvec, nr):
+        """Linux: mm/workingset.c, workingset_age_nonresident()."""
+        self.lruvec[lruvec].nonresident_age += nr
+
+    # ------------------------------------------------------------------------------ blocks mapped as a whole
 
     def add_block(self, block):
         """Put a block that is mapped as a whole on its list."""
-        zone: cython.long = self.frames.block[block].zone
-        lru: cython.int = self.lru_of(self.frames.block[block].flags)
-        self.frames.block_list_add(self.block_heads + self.buddy.zone[zone].nid * NR_LRU_LISTS + lru, block)
-        self.count(zone, lru, PAGEBLOCK_NR_PAGES)
+        lru: cython.int
+        if self.enabled:
+            self.frames.block[block].flags |= PG_ACTIVE
+        lru = self.lru_of(self.frames.block[block].flags)
+        self.frames.block_list_add(
+            self.block_heads + self.lruvec_of(block << PAGEBLOCK_ORDER) * NR_LRU_LISTS + lru, block
+        )
+        self.count(self.frames.block[block].zone, lru, PAGEBLOCK_NR_PAGES)
 
     def del_block(self, block):
         """Take a block that is mapped as a whole off its list."""
@@ -116,35 +296,34 @@ class Lru:
         self.count(self.frames.block[block].zone, self.lru_of(self.frames.block[block].flags), -PAGEBLOCK_NR_PAGES)
 
     def split_block(self, block):
-        """Replace a block on a list by its 512 pages, whose records the caller has written."""
-        zone: cython.long = self.frames.block[block].zone
+        """Replace a block by its 512 pages, whose records the caller has written, at the end of the list of pages."""
         lru: cython.int = self.lru_of(self.frames.block[block].flags)
-        head: cython.long = self.page_heads + self.buddy.zone[zone].nid * NR_LRU_LISTS + lru
-        pfn: cython.long
+        first: cython.long = block << PAGEBLOCK_ORDER
+        head: cython.long = self.page_heads + self.lruvec_of(first) * NR_LRU_LISTS + lru
+        i: cython.long
         self.frames.block_list_del(block)
-        for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
-            self.frames.page[pfn].flags |= PG_LRU
-            self.frames.page_list_add(head, pfn)
+        for i in range(PAGEBLOCK_NR_PAGES):
+            self.frames.page[first + 511 - i].flags |= PG_LRU
+            self.frames.page_list_add_tail(head, first + 511 - i)
+
+    # ------------------------------------------------------------------------------ for mm
 
     def lru_add_drain(self):
-        """Put every CPU's batch on the lists."""
+        """Empty the running CPU's batches. Linux: lru_add_drain()."""
+        self.drain(self.buddy.cpu)
+
+    def lru_add_drain_all(self):
+        """Empty every CPU's batches. Linux: lru_add_drain_all()."""
         self.drain_all()
 
     def nr_batched(self, cpu):
-        """Pages that wait in a CPU's batch: for checks."""
-        return self.batched[cpu]
+        """New pages that wait in a CPU's batch: for checks."""
+        return self.batched[cpu * _NR_BATCHES + _ADD]
 
-    def pages(self, nid, lru):
+    def pages(self, lruvec, lru):
         """The pages of a list from its front: for checks and debugging."""
-        return self.frames.walk_pages(self.page_heads + nid * NR_LRU_LISTS + lru)
+        return self.frames.walk_pages(self.page_heads + lruvec * NR_LRU_LISTS + lru)
 
-    def blocks(self, nid, lru):
+    def blocks(self, lruvec, lru):
         """The blocks of a list from its front: for checks and debugging."""
-        return self.frames.walk_blocks(self.block_heads + nid * NR_LRU_LISTS + lru)
-
-    def deactivate(self, pfn):
-        """Move a page from an active list to the front of the inactive one. Linux: mm/swap.c, lru_deactivate()."""
-        if self.frames.page[pfn].flags & PG_LRU and not self.frames.page[pfn].flags & PG_UNEVICTABLE:
-            self.del_page(pfn)
-            self.frames.page[pfn].flags &= ~PG_ACTIVE
-            self.add_page(pfn)
+        return self.frames.walk_blocks(self.block_heads + lruvec * NR_LRU_LISTS + lru)

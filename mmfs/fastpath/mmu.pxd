@@ -43,11 +43,12 @@ cdef class Mmu:
     cdef public long cow
     cdef public long bulk_pages
     cdef long alloc_page(self, long vma, long index, int mt, int highest) noexcept nogil
+    cdef bint has_recency(self, long vma) noexcept nogil
     cdef void add_anon(self, long mm, long vma, long addr, long pfn) noexcept nogil
     cdef unsigned long prot(self, unsigned long flags) noexcept nogil
     cdef int anonymous_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int write_protect_fault(self, long mm, long vma, long addr, long at) noexcept nogil
-    cdef long page_cache_add(self, long vma, long m, long index, bint active) noexcept nogil
+    cdef long page_cache_add(self, long vma, long m, long index, bint in_fault) noexcept nogil
     cdef long filemap_get(self, long vma, long m, long index) noexcept nogil
     cdef void map_file(self, long mm, long vma, long pfn, long at, bint write) noexcept nogil
     cdef void fault_around(self, long mm, long vma, long addr) noexcept nogil

@@ -96,9 +96,13 @@ class Mmu:
             bits |= PTE_NX
         return bits
 
+    def has_recency(self, vma):
+        """Whether accesses through a VMA tell that its pages are hot. Linux: vma_has_recency()."""
+        return not self.vma[vma].flags & (VMF_SEQ_READ | VMF_RAND_READ)
+
     def add_anon(self, mm, vma, addr, pfn):
         """Give a new page to a VMA as anonymous memory. Linux: folio_add_new_anon_rmap(), folio_add_lru_vma()."""
-        self.frames.page[pfn].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE | PG_ACTIVE
+        self.frames.page[pfn].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE
         self.frames.page[pfn].mapping = self.vma[vma].anon_vma
         self.frames.page[pfn].index = cython.cast(
             cython.uint, (self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)) & INDEX_MASK
@@ -112,7 +116,7 @@ class Mmu:
             self.frames.page[pfn].mlock_count = 1
             self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] += 1
             self.event[UNEVICTABLE_PGS_MLOCKED] += 1
-        self.lru.cache_add(pfn)
+        self.lru.add(pfn, self.has_recency(vma))
 
     def anonymous_fault(self, mm, vma, addr, at, write):
         """First access to anonymous memory. Linux: do_anonymous_page()."""
@@ -162,11 +166,11 @@ class Mmu:
         self.frames.entry[at] = entry | PTE_RW | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY
         return FAULT_DONE
 
-    def page_cache_add(self, vma, m, index, active):
+    def page_cache_add(self, vma, m, index, in_fault):
         """A new page of a file at an index, or -1."""
         pfn: cython.long = self.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
         if pfn >= 0:
-            self.folios.cache_add(m, index, pfn, active)
+            self.folios.cache_add(m, index, pfn, in_fault)
         return pfn
 
     def filemap_get(self, vma, m, index):
@@ -178,13 +182,13 @@ class Mmu:
         if pfn >= 0:
             return pfn
         if self.mapping[m].shmem:
-            return self.page_cache_add(vma, m, index, True)
+            return self.page_cache_add(vma, m, index, self.has_recency(vma))
         if not self.vma[vma].flags & VMF_RAND_READ:
             first = max(index - _RA_PAGES // 2, cython.cast(cython.long, 0))
             last = min(first + _RA_PAGES, self.mapping[m].size)
         for i in range(first, last):
             if self.slot[self.mapping[m].base + i] == 0:
-                pfn = self.page_cache_add(-1, m, i, True)
+                pfn = self.page_cache_add(-1, m, i, self.has_recency(vma))
                 if pfn < 0 and i <= index:
                     return -1
                 if pfn < 0:
@@ -394,7 +398,7 @@ class Mmu:
                 return False
         nid = self.buddy.zone[self.frames.block[block].zone].nid
         self.frames.block[block].state = BLK_UNIFORM
-        self.frames.block[block].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE | PG_ACTIVE
+        self.frames.block[block].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE
         self.frames.block[block].mapping = self.vma[vma].anon_vma
         self.frames.block[block].index = cython.cast(
             cython.uint, (self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)) & INDEX_MASK

@@ -66,8 +66,11 @@ class PageTables:
         self.frames.entry[at] = 0
         if entry & PTE_SPECIAL or not entry & _MAPPED:
             return
-        if entry & PTE_DIRTY and not self.frames.page[pfn].flags & PG_ANON:
-            self.mmu.folios.mark_dirty(pfn)
+        if not self.frames.page[pfn].flags & PG_ANON:
+            if entry & PTE_DIRTY:
+                self.mmu.folios.mark_dirty(pfn)
+            if entry & PTE_ACCESSED and not vmflags & (VMF_SEQ_READ | VMF_RAND_READ):
+                self.mmu.lru.mark_accessed(pfn)
         self.mmu.unmap_page(mm, vmflags, pfn)
 
     def zap_block(self, mm):
@@ -394,7 +397,7 @@ class PageTables:
         self.mmu.tlb.flush_mm(mm)
 
     def lazyfree_range(self, mm: cython.long, start: cython.long, end: cython.long):
-        """Make anonymous pages that one process maps clean and droppable; returns how many.
+        """Make anonymous pages that one process maps clean and droppable.
 
         Linux: mm/madvise.c, madvise_free_pte_range(); mm/swap.c, lru_lazyfree().
         """
@@ -402,7 +405,6 @@ class PageTables:
         at: cython.long
         stop: cython.long
         pfn: cython.long
-        done: cython.long = 0
         while addr < end:
             at = self.seek_entry(mm, addr)
             stop = min(self.next_addr, end)
@@ -418,15 +420,11 @@ class PageTables:
                         and not self.frames.page[pfn].flags & PG_UNEVICTABLE
                     ):
                         self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED | PTE_DIRTY)
-                        self.mmu.lru.del_page(pfn)
-                        self.frames.page[pfn].flags &= ~(PG_ACTIVE | PG_REFERENCED | PG_SWAPBACKED)
-                        self.mmu.lru.add_page(pfn)
-                        done += 1
+                        self.mmu.lru.lazyfree(pfn)
                     at += 1
                     addr += PAGE_SIZE
             addr = stop
         self.mmu.tlb.flush_range(mm, start, end)
-        return done
 
     def count_nodes(self, mm: cython.long, start: cython.long, end: cython.long, out: cython.long[::1]):
         """Add the pages that [start, end) maps to ``out`` [nodes + 5]: per node, then anon, dirty, mapped

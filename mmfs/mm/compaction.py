@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def compact_node(kernel: Kernel, nid: int) -> None:
     """Compact one node. Linux: mm/compaction.c, compact_store()."""
-    kernel.lru.lru_add_drain()
+    kernel.lru.lru_add_drain_all()
 
 
 def compact_nodes(kernel: Kernel) -> None:
     """Compact every node. Linux: mm/compaction.c, compact_nodes()."""
-    kernel.lru.lru_add_drain()
+    kernel.lru.lru_add_drain_all()

@@ -41,7 +41,7 @@ def invalidate_mapping_pages(mapping: AddressSpace) -> int:
 
 def drop_pagecache(kernel: Kernel) -> int:
     """Drop the clean and unmapped pages of all files; how many there were. Linux: drop_pagecache_sb()."""
-    kernel.lru.lru_add_drain()
+    kernel.lru.lru_add_drain_all()
     mappings = list(kernel.page_cache.mappings.values())
     return sum(invalidate_mapping_pages(mapping) for mapping in mappings if not mapping.host.shmem and mapping.nrpages)
 

@@ -46,7 +46,6 @@ from mmfs.mm_types import (
     PTE_ACCESSED,
     PTE_RW,
     PTE_SOFT_DIRTY,
-    VmEventItem,
 )
 
 if TYPE_CHECKING:
@@ -413,8 +412,7 @@ def _mapped_pages(mm: MmStruct, start: int, end: int) -> Iterator[tuple[int, int
 def madvise_free(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     """MADV_FREE: pages may be dropped unless they are written again. Linux: madvise_free_single_vma()."""
     mm.kernel.lru.lru_add_drain()
-    freed = mm.kernel.pagetables.lazyfree_range(mm.row, start & PAGE_MASK, end)
-    mm.kernel.vmstat.count_vm_events(VmEventItem.PGLAZYFREE, freed)
+    mm.kernel.pagetables.lazyfree_range(mm.row, start & PAGE_MASK, end)
 
 
 def madvise_cold(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
@@ -424,7 +422,6 @@ def madvise_cold(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     for _, pfn in list(_mapped_pages(mm, start, end)):
         if pages[pfn]["mapcount"] == 1 and pages[pfn]["flags"] & PG_ACTIVE:
             lru.deactivate(pfn)
-            mm.kernel.vmstat.count_vm_events(VmEventItem.PGDEACTIVATE)
     mm.kernel.pagetables.clear_refs(mm.row, start, end, PTE_ACCESSED)
 
 

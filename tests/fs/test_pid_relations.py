@@ -238,9 +238,9 @@ def test_lazyfree(kernel: Kernel) -> None:
     addr = task.mmap(2 * MB)
     task.touch(addr, 2 * MB, write=True)
     task.madvise(addr, MB, MADV_FREE)
-    assert mapping(task, addr)["LazyFree"] == 1024
+    assert mapping(task, addr)["LazyFree"] == 8 * 31 * 4  # the rest of 256 pages waits in the CPU's batch
     task.touch(addr, MB // 2, write=True)
-    assert mapping(task, addr)["LazyFree"] == 512
+    assert mapping(task, addr)["LazyFree"] == (8 * 31 - 128) * 4
     check(task)
 
 
