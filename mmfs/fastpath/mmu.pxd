@@ -41,6 +41,16 @@ cdef class Mmu:
     cdef public long minflt
     cdef public long majflt
     cdef public long cow
+    cdef public long nr_read
+    cdef public long now_ns
+    cdef public long cpu_ns
+    cdef public long user_ns
+    cdef public long wait_until_ns
+    cdef public long budget_ns
+    cdef public long cost_access
+    cdef public long cost_fault
+    cdef public long cost_cow
+    cdef public long cost_major
     cdef public long bulk_pages
     cdef long alloc_page(self, long vma, long index, int mt, int highest) noexcept nogil
     cdef bint has_recency(self, long vma) noexcept nogil

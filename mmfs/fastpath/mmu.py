@@ -33,8 +33,11 @@ class Mmu:
     """Address translation and page faults of a machine.
 
     ``mms`` MM_DTYPE, ``vmas`` VMA_DTYPE: rows handed out by mm/memory.py; ``walker`` has the page tables,
-    ``tlb`` the TLBs, ``folios`` the page cache. ``minflt``, ``majflt`` and ``cow`` grow with what the calls
-    do, for whoever accounts the task that ran.
+    ``tlb`` the TLBs, ``folios`` the page cache.
+
+    For whoever accounts the task that ran, since ``begin()``: ``minflt``, ``majflt``, ``cow``, ``nr_read`` pages read,
+    ``cpu_ns`` of time by the ``cost_*`` (``user_ns`` of it in user mode), and ``wait_until_ns``, when the last page
+    will have come from its device. A loop stops with FAULT_SLICE when it has used up ``budget_ns`` of either.
     """
 
     def __init__(self, buddy, lru, vmstat, levels, zero_pfn):
@@ -55,8 +58,16 @@ class Mmu:
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
         self.reason = FAULT_DONE
-        self.minflt = self.majflt = self.cow = 0
+        self.budget_ns = 1 << 62
+        self.cost_access = self.cost_fault = self.cost_cow = self.cost_major = 0
+        self.begin(0)
         self.bulk_pages = 1 << 18
+
+    def begin(self, now_ns):
+        """A task runs from ``now_ns`` on, with nothing used up yet."""
+        self.now_ns = now_ns
+        self.minflt = self.majflt = self.cow = self.nr_read = 0
+        self.cpu_ns = self.user_ns = self.wait_until_ns = 0
 
     # ------------------------------------------------------------------------------ allocation
 
@@ -151,6 +162,7 @@ class Mmu:
             if pfn < 0:
                 return FAULT_OOM
             self.cow += 1
+            self.cpu_ns += self.cost_cow - self.cost_fault
             self.add_anon(mm, vma, addr, pfn)
             self.frames.entry[at] = (
                 cython.cast(cython.ulong, pfn) << 12
@@ -194,7 +206,9 @@ class Mmu:
                 if pfn < 0:
                     break
                 self.event[PGPGIN] += 8
+                self.nr_read += 1
         self.majflt += 1
+        self.cpu_ns += self.cost_major - self.cost_fault
         self.event[PGMAJFAULT] += 1
         return cython.cast(cython.long, self.slot[self.mapping[m].base + index]) - 1
 
@@ -265,6 +279,7 @@ class Mmu:
             self.map_file(mm, vma, page, at, write)
             return FAULT_DONE
         self.cow += 1
+        self.cpu_ns += self.cost_cow - self.cost_fault
         self.add_anon(mm, vma, addr, copy)
         self.frames.entry[at] = (
             cython.cast(cython.ulong, copy) << 12
@@ -285,6 +300,7 @@ class Mmu:
         else:
             result = self.file_fault(mm, vma, addr, at, write)
         if result != FAULT_OOM:
+            self.cpu_ns += self.cost_fault
             self.event[PGFAULT] += 1
             if self.majflt == major:
                 self.minflt += 1
@@ -319,6 +335,7 @@ class Mmu:
         Returns the first address that was not accessed; ``reason`` tells why it stopped.
         """
         addr: cython.long = start
+        used: cython.long = 0
         bulk: cython.bint = (
             write
             and stride == PAGE_SIZE
@@ -330,13 +347,19 @@ class Mmu:
         self.reason = FAULT_DONE
         with cython.nogil:
             while addr < end:
+                if self.cpu_ns + used >= self.budget_ns or self.wait_until_ns - self.now_ns >= self.budget_ns:
+                    self.reason = FAULT_SLICE
+                    break
                 if bulk and addr & ((1 << 21) - 1) == 0 and end - addr >= 1 << 21 and self.bulk_fault(mm, vma, addr):
                     addr += 1 << 21
                     continue
                 self.reason = self.access(mm, vma, addr, write)
                 if self.reason != FAULT_DONE:
                     break
+                used += self.cost_access
                 addr += stride
+        self.cpu_ns += used
+        self.user_ns += used
         return addr
 
     def touch_pages(self, mm: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
@@ -347,15 +370,22 @@ class Mmu:
         """
         i: cython.Py_ssize_t = start
         n: cython.Py_ssize_t = addresses.shape[0]
+        used: cython.long = 0
         self.reason = FAULT_DONE
         with cython.nogil:
             while i < n:
+                if self.cpu_ns + used >= self.budget_ns or self.wait_until_ns - self.now_ns >= self.budget_ns:
+                    self.reason = FAULT_SLICE
+                    break
                 if i + _AHEAD < n:
                     self.walker.prefetch_entry(mm, addresses[i + _AHEAD])
                 self.reason = self.access(mm, rows[i], addresses[i], write)
                 if self.reason != FAULT_DONE:
                     break
+                used += self.cost_access
                 i += 1
+        self.cpu_ns += used
+        self.user_ns += used
         return i
 
     def read_page(self, m, index):
@@ -365,6 +395,7 @@ class Mmu:
             pfn = self.page_cache_add(-1, m, index, False)
             if pfn >= 0 and not self.mapping[m].shmem:
                 self.event[PGPGIN] += 8
+                self.nr_read += 1
         return pfn
 
     # ------------------------------------------------------------------------------ blocks mapped as a whole
@@ -419,6 +450,8 @@ class Mmu:
         self.mm[mm].rss_anon += PAGEBLOCK_NR_PAGES
         self.event[PGFAULT] += PAGEBLOCK_NR_PAGES
         self.minflt += PAGEBLOCK_NR_PAGES
+        self.cpu_ns += PAGEBLOCK_NR_PAGES * (self.cost_fault + self.cost_access)
+        self.user_ns += PAGEBLOCK_NR_PAGES * self.cost_access
         return True
 
     # ------------------------------------------------------------------------------ letting go

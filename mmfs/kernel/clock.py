@@ -2,8 +2,9 @@
 
 The clock is a heap of wakeups ordered by (time, sequence number), so that two runs with the same seed and
 the same calls fire the same callbacks in the same order. Nothing in the model reads the host's clock:
-time stands still while a system call is served, and passes only in `run_until()` and `run_for()`, which
-`Kernel.run_for()`, the daemon's ticker and `/sim/clock` call.
+time passes only in `run_until()` and `run_for()`, which `Kernel.run_for()`, the daemon's ticker and `/sim/clock`
+call, and `Kernel.schedule()` for a system call from outside that takes long. What a wakeup does takes no time at
+once and never moves the clock: its cost is work that is queued on a CPU (kernel/cputime.py).
 
 A kernel thread is a `Periodic`: a callback with a period. What it has to remember between two runs it
 keeps in the objects of the model, never in a stack frame, and callbacks are bound methods, so a whole
@@ -96,6 +97,8 @@ class Clock:
         self.rate = 1.0
         """Simulated seconds a real one, and whether time stands still: for whoever ties the clock to real time."""
         self.paused = False
+        self.running = False
+        """Whether a wakeup is being served: then time cannot be moved, and waits are only noted."""
         self.periodics: dict[str, Periodic] = {}
         self._heap: list[Timer] = []
         self._seq = 0
@@ -161,19 +164,25 @@ class Clock:
 
         A caller that must not hold the machine long (the daemon's ticker) passes `max_events` and calls again.
         """
+        if self.running:
+            raise RuntimeError("time is moved from within a wakeup")
         heap = self._heap
-        while heap and heap[0].when_ns <= when_ns:
-            if max_events is not None:
-                if max_events <= 0:
-                    return False
-                max_events -= 1
-            timer = heapq.heappop(heap)
-            function, args = timer.function, timer.args
-            if function is None:
-                continue
-            timer.cancel()
-            self.now_ns = max(self.now_ns, timer.when_ns)
-            function(*args)
+        self.running = True
+        try:
+            while heap and heap[0].when_ns <= when_ns:
+                if max_events is not None:
+                    if max_events <= 0:
+                        return False
+                    max_events -= 1
+                timer = heapq.heappop(heap)
+                function, args = timer.function, timer.args
+                if function is None:
+                    continue
+                timer.cancel()
+                self.now_ns = max(self.now_ns, timer.when_ns)
+                function(*args)
+        finally:
+            self.running = False
         self.now_ns = max(self.now_ns, when_ns)
         return True
 

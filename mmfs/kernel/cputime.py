@@ -1,27 +1,32 @@
-"""Where CPU time goes: run queues, time buckets, context switches, load average.
+"""Where CPU time goes: run queues, waits, time buckets, context switches.
 
-A system call of the model takes no simulated time: it is over when it returns, and the clock stands still
-meanwhile. What it costs (`Cost`, a small table of nanoseconds) is charged to the task at once and put on the
-run queue of the task's CPU as work to be done. As the clock moves, each CPU works its queue off, sharing its
-time among the tasks on it, and what it has worked goes to its user, nice, system, irq and softirq buckets;
-the rest is idle, or iowait while a task that last ran there waits for a disk. So for each CPU the buckets
-always add up to the time since boot, a long computation keeps its CPU busy for as long as it takes, and the
-load average, procs_running, context switches and timer interrupts follow from who is on the queues.
+The effects of a system call are there when it returns; its time follows. What it costs (`Cost`, a table of
+nanoseconds) is queued as work on the task's CPU, and where it waits for a disk or is throttled, an interval is noted
+for which the task sleeps. As the clock moves, a sleeping task wakes when its time has come, and each CPU works its
+queue off, sharing its time among the tasks on it by their weights; what it has worked goes to its user, nice, system,
+irq and softirq buckets; the rest is idle, or iowait while a task that last ran there waits for a disk. So for each
+CPU the buckets always add up to the time since boot, a long computation keeps its CPU busy for as long as it takes,
+and the load average, procs_running, context switches and timer interrupts follow from who is on the queues.
+
+`Scheduler.ready_ns()` tells when a task will have done what it has called for: then a program makes its next call
+(`call_when_ready()`), and `Kernel.schedule()` lets time pass until then for whoever calls from outside.
 
 Nothing here happens at each tick: a CPU is brought up to date (`Cpu.sync()`) when someone looks at it or adds
 to its queue, so a thousand idle CPUs cost nothing.
 
-Linux: kernel/sched/cputime.c, loadavg.c, fair.c; kernel/time/tick-sched.c.
-Simplified: one round of round-robin instead of EEVDF; nice values weigh nothing; no balancing of tasks once placed.
+Linux: kernel/sched/cputime.c, core.c, fair.c; kernel/time/tick-sched.c.
+Simplified: instead of EEVDF, tasks on a CPU share it at every moment by their weights; no balancing of tasks once
+placed; what a call waits for comes before the work that it has queued.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from mmfs.kernel.clock import NSEC_PER_MSEC, TICK_NSEC, Clock
+from mmfs.kernel.clock import TICK_NSEC, Clock, Timer
+from mmfs.kernel.sched import NICE_0_WEIGHT, PRIO_TO_WEIGHT
 
 
 class CpuTime(IntEnum):
@@ -61,8 +66,8 @@ class Cost:
     KTHREAD_SCAN: Final = 20_000
 
 
-SCHED_SLICE_NS: Final = 3 * NSEC_PER_MSEC
-"""How long a task runs before another one on the same CPU gets its turn."""
+SCHED_SLICE_NS: Final = TICK_NSEC
+"""How long a task runs before another one on the same CPU gets its turn: the tick after its slice is used up."""
 
 
 class Accountable(Protocol):
@@ -73,6 +78,7 @@ class Accountable(Protocol):
     stime_ns: int
     nvcsw: int
     nivcsw: int
+    sched: Any
 
     @property
     def nice(self) -> int:
@@ -83,27 +89,59 @@ class Accountable(Protocol):
         """Where it may run; None: anywhere."""
 
 
-class RunnableWork:
-    """What a task has still to do on the CPU it is queued on."""
+class Wait(NamedTuple):
+    """An interval for which a task sleeps uninterruptibly."""
 
-    __slots__ = ("buckets", "task", "total")
+    until_ns: int
+    io: bool
+    memstall: bool
 
-    def __init__(self, task: Accountable | None) -> None:
+
+class SchedEntity:
+    """A task as its CPU sees it: work that is not done yet, and what it waits for first. Linux: struct sched_entity."""
+
+    __slots__ = ("buckets", "cpu", "on_rq", "ran_ns", "task", "timer", "total", "waits", "weight")
+
+    def __init__(self, task: Accountable | None, cpu: Cpu) -> None:
         self.task = task
+        self.cpu = cpu
+        self.on_rq = False
+        self.weight = NICE_0_WEIGHT
         self.buckets: dict[CpuTime, int] = {}
         self.total = 0
+        self.ran_ns = 0
+        self.waits: list[Wait] = []
+        self.timer: Timer | None = None
 
     def add(self, bucket: CpuTime, nsec: int) -> None:
-        """Queue more work."""
+        """More work."""
         self.buckets[bucket] = self.buckets.get(bucket, 0) + nsec
         self.total += nsec
+
+    def take(self, nsec: int, times: list[int]) -> None:
+        """`nsec` of the work is done, and goes to the CPU's buckets."""
+        self.total -= nsec
+        for bucket, queued in list(self.buckets.items()):
+            part = min(queued, nsec)
+            times[bucket] += part
+            nsec -= part
+            if part < queued:
+                self.buckets[bucket] = queued - part
+                return
+            del self.buckets[bucket]
+
+    def move_to(self, other: SchedEntity) -> None:
+        """Make the work another's."""
+        for bucket, nsec in self.buckets.items():
+            other.add(bucket, nsec)
+        self.buckets.clear()
+        self.total = 0
 
 
 class Cpu:
     """One processor: its time buckets and its run queue. Linux: struct kernel_cpustat, struct rq."""
 
     __slots__ = (
-        "_io_until",
         "_last_ns",
         "_queue",
         "_times",
@@ -111,6 +149,8 @@ class Cpu:
         "clock",
         "cpu",
         "nid",
+        "nobody",
+        "nr_iowait",
         "nr_switches",
         "timer_wakeups",
     )
@@ -122,112 +162,120 @@ class Cpu:
         self.nr_switches = 0
         self.timer_wakeups = 0
         self.busy_ns = 0
+        self.nr_iowait = 0
+        """Tasks that last ran here and wait for a disk now."""
+        self.nobody = SchedEntity(None, self)
+        """Work of interrupts, and of tasks that are gone."""
         self._times = [0] * len(CpuTime)
         self._last_ns = clock.now_ns
-        self._queue: dict[Accountable | None, RunnableWork] = {}
-        self._io_until: dict[Accountable, int] = {}
+        self._queue: list[SchedEntity] = []
 
     def sync(self) -> None:
         """Account for the time since the last call: work the queue off, then idle."""
-        now = self.clock.now_ns
-        elapsed = now - self._last_ns
+        elapsed = self.clock.now_ns - self._last_ns
         if elapsed <= 0:
             return
-        left = self._work(elapsed) if self._queue else elapsed
-        if left:
-            waited = 0
-            if self._io_until:
-                waited = max(min(left, max(self._io_until.values()) - self._last_ns), 0)
-                self._io_until = {task: until for task, until in self._io_until.items() if until > now}
-            self._times[CpuTime.IOWAIT] += waited
-            self._times[CpuTime.IDLE] += left - waited
-        self._last_ns = now
+        self._last_ns += elapsed
+        if self._queue:
+            left = self._share(elapsed)
+            self.busy_ns += elapsed - left
+            elapsed = left
+        self._times[CpuTime.IOWAIT if self.nr_iowait else CpuTime.IDLE] += elapsed
 
-    def _work(self, elapsed: int) -> int:
-        """Spend up to `elapsed` ns on the queue, fairly; the rest is returned."""
-        left = elapsed
-        while left and self._queue:
-            nr_running = len(self._queue)
-            share = max(left // nr_running, 1)
-            for key, work in list(self._queue.items()):
-                spent = self._run(work, min(share, left))
-                left -= spent
-                switches = spent // SCHED_SLICE_NS if nr_running > 1 else 0
-                self.nr_switches += switches
-                if work.task is not None:
-                    work.task.nivcsw += switches
-                if not work.total:
-                    del self._queue[key]
-                if not left:
-                    break
-        self.busy_ns += elapsed - left
+    def _share(self, left: int) -> int:
+        """Spend up to `left` ns on the queue, each task its share by weight; what is left then is returned."""
+        queue, times = self._queue, self._times
+        while left and queue:
+            if len(queue) == 1:
+                only = queue[0]
+                part = min(left, only.total)
+                only.take(part, times)
+                left -= part
+                if not only.total:
+                    only.on_rq = False
+                    queue.clear()
+                continue
+            weight = sum([entity.weight for entity in queue])
+            step = min(left, min([-(-entity.total * weight // entity.weight) for entity in queue]))
+            given = reached = 0
+            for entity in queue:
+                given += entity.weight
+                until = step * given // weight
+                part = min(until - reached, entity.total)
+                reached = until
+                left -= part
+                entity.take(part, times)
+                self._count_switches(entity, part)
+            self._queue = queue = [entity for entity in queue if entity.total or self._leaves(entity)]
         return left
 
-    def _run(self, work: RunnableWork, limit: int) -> int:
-        """Let one task run for at most `limit` ns."""
-        spent = 0
-        for bucket in list(work.buckets):
-            part = min(work.buckets[bucket], limit - spent)
-            self._times[bucket] += part
-            spent += part
-            if part == work.buckets[bucket]:
-                del work.buckets[bucket]
-            else:
-                work.buckets[bucket] -= part
-                break
-        work.total -= spent
-        return spent
+    @staticmethod
+    def _leaves(entity: SchedEntity) -> bool:
+        entity.on_rq = False
+        return False
 
-    def enqueue(self, task: Accountable | None, bucket: CpuTime, nsec: int) -> None:
-        """Give this CPU `nsec` of work, on behalf of a task or of an interrupt (None)."""
+    def _count_switches(self, entity: SchedEntity, nsec: int) -> None:
+        """A task that has company is preempted whenever its slice is used up."""
+        entity.ran_ns += nsec
+        switches = entity.ran_ns // SCHED_SLICE_NS
+        if switches:
+            entity.ran_ns -= switches * SCHED_SLICE_NS
+            self.nr_switches += switches
+            if entity.task is not None:
+                entity.task.nivcsw += switches
+
+    def enqueue(self, entity: SchedEntity, bucket: CpuTime, nsec: int) -> None:
+        """Give a task of this CPU `nsec` of work, to be done once it waits for nothing."""
         self.sync()
-        work = self._queue.get(task)
-        if work is None:
-            work = self._queue[task] = RunnableWork(task)
-            if task is not None:
-                self.nr_switches += 1 if len(self._queue) > 1 else 2
-        work.add(bucket, nsec)
+        entity.add(bucket, nsec)
+        if not entity.waits:
+            self.wake(entity)
 
-    def has_queued(self, task: Accountable) -> bool:
-        """Whether the task has work here that is not done yet."""
-        return task in self._queue
+    def wake(self, entity: SchedEntity) -> None:
+        """The task runs, or wants to, if it has any work. Linux: kernel/sched/core.c, try_to_wake_up()."""
+        self.sync()
+        if entity.total and not entity.on_rq:
+            entity.on_rq = True
+            entity.cpu = self
+            self._queue.append(entity)
+            if entity.task is not None:
+                entity.weight = PRIO_TO_WEIGHT[entity.task.nice + 20]
+                self.nr_switches += 1 if len(self._queue) > 1 else 2
+
+    def dequeue(self, entity: SchedEntity) -> None:
+        """The task does not run on, whatever it has still to do."""
+        self.sync()
+        if entity.on_rq:
+            entity.on_rq = False
+            self._queue.remove(entity)
+
+    def interrupt(self, bucket: CpuTime, nsec: int) -> None:
+        """Something that belongs to no task takes `nsec`."""
+        self.enqueue(self.nobody, bucket, nsec)
+
+    def finish_ns(self, entity: SchedEntity) -> int:
+        """When the task, which is on the queue, will have done its work if nobody joins."""
+        self.sync()
+        own, weight = entity.total, entity.weight
+        others = sum([min(e.total, -(-own * e.weight // weight)) for e in self._queue if e is not entity])
+        return self.clock.now_ns + own + others
 
     def timer_interrupt(self, nsec: int) -> None:
         """A timer of the kernel's own fires here."""
         self.timer_wakeups += 1
-        self.enqueue(None, CpuTime.IRQ, nsec)
-
-    def forget(self, task: Accountable) -> None:
-        """The task is gone: its queued work stays, as nobody's."""
-        work = self._queue.pop(task, None)
-        if work is not None:
-            rest = self._queue.setdefault(None, RunnableWork(None))
-            for bucket, nsec in work.buckets.items():
-                rest.add(bucket, nsec)
-        self._io_until.pop(task, None)
-
-    def io_wait(self, task: Accountable, nsec: int) -> None:
-        """The task, which last ran here, sleeps in the kernel until a disk has answered."""
-        self.sync()
-        self._io_until[task] = max(self._io_until.get(task, 0), self.clock.now_ns) + nsec
+        self.interrupt(CpuTime.IRQ, nsec)
 
     @property
     def nr_running(self) -> int:
         """Tasks that run or want to run here now."""
         self.sync()
-        return len(self._queue) - (None in self._queue)
-
-    @property
-    def nr_iowait(self) -> int:
-        """Tasks that last ran here and wait for a disk now."""
-        now = self.clock.now_ns
-        return sum(1 for until in self._io_until.values() if until > now)
+        return len(self._queue) - self.nobody.on_rq
 
     @property
     def backlog_ns(self) -> int:
         """Work queued here and not done yet."""
         self.sync()
-        return sum(work.total for work in self._queue.values())
+        return sum([entity.total for entity in self._queue])
 
     @property
     def timer_interrupts(self) -> int:
@@ -306,16 +354,25 @@ class Scheduler:
         self.cpus = [Cpu(clock, cpu, nid) for cpu, nid in enumerate(nodes)]
         self.total_forks = 0
         """The "processes" line of /proc/stat. Linux: kernel/fork.c, total_forks."""
+        self.nr_uninterruptible = 0
+        """Tasks that wait for a disk or are throttled, which count as load."""
+
+    def _entity(self, task: Accountable) -> SchedEntity:
+        if task.sched is None:
+            task.sched = SchedEntity(task, self.cpus[task.processor])
+        entity: SchedEntity = task.sched
+        return entity
 
     def charge(self, task: Accountable, *, user_ns: int = 0, system_ns: int = 0) -> None:
         """The task has used CPU time: in its own code, in the kernel on its behalf."""
-        cpu = self.select_task_rq(task)
+        entity = self._entity(task)
+        cpu = self.select_task_rq(task, entity)
         if user_ns:
             task.utime_ns += user_ns
-            cpu.enqueue(task, CpuTime.NICE if task.nice > 0 else CpuTime.USER, user_ns)
+            cpu.enqueue(entity, CpuTime.NICE if task.nice > 0 else CpuTime.USER, user_ns)
         if system_ns:
             task.stime_ns += system_ns
-            cpu.enqueue(task, CpuTime.SYSTEM, system_ns)
+            cpu.enqueue(entity, CpuTime.SYSTEM, system_ns)
 
     def charge_syscall(self, task: Accountable, extra_ns: int = 0) -> None:
         """One system call, with what it did beyond entering and leaving the kernel."""
@@ -334,39 +391,113 @@ class Scheduler:
         target = self.cpus[task.processor if task is not None else cpu]
         target.timer_wakeups += 1
         if task is None:
-            target.enqueue(None, CpuTime.SYSTEM, nsec)
+            target.interrupt(CpuTime.SYSTEM, nsec)
             target.nr_switches += 2
         else:
             task.stime_ns += nsec
             task.nvcsw += 1
-            target.enqueue(task, CpuTime.SYSTEM, nsec)
+            entity = self._entity(task)
+            (entity.cpu if entity.on_rq else target).enqueue(entity, CpuTime.SYSTEM, nsec)
 
     def sleep(self, task: Accountable) -> None:
         """The task gives its CPU up of its own will."""
         task.nvcsw += 1
 
-    def io_wait(self, task: Accountable, nsec: int) -> None:
-        """The task waits for a disk: a voluntary switch away and iowait on its CPU."""
+    # -- waiting -------------------------------------------------------------------------------------------
+
+    def wait(self, task: Accountable, nsec: int, *, io: bool, memstall: bool = False) -> None:
+        """The task sleeps uninterruptibly for `nsec` from when its other waits are over; `io`: until a disk answers.
+
+        Linux: kernel/sched/core.c, io_schedule(); kernel/time/timer.c, schedule_timeout().
+        """
+        entity = self._entity(task)
+        if entity.task is None:
+            return
         task.nvcsw += 1
-        self.cpus[task.processor].io_wait(task, nsec)
+        begin = entity.waits[-1].until_ns if entity.waits else self.clock.now_ns
+        entity.waits.append(Wait(begin + nsec, io, memstall))
+        if len(entity.waits) == 1:
+            entity.cpu.dequeue(entity)
+            self.nr_uninterruptible += 1
+            self._begin_wait(entity)
+
+    def _begin_wait(self, entity: SchedEntity) -> None:
+        wait = entity.waits[0]
+        entity.cpu.nr_iowait += wait.io
+        entity.timer = self.clock.add_timer(wait.until_ns, self._end_wait, entity)
+
+    def _end_wait(self, entity: SchedEntity) -> None:
+        """The interval is over: on to the next, or run."""
+        cpu = entity.cpu
+        cpu.sync()
+        cpu.nr_iowait -= entity.waits.pop(0).io
+        if entity.waits:
+            self._begin_wait(entity)
+        else:
+            entity.timer = None
+            self.nr_uninterruptible -= 1
+            cpu.wake(entity)
+
+    def is_waiting(self, task: Accountable) -> bool:
+        """Whether the task sleeps uninterruptibly: state D of /proc/PID/stat."""
+        return bool(self._entity(task).waits)
 
     def is_running(self, task: Accountable) -> bool:
         """Whether the task runs or waits for its CPU: state R of /proc/PID/stat."""
-        cpu = self.cpus[task.processor]
-        cpu.sync()
-        return cpu.has_queued(task)
+        entity = self._entity(task)
+        entity.cpu.sync()
+        return entity.on_rq and entity.task is not None
+
+    def backlog_ns(self, task: Accountable) -> int:
+        """CPU time that the task has called for and not had yet."""
+        entity = self._entity(task)
+        entity.cpu.sync()
+        return entity.total if entity.task is not None else 0
+
+    def ready_ns(self, task: Accountable) -> int:
+        """When the task's waits are over and its work is done, if nobody else comes; the time now if it is ready."""
+        entity = self._entity(task)
+        if entity.waits:
+            return entity.waits[-1].until_ns + entity.total
+        return entity.cpu.finish_ns(entity) if self.is_running(task) else self.clock.now_ns
+
+    def is_ready(self, task: Accountable) -> bool:
+        """Whether the task has done all that it called for."""
+        return not self.is_waiting(task) and not self.is_running(task)
+
+    def call_when_ready(self, task: Accountable, function: Callable[..., object], *args: object) -> None:
+        """Call `function(*args)` from the clock once the task is ready: a program's next step."""
+        if self.is_ready(task):
+            self.clock.add_timer(self.clock.now_ns, function, *args)
+        else:
+            self.clock.add_timer(self.ready_ns(task), self.call_when_ready, task, function, *args)
 
     def exit(self, task: Accountable) -> None:
-        """The task is gone."""
-        self.cpus[task.processor].forget(task)
+        """The task is gone: it waits for nothing, and its queued work stays as nobody's."""
+        entity = self._entity(task)
+        cpu = entity.cpu
+        cpu.dequeue(entity)
+        if entity.timer is not None:
+            entity.timer.cancel()
+            self.nr_uninterruptible -= 1
+            cpu.nr_iowait -= entity.waits[0].io
+            entity.waits.clear()
+        entity.move_to(cpu.nobody)
+        cpu.wake(cpu.nobody)
+        task.sched = cpu.nobody
 
-    def select_task_rq(self, task: Accountable) -> Cpu:
+    def select_task_rq(self, task: Accountable, entity: SchedEntity) -> Cpu:
         """Where the task runs: where it ran last if that is idle, else an idle CPU near, else the least busy.
 
         Linux: kernel/sched/fair.c, select_idle_sibling().
         """
+        if entity.waits or entity.task is None:
+            return entity.cpu
         previous = self.cpus[task.processor]
-        if len(self.cpus) == 1 or not previous.nr_running or previous.has_queued(task):
+        entity.cpu.sync()
+        if entity.on_rq:
+            return entity.cpu
+        if len(self.cpus) == 1 or not previous.nr_running:
             return previous
         allowed = self.cpus if task.cpus_allowed is None else [self.cpus[cpu] for cpu in sorted(task.cpus_allowed)]
         best = min(allowed, key=lambda cpu: (cpu.nr_running, cpu.nid != previous.nid, cpu.cpu), default=previous)

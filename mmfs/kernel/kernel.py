@@ -210,13 +210,48 @@ class Kernel:
     def nr_active(self) -> int:
         """Tasks that the load average counts: those that run or wait uninterruptibly. Linux: calc_load()."""
         waiting = sum(1 for task in self.tasks.values() if task.state == TASK_UNINTERRUPTIBLE)
-        return self.scheduler.nr_running + self.scheduler.nr_iowait + waiting
+        return self.scheduler.nr_running + self.scheduler.nr_uninterruptible + waiting
 
-    def io_schedule(self, task: Task) -> None:
-        """The task sleeps until the file pages that it has faulted in or read have come from the disk."""
-        wait_ns = self.block_devices.fold_page_io()
-        if wait_ns:
-            self.scheduler.io_wait(task, wait_ns)
+    # -- the time of system calls ---------------------------------------------------------------------------
+
+    def schedule(self, task: Task) -> None:
+        """Let time pass until the task has done its queued work and its waits are over.
+
+        For calls from outside: what a wakeup calls runs on, and its time follows (`Scheduler.ready_ns()`).
+        """
+        scheduler, clock = self.scheduler, self.clock
+        if clock.running or scheduler.is_ready(task):
+            return
+        current = self.tasks.current
+        while not scheduler.is_ready(task):
+            clock.run_until(scheduler.ready_ns(task))
+        self.tasks.current = current
+        self.page_alloc.buddy.cpu = task.processor
+
+    def cond_resched(self, task: Task) -> None:
+        """In a long call: charge what the access loops have used, and let others run. Linux: cond_resched()."""
+        task.account_faults()
+        if self.scheduler.backlog_ns(task) >= self.mmu.budget_ns:
+            self.schedule(task)
+
+    def io_schedule(self, task: Task, until_ns: int | None = None, memstall: bool = False) -> None:
+        """The task sleeps until a device has answered; None: until the file pages that it missed have come.
+
+        From outside, time passes until then. In a wakeup the device answers at once, and the wait is the task's.
+        Linux: kernel/sched/core.c, io_schedule(); `memstall` is what psi_memstall_enter() says.
+        """
+        now = self.clock.now_ns
+        if until_ns is None:
+            until_ns = now + self.block_devices.fold_page_io()
+        if until_ns > now:
+            self.schedule_timeout(task, until_ns - now, memstall=memstall, io=True)
+            if self.clock.running:
+                self.block_devices.complete_until(until_ns)
+
+    def schedule_timeout(self, task: Task, nsec: int, memstall: bool = False, io: bool = False) -> None:
+        """The task is throttled for a while. Linux: kernel/time/timer.c, schedule_timeout_uninterruptible()."""
+        self.scheduler.wait(task, nsec, io=io, memstall=memstall)
+        self.schedule(task)
 
     def panic(self, reason: str) -> None:
         """Log the end of this kernel and stop. Linux: kernel/panic.c, panic()."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from mmfs.kernel import kthread
 from mmfs.kernel.block import virtio_disks
 from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_USEC
-from mmfs.kernel.cputime import CpuTime, Scheduler
+from mmfs.kernel.cputime import Cost, CpuTime, Scheduler
 from mmfs.kernel.irq import Interrupts
 from mmfs.kernel.loadavg import LoadAverage
 from mmfs.kernel.module import Modules
@@ -54,7 +54,7 @@ def start_kernel(kernel: Kernel) -> None:
 
 def boot_delay(kernel: Kernel, nsec: int) -> None:
     """The first CPU is busy with booting for a while."""
-    kernel.scheduler.cpus[0].enqueue(None, CpuTime.SYSTEM, nsec)
+    kernel.scheduler.cpus[0].interrupt(CpuTime.SYSTEM, nsec)
     kernel.clock.run_for(nsec)
 
 
@@ -94,7 +94,6 @@ def mm_core_init(kernel: Kernel) -> None:
     kernel.node_data = kernel.page_alloc.node_data
     kernel.zones = kernel.page_alloc.zones
     memory.paging_init(kernel)
-    memory.paging_init(kernel)
     kernel.sections = Sections(kernel.memblock.memory)
     ram = [(start << 12, end << 12) for start, end, _ in kernel.memblock.memory]
     kernel.direct_map = DirectMap(ram, machine.cpu.gbpages)
@@ -104,6 +103,9 @@ def sched_init(kernel: Kernel) -> None:
     """Run queues and the load average. Linux: kernel/sched/core.c, sched_init()."""
     nodes = [nid for _, nid in sorted(kernel.machine.cpu_to_node.items())]
     kernel.scheduler = Scheduler(kernel.clock, nodes)
+    mmu = kernel.mmu
+    mmu.cost_access, mmu.cost_fault, mmu.cost_cow = Cost.ACCESS, Cost.FAULT_MINOR, Cost.FAULT_COW
+    mmu.cost_major = Cost.FAULT_MAJOR
     kernel.loadavg = LoadAverage(kernel.clock, kernel.nr_active)
 
 

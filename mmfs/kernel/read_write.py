@@ -113,8 +113,7 @@ class FileSyscalls:
         start = file.f_pos if offset is None else offset
         length = min(nr_bytes(count), MAX_RW_COUNT, max(file.inode.size - start, 0))
         if length > 0:
-            missing = self._read_pages(file, start, start + length)
-            self.io.read_bytes += missing << PAGE_SHIFT
+            self._read_pages(file, start, start + length)
         if offset is None:
             file.f_pos += max(length, 0)
         self.io.rchar += max(length, 0)
@@ -131,6 +130,7 @@ class FileSyscalls:
         self.kernel.scheduler.charge(self, system_ns=(last - first) * COPY_PAGE_NS)
         if missing:
             self.kernel.io_schedule(self)
+        self.kernel.cond_resched(self)
         return missing
 
     def write(self: Task, fd: int, count: Size, offset: int | None = None) -> int:

@@ -76,6 +76,13 @@ MAX_RT_PRIO: Final = 100
 DEFAULT_PRIO: Final = 120
 MIN_NICE: Final = -20
 MAX_NICE: Final = 19
+NICE_0_WEIGHT: Final = 1024
+WEIGHT_IDLEPRIO: Final = 3
+# Weights of nice -20 to 19. Linux: kernel/sched/core.c, sched_prio_to_weight[].
+PRIO_TO_WEIGHT: Final = (
+    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904, 3906, 3121, 2501,
+    1991, 1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45, 36, 29, 23, 18, 15,
+)  # fmt: skip
 
 # ---- setrlimit(2) ------------------------------------------------------------------------------------------------
 RLIMIT_CPU: Final = 0

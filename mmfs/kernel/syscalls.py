@@ -60,7 +60,7 @@ from mmfs.mm.mmap import do_mmap
 from mmfs.mm.mprotect import do_mprotect
 from mmfs.mm.mremap import do_mremap
 from mmfs.mm.munmap import do_munmap
-from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, VmEventItem
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +71,6 @@ if TYPE_CHECKING:
     from mmfs.mm.filemap import File
     from mmfs.mm.mm_struct import MmStruct
 
-SECTOR_SHIFT = 9
 DEFAULT_PROT = PROT_READ | PROT_WRITE
 PTHREAD_GUARD = PAGE_SIZE
 PTHREAD_STACK_TOUCHED = 2 * PAGE_SIZE
@@ -87,14 +86,17 @@ class TaskSyscalls:
     # ---- entering the kernel --------------------------------------------------------------------------------
 
     def _syscall(self: Task) -> None:
-        """Check that the task can run, and charge a system call."""
+        """Check that the task can run, and charge a system call. It comes when the work of earlier ones is done."""
+        kernel = self.kernel
+        if not kernel.clock.running and kernel.scheduler.backlog_ns(self) >= kernel.mmu.budget_ns:
+            kernel.schedule(self)
         if self.flags & sched.PF_EXITING:
             raise OSError(errno.ESRCH, f"task {self.pid} has exited")
         if self.state in (sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE):
             raise TaskStopped(f"task {self.pid} is in state {self.state}")
-        self.kernel.tasks.current = self
-        self.kernel.page_alloc.buddy.cpu = self.processor
-        self.kernel.scheduler.charge_syscall(self)
+        kernel.tasks.current = self
+        kernel.page_alloc.buddy.cpu = self.processor
+        kernel.scheduler.charge_syscall(self)
 
     def _enter(self: Task) -> MmStruct:
         """A system call that needs an address space: that."""
@@ -107,21 +109,28 @@ class TaskSyscalls:
     def running(self: Task) -> Iterator[MmStruct]:
         """Let the task run in user mode: faults are counted as its own, and those that end in a signal kill it."""
         mm = self._enter()
-        mmu, event = self.kernel.mmu, self.kernel.vmstat.event
-        minor, major, sectors = mmu.minflt, mmu.majflt, event[VmEventItem.PGPGIN]
         try:
             yield mm
         except memory.Fault as fault:
             raise self._die_of(fault) from None
         finally:
-            minor, major = mmu.minflt - minor, mmu.majflt - major
-            self.min_flt += minor
-            self.maj_flt += major
-            self.io.read_bytes += int(event[VmEventItem.PGPGIN] - sectors) << SECTOR_SHIFT
-            self.kernel.scheduler.charge_faults(self, minor, major)
-            if major:
-                self.kernel.io_schedule(self)
+            self.kernel.cond_resched(self)
         self._check_killed()
+
+    def account_faults(self: Task) -> None:
+        """Faults, reads and time of the access loops since the last call are the task's, and it waits for its reads."""
+        mmu, io = self.kernel.mmu, self.io
+        major, until_ns = mmu.majflt, mmu.wait_until_ns
+        self.min_flt += mmu.minflt
+        self.maj_flt += major
+        io.read_bytes += mmu.nr_read << PAGE_SHIFT
+        if mmu.cpu_ns:
+            self.kernel.scheduler.charge(self, user_ns=mmu.user_ns, system_ns=mmu.cpu_ns - mmu.user_ns)
+        mmu.begin(self.kernel.clock.now_ns)
+        if until_ns:
+            self.kernel.io_schedule(self, until_ns)
+        if major:
+            self.kernel.io_schedule(self)
 
     @contextmanager
     def _unkillable(self: Task) -> Iterator[None]:

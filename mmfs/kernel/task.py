@@ -79,7 +79,7 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
         self.min_flt = self.maj_flt = self.nvcsw = self.nivcsw = 0
         self.io = IoAccounting()
         self.sched: Any = None
-        """What the scheduler keeps of this task, if it keeps anything (kernel/cputime.py)."""
+        """The SchedEntity of a task that has ever run (kernel/cputime.py)."""
         self.exit_code = 0
         self.exit_signal = 0
         self.pdeath_signal = 0
@@ -260,6 +260,16 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
         """What setproctitle(3) does: the arguments that ps shows are overwritten in place."""
         if self.exec_image is not None:
             self.exec_image = replace(self.exec_image, cmdline=title.encode() + b"\0")
+
+    @property
+    def run_state(self) -> str:
+        """The state that /proc shows: R with work to do, D in a wait. Linux: fs/proc/array.c, get_task_state()."""
+        if self.state in (sched.TASK_INTERRUPTIBLE, sched.TASK_IDLE):
+            if self.kernel.scheduler.is_waiting(self):
+                return sched.TASK_UNINTERRUPTIBLE
+            if self.kernel.scheduler.is_running(self):
+                return sched.TASK_RUNNING
+        return self.state
 
     # ---- scheduling -----------------------------------------------------------------------------------------
 

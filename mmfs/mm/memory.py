@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from signal import SIGBUS, SIGKILL, SIGSEGV
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +32,7 @@ from mmfs.mm_types import (
     ALLOC_WMARK_MIN,
     FAULT_OOM,
     FAULT_SIGBUS,
+    FAULT_SLICE,
     GFP_HIGHUSER_MOVABLE,
     GFP_KERNEL_ACCOUNT,
     MM_ANONPAGES,
@@ -50,6 +51,7 @@ from mmfs.mm_types import (
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.vma import VmAreaStruct
 
@@ -59,6 +61,10 @@ _COUNTER_FIELDS = {
     MM_SWAPENTS: "rss_swap",
     MM_SHMEMPAGES: "rss_shmem",
 }
+
+
+SLICE_NS = 1_000_000
+"""How much a call uses up before others get their turn."""
 
 
 class Fault(Exception):
@@ -100,6 +106,7 @@ def paging_init(kernel: Kernel) -> None:
         5 if kernel.machine.cpu.la57 else 4,
         kernel.memblock.kernel_base >> PAGE_SHIFT,
     )
+    kernel.mmu.budget_ns = SLICE_NS
     kernel.pagetables = PageTables(kernel.mmu)
     kernel.page_cache = PageCache(kernel.mmu)
     kernel.rmap = rmap.Rmap()
@@ -220,9 +227,24 @@ def _retry(mm: MmStruct, addr: int, attempt: int) -> None:
         raise Fault(SIGKILL, addr)
 
 
+def _cond_resched(mm: MmStruct, addr: int) -> None:
+    """A long call has used up its slice: account it, and let others run. Raises Fault if they have killed it."""
+    kernel = mm.kernel
+    kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+    task = kernel.tasks.current
+    if task is None or task.mm is not mm:
+        task = cast("Task", mm.owner)
+    kernel.cond_resched(task)
+    if mm.row < 0 or not task.alive:
+        raise Fault(SIGKILL, addr)
+
+
 def _serve(mm: MmStruct, stopped_at: int, addr: int, progress: bool, attempt: int) -> int:
     """After a stop of the loop: the number of the next attempt, or a Fault."""
     reason = mm.kernel.mmu.reason
+    if reason == FAULT_SLICE:
+        _cond_resched(mm, addr)
+        return 0
     if reason == FAULT_SIGBUS:
         raise Fault(SIGBUS, addr)
     if reason != FAULT_OOM:

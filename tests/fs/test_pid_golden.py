@@ -36,6 +36,7 @@ def machine() -> tuple[Kernel, Task]:
     """A machine as the captured one, with a program on it; tests here only read."""
     kernel = mmfs.boot(ram="512M", cpus=2, swap="256M", preset="bare", seed=1, cmdline=CMDLINE)
     task = kernel.spawn("golden", argv=["golden", "zoo", "/dev/shm/zoo.ready", "/data", "s"])
+    kernel.run_for(0.1)  # until it has started and sleeps
     return kernel, task
 
 

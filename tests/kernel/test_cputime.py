@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ class FakeTask:
     stime_ns: int = 0
     nvcsw: int = 0
     nivcsw: int = 0
+    sched: Any = None
 
 
 @pytest.fixture
@@ -79,8 +81,8 @@ def test_context_switches_to_and_from_idle(sched: Scheduler) -> None:
 
 def test_waiting_for_a_disk_is_iowait_not_idle(sched: Scheduler) -> None:
     task = FakeTask()
-    sched.io_wait(task, SECOND)
-    sched.io_wait(task, SECOND)
+    sched.wait(task, SECOND, io=True)
+    sched.wait(task, SECOND, io=True)
     assert sched.nr_iowait == 1
     sched.clock.run_for(3 * SECOND)
     assert (sched.cpus[0].iowait, sched.cpus[0].idle) == (2 * SECOND, SECOND)
@@ -124,7 +126,7 @@ def test_buckets_always_add_up_to_the_uptime(steps: list[tuple[int, int, int, in
     for who, user, system, wait, elapsed in steps:
         sched.charge(tasks[who], user_ns=user, system_ns=system)
         if wait:
-            sched.io_wait(tasks[who], wait)
+            sched.wait(tasks[who], wait, io=True)
         before = [cpu.times() for cpu in sched.cpus]
         sched.clock.run_for(elapsed)
         sched.check()

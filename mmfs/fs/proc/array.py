@@ -59,8 +59,8 @@ def task_state_words(task: Task, mm: MmStruct | None, whole: bool, permitted: bo
         utime, stime = task.thread_group_cputime()
     else:
         minflt, majflt, utime, stime = task.min_flt, task.maj_flt, task.utime_ns, task.stime_ns
-    nr_threads = len(signal.threads)
-    wchan = int(permitted and (not whole or nr_threads < 2) and task.state != TASK_RUNNING)
+    nr_threads, state = len(signal.threads), task.run_state
+    wchan = int(permitted and (not whole or nr_threads < 2) and state != TASK_RUNNING)
     if mm is None:
         memory, code, layout = "0 0", "0 0 0", "0 0 0 0 0 0 0"
     else:
@@ -74,7 +74,7 @@ def task_state_words(task: Task, mm: MmStruct | None, whole: bool, permitted: bo
     ignored, caught = sighand.ignored_mask() & 0x7FFF_FFFF, sighand.caught_mask() & 0x7FFF_FFFF
     gtime = task.gtime_ns + (signal.gtime_ns if whole else 0)
     return (
-        f"{task.state} {task.ppid} {signal.pgrp} {signal.session} {signal.tty_nr} {task.tty_pgrp} {task.flags}"
+        f"{state} {task.ppid} {signal.pgrp} {signal.session} {signal.tty_nr} {task.tty_pgrp} {task.flags}"
         f" {minflt} {signal.cmin_flt} {majflt} {signal.cmaj_flt}"
         f" {nsec_to_clock_t(utime)} {nsec_to_clock_t(stime)}"
         f" {nsec_to_clock_t(signal.cutime_ns)} {nsec_to_clock_t(signal.cstime_ns)}"
@@ -163,6 +163,7 @@ def _mask(members: tuple[int, ...], nr_bits: int) -> tuple[str, str]:
 def proc_pid_status(task: Task) -> str:
     """A process in words. Linux: fs/proc/array.c, proc_pid_status()."""
     kernel, cred, signal, sighand, mm = task.kernel, task.cred, task.signal, task.sighand, task.mm
+    state = task.run_state
     leader = task.group_leader
     groups = "".join([f"{gid} " for gid in cred.groups]) or " "
     nr_cpus = kernel.machine.nr_cpus
@@ -176,7 +177,7 @@ def proc_pid_status(task: Task) -> str:
     limit = RLIM_INFINITY if pending < 0 else pending
     return (
         f"Name:\t{_escape(task.proc_name)}\n{umask}"
-        f"State:\t{task.state} ({STATE_NAMES[task.state]})\nTgid:\t{task.tgid}\nNgid:\t0\nPid:\t{task.pid}\n"
+        f"State:\t{state} ({STATE_NAMES[state]})\nTgid:\t{task.tgid}\nNgid:\t0\nPid:\t{task.pid}\n"
         f"PPid:\t{task.ppid}\nTracerPid:\t0\n"
         f"Uid:\t{cred.uid}\t{cred.euid}\t{cred.suid}\t{cred.fsuid}\n"
         f"Gid:\t{cred.gid}\t{cred.egid}\t{cred.sgid}\t{cred.fsgid}\nFDSize:\t{fdsize}\nGroups:\t{groups}\n"

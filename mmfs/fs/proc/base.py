@@ -228,7 +228,7 @@ def coredump_filter_write(task: Task, buf: str) -> None:
 @attribute("wchan", wants_caller=True)
 def wchan(task: Task, caller: Caller) -> str:
     """The kernel function that the task waits in, or 0. Linux: proc_pid_wchan()."""
-    waits = task.alive and task.state != TASK_RUNNING
+    waits = task.alive and task.run_state != TASK_RUNNING
     return task.wchan if waits and ptrace_may_access(task, caller) else "0"
 
 
@@ -237,7 +237,7 @@ def stack(task: Task, caller: Caller) -> str:
     """The kernel's call chain below what the task waits in. Linux: proc_pid_stack()."""
     if not capable(caller):
         fail(errno.EACCES)
-    if task.state == TASK_RUNNING or not task.alive:
+    if task.run_state == TASK_RUNNING or not task.alive:
         return ""
     frames = (
         ("ret_from_fork+0x34/0x50", "ret_from_fork_asm+0x1a/0x30")
@@ -255,7 +255,7 @@ def _is_kthread(task: Task) -> bool:
 def syscall(task: Task, caller: Caller) -> str:
     """Number, arguments, stack and instruction pointer: a kernel thread's are all zero. Linux: proc_pid_syscall()."""
     lock_trace(task, caller)
-    return "running\n" if task.state == TASK_RUNNING else f"0{' 0x0' * 8}\n"
+    return "running\n" if task.run_state == TASK_RUNNING else f"0{' 0x0' * 8}\n"
 
 
 @attribute("timers", where=(pid_dir,))

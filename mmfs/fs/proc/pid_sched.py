@@ -12,7 +12,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.proc.pid import attribute, pid_dir
-from mmfs.kernel.sched import SCHED_BATCH, SCHED_IDLE, SCHED_NORMAL
+from mmfs.kernel.sched import PRIO_TO_WEIGHT, SCHED_BATCH, SCHED_IDLE, SCHED_NORMAL, WEIGHT_IDLEPRIO
 from mmfs.kernfs.kstrtox import fail, kstrtoint
 
 if TYPE_CHECKING:
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 
 NICE_0_LOAD: Final = 1 << 20
 BASE_SLICE_NS: Final = 700_000
-WEIGHT_IDLEPRIO: Final = 3
 FAIR_POLICIES: Final = (SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE)
-# Weights of nice -20 to 19. Linux: kernel/sched/core.c, sched_prio_to_weight[].
-PRIO_TO_WEIGHT: Final = (
-    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904, 3906, 3121, 2501,
-    1991, 1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45, 36, 29, 23, 18, 15,
-)  # fmt: skip
 LOAD_AVERAGES: Final = (
     "load_sum", "runnable_sum", "util_sum", "load_avg", "runnable_avg", "util_avg", "last_update_time", "util_est",
 )  # fmt: skip
