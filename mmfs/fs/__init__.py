@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from mmfs.kernel.panic import refuse_writes
 from mmfs.kernfs import Directory, Vfs
 
 if TYPE_CHECKING:
@@ -30,6 +31,6 @@ def tree() -> Directory[Kernel]:
 
 def mount(kernel: Kernel) -> Vfs:
     """Bind the tree to a kernel; afterwards `kernel.read()` and its like work."""
-    vfs = Vfs(tree(), kernel, time_ns=lambda: kernel.clock.realtime_ns)
+    vfs = Vfs(tree(), kernel, time_ns=lambda: kernel.clock.realtime_ns, guard=lambda: refuse_writes(kernel))
     kernel.vfs = vfs
     return vfs

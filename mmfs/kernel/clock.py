@@ -100,6 +100,8 @@ class Clock:
         self.running = False
         """Whether a wakeup is being served: then time cannot be moved, and waits are only noted."""
         self.periodics: dict[str, Periodic] = {}
+        self.halted = False
+        """Nothing will happen any more: the kernel has panicked."""
         self._heap: list[Timer] = []
         self._seq = 0
 
@@ -166,6 +168,8 @@ class Clock:
         """
         if self.running:
             raise RuntimeError("time is moved from within a wakeup")
+        if self.halted:
+            return True
         heap = self._heap
         self.running = True
         try:
@@ -185,6 +189,11 @@ class Clock:
             self.running = False
         self.now_ns = max(self.now_ns, when_ns)
         return True
+
+    def halt(self) -> None:
+        """Stop for good."""
+        self.halted = True
+        self._heap.clear()
 
     def run_for(self, duration_ns: int) -> None:
         """Let `duration_ns` nanoseconds pass."""

@@ -35,12 +35,13 @@ from mmfs.kernel.sched import (
     PF_SUPERPRIV,
     PF_WQ_WORKER,
 )
-from mmfs.kernel.signal import NSIG, SIG_IGN, SIGCHLD, Sighand, deliver_pending, oom_kill
+from mmfs.kernel.signal import NSIG, SIG_IGN, SIGCHLD, Sighand, deliver_pending, fatal_signal_pending, oom_kill
 from mmfs.mm import fork as mm_fork
 from mmfs.mm import memory
 from mmfs.mm.fork import dup_mm
 from mmfs.mm.mm_struct import MmStruct
 from mmfs.mm.oom_kill import OomKiller
+from mmfs.mm.show_mem import AllocWarning
 from mmfs.mm_types import PAGE_SHIFT, NodeStatItem
 
 if TYPE_CHECKING:
@@ -358,7 +359,10 @@ def start_kernel_tasks(kernel: Kernel, rlimits: sched.Rlimits) -> tuple[Task, Ta
     kthreadd.signal.rlimits = dict(rlimits)
     kthreadd.sighand.actions = dict.fromkeys(range(1, NSIG + 1), SIG_IGN)
     start_boot_threads(kernel)
-    kernel.page_alloc.out_of_memory = OomKiller(kernel, oom_kill).out_of_memory
+    kernel.oom_killer = OomKiller(kernel, oom_kill, fatal_signal_pending)
+    kernel.page_alloc.out_of_memory = kernel.oom_killer.out_of_memory
+    kernel.page_alloc.current_is_victim = kernel.oom_killer.current_is_victim
+    kernel.page_alloc.warn_alloc = AllocWarning(kernel).warn_alloc
     return init, kthreadd
 
 

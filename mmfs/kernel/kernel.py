@@ -8,11 +8,12 @@ time in their modules here. `kernel/main.py` boots it, in Linux's order. Files a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mmfs.kernel import main
 from mmfs.kernel.clock import BOOT_REALTIME_NS, NSEC_PER_SEC, Clock
-from mmfs.kernel.printk import LOG_EMERG, Printk
+from mmfs.kernel.panic import KernelPanicError, check_panicked, panic
+from mmfs.kernel.printk import Printk
 from mmfs.kernel.sched import TASK_UNINTERRUPTIBLE
 from mmfs.mm import swapfile
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from mmfs.mm.memory_block import MemoryBlocks
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.mmzone import PglistData, Zone
+    from mmfs.mm.oom_kill import OomKiller
     from mmfs.mm.page_alloc import PageAllocator
     from mmfs.mm.percpu import PerCpu
     from mmfs.mm.resource import Resource
@@ -57,8 +59,7 @@ if TYPE_CHECKING:
     from mmfs.profile import Profile
 
 
-class KernelPanicError(RuntimeError):
-    """The simulated kernel has panicked and does nothing more."""
+__all__ = ["Kernel", "KernelPanicError"]
 
 
 class Kernel:
@@ -108,6 +109,7 @@ class Kernel:
     ipc: IpcSysctl
     tasks: TaskTable
     init_task: Task
+    oom_killer: OomKiller
     swap_info: list[SwapInfoStruct]
     mount_files: Callable[[Kernel], None]
     """Sets `vfs`; called when a file is first looked at."""
@@ -141,6 +143,7 @@ class Kernel:
         """Let simulated time pass."""
         if seconds < 0:
             raise ValueError(f"seconds: time does not run backwards ({seconds})")
+        check_panicked(self)
         self.clock.run_for(round(seconds * NSEC_PER_SEC))
 
     # -- files --------------------------------------------------------------------------------------------
@@ -224,6 +227,7 @@ class Kernel:
             return
         current = self.tasks.current
         while not scheduler.is_ready(task):
+            check_panicked(self)
             clock.run_until(scheduler.ready_ns(task))
         self.tasks.current = current
         self.page_alloc.buddy.cpu = task.processor
@@ -253,11 +257,9 @@ class Kernel:
         self.scheduler.wait(task, nsec, io=io, memstall=memstall)
         self.schedule(task)
 
-    def panic(self, reason: str) -> None:
+    def panic(self, reason: str, complaint: str = "panic") -> NoReturn:
         """Log the end of this kernel and stop. Linux: kernel/panic.c, panic()."""
-        self.panicked = reason
-        self.printk.emit(f"Kernel panic - not syncing: {reason}", LOG_EMERG)
-        raise KernelPanicError(reason)
+        panic(self, reason, complaint)
 
     # -- memory: what has no better owner ---------------------------------------------------------------------
 

@@ -280,10 +280,30 @@ def send_signal(task: Task, sig: int, *, group: bool = True, forced: bool = Fals
     _deliver(task, sig)
 
 
-def oom_kill(task: Task) -> bool:
-    """SIGKILL from the OOM killer; whether the process is gone already. Linux: do_send_sig_info(), oom_reap_task()."""
-    send_signal(task, SIGKILL, forced=True)
-    return all(thread.mm is None for thread in task.signal.threads)
+def fatal_signal_pending(task: Task) -> bool:
+    """Whether a SIGKILL waits for the task. Linux: include/linux/sched/signal.h, fatal_signal_pending()."""
+    return bool((task.pending | task.signal.shared_pending) & 1 << (SIGKILL - 1))
+
+
+def oom_kill(task: Task) -> None:
+    """SIGKILL from the OOM killer. Linux: kernel/signal.c, do_send_sig_info().
+
+    Who is in the middle of a call, as the task that asks for memory is, dies when it leaves the kernel.
+    """
+    kernel = task.kernel
+    current = kernel.tasks.current
+    inside = [thread for thread in task.signal.threads if thread.busy or thread is current]
+    if not inside:
+        send_signal(task, SIGKILL, forced=True)
+        return
+    task.signal.shared_pending |= 1 << (SIGKILL - 1)
+    kernel.clock.add_timer(kernel.clock.now_ns, exit_to_user_mode, inside[0])
+
+
+def exit_to_user_mode(task: Task) -> None:
+    """A call is over: a SIGKILL that came meanwhile acts. Linux: kernel/entry/common.c, exit_to_user_mode_loop()."""
+    if task.alive and not task.busy and fatal_signal_pending(task):
+        deliver_pending(task)
 
 
 def _deliver(task: Task, sig: int) -> None:

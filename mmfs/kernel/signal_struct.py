@@ -12,6 +12,7 @@ from mmfs.kernel import sched
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
+    from mmfs.mm.mm_struct import MmStruct
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class SignalStruct:
         "rlimits", "pgrp", "session", "leader", "tty_nr", "tty_pgrp", "oom_score_adj", "oom_score_adj_min",
         "utime_ns", "stime_ns", "gtime_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io",
         "cutime_ns", "cstime_ns", "cgtime_ns", "cmin_flt", "cmaj_flt", "cnvcsw", "cnivcsw", "maxrss", "cmaxrss",
-        "is_child_subreaper",
+        "is_child_subreaper", "oom_mm", "oom_flag_origin",
     )  # fmt: skip
 
     def __init__(self, rlimits: sched.Rlimits) -> None:
@@ -67,6 +68,10 @@ class SignalStruct:
         self.cmin_flt = self.cmaj_flt = self.cnvcsw = self.cnivcsw = 0
         self.maxrss = self.cmaxrss = 0
         self.is_child_subreaper = False
+        self.oom_mm: MmStruct | None = None
+        """Whose memory the OOM killer wants back; set once it has chosen the process."""
+        self.oom_flag_origin = False
+        """The process knows that it may take much memory and is to be killed first."""
 
     def copy(self) -> SignalStruct:
         """The child's at fork: limits, group, session, terminal and OOM adjustment are inherited."""

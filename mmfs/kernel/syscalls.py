@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmfs.kernel import exec, exit, fork, sched
 from mmfs.kernel.cputime import Cost
+from mmfs.kernel.panic import check_panicked
 from mmfs.kernel.sched import CLONE_PTHREAD, CLONE_VFORK, CLONE_VM, RLIM_INFINITY, RLIMIT_STACK, TASK_COMM_LEN
 from mmfs.kernel.signal import (
     SIGBUS,
@@ -35,6 +36,7 @@ from mmfs.kernel.signal import (
     TaskKilled,
     TaskStopped,
     deliver_pending,
+    exit_to_user_mode,
     kill,
     send_signal,
     set_blocked,
@@ -88,8 +90,10 @@ class TaskSyscalls:
     def _syscall(self: Task) -> None:
         """Check that the task can run, and charge a system call. It comes when the work of earlier ones is done."""
         kernel = self.kernel
+        check_panicked(kernel)
         if not kernel.clock.running and kernel.scheduler.backlog_ns(self) >= kernel.mmu.budget_ns:
             kernel.schedule(self)
+        exit_to_user_mode(self)
         if self.flags & sched.PF_EXITING:
             raise OSError(errno.ESRCH, f"task {self.pid} has exited")
         if self.state in (sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE):
@@ -113,6 +117,9 @@ class TaskSyscalls:
             yield mm
         except memory.Fault as fault:
             raise self._die_of(fault) from None
+        except OSError:
+            self._check_killed()
+            raise
         finally:
             self.kernel.cond_resched(self)
         self._check_killed()
@@ -155,6 +162,7 @@ class TaskSyscalls:
         return kind(self, fault.signal, fault.address)
 
     def _check_killed(self: Task) -> None:
+        exit_to_user_mode(self)
         if self.flags & sched.PF_EXITING:
             raise TaskKilled(self, self.exit_code & 0x7F or SIGKILL)
 
@@ -371,12 +379,14 @@ def spawn(
 
     `name` is a path or a name that `kernel/programs.py` knows; `cgroup` must exist.
     """
+    check_panicked(kernel)
     directory = kernel.cgroups.find(cgroup)
     if directory is None:
         raise OSError(errno.ENOENT, f"no cgroup {cgroup}")
     if not sched.OOM_SCORE_ADJ_MIN <= oom_score_adj <= sched.OOM_SCORE_ADJ_MAX:
         raise OSError(errno.EINVAL, "oom_score_adj lies between -1000 and 1000")
-    task = fork.kernel_clone(parent or kernel.tasks[1], CLONE_VM | CLONE_VFORK)
+    kernel.tasks.current = parent = parent or kernel.tasks[1]
+    task = fork.kernel_clone(parent, CLONE_VM | CLONE_VFORK)
     try:
         kernel.cgroups.attach_task(task, directory)
         task.signal.oom_score_adj = oom_score_adj

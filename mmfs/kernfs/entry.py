@@ -61,6 +61,7 @@ class Entry:
         "comes_and_goes",
         "directory",
         "file_size",
+        "guard",
         "memo",
         "name",
         "node",
@@ -84,6 +85,8 @@ class Entry:
         """The last text and its version, if the template tells versions."""
         self._ino = 0
         owner: Callable[[Any], Owner] | None = None
+        self.guard: Callable[[], None] | None = None if parent is None else parent.guard
+        """Called before anything is changed; it raises if nothing may be."""
         if parent is None:
             self.rules: Rules = PROC
             self.file_size = 0
@@ -255,6 +258,8 @@ class Entry:
             fail(errno.EEXIST)
         if self.directory is None or self.directory.mkdir is None:
             fail(self.rules.mkdir)
+        if self.guard is not None:
+            self.guard()
         self.directory.mkdir(self.obj, name, mode, caller)
 
     def rmdir(self, name: str, caller: Caller = ROOT) -> None:
@@ -266,6 +271,8 @@ class Entry:
             fail(errno.ENOTDIR)
         if self.directory is None or self.directory.rmdir is None:
             fail(errno.EPERM)
+        if self.guard is not None:
+            self.guard()
         self.directory.rmdir(self.obj, name, caller)
 
     # ------------------------------------------------------------------------------------------------- the others

@@ -114,6 +114,9 @@ class OpenFile:
         storer = node.storer
         if storer is None:
             fail(rules.no_method)
+        transaction = type(node) is Attribute and node.transaction
+        if entry.guard is not None and not transaction:  # a transaction has its own answer
+            entry.guard()
         if not data and rules.skip_empty:
             return 0
         if rules.write_max is not None and len(data) > rules.write_max:

@@ -24,8 +24,16 @@ NAME_MAX: Final = 255
 class Vfs:
     """A tree of templates bound to one object, and the system calls on its paths."""
 
-    def __init__(self, root: Directory[Any], obj: Any, time_ns: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        root: Directory[Any],
+        obj: Any,
+        time_ns: Callable[[], int] | None = None,
+        guard: Callable[[], None] | None = None,
+    ) -> None:
+        """`guard` is called before a write(2), mkdir(2) or rmdir(2) and raises if there may be none."""
         self.root = Entry("", None, None, root, obj, True)
+        self.root.guard = guard
         self.time_ns: Callable[[], int] = time_ns or (lambda: 0)
         self._stable: dict[str, Entry] = {"/": self.root}
 

@@ -24,6 +24,7 @@ from mmfs.fastpath.mmu import Mmu
 from mmfs.fastpath.pgtable import PageTables
 from mmfs.mm import rmap
 from mmfs.mm.filemap import PageCache
+from mmfs.mm.mempolicy import policy_nodemask
 from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
 from mmfs.mm.shmem import ShmMnt
 from mmfs.mm_types import (
@@ -33,8 +34,10 @@ from mmfs.mm_types import (
     FAULT_OOM,
     FAULT_SIGBUS,
     FAULT_SLICE,
+    GFP_COMP_BIT,
     GFP_HIGHUSER_MOVABLE,
     GFP_KERNEL_ACCOUNT,
+    GFP_ZERO_BIT,
     MM_ANONPAGES,
     MM_FILEPAGES,
     MM_SHMEMPAGES,
@@ -54,6 +57,9 @@ if TYPE_CHECKING:
     from mmfs.kernel.task import Task
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.vma import VmAreaStruct
+
+GFP_ANONYMOUS = GFP_HIGHUSER_MOVABLE | GFP_COMP_BIT | GFP_ZERO_BIT
+"""What a fault asks an anonymous page with. Linux: vma_alloc_zeroed_movable_folio()."""
 
 _COUNTER_FIELDS = {
     MM_FILEPAGES: "rss_file",
@@ -221,9 +227,9 @@ def _retry(mm: MmStruct, addr: int, attempt: int) -> None:
         kernel.page_alloc.drain_all_pages()
     elif kernel.page_alloc.unreserve_highatomic(GFP_HIGHUSER_MOVABLE):
         pass
-    elif not kernel.page_alloc.out_of_memory(GFP_HIGHUSER_MOVABLE, 0):
+    elif not kernel.page_alloc.out_of_memory(GFP_ANONYMOUS, 0, _nodemask(mm, addr)):
         raise Fault(SIGKILL, addr)
-    if mm.row < 0:
+    if mm.row < 0 or kernel.page_alloc.current_is_victim():
         raise Fault(SIGKILL, addr)
 
 
@@ -237,6 +243,13 @@ def _cond_resched(mm: MmStruct, addr: int) -> None:
     kernel.cond_resched(task)
     if mm.row < 0 or not task.alive:
         raise Fault(SIGKILL, addr)
+
+
+def _nodemask(mm: MmStruct, addr: int) -> int | None:
+    """The nodes to which the policy of an address binds its pages, None if to none. Linux: get_vma_policy()."""
+    vma = mm.vma_lookup(addr)
+    policy = vma.vm_policy if vma is not None else None
+    return policy_nodemask(policy or (mm.owner.mempolicy if mm.owner is not None else None))
 
 
 def _serve(mm: MmStruct, stopped_at: int, addr: int, progress: bool, attempt: int) -> int:

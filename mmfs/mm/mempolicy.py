@@ -66,6 +66,17 @@ def make_policy(mode: str, nodes: tuple[int, ...], possible: tuple[int, ...]) ->
     return Mempolicy(mode, nodes[:1] if mode == MPOL_PREFERRED else nodes)
 
 
+def policy_nodemask(policy: Mempolicy | None) -> int | None:
+    """The nodes to which a policy binds allocations, None if to none. Linux: mm/mempolicy.c, policy_nodemask()."""
+    return sum(1 << nid for nid in policy.nodes) if policy is not None and policy.mode == MPOL_BIND else None
+
+
+def mempolicy_in_oom_domain(policy: Mempolicy | None, nodemask: int) -> bool:
+    """Whether a task with this policy may have memory on the nodes. Linux: mempolicy_in_oom_domain()."""
+    bound = policy_nodemask(policy)
+    return bound is None or bool(bound & nodemask)
+
+
 def do_mbind(mm: MmStruct, start: int, length: int, mode: str, nodes: tuple[int, ...] = ()) -> None:
     """Give a range a policy for the pages it will take. EINVAL, EFAULT for a hole. Linux: do_mbind()."""
     possible = tuple(pgdat.node_id for pgdat in mm.kernel.node_data if pgdat.node_present_pages)

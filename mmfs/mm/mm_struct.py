@@ -18,7 +18,7 @@ Linux: include/linux/mm_types.h (struct mm_struct), mm/mmap.c, kernel/fork.c.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mmfs.mm import memory, mmap_layout
 from mmfs.mm.maple_tree import MapleTree
@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     from mmfs.mm.filemap import File
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.vma import VmAreaStruct
+
+
+MMF_OOM_SKIP: Final = 1 << 21
+MMF_OOM_REAP_QUEUED: Final = 1 << 25
+"""The OOM killer looks elsewhere; the reaper has been told. Linux: include/linux/sched/coredump.h."""
 
 
 class MmOwner(Protocol):
@@ -75,6 +80,8 @@ class MmStruct:
         self.total_vm = self.locked_vm = self.pinned_vm = self.data_vm = self.exec_vm = self.stack_vm = 0
         self.hiwater_rss = self.hiwater_vm = 0
         self.def_flags = 0
+        self.flags = 0
+        """MMF_OOM_*."""
         self.coredump_filter = 0x33
         self.start_code = self.end_code = self.start_data = self.end_data = 0
         self.start_brk = self.brk = self.start_stack = 0

@@ -25,6 +25,7 @@ from mmfs.mm_types import (
     ALLOC_KSWAPD,
     ALLOC_MIN_RESERVE,
     ALLOC_NON_BLOCK,
+    ALLOC_OOM,
     ALLOC_WMARK_LOW,
     ALLOC_WMARK_MIN,
     GFP_DIRECT_RECLAIM_BIT,
@@ -98,8 +99,9 @@ def gfp_to_alloc_flags(gfp: int, order: int) -> int:
 class PageAllocator:
     """The free memory of a machine and the rules by which it is given out.
 
-    ``out_of_memory`` is set by the kernel: called with (gfp, order) when nothing helps, it kills somebody and
-    returns whether that freed anything.
+    Three are set by the kernel: ``out_of_memory``, called with (gfp, order, nodemask) when nothing helps, kills
+    somebody and returns whether to try again; ``current_is_victim`` tells whether it is the caller who has to die,
+    and so may use the reserves; ``warn_alloc`` logs what could not be had.
     """
 
     def __init__(
@@ -114,7 +116,9 @@ class PageAllocator:
         self.vm = vm
         self.vmstat = vmstat
         self.nr_nodes = len(machine.nodes)
-        self.out_of_memory: Callable[[int, int], bool] = lambda gfp, order: False
+        self.out_of_memory: Callable[..., bool] = lambda gfp, order, nodemask=None: False
+        self.current_is_victim: Callable[[], bool] = lambda: False
+        self.warn_alloc: Callable[..., None] = lambda gfp, order, nodemask=None: None
         spare = Lru.heads_needed(self.nr_nodes) + _LRU_HEADS_SPARE
         self.buddy = Buddy.of_machine(memblock.max_pfn, vmstat, self.nr_nodes, machine.nr_cpus, spare)
         self.frames = self.buddy.frames
@@ -266,6 +270,8 @@ class PageAllocator:
             return int(self.buddy.alloc_pages(order, gfp_migratetype(gfp), nid, gfp_zone(gfp), flags, mask))
 
         pfn = attempt()
+        if pfn < 0 and not gfp & GFP_DIRECT_RECLAIM_BIT:
+            self.warn_alloc(gfp, order)
         if pfn >= 0 or not gfp & GFP_DIRECT_RECLAIM_BIT:
             return pfn
         while True:
@@ -273,8 +279,17 @@ class PageAllocator:
             pfn = attempt()
             if pfn < 0 and self.unreserve_highatomic(gfp):
                 pfn = attempt()
-            if pfn >= 0 or not self.may_oom(gfp, order) or not self.out_of_memory(gfp, order):
+            if pfn >= 0:
                 return pfn
+            if not self.may_oom(gfp, order) or not self.out_of_memory(gfp, order):
+                break
+            if self.current_is_victim():
+                flags |= ALLOC_OOM
+                pfn = attempt()
+                break
+        if pfn < 0:
+            self.warn_alloc(gfp, order)
+        return pfn
 
     @staticmethod
     def may_oom(gfp: int, order: int) -> bool:

@@ -90,8 +90,11 @@ class Ticker:
                 target = 0 if clock.paused else clock.now_ns + int(elapsed * clock.rate)
             try:
                 self.advance(target)
-            except Exception:
-                log.exception("the clock stopped at %d ns", clock.now_ns)
+            except Exception as error:
+                if self.kernel.panicked:
+                    log.error("kernel panic: %s", error)
+                else:
+                    log.exception("the clock stopped at %d ns", clock.now_ns)
                 with self.lock:
                     clock.paused = True
 

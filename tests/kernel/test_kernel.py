@@ -134,8 +134,9 @@ def test_panic(boot: Boot) -> None:
     kernel = boot(ram="512M", preset="bare")
     with pytest.raises(KernelPanicError, match="for a test"):
         kernel.panic("for a test")
-    assert kernel.printk.ring[-1].text == "Kernel panic - not syncing: for a test"
-    assert kernel.printk.ring[-1].level == 0
+    lines = {record.text: record.level for record in kernel.printk.ring}
+    assert lines["Kernel panic - not syncing: for a test"] == 0
+    assert kernel.printk.ring[-1].text == "---[ end Kernel panic - not syncing: for a test ]---"
 
 
 @pytest.mark.parametrize(

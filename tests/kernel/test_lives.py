@@ -51,7 +51,7 @@ class Lives:
         return self.random.choice(task.mm.mmap)
 
     def spawn(self) -> None:
-        name, uid, adj = self.pick("hog", "bash", "cron"), self.pick(0, 1000), self.pick(0, 0, 500, -1000)
+        name, uid, adj = self.pick("hog", "bash", "cron"), self.pick(0, 1000), self.pick(0, 0, 500, -999)
         self.tasks.append(self.kernel.spawn(name, uid=uid, oom_score_adj=adj))
 
     def mmap(self, task: Task) -> None:

@@ -12,8 +12,7 @@ from mmfs.kernel.cgroup import CgroupRoot
 from mmfs.kernel.cred import Cred
 from mmfs.kernel.pid import PidAllocator
 from mmfs.kernel.sched import CLONE_PTHREAD
-from mmfs.mm.oom_kill import LONG_MIN, OomKiller, gfp_flag_names, oom_badness, oom_totalpages, proc_oom_score
-from mmfs.mm_types import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from mmfs.mm.oom_kill import LONG_MIN, oom_badness, oom_totalpages, proc_oom_score
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -168,41 +167,3 @@ def test_badness(kernel: Kernel) -> None:
 
 def test_oom_score_of_the_idle_is_two_thirds_of_a_thousand(kernel: Kernel) -> None:
     assert proc_oom_score(kernel.spawn("tiny")) == 666
-
-
-def test_selection(kernel: Kernel) -> None:
-    killer = OomKiller(kernel, lambda task: False)
-    assert killer.select_bad_process() is None
-    small, big = kernel.spawn("small"), kernel.spawn("big")
-    big.touch(big.mmap("32M"), "32M", write=True)
-    assert killer.select_bad_process() is big
-    small.oom_score_adj = 1000
-    assert killer.select_bad_process() is small
-    small.exit(0)
-    assert killer.select_bad_process() is big
-
-
-def test_who_killed_whom_is_logged(kernel: Kernel) -> None:
-    task = kernel.spawn("hog", uid=1000)
-    killed: list[int] = []
-
-    def kill(task: object) -> bool:
-        killed.append(task.pid)  # type: ignore[attr-defined]
-        return False
-
-    OomKiller(kernel, kill).out_of_memory(GFP_HIGHUSER_MOVABLE, 0)
-    lines = [record[3] for record in kernel.printk.records]
-    assert killed == [task.pid]
-    invoked = "invoked oom-killer: gfp_mask=0x100cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj="
-    assert any(invoked in line for line in lines)
-    header = next(number for number, line in enumerate(lines) if line.startswith("[  pid  ]   uid  tgid total_vm"))
-    assert lines[header + 1].endswith("hog") and f"[{task.pid:7d}]  1000" in lines[header + 1]
-    constraint = "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom"
-    assert lines[-2].startswith(constraint)
-    assert lines[-1].startswith(f"Out of memory: Killed process {task.pid} (hog) total-vm:")
-    assert lines[-1].endswith("oom_score_adj:0")
-
-
-def test_gfp_flags_have_names() -> None:
-    assert gfp_flag_names(0x140DCA) == "GFP_HIGHUSER_MOVABLE|__GFP_ZERO|__GFP_COMP"
-    assert gfp_flag_names(GFP_KERNEL) == "GFP_KERNEL"

@@ -75,7 +75,7 @@ def clock(kernel: Kernel) -> str:
     seconds, rest = divmod(now.now_ns, NSEC_PER_SEC)
     date = EPOCH + timedelta(microseconds=now.realtime_ns // NSEC_PER_USEC)
     return (
-        f"state {'paused' if now.paused else 'running'}\n"
+        f"state {'halted' if now.halted else 'paused' if now.paused else 'running'}\n"
         f"rate {now.rate:g}\n"
         f"uptime {seconds}.{rest:09d}\n"
         f"date {date:%Y-%m-%dT%H:%M:%S.%f}Z\n"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mmfs.fs.sim.root import sim
-from mmfs.kernel.kernel import KernelPanicError
+from mmfs.kernel.panic import KernelPanicError, check_panicked
 from mmfs.kernel.signal import TaskKilled, TaskStopped
 from mmfs.machine import parse_size
 from mmfs.mm.mman import PROT_EXEC, PROT_READ, PROT_WRITE
@@ -212,6 +212,7 @@ def help_(kernel: Kernel, words: Words) -> str:
 
 def execute(kernel: Kernel, text: str) -> str:
     """Do a command; its answer. BadCommandError, OSError, TaskKilled or TaskStopped if it could not be done."""
+    check_panicked(kernel)
     try:
         name, *words = shlex.split(text)
     except ValueError as error:

@@ -1,0 +1,122 @@
+"""Who was where when the kernel had something to complain about: dump_stack() in the log.
+
+What runs is simulated, its call stack is not: a trace here has the functions that every such complaint of the real
+kernel has in common, with that build's offsets, and no registers.
+
+Linux: lib/dump_stack.c, arch/x86/kernel/dumpstack.c; kernel/panic.c, print_tainted().
+
+Simplified: traces end where the paths to an allocation part; offsets that were not seen on Debian 13's build are those
+of Debian 12's build of the same source.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
+
+HARDWARE: Final = "QEMU Standard PC (i440FX + PIIX, 1996), BIOS 1.16.2-debian-1.16.2-1 04/01/2014"
+"""What the machine's DMI table says. Linux: dump_stack_arch_desc_str."""
+
+_HEADER: Final = ("dump_stack_lvl", "dump_header")
+_OOM_KILL: Final = (*_HEADER, "oom_kill_process")
+_ALLOC: Final = ("__alloc_pages_slowpath", "__alloc_pages_noprof")
+_SYSRQ: Final = (
+    "moom_callback", "process_one_work", "worker_thread", "kthread", "ret_from_fork", "ret_from_fork_asm",
+)  # fmt: skip
+TRACES: Final[dict[str, tuple[str, ...]]] = {
+    "oom_kill": (*_OOM_KILL, "out_of_memory: worst", *_ALLOC),
+    "oom_kill_allocating_task": (*_OOM_KILL, "out_of_memory: current", *_ALLOC),
+    "oom_kill_sysrq": (*_OOM_KILL, "out_of_memory: worst", *_SYSRQ),
+    "oom_nobody": (*_HEADER, "out_of_memory: nobody", *_ALLOC),
+    "oom_nobody_sysrq": (*_HEADER, "out_of_memory: nobody", *_SYSRQ),
+    "panic_on_oom": (*_HEADER, "out_of_memory: panic_on_oom header", *_ALLOC),
+    "panic: panic_on_oom": ("panic", "out_of_memory: panic_on_oom", *_ALLOC),
+    "panic: deadlocked": ("panic", "out_of_memory: deadlocked", *_ALLOC),
+    "panic": ("panic",),
+    "warn_alloc": ("dump_stack_lvl", "warn_alloc"),
+}
+"""By what complains: the call sites from the inside out."""
+
+_DEB12: Final = {
+    "dump_stack_lvl": "dump_stack_lvl+0x64/0x80",
+    "dump_header": "dump_header+0x43/0x1d0",
+    "oom_kill_process": "oom_kill_process+0xfa/0x200",
+    "out_of_memory: worst": "out_of_memory+0x257/0x520",
+    "out_of_memory: current": "out_of_memory+0x4f1/0x520",
+    "out_of_memory: nobody": "out_of_memory+0x395/0x520",
+    "out_of_memory: panic_on_oom": "out_of_memory+0xe7/0x520",
+    "out_of_memory: deadlocked": "out_of_memory+0x51f/0x520",
+    "out_of_memory: panic_on_oom header": "out_of_memory+0xc2/0x520",
+    "panic": "panic+0x344/0x3a0",
+    "warn_alloc": "warn_alloc+0x164/0x1e0",
+    "__alloc_pages_slowpath": "__alloc_pages_slowpath.constprop.0+0x67f/0xe00",
+    "__alloc_pages_noprof": "__alloc_pages_noprof+0x2ef/0x310",
+    "moom_callback": "moom_callback+0x7a/0xc0",
+    "process_one_work": "process_one_work+0x190/0x3a0",
+    "worker_thread": "worker_thread+0x191/0x2f0",
+    "kthread": "kthread+0xd2/0x100",
+    "ret_from_fork": "ret_from_fork+0x34/0x50",
+    "ret_from_fork_asm": "ret_from_fork_asm+0x1a/0x30",
+}
+_DEB13: Final = {
+    **_DEB12,
+    "dump_stack_lvl": "dump_stack_lvl+0x5d/0x80",
+    "dump_header": "dump_header+0x43/0x1aa",
+    "oom_kill_process": "oom_kill_process.cold+0x8/0x8d",
+    "out_of_memory: worst": "out_of_memory+0x219/0x4b0",
+    "__alloc_pages_slowpath": "__alloc_pages_slowpath.constprop.0+0xc27/0xdc0",
+    "__alloc_pages_noprof": "__alloc_pages_noprof+0x2fb/0x310",
+}
+FRAMES: Final = {"6.12": _DEB13, "6.12-deb12": _DEB12}
+"""By kernel: how it prints a call site."""
+
+TAINT_FLAGS: Final = (
+    ("P", "PROPRIETARY_MODULE"), ("F", "FORCED_MODULE"), ("S", "CPU_OUT_OF_SPEC"), ("R", "FORCED_RMMOD"),
+    ("M", "MACHINE_CHECK"), ("B", "BAD_PAGE"), ("U", "USER"), ("D", "DIE"), ("A", "OVERRIDDEN_ACPI_TABLE"),
+    ("W", "WARN"), ("C", "CRAP"), ("I", "FIRMWARE_WORKAROUND"), ("O", "OOT_MODULE"), ("E", "UNSIGNED_MODULE"),
+    ("L", "SOFTLOCKUP"), ("K", "LIVEPATCH"), ("X", "AUX"), ("T", "RANDSTRUCT"), ("N", "TEST"),
+)  # fmt: skip
+"""By bit. Linux: kernel/panic.c, taint_flags."""
+
+
+def current(kernel: Kernel) -> Task:
+    """The task on whose behalf the kernel works. Linux: current."""
+    return kernel.tasks.current or kernel.init_task
+
+
+def _tainted(mask: int) -> list[str]:
+    """What the CPU line says of taints, and the line that explains them, if any. Linux: print_tainted()."""
+    if not mask:
+        return ["Not tainted"]
+    letters = "".join(
+        letter if mask >> bit & 1 else "G" if letter == "P" else " " for bit, (letter, _) in enumerate(TAINT_FLAGS)
+    )
+    meant = [f"[{letter}]={name}" for bit, (letter, name) in enumerate(TAINT_FLAGS) if mask >> bit & 1]
+    return [f"Tainted: {letters}", f"Tainted: {', '.join(meant)}"]
+
+
+def dump_stack(kernel: Kernel, complaint: str, work: str = "", level: int | None = None) -> None:
+    """Log who is running on what, and where: `complaint` is a key of TRACES, `work` what a kworker is doing.
+
+    Linux: lib/dump_stack.c, dump_stack_print_info(); arch/x86/kernel/dumpstack.c, show_trace_log_lvl().
+    """
+    task, profile = current(kernel), kernel.profile
+    tainted, *explained = _tainted(kernel.sysctl.tainted)
+    number, _, rest = profile.build.partition(" ")
+    package = rest.removeprefix("SMP PREEMPT_DYNAMIC ").partition(" (")[0]
+    lines = [
+        f"CPU: {task.processor} UID: {task.euid} PID: {task.pid} Comm: {task.comm} {tainted} {profile.release} "
+        f"{number}  {package}",
+        *explained,
+        f"Hardware name: {HARDWARE}",
+        *([f"Workqueue: {work}"] if work else []),
+        "Call Trace:",
+        " <TASK>",
+        *(f" {FRAMES[profile.name][site]}" for site in TRACES[complaint]),
+        " </TASK>",
+    ]
+    for line in lines:
+        kernel.printk.emit(line, kernel.printk.default_message_loglevel if level is None else level)
