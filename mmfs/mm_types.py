@@ -26,6 +26,16 @@ PAGE_ALLOC_COSTLY_ORDER = 3
 PTRS_PER_TABLE = 512
 HPAGE_PMD_ORDER = 9
 SWAP_CLUSTER_MAX = 32
+# include/linux/mmzone.h: generations and tiers of the multi-generational LRU; both lie in mlock_count (Linux: flags).
+MIN_NR_GENS = 2
+MAX_NR_GENS = 4
+MAX_NR_TIERS = 4
+MIN_LRU_BATCH = 64
+MAX_LRU_BATCH = 64 * 64
+LRU_GEN_MASK = 0x7
+LRU_REFS_SHIFT = 3
+LRU_REFS_WIDTH = 2
+LRU_REFS_MASK = 0x18
 # include/linux/mmzone.h, enum lru_list.
 LRU_INACTIVE_ANON = 0
 LRU_ACTIVE_ANON = 1
@@ -303,7 +313,8 @@ PAGE_DTYPE = np.dtype(
 )
 
 # One pageblock: 64 bytes. nxt/prv are block numbers; private the order while free; nr_free the pages of a
-# SPLIT block that are on buddy lists; table the pfn of the page table whose entries a UNIFORM block implies.
+# SPLIT block that are on buddy lists; table the pfn of the page table whose entries a UNIFORM block implies,
+# gen the slot of that block's generation + 1.
 BLOCK_DTYPE = np.dtype(
     [
         ("nxt", "u4"),
@@ -320,8 +331,9 @@ BLOCK_DTYPE = np.dtype(
         ("zone", "u1"),
         ("memcg", "u2"),
         ("nr_free", "u2"),
+        ("gen", "i4"),
+        ("pad", "i4"),
         ("spare", "u8"),
-        ("spare2", "u8"),
     ]
 )
 
@@ -379,7 +391,8 @@ LRUVEC_DTYPE = np.dtype(
 PCPF_PREV_FREE_HIGH_ORDER = 1
 PCPF_FREE_HIGH_BATCH = 2
 
-# What the loops know of an mm_struct: frame of the root table, rss counters and page-table bytes.
+# What the loops know of an mm_struct: frame of the root table, rss counters, page-table bytes, and a bit a lruvec that
+# says it has run since the aging walked it.
 MM_DTYPE = np.dtype(
     [
         ("pgd", "i8"),
@@ -391,7 +404,7 @@ MM_DTYPE = np.dtype(
         ("asid", "i8"),
         ("cpumask", "u8"),
         ("memcg", "u4"),
-        ("pad", "u4"),
+        ("lru_gen_bitmap", "u4"),
     ]
 )
 

@@ -27,8 +27,9 @@ cdef packed struct BlockRec:
     unsigned char zone
     unsigned short memcg
     unsigned short nr_free
+    int gen
+    int pad
     unsigned long spare
-    unsigned long spare2
 
 @cython.final
 cdef class Frames:

@@ -2,6 +2,7 @@ cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.lru_gen cimport LruGen
 
 cdef packed struct LruvecRec:
     int nid
@@ -16,6 +17,7 @@ cdef packed struct LruvecRec:
 cdef class Lru:
     cdef readonly Frames frames
     cdef readonly Buddy buddy
+    cdef readonly LruGen gen
     cdef LruvecRec[::1] lruvec
     cdef long[:, ::1] node_stat
     cdef long[:, ::1] zone_stat
@@ -54,4 +56,6 @@ cdef class Lru:
     cpdef void age_nonresident(self, long lruvec, long nr) noexcept nogil
     cdef void add_block(self, long block) noexcept nogil
     cdef void del_block(self, long block) noexcept nogil
+    cdef void readd_page(self, long pfn) noexcept nogil
+    cdef void readd_block(self, long block) noexcept nogil
     cdef void split_block(self, long block) noexcept nogil

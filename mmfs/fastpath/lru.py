@@ -9,7 +9,8 @@ stays where it is. PG_BATCHED says that a page waits in one of them.
 A block that is mapped as a whole stands as one record on a list of blocks beside the list of pages and counts
 as 512; its pages are older than those of the list beside it.
 
-``enabled`` says whether the multi-generational lists rule (lru_gen_enabled()).
+``enabled`` says whether the multi-generational lists rule (lru_gen_enabled()): then evictable pages are in the
+generations of ``gen`` (fastpath/lru_gen.py) and the lists here hold only the unevictable ones.
 
 Linux: mm/swap.c; include/linux/mm_inline.h, lruvec_add_folio().
 
@@ -20,6 +21,7 @@ import cython
 import numpy as np
 
 from mmfs.fastpath.frames import view
+from mmfs.fastpath.lru_gen import LruGen
 from mmfs.mm_types import LRUVEC_DTYPE
 
 if not cython.compiled:
@@ -57,11 +59,12 @@ class Lru:
         for _ in range(self.nr_lruvecs * NR_LRU_LISTS):
             frames.new_page_head()
             frames.new_block_head()
+        self.gen = LruGen(frames, buddy, vmstat, self.nr_lruvecs)
 
     @staticmethod
     def heads_needed(nr_nodes):
         """How many page (and as many pageblock) list heads the lists take."""
-        return nr_nodes * NR_LRU_LISTS
+        return nr_nodes * NR_LRU_LISTS + LruGen.heads_needed(nr_nodes)
 
     # ------------------------------------------------------------------------------ lists
 
@@ -93,6 +96,9 @@ class Lru:
         """Put a page at the front of its list. Linux: lruvec_add_folio()."""
         lru: cython.int = self.lru_of(self.frames.page[pfn].flags)
         self.frames.page[pfn].flags |= PG_LRU
+        if self.enabled and lru != LRU_UNEVICTABLE:
+            self.gen.add_folio(self.lruvec_of(pfn), pfn, False)
+            return
         self.frames.page_list_add(self.page_heads + self.lruvec_of(pfn) * NR_LRU_LISTS + lru, pfn)
         self.count(self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, lru, 1)
 
@@ -100,6 +106,9 @@ class Lru:
         """Put a page at the end of its list. Linux: lruvec_add_folio_tail()."""
         lru: cython.int = self.lru_of(self.frames.page[pfn].flags)
         self.frames.page[pfn].flags |= PG_LRU
+        if self.enabled and lru != LRU_UNEVICTABLE:
+            self.gen.add_folio(self.lruvec_of(pfn), pfn, True)
+            return
         self.frames.page_list_add_tail(self.page_heads + self.lruvec_of(pfn) * NR_LRU_LISTS + lru, pfn)
         self.count(self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, lru, 1)
 
@@ -107,6 +116,10 @@ class Lru:
         """Take a page off its list, out of a batch if need be. Linux: lruvec_del_folio()."""
         if self.frames.page[pfn].flags & PG_BATCHED:
             self.drain_all()
+        if self.gen.gen_of(pfn) >= 0:
+            self.gen.del_folio(self.lruvec_of(pfn), pfn, False)
+            self.frames.page[pfn].flags &= ~PG_LRU
+            return
         self.frames.page_list_del(pfn)
         self.count(self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, self.lru_of(self.frames.page[pfn].flags), -1)
         self.frames.page[pfn].flags &= ~PG_LRU
@@ -224,7 +237,9 @@ class Lru:
     def mark_accessed(self, pfn):
         """A page was used. Linux: folio_mark_accessed()."""
         flags: cython.uint = self.frames.page[pfn].flags
-        if not flags & PG_REFERENCED:
+        if self.enabled:
+            self.gen.inc_refs(pfn)
+        elif not flags & PG_REFERENCED:
             self.frames.page[pfn].flags |= PG_REFERENCED
         elif not flags & (PG_UNEVICTABLE | PG_ACTIVE):
             if flags & PG_LRU:
@@ -284,6 +299,8 @@ class Lru:
         lru: cython.int
         if self.enabled:
             self.frames.block[block].flags |= PG_ACTIVE
+            self.gen.add_block(self.lruvec_of(block << PAGEBLOCK_ORDER), block)
+            return
         lru = self.lru_of(self.frames.block[block].flags)
         self.frames.block_list_add(
             self.block_heads + self.lruvec_of(block << PAGEBLOCK_ORDER) * NR_LRU_LISTS + lru, block
@@ -292,6 +309,9 @@ class Lru:
 
     def del_block(self, block):
         """Take a block that is mapped as a whole off its list."""
+        if self.frames.block[block].gen:
+            self.gen.del_block(self.lruvec_of(block << PAGEBLOCK_ORDER), block)
+            return
         self.frames.block_list_del(block)
         self.count(self.frames.block[block].zone, self.lru_of(self.frames.block[block].flags), -PAGEBLOCK_NR_PAGES)
 
@@ -301,10 +321,63 @@ class Lru:
         first: cython.long = block << PAGEBLOCK_ORDER
         head: cython.long = self.page_heads + self.lruvec_of(first) * NR_LRU_LISTS + lru
         i: cython.long
+        if self.frames.block[block].gen:
+            self.gen.split_block(self.lruvec_of(first), block)
+            return
         self.frames.block_list_del(block)
         for i in range(PAGEBLOCK_NR_PAGES):
             self.frames.page[first + 511 - i].flags |= PG_LRU
             self.frames.page_list_add_tail(head, first + 511 - i)
+
+    # ------------------------------------------------------------------------------ the other kind of lists
+
+    def fill_generations(self):
+        """The multi-generational lists rule from now on: all evictable pages go over, the coldest first.
+
+        Linux: mm/vmscan.c, fill_evictable().
+        """
+        lruvec: cython.long
+        lru: cython.int
+        head: cython.long
+        self.drain_all()
+        self.enabled = True
+        for lruvec in range(self.nr_lruvecs):
+            for lru in range(LRU_UNEVICTABLE):
+                head = self.block_heads + lruvec * NR_LRU_LISTS + lru
+                while self.frames.block[head].prv != head:
+                    self.readd_block(self.frames.block[head].prv)
+                head = self.page_heads + lruvec * NR_LRU_LISTS + lru
+                while self.frames.page[head].prv != head:
+                    self.readd_page(self.frames.page[head].prv)
+
+    def drain_generations(self):
+        """The active and inactive lists rule from now on. Linux: mm/vmscan.c, drain_evictable()."""
+        lruvec: cython.long
+        i: cython.int
+        head: cython.long
+        self.drain_all()
+        self.enabled = False
+        for lruvec in range(self.nr_lruvecs):
+            for i in range(MAX_NR_GENS * 2 * MAX_NR_ZONES):
+                head = self.gen.block_heads + lruvec * MAX_NR_GENS * 2 * MAX_NR_ZONES + i
+                while self.frames.block[head].prv != head:
+                    self.readd_block(self.frames.block[head].prv)
+                head = self.gen.page_heads + lruvec * MAX_NR_GENS * 2 * MAX_NR_ZONES + i
+                while self.frames.page[head].prv != head:
+                    self.readd_page(self.frames.page[head].prv)
+
+    def readd_page(self, pfn):
+        """Move a page to the lists that rule."""
+        self.del_page(pfn)
+        self.add_page(pfn)
+
+    def readd_block(self, block):
+        """Move a block to the lists that rule; one of the active generations stays active."""
+        self.del_block(block)
+        if self.enabled:
+            self.gen.add_block(self.lruvec_of(block << PAGEBLOCK_ORDER), block)
+        else:
+            self.add_block(block)
 
     # ------------------------------------------------------------------------------ for mm
 

@@ -25,6 +25,7 @@ if not cython.compiled:
 _RA_PAGES = cython.declare(cython.long, 32)
 _FAULT_AROUND = cython.declare(cython.long, 16)
 _AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming
+_ALL_LRUVECS = cython.declare(cython.uint, 0xFFFFFFFF)
 _MAX_MMS = 1 << 22
 _MAX_VMAS = 1 << 26
 
@@ -345,6 +346,7 @@ class Mmu:
             and self.vma[vma].policy == 0
         )
         self.reason = FAULT_DONE
+        self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
             while addr < end:
                 if self.cpu_ns + used >= self.budget_ns or self.wait_until_ns - self.now_ns >= self.budget_ns:
@@ -372,6 +374,7 @@ class Mmu:
         n: cython.Py_ssize_t = addresses.shape[0]
         used: cython.long = 0
         self.reason = FAULT_DONE
+        self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
             while i < n:
                 if self.cpu_ns + used >= self.budget_ns or self.wait_until_ns - self.now_ns >= self.budget_ns:

@@ -12,7 +12,7 @@ cdef packed struct MmRec:
     long asid
     unsigned long cpumask
     unsigned int memcg
-    unsigned int pad
+    unsigned int lru_gen_bitmap
 
 @cython.final
 cdef class Tlb:

@@ -70,9 +70,10 @@ class Walker:
             entry = self.frames.entry[at]
             if not entry & PTE_PRESENT:
                 return -1
-            if level == 1 and entry & PTE_UNIFORM:
-                self.split_uniform(mm, addr, at)
-                entry = self.frames.entry[at]
+            if level == 1:
+                if entry & PTE_UNIFORM:
+                    self.split_uniform(mm, addr, at)
+                self.frames.entry[at] |= PTE_ACCESSED
             table = (entry & PTE_PFN_MASK) >> 12
             level -= 1
         self.cached_key = mm << 40 | addr >> 21

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mmfs.mm.direct_map import DirectMap
     from mmfs.mm.filemap import PageCache
     from mmfs.mm.hugetlb import Hstates
+    from mmfs.mm.lru_gen import LruGenState
     from mmfs.mm.memblock import Memblock
     from mmfs.mm.memory import Rows
     from mmfs.mm.memory_block import MemoryBlocks
@@ -77,6 +78,7 @@ class Kernel:
     zones: list[Zone]
     lru: Lru
     pagetables: PageTables
+    lru_gen: LruGenState
     page_cache: PageCache
     rmap: Rmap
     shm_mnt: ShmMnt

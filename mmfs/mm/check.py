@@ -17,6 +17,7 @@ from mmfs.mm_types import (
     BLK_SPLIT,
     BLK_TAIL,
     BLK_UNIFORM,
+    LRU_UNEVICTABLE,
     MAX_PAGE_ORDER,
     MIGRATE_HIGHATOMIC,
     MIGRATE_ISOLATE,
@@ -239,11 +240,14 @@ def check_lru(kernel: Kernel, mapped: _Mapped) -> None:
     """List lengths against counters; every listed page is marked so and belongs there."""
     lru, frames = kernel.lru, kernel.frames
     for pgdat in kernel.node_data:
+        generations = kernel.lru_gen.lruvecs[pgdat.node_id].check(mapped.blocks)
         for kind in range(NR_LRU_LISTS):
             pages = np.array(lru.pages(pgdat.node_id, kind), np.int64)
             blocks = lru.blocks(pgdat.node_id, kind)
             item = NodeStatItem(NodeStatItem.NR_INACTIVE_ANON + kind)
-            total = len(pages) + len(blocks) * PAGEBLOCK_NR_PAGES
+            total = len(pages) + len(blocks) * PAGEBLOCK_NR_PAGES + generations[kind]
+            if kind != LRU_UNEVICTABLE and lru.enabled and (len(pages) or blocks):
+                raise AssertionError(f"{pgdat!r}: list {kind} is not empty while generations rule")
             _same(f"{pgdat!r}: {item.name}", total, kernel.vmstat.node_page_state(pgdat.node_id, item))
             if len(pages) and not (frames.pages[pages]["flags"] & PG_LRU).all():
                 raise AssertionError(f"{pgdat!r}: a page on list {kind} is not marked as listed")

@@ -24,6 +24,7 @@ from mmfs.fastpath.mmu import Mmu
 from mmfs.fastpath.pgtable import PageTables
 from mmfs.mm import rmap
 from mmfs.mm.filemap import PageCache
+from mmfs.mm.lru_gen import LruGenState
 from mmfs.mm.mempolicy import policy_nodemask
 from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
 from mmfs.mm.shmem import ShmMnt
@@ -114,6 +115,7 @@ def paging_init(kernel: Kernel) -> None:
     )
     kernel.mmu.budget_ns = SLICE_NS
     kernel.pagetables = PageTables(kernel.mmu)
+    kernel.lru_gen = LruGenState(kernel)
     kernel.page_cache = PageCache(kernel.mmu)
     kernel.rmap = rmap.Rmap()
     kernel.shm_mnt = ShmMnt()
@@ -138,6 +140,7 @@ def mm_init(kernel: Kernel, mm: MmStruct) -> None:
     mmu = kernel.mmu
     mm.row = kernel.mm_rows.take()
     kernel.mms[mm.row] = mm
+    mm.serial = kernel.lru_gen.next_serial()
     kernel.frames.pages[pfn]["flags"] = PG_TABLE
     kernel.frames.pages[pfn]["private"] = mmu.walker.levels
     kernel.frames.entries[pfn * 512 : pfn * 512 + 512] = 0

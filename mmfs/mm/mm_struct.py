@@ -73,6 +73,8 @@ class MmStruct:
         self.owner = owner
         self.row = -1
         """The row of the fast path's tables (counters, page-table root); set by memory.mm_init()."""
+        self.serial = 0
+        """Grows from one address space to the next: which ones the aging has not met yet."""
         self.mm_users = 1
         self.mt = MapleTree()
         self.map_count = 0

@@ -37,7 +37,6 @@ NOT_SERVED = (
     "/sys/devices/system/memory/hard_offline_page",
     "/sys/devices/system/memory/soft_offline_page",
     "/sys/kernel/mm/ksm",
-    "/sys/kernel/mm/lru_gen/",
     "/sys/kernel/mm/mempolicy/",
     "/sys/kernel/mm/numa/",
     "/sys/kernel/mm/swap/",

@@ -1,0 +1,51 @@
+cimport cython
+from mmfs.fastpath.defs cimport *
+from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.buddy cimport Buddy
+
+@cython.final
+cdef class LruGen:
+    cdef readonly Frames frames
+    cdef readonly Buddy buddy
+    cdef long[:, ::1] node_stat
+    cdef long[:, ::1] zone_stat
+    cdef long[::1] event
+    cdef long[:, ::1] seq
+    cdef long[:, ::1] size
+    cdef long[:, ::1] evict
+    cdef long[:, ::1] refault_count
+    cdef long[:, ::1] protect
+    cdef readonly object seqs
+    cdef readonly object sizes
+    cdef readonly object evicted
+    cdef readonly object refaulted
+    cdef readonly object protected
+    cdef readonly long nr_lruvecs
+    cdef readonly long isolated
+    cdef long page_heads
+    cdef long block_heads
+    cdef int gen_of(self, long pfn) noexcept nogil
+    cdef int refs_of(self, long pfn) noexcept nogil
+    cdef int tier_of(self, int refs) noexcept nogil
+    cdef bint is_active(self, long lruvec, int gen) noexcept nogil
+    cdef long head(self, long lruvec, int gen, int kind, int zid) noexcept nogil
+    cdef void count(self, long lruvec, long zone, int lru, long nr) noexcept nogil
+    cdef void update_size(self, long lruvec, long zone, int kind, int old, int new, long nr) noexcept nogil
+    cdef long seq_for(self, long lruvec, unsigned int flags, bint reclaiming) noexcept nogil
+    cdef void add_folio(self, long lruvec, long pfn, bint reclaiming) noexcept nogil
+    cdef void del_folio(self, long lruvec, long pfn, bint reclaiming) noexcept nogil
+    cdef void add_block(self, long lruvec, long block) noexcept nogil
+    cdef void del_block(self, long lruvec, long block) noexcept nogil
+    cdef void split_block(self, long lruvec, long block) noexcept nogil
+    cdef void move_block(self, long lruvec, long block, int gen) noexcept nogil
+    cdef void promote_block(self, long lruvec, long block, int gen) noexcept nogil
+    cdef void inc_refs(self, long pfn) noexcept nogil
+    cdef void clear_refs(self, long pfn) noexcept nogil
+    cdef void update_gen(self, long lruvec, long pfn, int gen) noexcept nogil
+    cdef int inc_gen(self, long lruvec, long pfn, int kind, bint reclaiming) noexcept nogil
+    cdef bint sort_folio(self, long lruvec, long pfn, int kind, int zid, int tier_idx, int reclaim_idx) noexcept nogil
+    cdef bint isolate_folio(self, long lruvec, long pfn, bint may_io) noexcept nogil
+    cpdef bint gen_empty(self, long lruvec, int kind, long seq)
+    cdef long eviction_token(self, long lruvec, long pfn) noexcept nogil
+    cdef bint test_recent(self, long lruvec, int kind, long token, long mask) noexcept nogil
+    cdef void refault(self, long lruvec, long pfn, long token, long mask, bint workingset, bint in_fault) noexcept nogil

@@ -1,0 +1,459 @@
+# cython: language_level=3
+"""The multi-generational LRU: generations of pages, the youngest filled by faults and the aging, the oldest evicted.
+
+Each lruvec has up to four generations of anonymous memory and of files, a list a zone each, and counters that tell
+which kind and which tier (pages by how often they were used through descriptors) refaults too much to be evicted.
+A page remembers its generation and its uses in the 16 bits that count locks while it is mlocked. An access found in a
+page table only changes that number; the page changes lists when eviction meets it (``sort_folio``).
+
+``seqs`` [lruvec, 3] int64: the youngest generation's number, the oldest of anonymous memory and of files.
+``sizes`` [lruvec, 4 * 2 * 5]: pages by generation, kind and zone. ``evicted``, ``refaulted``, ``protected``,
+``avg_refaulted``, ``avg_total`` [lruvec, 2 * 4]: by kind and tier; what the oldest generation did, and averages of
+those before it.
+
+Linux: include/linux/mm_inline.h, lru_gen_add_folio() and around; mm/vmscan.c, scan_folios(), inc_min_seq(),
+inc_max_seq(), fill_evictable(); mm/workingset.c, lru_gen_eviction(), lru_gen_refault().
+"""
+
+import cython
+import numpy as np
+
+from mmfs.fastpath.frames import view
+
+if not cython.compiled:
+    from mmfs.fastpath.defs import *  # noqa: F403
+
+_SLOTS = cython.declare(cython.int, 40)  # generations * kinds * zones
+_TIERS = cython.declare(cython.int, 4)
+_MAX_SEQ = cython.declare(cython.int, 0)
+_MIN_SEQ = cython.declare(cython.int, 1)
+
+
+class LruGen:
+    """The generations of all lruvecs. Counters of the lists go to the VmStat's node and zone rows."""
+
+    def __init__(self, frames, buddy, vmstat, nr_lruvecs):
+        self.frames = frames
+        self.buddy = buddy
+        self.node_stat = view(vmstat.node_stat)
+        self.zone_stat = view(vmstat.zone_stat)
+        self.event = view(vmstat.event)
+        self.nr_lruvecs = nr_lruvecs
+        self.page_heads = frames.next_page_head
+        self.block_heads = frames.next_block_head
+        for _ in range(nr_lruvecs * _SLOTS):
+            frames.new_page_head()
+            frames.new_block_head()
+        self.seqs = np.zeros((nr_lruvecs, 3), np.int64)
+        self.seqs[:, _MAX_SEQ] = MIN_NR_GENS + 1
+        self.sizes = np.zeros((nr_lruvecs, _SLOTS), np.int64)
+        self.evicted = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
+        self.refaulted = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
+        self.protected = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
+        self.seq = view(self.seqs)
+        self.size = view(self.sizes)
+        self.evict = view(self.evicted)
+        self.refault_count = view(self.refaulted)
+        self.protect = view(self.protected)
+
+    @staticmethod
+    def heads_needed(nr_lruvecs):
+        """How many page (and as many pageblock) list heads the lists take."""
+        return nr_lruvecs * 40
+
+    # ------------------------------------------------------------------------------ words
+
+    def gen_of(self, pfn):
+        """A page's generation slot, -1 if it is in none. Linux: folio_lru_gen()."""
+        if self.frames.page[pfn].flags & (PG_UNEVICTABLE | PG_MLOCKED):
+            return -1
+        return cython.cast(cython.int, self.frames.page[pfn].mlock_count & LRU_GEN_MASK) - 1
+
+    def refs_of(self, pfn):
+        """Uses through descriptors beyond the first. Linux: folio_lru_refs()."""
+        return (cython.cast(cython.int, self.frames.page[pfn].mlock_count & LRU_REFS_MASK) >> LRU_REFS_SHIFT) + (
+            1 if self.frames.page[pfn].flags & PG_WORKINGSET else 0
+        )
+
+    def tier_of(self, refs):
+        """The tier of so many uses: 0, 1, 2, 3 for 0, 1, 2-3, 4. Linux: lru_tier_from_refs()."""
+        if refs < 2:
+            return refs
+        return 2 if refs < 4 else 3
+
+    def is_active(self, lruvec, gen):
+        """Whether a generation counts as active: the two youngest. Linux: lru_gen_is_active()."""
+        return gen == self.seq[lruvec, _MAX_SEQ] & 3 or gen == self.seq[lruvec, _MAX_SEQ] - 1 & 3
+
+    def head(self, lruvec, gen, kind, zid):
+        """The list of a generation, kind and zone."""
+        return self.page_heads + lruvec * _SLOTS + (gen * 2 + kind) * MAX_NR_ZONES + zid
+
+    def count(self, lruvec, zone, lru, nr):
+        """Linux: __update_lru_size()."""
+        self.node_stat[self.buddy.zone[zone].nid, NR_INACTIVE_ANON + lru] += nr
+        self.zone_stat[zone, NR_ZONE_INACTIVE_ANON + lru] += nr
+
+    def update_size(self, lruvec, zone, kind, old, new, nr):
+        """Pages join (old -1), leave (new -1) or change generations. Linux: lru_gen_update_size()."""
+        zid: cython.int = self.buddy.zone[zone].zid
+        lru: cython.int = 2 * kind
+        if old >= 0:
+            self.size[lruvec, (old * 2 + kind) * MAX_NR_ZONES + zid] -= nr
+        if new >= 0:
+            self.size[lruvec, (new * 2 + kind) * MAX_NR_ZONES + zid] += nr
+        if old < 0:
+            self.count(lruvec, zone, lru + (1 if self.is_active(lruvec, new) else 0), nr)
+        elif new < 0:
+            self.count(lruvec, zone, lru + (1 if self.is_active(lruvec, old) else 0), -nr)
+        elif not self.is_active(lruvec, old) and self.is_active(lruvec, new):
+            self.count(lruvec, zone, lru, -nr)
+            self.count(lruvec, zone, lru + 1, nr)
+
+    # ------------------------------------------------------------------------------ joining and leaving
+
+    def seq_for(self, lruvec, flags, reclaiming):
+        """The generation a page of these flags joins: hot, waiting for the disk, or cold."""
+        kind: cython.int = 0 if flags & PG_SWAPBACKED else 1
+        youngest: cython.long = self.seq[lruvec, _MAX_SEQ]
+        oldest: cython.long = self.seq[lruvec, _MIN_SEQ + kind]
+        if flags & PG_ACTIVE:
+            return youngest
+        if (kind == 0 and not flags & PG_SWAPCACHE) or (
+            flags & PG_RECLAIM and flags & (PG_DIRTY | PG_WRITEBACK)
+        ):
+            return youngest - 1
+        if reclaiming or oldest + MIN_NR_GENS >= youngest:
+            return oldest
+        return oldest + 1
+
+    def add_folio(self, lruvec, pfn, reclaiming):
+        """Put a page that is on no list into a generation. Linux: lru_gen_add_folio()."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
+        kind: cython.int = 0 if flags & PG_SWAPBACKED else 1
+        gen: cython.int = self.seq_for(lruvec, flags, reclaiming) & 3
+        head: cython.long = self.head(lruvec, gen, kind, self.buddy.zone[zone].zid)
+        if flags & PG_ACTIVE:
+            self.frames.page[pfn].flags = flags & ~cython.cast(cython.uint, PG_ACTIVE | PG_REFERENCED)
+            self.frames.page[pfn].mlock_count = cython.cast(cython.ushort, gen + 1)
+        else:
+            self.frames.page[pfn].mlock_count = cython.cast(
+                cython.ushort, self.frames.page[pfn].mlock_count & LRU_REFS_MASK | gen + 1
+            )
+        self.update_size(lruvec, zone, kind, -1, gen, 1)
+        if reclaiming:
+            self.frames.page_list_add_tail(head, pfn)
+        else:
+            self.frames.page_list_add(head, pfn)
+
+    def del_folio(self, lruvec, pfn, reclaiming):
+        """Take a page out of its generation; one of the active ones leaves it marked so. Linux: lru_gen_del_folio()."""
+        gen: cython.int = self.gen_of(pfn)
+        if not reclaiming and self.is_active(lruvec, gen):
+            self.frames.page[pfn].flags |= PG_ACTIVE
+        self.frames.page[pfn].mlock_count &= LRU_REFS_MASK
+        self.update_size(
+            lruvec,
+            self.frames.block[pfn >> PAGEBLOCK_ORDER].zone,
+            0 if self.frames.page[pfn].flags & PG_SWAPBACKED else 1,
+            gen,
+            -1,
+            1,
+        )
+        self.frames.page_list_del(pfn)
+
+    def add_block(self, lruvec, block):
+        """Put a block that is mapped as a whole into a generation."""
+        zone: cython.long = self.frames.block[block].zone
+        gen: cython.int = self.seq_for(lruvec, self.frames.block[block].flags, False) & 3
+        self.frames.block[block].flags &= ~cython.cast(cython.uint, PG_ACTIVE)
+        self.frames.block[block].gen = gen + 1
+        self.update_size(lruvec, zone, 0, -1, gen, PAGEBLOCK_NR_PAGES)
+        self.frames.block_list_add(
+            self.block_heads + lruvec * _SLOTS + gen * 2 * MAX_NR_ZONES + self.buddy.zone[zone].zid, block
+        )
+
+    def del_block(self, lruvec, block):
+        """Take a block that is mapped as a whole out of its generation; one of the active ones leaves it marked so."""
+        if self.is_active(lruvec, self.frames.block[block].gen - 1):
+            self.frames.block[block].flags |= PG_ACTIVE
+        self.update_size(
+            lruvec, self.frames.block[block].zone, 0, self.frames.block[block].gen - 1, -1, PAGEBLOCK_NR_PAGES
+        )
+        self.frames.block[block].gen = 0
+        self.frames.block_list_del(block)
+
+    def split_block(self, lruvec, block):
+        """Replace a block by its 512 pages, whose records the caller has written, at the cold end of its list."""
+        gen: cython.int = self.frames.block[block].gen - 1
+        zone: cython.long = self.frames.block[block].zone
+        head: cython.long = self.head(lruvec, gen, 0, self.buddy.zone[zone].zid)
+        pfn: cython.long
+        self.frames.block_list_del(block)
+        self.frames.block[block].gen = 0
+        for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
+            self.frames.page[pfn].flags |= PG_LRU
+            self.frames.page[pfn].mlock_count = cython.cast(cython.ushort, gen + 1)
+            self.frames.page_list_add_tail(head, pfn)
+
+    # ------------------------------------------------------------------------------ use
+
+    def inc_refs(self, pfn):
+        """A page was used through a descriptor. Linux: mm/swap.c, folio_inc_refs()."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        if flags & (PG_UNEVICTABLE | PG_MLOCKED):
+            return
+        if not flags & PG_REFERENCED:
+            self.frames.page[pfn].flags |= PG_REFERENCED
+        elif not flags & PG_WORKINGSET:
+            self.frames.page[pfn].flags |= PG_WORKINGSET
+        elif self.frames.page[pfn].mlock_count & LRU_REFS_MASK != LRU_REFS_MASK:
+            self.frames.page[pfn].mlock_count += 1 << LRU_REFS_SHIFT
+
+    def clear_refs(self, pfn):
+        """Forget how often a page was used. Linux: folio_clear_lru_refs()."""
+        self.frames.page[pfn].flags &= ~cython.cast(cython.uint, PG_REFERENCED | PG_WORKINGSET)
+        if not self.frames.page[pfn].flags & (PG_UNEVICTABLE | PG_MLOCKED):
+            self.frames.page[pfn].mlock_count &= LRU_GEN_MASK
+
+    def update_gen(self, lruvec, pfn, gen):
+        """A page was found used in a page table: it is of this generation now. Linux: folio_update_gen().
+
+        A page that is in none (isolated, or in a batch) is marked referenced instead.
+        """
+        old: cython.int = self.gen_of(pfn)
+        if old < 0:
+            if not self.frames.page[pfn].flags & (PG_UNEVICTABLE | PG_MLOCKED):
+                self.frames.page[pfn].flags |= PG_REFERENCED
+            return
+        self.frames.page[pfn].flags &= ~cython.cast(cython.uint, PG_REFERENCED | PG_WORKINGSET)
+        self.frames.page[pfn].mlock_count = cython.cast(cython.ushort, gen + 1)
+        if old != gen:
+            self.update_size(
+                lruvec,
+                self.frames.block[pfn >> PAGEBLOCK_ORDER].zone,
+                0 if self.frames.page[pfn].flags & PG_SWAPBACKED else 1,
+                old,
+                gen,
+                1,
+            )
+
+    def inc_gen(self, lruvec, pfn, kind, reclaiming):
+        """A page of the oldest generation goes to the next, unless it was promoted already. Linux: folio_inc_gen()."""
+        oldest: cython.int = self.seq[lruvec, _MIN_SEQ + kind] & 3
+        gen: cython.int = self.gen_of(pfn)
+        if gen != oldest:
+            return gen
+        gen = oldest + 1 & 3
+        self.frames.page[pfn].flags &= ~cython.cast(cython.uint, PG_REFERENCED | PG_WORKINGSET)
+        if reclaiming:
+            self.frames.page[pfn].flags |= PG_RECLAIM
+        self.frames.page[pfn].mlock_count = cython.cast(cython.ushort, gen + 1)
+        self.update_size(lruvec, self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, kind, oldest, gen, 1)
+        return gen
+
+    # ------------------------------------------------------------------------------ eviction
+
+    def sort_folio(self, lruvec, pfn, kind, zid, tier_idx, reclaim_idx):
+        """Whether the page at the end of the oldest list stays; it has moved then. Linux: sort_folio()."""
+        oldest: cython.int = self.seq[lruvec, _MIN_SEQ + kind] & 3
+        gen: cython.int = self.gen_of(pfn)
+        refs: cython.int = self.refs_of(pfn)
+        tier: cython.int = self.tier_of(refs)
+        if gen < 0:
+            return False
+        if gen != oldest:
+            self.frames.page_list_del(pfn)
+            self.frames.page_list_add(self.head(lruvec, gen, kind, zid), pfn)
+            return True
+        if tier > tier_idx or refs == 1 << LRU_REFS_WIDTH:
+            gen = self.inc_gen(lruvec, pfn, kind, False)
+            self.frames.page_list_del(pfn)
+            self.frames.page_list_add_tail(self.head(lruvec, gen, kind, zid), pfn)
+            self.protect[lruvec, kind * _TIERS + tier] += 1
+            return True
+        if zid > reclaim_idx:
+            gen = self.inc_gen(lruvec, pfn, kind, False)
+            self.frames.page_list_del(pfn)
+            self.frames.page_list_add_tail(self.head(lruvec, gen, kind, zid), pfn)
+            return True
+        return False
+
+    def isolate_folio(self, lruvec, pfn, may_io):
+        """Take a page off its list to evict it; False if it may not go without I/O. Linux: isolate_folio()."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        if not may_io and (
+            (flags & PG_DIRTY and flags & PG_SWAPBACKED) or (flags & PG_ANON and not flags & PG_SWAPCACHE)
+        ):
+            return False
+        if not flags & PG_REFERENCED:
+            self.clear_refs(pfn)
+        self.frames.page[pfn].flags &= ~cython.cast(cython.uint, PG_REFERENCED | PG_LRU)
+        self.del_folio(lruvec, pfn, True)
+        return True
+
+    def scan_folios(self, lruvec: cython.long, kind: cython.int, tier: cython.int, reclaim_idx: cython.int,
+                    may_io: cython.bint, item: cython.int, out: cython.long[::1]):
+        """Take up to 64 pages of the oldest generation to ``out`` (int64), coldest first; the fast path of eviction.
+
+        ``isolated`` is how many there are; counted as scanned under ``item`` (PGSCAN_KSWAPD and so on). Returns how
+        many were looked at, 0 if there was nothing to get. Linux: scan_folios().
+        """
+        remaining: cython.long = MAX_LRU_BATCH
+        scanned: cython.long = 0
+        sorted_: cython.long = 0
+        skipped: cython.long
+        taken: cython.long = 0
+        gen: cython.int
+        zid: cython.int
+        i: cython.int
+        head: cython.long
+        pfn: cython.long
+        self.isolated = 0
+        if self.seq[lruvec, _MAX_SEQ] - self.seq[lruvec, _MIN_SEQ + kind] + 1 == MIN_NR_GENS:
+            return 0
+        gen = self.seq[lruvec, _MIN_SEQ + kind] & 3
+        with cython.nogil:
+            for i in range(MAX_NR_ZONES, 0, -1):
+                zid = (reclaim_idx + i) % MAX_NR_ZONES
+                head = self.head(lruvec, gen, kind, zid)
+                skipped = 0
+                while self.frames.page[head].prv != head:
+                    pfn = self.frames.page[head].prv
+                    scanned += 1
+                    if self.sort_folio(lruvec, pfn, kind, zid, tier, reclaim_idx):
+                        sorted_ += 1
+                    elif self.isolate_folio(lruvec, pfn, may_io):
+                        out[taken] = pfn
+                        taken += 1
+                    else:
+                        self.frames.page_list_del(pfn)
+                        self.frames.page_list_add(head, pfn)
+                        skipped += 1
+                    remaining -= 1
+                    if remaining == 0 or max(taken, skipped) >= MIN_LRU_BATCH:
+                        break
+                if skipped:
+                    self.event[PGSKIP_DMA + zid] += skipped
+                if remaining == 0 or taken >= MIN_LRU_BATCH:
+                    break
+            self.event[item] += taken
+            self.event[PGREFILL] += sorted_
+            self.event[PGSCAN_ANON + kind] += taken
+        self.isolated = taken
+        return scanned if taken or remaining == 0 else 0
+
+    # ------------------------------------------------------------------------------ generations
+
+    def gen_empty(self, lruvec, kind, seq):
+        """Whether no page is on the lists of a generation."""
+        zid: cython.int
+        head: cython.long
+        for zid in range(MAX_NR_ZONES):
+            head = self.head(lruvec, seq & 3, kind, zid)
+            if self.frames.page[head].nxt != head:
+                return False
+            head += self.block_heads - self.page_heads
+            if self.frames.block[head].nxt != head:
+                return False
+        return True
+
+    def move_oldest(self, lruvec: cython.long, kind: cython.int, limit: cython.long):
+        """Move what is left of the oldest generation into the next; False after ``limit``. Linux: inc_min_seq()."""
+        oldest: cython.int = self.seq[lruvec, _MIN_SEQ + kind] & 3
+        gen: cython.int
+        zid: cython.int
+        head: cython.long
+        pfn: cython.long
+        for zid in range(MAX_NR_ZONES):
+            head = self.head(lruvec, oldest, kind, zid)
+            while self.frames.page[head].prv != head:
+                pfn = self.frames.page[head].prv
+                gen = self.inc_gen(lruvec, pfn, kind, False)
+                self.frames.page_list_del(pfn)
+                self.frames.page_list_add_tail(self.head(lruvec, gen, kind, zid), pfn)
+                limit -= 1
+                if limit == 0:
+                    return False
+            head += self.block_heads - self.page_heads
+            while self.frames.block[head].prv != head:
+                self.move_block(lruvec, self.frames.block[head].prv, oldest + 1 & 3)
+        return True
+
+    def move_block(self, lruvec, block, gen):
+        """A block that is mapped as a whole goes to the cold end of another generation."""
+        zone: cython.long = self.frames.block[block].zone
+        self.update_size(lruvec, zone, 0, self.frames.block[block].gen - 1, gen, PAGEBLOCK_NR_PAGES)
+        self.frames.block[block].gen = gen + 1
+        self.frames.block_list_del(block)
+        self.frames.block_list_add_tail(
+            self.block_heads + lruvec * _SLOTS + gen * 2 * MAX_NR_ZONES + self.buddy.zone[zone].zid, block
+        )
+
+    def promote_block(self, lruvec, block, gen):
+        """The pages of a block that is mapped as a whole were found used; it moves at once."""
+        old: cython.int = self.frames.block[block].gen - 1
+        if old >= 0 and old != gen:
+            self.move_block(lruvec, block, gen)
+
+    def shift_active(self, lruvec: cython.long, zones: cython.int[::1]):
+        """The youngest generation's number is about to grow: the second youngest turns inactive, what is left of the
+        slot of the next (anonymous memory, when it cannot be swapped) active. ``zones``: the zone of each type.
+
+        Linux: the middle of inc_max_seq().
+        """
+        before: cython.int = self.seq[lruvec, _MAX_SEQ] - 1 & 3
+        after: cython.int = self.seq[lruvec, _MAX_SEQ] + 1 & 3
+        kind: cython.int
+        zid: cython.int
+        delta: cython.long
+        for kind in range(2):
+            for zid in range(MAX_NR_ZONES):
+                delta = (
+                    self.size[lruvec, (before * 2 + kind) * MAX_NR_ZONES + zid]
+                    - self.size[lruvec, (after * 2 + kind) * MAX_NR_ZONES + zid]
+                )
+                if delta:
+                    self.count(lruvec, zones[zid], 2 * kind, delta)
+                    self.count(lruvec, zones[zid], 2 * kind + 1, -delta)
+        self.seq[lruvec, _MAX_SEQ] += 1
+
+    # ------------------------------------------------------------------------------ evicted and back
+
+    def eviction_token(self, lruvec, pfn):
+        """What a shadow entry keeps of a page that is evicted now, and count it. Linux: lru_gen_eviction()."""
+        kind: cython.int = 0 if self.frames.page[pfn].flags & PG_SWAPBACKED else 1
+        refs: cython.int = self.refs_of(pfn)
+        self.evict[lruvec, kind * _TIERS + self.tier_of(refs)] += 1
+        return self.seq[lruvec, _MIN_SEQ + kind] << LRU_REFS_WIDTH | (refs - 1 if refs > 0 else 0)
+
+    def test_recent(self, lruvec, kind, token, mask):
+        """Whether a token is of the generation that is evicted now. Linux: lru_gen_test_recent()."""
+        return token >> LRU_REFS_WIDTH == self.seq[lruvec, _MIN_SEQ + kind] & (mask >> LRU_REFS_WIDTH)
+
+    def refault(self, lruvec, pfn, token, mask, workingset, in_fault):
+        """A page that was evicted with this token is back. Linux: lru_gen_refault()."""
+        kind: cython.int = 0 if self.frames.page[pfn].flags & PG_SWAPBACKED else 1
+        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        refs: cython.int
+        self.node_stat[nid, WORKINGSET_REFAULT_ANON + kind] += 1
+        if not self.test_recent(lruvec, kind, token, mask):
+            return
+        refs = cython.cast(cython.int, token & ((1 << LRU_REFS_WIDTH) - 1)) + (1 if workingset else 0)
+        self.refault_count[lruvec, kind * _TIERS + self.tier_of(refs)] += 1
+        self.node_stat[nid, WORKINGSET_ACTIVATE_ANON + kind] += 1
+        if in_fault or refs >= (1 << LRU_REFS_WIDTH) - 1:
+            self.frames.page[pfn].mlock_count |= LRU_REFS_MASK
+            self.frames.page[pfn].flags |= PG_WORKINGSET
+            self.node_stat[nid, WORKINGSET_RESTORE_ANON + kind] += 1
+
+    # ------------------------------------------------------------------------------ checks
+
+    def pages(self, lruvec, gen, kind, zid):
+        """The pages on a list from its front: for checks and debugging."""
+        return self.frames.walk_pages(self.head(lruvec, gen, kind, zid))
+
+    def blocks(self, lruvec, gen, zid):
+        """The blocks on a list from its front: for checks and debugging."""
+        return self.frames.walk_blocks(self.block_heads + lruvec * _SLOTS + gen * 2 * MAX_NR_ZONES + zid)

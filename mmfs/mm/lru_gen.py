@@ -1,0 +1,306 @@
+"""Which generation is evicted and when a new one begins: the policy of the multi-generational LRU.
+
+Eviction takes from the oldest generation of anonymous memory or of files, whichever refaults less (a controller with
+memory compares them, and the tiers of each); what was used since moves on. When fewer than three generations would be
+left, or too much is young, the aging walks the page tables and begins a new one. The lists and walks are in
+the fast path (fastpath/lru_gen.py, fastpath/lru_gen_walk.py).
+
+Linux: mm/vmscan.c, from "shorthand helpers" of CONFIG_LRU_GEN on; Documentation/mm/multigen_lru.rst.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfs.fastpath.lru_gen import LruGen
+from mmfs.fastpath.lru_gen_walk import LruGenWalk
+from mmfs.mm.mman import VM_HUGETLB, VM_LOCKED, VM_RAND_READ, VM_SEQ_READ, VM_SPECIAL
+from mmfs.mm_types import (
+    LRU_GEN_MASK,
+    MAX_NR_GENS,
+    MAX_NR_TIERS,
+    MAX_NR_ZONES,
+    MIN_LRU_BATCH,
+    MIN_NR_GENS,
+    PAGEBLOCK_NR_PAGES,
+    PG_LRU,
+    PG_SWAPBACKED,
+)
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.mm_struct import MmStruct
+    from mmfs.mm.vma import VmAreaStruct
+
+ANON, FILE = 0, 1
+MAX_SWAPPINESS = 200
+LRU_GEN_CORE, LRU_GEN_MM_WALK, LRU_GEN_NONLEAF_YOUNG = 1, 2, 4
+ALL_CAPS = LRU_GEN_CORE | LRU_GEN_MM_WALK | LRU_GEN_NONLEAF_YOUNG
+
+
+class CtrlPos(NamedTuple):
+    """How much of what was evicted came back, and the weight of that. Linux: struct ctrl_pos."""
+
+    refaulted: int
+    total: int
+    gain: int
+
+
+def positive_ctrl_err(sp: CtrlPos, pv: CtrlPos) -> bool:
+    """Whether the process variable refaults no more than the set point. Linux: positive_ctrl_err()."""
+    return pv.refaulted < MIN_LRU_BATCH or (
+        pv.refaulted * (sp.total + MIN_LRU_BATCH) * sp.gain <= (sp.refaulted + 1) * pv.total * pv.gain
+    )
+
+
+class LruGenLruvec:
+    """The generations of one lruvec. Linux: struct lru_gen_folio, struct lru_gen_mm_state."""
+
+    def __init__(self, owner: LruGenState, number: int) -> None:
+        self.owner = owner
+        self.number = number
+        lists = owner.lists
+        self._seq: NDArray[np.int64] = lists.seqs[number]
+        self._sizes: NDArray[np.int64] = lists.sizes[number].reshape(MAX_NR_GENS, 2, MAX_NR_ZONES)
+        self._evicted = lists.evicted[number].reshape(2, MAX_NR_TIERS)
+        self._refaulted = lists.refaulted[number].reshape(2, MAX_NR_TIERS)
+        self._protected = lists.protected[number].reshape(2, MAX_NR_TIERS)
+        self.avg_refaulted = [[0] * MAX_NR_TIERS, [0] * MAX_NR_TIERS]
+        self.avg_total = [[0] * MAX_NR_TIERS, [0] * MAX_NR_TIERS]
+        self.birth = [owner.kernel.clock.jiffies] * MAX_NR_GENS
+        self.walk_seq = MIN_NR_GENS
+        self._walked = 0
+
+    # -- numbers ------------------------------------------------------------------------------------------
+
+    @property
+    def max_seq(self) -> int:
+        """The number of the youngest generation."""
+        return int(self._seq[0])
+
+    def min_seq(self, kind: int) -> int:
+        """The number of the oldest generation of a kind."""
+        return int(self._seq[1 + kind])
+
+    def nr_gens(self, kind: int) -> int:
+        """How many generations a kind has. Linux: get_nr_gens()."""
+        return self.max_seq - self.min_seq(kind) + 1
+
+    def size(self, kind: int, seq: int) -> int:
+        """Pages of a generation."""
+        return int(np.maximum(self._sizes[seq % MAX_NR_GENS, kind], 0).sum())
+
+    # -- the controller -----------------------------------------------------------------------------------
+
+    def read_ctrl_pos(self, kind: int, tier: int, gain: int) -> CtrlPos:
+        """Linux: read_ctrl_pos()."""
+        return CtrlPos(
+            self.avg_refaulted[kind][tier] + int(self._refaulted[kind, tier]),
+            self.avg_total[kind][tier] + int(self._evicted[kind, tier]) + int(self._protected[kind, tier]),
+            gain,
+        )
+
+    def _reset_ctrl_pos(self, kind: int) -> None:
+        """The oldest generation is done: what it did goes into the averages. Linux: reset_ctrl_pos()."""
+        for tier in range(MAX_NR_TIERS):
+            refaulted, total, _ = self.read_ctrl_pos(kind, tier, 1)
+            self.avg_refaulted[kind][tier] = refaulted // 2
+            self.avg_total[kind][tier] = total // 2
+        self._refaulted[kind] = self._evicted[kind] = self._protected[kind] = 0
+
+    def tier_idx(self, kind: int) -> int:
+        """The last tier of a kind that may be evicted. Linux: get_tier_idx()."""
+        sp = self.read_ctrl_pos(kind, 0, 1)
+        for tier in range(1, MAX_NR_TIERS):
+            if not positive_ctrl_err(sp, self.read_ctrl_pos(kind, tier, 2)):
+                return tier - 1
+        return MAX_NR_TIERS - 1
+
+    def type_to_scan(self, swappiness: int) -> tuple[int, int]:
+        """Which kind to evict, and its last tier that may be. Linux: get_type_to_scan()."""
+        gain = (swappiness, MAX_SWAPPINESS - swappiness)
+        kind = int(
+            positive_ctrl_err(self.read_ctrl_pos(ANON, 0, gain[ANON]), self.read_ctrl_pos(FILE, 0, gain[FILE]))
+        )
+        sp = self.read_ctrl_pos(1 - kind, 0, gain[1 - kind])
+        for tier in range(1, MAX_NR_TIERS):
+            if not positive_ctrl_err(sp, self.read_ctrl_pos(kind, tier, gain[kind])):
+                return kind, tier - 1
+        return kind, MAX_NR_TIERS - 1
+
+    # -- old and new generations ----------------------------------------------------------------------------
+
+    def _inc_min_seq(self, kind: int, can_swap: bool) -> None:
+        """What is left of the oldest generation joins the next. Linux: inc_min_seq()."""
+        if kind == FILE or can_swap:
+            while not self.owner.lists.move_oldest(self.number, kind, 1 << 12):
+                pass
+        self._reset_ctrl_pos(kind)
+        self._seq[1 + kind] += 1
+
+    def try_to_inc_min_seq(self, can_swap: bool) -> bool:
+        """Drop oldest generations that are empty; whether there were any. Linux: try_to_inc_min_seq()."""
+        oldest = [self.min_seq(ANON), self.min_seq(FILE)]
+        first = ANON if can_swap else FILE
+        for kind in range(first, 2):
+            while oldest[kind] + MIN_NR_GENS <= self.max_seq and self.owner.lists.gen_empty(
+                self.number, kind, oldest[kind]
+            ):
+                oldest[kind] += 1
+        if can_swap:
+            oldest[ANON] = min(oldest)
+            oldest[FILE] = max(oldest[ANON], self.min_seq(FILE))
+        success = False
+        for kind in range(first, 2):
+            if oldest[kind] != self.min_seq(kind):
+                self._reset_ctrl_pos(kind)
+                self._seq[1 + kind] = oldest[kind]
+                success = True
+        return success
+
+    def _inc_max_seq(self, can_swap: bool) -> None:
+        """A new generation begins. Linux: inc_max_seq()."""
+        for kind in (FILE, ANON):
+            if self.nr_gens(kind) == MAX_NR_GENS:
+                self._inc_min_seq(kind, can_swap)
+        self.birth[(self.max_seq + 1) % MAX_NR_GENS] = self.owner.kernel.clock.jiffies
+        self.owner.lists.shift_active(self.number, self.owner.zones[self.number])
+
+    def try_to_inc_max_seq(self, can_swap: bool, force_scan: bool = False) -> int:
+        """Begin a new generation; how many entries the walk looked at. Linux: try_to_inc_max_seq()."""
+        seq = self.max_seq
+        looked = 0
+        if self.owner.caps & LRU_GEN_MM_WALK:
+            looked = self._walk_mms(seq, can_swap, force_scan)
+        self.walk_seq = seq
+        self._inc_max_seq(can_swap)
+        return looked
+
+    def _walk_mms(self, seq: int, can_swap: bool, force_scan: bool) -> int:
+        """Walk the address spaces that ran since the last walk, and all new ones. Linux: iterate_mm_list()."""
+        walk, kernel = self.owner.walk, self.owner.kernel
+        looked, first, newest = 0, True, self._walked
+        walk.stats[self.number] = 0
+        for mm in list(kernel.mms.values()):
+            force_scan = force_scan or mm.serial > self._walked
+            newest = max(newest, mm.serial)
+            record = kernel.mmu.mms[mm.row]
+            bit = np.uint32(1 << self.number % 32)
+            if not force_scan and not record["lru_gen_bitmap"] & bit:
+                continue
+            record["lru_gen_bitmap"] &= ~bit
+            if first:
+                walk.reset_filter(self.number, seq + 1)
+                first = False
+            ranges = self.owner.ranges(mm, can_swap)
+            if len(ranges):
+                looked += walk.walk_mm(mm.row, self.number, ranges, seq, can_swap, force_scan)
+        self._walked = newest
+        return looked
+
+    def should_run_aging(self, can_swap: bool) -> tuple[bool, int]:
+        """Whether a new generation is due, and how many pages may be scanned at most. Linux: should_run_aging()."""
+        oldest = self.min_seq(ANON if can_swap else FILE)
+        if oldest + MIN_NR_GENS > self.max_seq:
+            return True, 0
+        total = young = old = 0
+        for kind in range(ANON if can_swap else FILE, 2):
+            for seq in range(self.min_seq(kind), self.max_seq + 1):
+                size = self.size(kind, seq)
+                total += size
+                if seq == self.max_seq:
+                    young += size
+                elif seq + MIN_NR_GENS == self.max_seq:
+                    old += size
+        if oldest + MIN_NR_GENS < self.max_seq:
+            return False, total
+        return young * MIN_NR_GENS > total or old * (MIN_NR_GENS + 2) < total, total
+
+    def total_size(self, can_swap: bool) -> int:
+        """Pages of all generations. Linux: lruvec_is_sizable()."""
+        return sum(
+            self.size(kind, seq)
+            for kind in range(ANON if can_swap else FILE, 2)
+            for seq in range(self.min_seq(kind), self.max_seq + 1)
+        )
+
+
+    # -- checks -------------------------------------------------------------------------------------------
+
+    def check(self, mapped_blocks: set[int]) -> list[int]:
+        """Lists against sizes and page records; how many pages count as on each of the five lists.
+
+        Raises AssertionError. Pages may stand on the list of an older generation than their own.
+        """
+        lists, frames = self.owner.lists, self.owner.kernel.frames
+        found = np.zeros((MAX_NR_GENS, 2, MAX_NR_ZONES), np.int64)
+        for gen in range(MAX_NR_GENS):
+            for zid in range(MAX_NR_ZONES):
+                for block in lists.blocks(self.number, gen, zid):
+                    if block not in mapped_blocks or int(frames.blocks[block]["gen"]) != gen + 1:
+                        raise AssertionError(f"block {block} is in generation {gen}, but not mapped or not of it")
+                    found[gen, ANON, zid] += PAGEBLOCK_NR_PAGES
+                for kind in (ANON, FILE):
+                    pfns = np.array(lists.pages(self.number, gen, kind, zid), np.int64)
+                    pages = frames.pages[pfns]
+                    own = (pages["mlock_count"] & LRU_GEN_MASK).astype(np.int64) - 1
+                    good = (pages["flags"] & PG_LRU != 0) & (own >= 0)
+                    good &= (pages["flags"] & PG_SWAPBACKED != 0) == (kind == ANON)
+                    if not good.all():
+                        raise AssertionError(f"{int(pfns[~good][0]):#x} does not belong into generation {gen}")
+                    found[:, kind, zid] += np.bincount(own, minlength=MAX_NR_GENS)
+        if not (found == self._sizes).all():
+            raise AssertionError(f"lruvec {self.number}: generations hold {found.tolist()}, not {self._sizes.tolist()}")
+        sums = found.sum(axis=2)
+        active = [self.max_seq % MAX_NR_GENS, (self.max_seq - 1) % MAX_NR_GENS]
+        young, total = sums[active].sum(axis=0), sums.sum(axis=0)
+        return [int(total[0] - young[0]), int(young[0]), int(total[1] - young[1]), int(young[1]), 0]
+
+
+class LruGenState:
+    """The multi-generational LRU of a machine: lists, walks, which parts are on, min_ttl_ms in jiffies."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.lists: LruGen = kernel.lru.gen
+        self.walk = LruGenWalk(kernel.mmu, self.lists)
+        self.zones = [
+            np.array([zone.index for zone in pgdat.node_zones], np.int32) for pgdat in kernel.node_data
+        ]
+        self.caps = ALL_CAPS
+        self.min_ttl_jiffies = 0
+        self._serial = 0
+        self.lruvecs = [LruGenLruvec(self, number) for number in range(self.lists.nr_lruvecs)]
+
+    def next_serial(self) -> int:
+        """The number of a new address space."""
+        self._serial += 1
+        return self._serial
+
+    def set_caps(self, caps: int) -> None:
+        """Switch parts on and off; the first decides which lists rule. Linux: lru_gen_change_state()."""
+        lru = self.kernel.lru
+        if bool(caps & LRU_GEN_CORE) != lru.enabled:
+            if caps & LRU_GEN_CORE:
+                lru.fill_generations()
+            else:
+                lru.drain_generations()
+        self.caps = caps & ALL_CAPS
+        self.walk.clear_pmd_young = bool(caps & LRU_GEN_NONLEAF_YOUNG)
+
+    def ranges(self, mm: MmStruct, can_swap: bool) -> NDArray[np.int64]:
+        """The address ranges [n, 2] that the aging looks at. Linux: should_skip_vma()."""
+        return np.array(
+            [(vma.vm_start, vma.vm_end) for vma in mm.mmap if _worth_walking(vma, can_swap)], np.int64
+        ).reshape(-1, 2)
+
+
+def _worth_walking(vma: VmAreaStruct, can_swap: bool) -> bool:
+    if not vma.is_accessible() or vma.vm_flags & (VM_SEQ_READ | VM_RAND_READ | VM_LOCKED | VM_HUGETLB | VM_SPECIAL):
+        return False
+    if vma.vm_file is None:
+        return can_swap
+    return can_swap or not vma.vm_file.inode.shmem
