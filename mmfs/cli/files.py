@@ -30,7 +30,7 @@ def show(paths: tuple[str, ...], **options: Any) -> int:
     for path in paths:
         try:
             place = "/" + path.strip("/")
-            if stat.S_ISDIR(kernel.stat(place).mode):
+            if stat.S_ISDIR(kernel.stat(place).st_mode):
                 data = "".join(f"{name}\n" for name in kernel.listdir(place)).encode()
             else:
                 data = kernel.read(place)

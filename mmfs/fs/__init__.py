@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mmfs.kernel.panic import refuse_writes
-from mmfs.kernfs import Directory, Vfs
+from mmfs.kernfs import Caller, Directory, Vfs
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -33,4 +33,5 @@ def mount(kernel: Kernel) -> Vfs:
     """Bind the tree to a kernel; afterwards `kernel.read()` and its like work."""
     vfs = Vfs(tree(), kernel, time_ns=lambda: kernel.clock.realtime_ns, guard=lambda: refuse_writes(kernel))
     kernel.vfs = vfs
+    kernel.caller = Caller(pid=1)
     return vfs

@@ -7,6 +7,7 @@ time in their modules here. `kernel/main.py` boots it, in Linux's order. Files a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -114,7 +115,9 @@ class Kernel:
     oom_killer: OomKiller
     swap_info: list[SwapInfoStruct]
     mount_files: Callable[[Kernel], None]
-    """Sets `vfs`; called when a file is first looked at."""
+    """Sets `vfs` and `caller`; called when a file is first looked at."""
+    caller: Any
+    """As whom the calls below look at files: init, so /proc/self is /proc/1."""
 
     def __init__(
         self,
@@ -163,34 +166,43 @@ class Kernel:
 
     def read(self, path: str) -> bytes:
         """The whole content of a file; OSError as Linux."""
-        content: bytes = self.vfs.read(path)
+        content: bytes = self.vfs.read(path, self.caller)
         return content
 
     def write(self, path: str, data: bytes | str) -> int:
         """One write(2) to a file; how many bytes it took. OSError as Linux."""
-        taken: int = self.vfs.write(path, data.encode() if isinstance(data, str) else data)
+        taken: int = self.vfs.write(path, data.encode() if isinstance(data, str) else data, self.caller)
         return taken
 
     def listdir(self, path: str) -> list[str]:
         """The names in a directory."""
-        names: list[str] = self.vfs.listdir(path)
+        names: list[str] = self.vfs.listdir(path, self.caller)
         return names
 
     def mkdir(self, path: str) -> None:
         """mkdir(2): a cgroup, for example."""
-        self.vfs.mkdir(path)
+        self.vfs.mkdir(path, caller=self.caller)
 
     def rmdir(self, path: str) -> None:
         """rmdir(2)."""
-        self.vfs.rmdir(path)
+        self.vfs.rmdir(path, self.caller)
 
-    def stat(self, path: str) -> Any:
-        """stat(2), of the link itself if it is one."""
-        return self.vfs.stat(path)
+    def stat(self, path: str) -> os.stat_result:
+        """stat(2); what a symbolic link leads to is looked at, not the link."""
+        return self._stat(self.vfs.stat(path, self.caller))
+
+    def lstat(self, path: str) -> os.stat_result:
+        """lstat(2); of a symbolic link the link itself."""
+        return self._stat(self.vfs.lstat(path, self.caller))
+
+    def _stat(self, found: Any) -> os.stat_result:
+        now = self.clock.realtime_ns // NSEC_PER_SEC
+        head = (found.mode, found.ino, 0, found.nlink, found.uid, found.gid, found.size, now, now, now)
+        return os.stat_result(head, {"st_rdev": found.rdev})
 
     def readlink(self, path: str) -> str:
         """Where a symbolic link points."""
-        target: str = self.vfs.readlink(path)
+        target: str = self.vfs.readlink(path, self.caller)
         return target
 
     # -- tasks --------------------------------------------------------------------------------------------

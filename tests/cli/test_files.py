@@ -68,7 +68,7 @@ def test_export(mmfs: Callable[..., Any], tmp_path: Path) -> None:
     kernel = package.boot(ram="512M", preset="bare", cpus=2, seed=1)
     for path in ("/proc/meminfo", "/proc/sys/vm/swappiness", "/proc/1/status", "/proc/zoneinfo"):
         assert (target / path[1:]).read_bytes() == kernel.read(path)
-        assert stat.S_IMODE((target / path[1:]).stat().st_mode) == stat.S_IMODE(kernel.stat(path).mode)
+        assert stat.S_IMODE((target / path[1:]).stat().st_mode) == stat.S_IMODE(kernel.stat(path).st_mode)
     drop_caches = target / "proc/sys/vm/drop_caches"
     if drop_caches.exists():
         assert stat.S_IMODE(drop_caches.stat().st_mode) == 0o200

@@ -59,7 +59,7 @@ def test_a_record_a_read(kernel: Kernel) -> None:
     assert caught.value.errno == errno.EAGAIN
     kernel.printk.emit("one more", 4)
     assert log.read().endswith(b",-;one more\n")
-    assert kernel.stat("/dev/kmsg").mode == 0o100644
+    assert kernel.stat("/dev/kmsg").st_mode == 0o100644
 
 
 def test_who_does_not_want_to_wait_and_who_does(kernel: Kernel) -> None:

@@ -136,7 +136,7 @@ def test_fd_and_fdinfo(kernel: Kernel) -> None:
     task.write(read, 5000)
     task.unlink("/data/x")
     path = f"/proc/{task.pid}"
-    assert kernel.stat(f"{path}/fd").size == len(task.fdtable) == len(kernel.listdir(f"{path}/fd"))
+    assert kernel.stat(f"{path}/fd").st_size == len(task.fdtable) == len(kernel.listdir(f"{path}/fd"))
     assert stat.filemode(kernel.vfs.lstat(f"{path}/fd/{read}").mode) == "lrwx------"
     assert stat.filemode(kernel.vfs.lstat(f"{path}/fd/{read + 1}").mode) == "lr-x------"
     assert kernel.vfs.lstat(f"{path}/fd/{read}").size == 64
@@ -161,3 +161,18 @@ def test_map_files(kernel: Kernel) -> None:
     assert kernel.vfs.readlink(f"{path}/{names[0]}") == task.exe
     with pytest.raises(FileNotFoundError):
         kernel.vfs.readlink(f"{path}/0-1000")
+
+
+def test_in_process_calls_are_inits(kernel: Kernel) -> None:
+    """What Python reads and writes it does as init: /proc/self is /proc/1, and what leads through it is there."""
+    assert kernel.readlink("/proc/self") == "1"
+    assert kernel.readlink("/proc/thread-self") == "1/task/1"
+    assert kernel.read("/proc/self/maps") == kernel.read("/proc/1/maps") != b""
+    assert kernel.read("/proc/mounts") == kernel.read("/proc/1/mounts") != b""
+
+
+def test_stat_follows_and_lstat_does_not(kernel: Kernel) -> None:
+    assert stat.S_ISDIR(kernel.stat("/proc/self").st_mode)
+    assert stat.S_ISLNK(kernel.lstat("/proc/self").st_mode)
+    assert kernel.lstat("/proc/self/stat") == kernel.stat("/proc/1/stat")
+    assert (kernel.stat("/proc/meminfo").st_size, kernel.stat("/sys/devices/system/node/online").st_size) == (0, 4096)

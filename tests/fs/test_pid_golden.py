@@ -109,8 +109,8 @@ def test_directories() -> None:
             continue
         found = kernel.stat(path)
         absent = 1 if path in ("/proc/1", "/proc/1/task/1") else 0  # net
-        assert (stat.filemode(found.mode), found.nlink) == (mode, int(nlink) - absent), path
-    assert kernel.stat("/proc/1/fd").size == len(kernel.listdir("/proc/1/fd"))
+        assert (stat.filemode(found.st_mode), found.st_nlink) == (mode, int(nlink) - absent), path
+    assert kernel.stat("/proc/1/fd").st_size == len(kernel.listdir("/proc/1/fd"))
 
 
 def test_namespaces_and_attr() -> None:
@@ -302,8 +302,8 @@ def test_zombie(kernel: Kernel) -> None:
     real = section("zombie")
     parts = dict(re.findall(r"^-- (\w+)\n((?:(?!-- |/proc/).*\n)*)", real, re.MULTILINE))
     check_listing(kernel, f"/proc/{pid}", ls_rows(real.split("-- stat")[0]), set(NOT_SERVED_OF_PROGRAMS))
-    assert kernel.stat(f"/proc/{pid}").uid == kernel.stat(f"/proc/{pid}/task").uid == 1000
-    assert {kernel.stat(f"/proc/{pid}/{name}").uid for name in ("stat", "fd", "ns", "comm")} == {0}
+    assert kernel.stat(f"/proc/{pid}").st_uid == kernel.stat(f"/proc/{pid}/task").st_uid == 1000
+    assert {kernel.stat(f"/proc/{pid}/{name}").st_uid for name in ("stat", "fd", "ns", "comm")} == {0}
     for name in ("statm", "maps", "smaps", "numa_maps", "cmdline", "comm", "cgroup", "cpuset", "oom_score",
                  "stack", "autogroup", "timens_offsets", "coredump_filter", "ksm_stat", "ksm_merging_pages",
                  "personality", "timerslack_ns", "arch_status", "patch_state", "timers"):  # fmt: skip

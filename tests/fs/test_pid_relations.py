@@ -287,7 +287,7 @@ def test_threads(kernel: Kernel) -> None:
     thread.touch(addr, MB, write=True)
     path = f"/proc/{task.pid}"
     assert kernel.listdir(f"{path}/task") == [str(task.pid), str(thread.pid)]
-    assert kernel.stat(f"{path}/task").nlink == 4
+    assert kernel.stat(f"{path}/task").st_nlink == 4
     assert str(thread.pid) not in kernel.listdir("/proc")
     assert kernel.read(f"/proc/{thread.pid}/comm") == b"worker\n", "found though not listed"
     assert kernel.read(f"{path}/task/{thread.pid}/comm") == b"worker\n"

@@ -212,4 +212,4 @@ def test_cmdline_has_its_length() -> None:
     (golden,) = captures("/proc/cmdline")
     kernel = mmfs.boot(ram="512M", preset="bare", cmdline=golden.data.decode().rstrip("\n"))
     assert kernel.read("/proc/cmdline") == golden.data
-    assert kernel.stat("/proc/cmdline").size == len(golden.data) == 41
+    assert kernel.stat("/proc/cmdline").st_size == len(golden.data) == 41

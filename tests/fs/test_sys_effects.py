@@ -240,7 +240,7 @@ def test_drop_caches(kernel: Kernel) -> None:
     for value in (2, 4, 3):
         set_tunable(kernel, "drop_caches", value)
     assert (event(kernel, "drop_pagecache"), event(kernel, "drop_slab")) == (2, 2)
-    assert kernel.printk.records[-1][3] == "mmfs (0): drop_caches: 4", "with 4 the log is silent from then on"
+    assert kernel.printk.records[-1][3] == "init (1): drop_caches: 4", "with 4 the log is silent from then on"
     assert [mapping.nrpages for mapping in cached.values()] == [0, 256, mapped]
 
 
