@@ -188,17 +188,10 @@ def driver_init(kernel: Kernel) -> None:
 
 
 def memory_block_bytes(kernel: Kernel) -> int:
-    """How much memory a directory of /sys/devices/system/memory stands for.
+    """How much memory a directory of /sys/devices/system/memory stands for."""
+    from mmfs.mm.mm_init import memory_block_size
 
-    Linux: arch/x86/mm/init_64.c, probe_memory_block_size().
-    """
-    end = kernel.max_pfn << 12
-    if end < 64 << 30:
-        return 128 << 20
-    size = 2 << 30
-    while size > 128 << 20 and end & (size - 1):
-        size >>= 1
-    return size
+    return memory_block_size(kernel.max_pfn, kernel.machine.cpu.hypervisor)
 
 
 def kernel_init(kernel: Kernel) -> None:

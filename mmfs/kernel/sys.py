@@ -26,10 +26,10 @@ from mmfs.kernel.sched import (
     TIMER_SLACK_NS,
 )
 from mmfs.kernel.signal import NSIG
-from mmfs.machine import parse_size
 from mmfs.mm.madvise import prctl_set_vma_anon_name
 from mmfs.mm.mempolicy import do_mbind, make_policy
 from mmfs.mm.mman import PR_SET_VMA, PR_SET_VMA_ANON_NAME
+from mmfs.sizes import parse_size
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mmfs.mm.mm_init import NodeRange, ZoneRange, calculate_normal_threshold
+from mmfs.mm.mm_init import NodeRange, ZoneRange
+from mmfs.mm.watermark import calculate_normal_threshold
 from mmfs.mm_types import (
     BLK_VIRGIN,
     MAX_NR_ZONES,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from mmfs.fastpath.buddy import Buddy
 from mmfs.fastpath.lru import Lru
-from mmfs.mm import mm_init
+from mmfs.mm import watermark
 from mmfs.mm.boot_memory import BootMemory
 from mmfs.mm.mmzone import PglistData, Zone, is_lowmem
 from mmfs.mm_types import (
@@ -148,7 +148,7 @@ class PageAllocator:
 
         Linux: mm/page_alloc.c, init_per_zone_wmark_min().
         """
-        wanted = mm_init.calculate_min_free_kbytes(self.nr_free_buffer_pages())
+        wanted = watermark.calculate_min_free_kbytes(self.nr_free_buffer_pages())
         if wanted > self.vm.user_min_free_kbytes:
             self.vm.min_free_kbytes = wanted
         self.setup_per_zone_wmarks()
@@ -156,7 +156,7 @@ class PageAllocator:
     def set_recommended_min_free_kbytes(self) -> None:
         """Raise min_free_kbytes so that huge pages find room. Linux: mm/khugepaged.c."""
         populated = sum(1 for zone in self.zones if zone.populated() and is_lowmem(zone))
-        wanted = mm_init.recommended_min_free_kbytes(populated, self.nr_free_buffer_pages())
+        wanted = watermark.recommended_min_free_kbytes(populated, self.nr_free_buffer_pages())
         if wanted > self.vm.min_free_kbytes:
             self.vm.min_free_kbytes = wanted
         self.setup_per_zone_wmarks()
@@ -170,7 +170,7 @@ class PageAllocator:
         vm = self.vm
         lowmem = sum(zone.managed_pages for zone in self.zones if is_lowmem(zone))
         for zone in self.zones:
-            marks = mm_init.zone_watermarks(
+            marks = watermark.zone_watermarks(
                 zone.managed_pages, lowmem, vm.min_free_kbytes, vm.watermark_scale_factor, not is_lowmem(zone)
             )
             row = self.buddy.zones[zone.index]
@@ -184,7 +184,7 @@ class PageAllocator:
         """Linux: mm/page_alloc.c, setup_per_zone_lowmem_reserve()."""
         for pgdat in self.node_data:
             managed = [zone.managed_pages for zone in pgdat.node_zones]
-            rows = mm_init.lowmem_reserves(managed, self.vm.lowmem_reserve_ratio)
+            rows = watermark.lowmem_reserves(managed, self.vm.lowmem_reserve_ratio)
             for zone, row in zip(pgdat.node_zones, rows, strict=True):
                 self.buddy.lowmem_reserves[zone.index] = row
         self.calculate_totalreserve_pages()
@@ -197,7 +197,7 @@ class PageAllocator:
             if not zone.populated():
                 continue
             low = int(buddy.zones[zone.index]["wmark_low"])
-            high_min, high_max, batch = mm_init.pageset_high_and_batch(
+            high_min, high_max, batch = watermark.pageset_high_and_batch(
                 zone.managed_pages,
                 low,
                 len(zone.zone_pgdat.cpus),

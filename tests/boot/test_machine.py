@@ -8,7 +8,8 @@ from typing import Any
 import psutil
 import pytest
 
-from mmfs.machine import MAX_RAM, MIN_RAM, Machine, Node, format_size, parse_size
+from mmfs.machine import MAX_RAM, MIN_RAM, Machine, Node
+from mmfs.sizes import format_size, parse_size
 
 G = 1 << 30
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmfs.mm import mm_init
+from mmfs.mm import mm_init, watermark
 from mmfs.mm.cmdline import BootOptions, memparse
 from mmfs.mm.e820 import RAM, RESERVED, E820Entry, E820Table
 from mmfs.mm.percpu import pcpu_units_per_alloc
@@ -21,55 +21,55 @@ GB_PAGES = 1 << 18
     ("kbytes", "expected"), [(16, 128), (16 << 10, 512), (128 << 10, 1448), (16 << 20, 16384), (1 << 40, 262144)]
 )
 def test_min_free_kbytes(kbytes: int, expected: int) -> None:
-    assert mm_init.calculate_min_free_kbytes(kbytes // 4) == expected
+    assert watermark.calculate_min_free_kbytes(kbytes // 4) == expected
 
 
 def test_movable_zones_keep_a_small_min() -> None:
-    mark = mm_init.zone_watermarks(1 << 20, 1 << 20, 65536, movable=True)
+    mark = watermark.zone_watermarks(1 << 20, 1 << 20, 65536, movable=True)
     assert mark == (128, 128 + 4096, 128 + 8192, 128 + 12288)
-    assert mm_init.zone_watermarks(100, 1000, 4096, movable=True).min == 32
-    assert mm_init.zone_watermarks(0, 0, 4096) == (0, 0, 0, 0)
+    assert watermark.zone_watermarks(100, 1000, 4096, movable=True).min == 32
+    assert watermark.zone_watermarks(0, 0, 4096) == (0, 0, 0, 0)
 
 
 @given(st.integers(0, 1 << 32), st.integers(1, 1 << 22), st.integers(1, 1000))
 def test_watermarks_are_evenly_spaced(managed: int, min_free_kbytes: int, scale: int) -> None:
-    mark = mm_init.zone_watermarks(managed, managed + 1, min_free_kbytes, scale)
+    mark = watermark.zone_watermarks(managed, managed + 1, min_free_kbytes, scale)
     assert mark.low - mark.min == mark.high - mark.low == mark.promo - mark.high
     assert mark.low - mark.min >= managed * scale // 10000 - 1
 
 
 @given(st.integers(0, 1 << 32))
 def test_batch_is_one_less_than_a_power_of_two(managed: int) -> None:
-    batch = mm_init.zone_batchsize(managed)
+    batch = watermark.zone_batchsize(managed)
     assert batch & (batch + 1) == 0
     assert 0 <= batch <= 63
 
 
 def test_pcp_high_fraction_pins_the_list() -> None:
-    low, high, batch = mm_init.pageset_high_and_batch(1 << 20, 5000, 4, 8, percpu_pagelist_high_fraction=8)
+    low, high, batch = watermark.pageset_high_and_batch(1 << 20, 5000, 4, 8, percpu_pagelist_high_fraction=8)
     assert (low, high, batch) == ((1 << 20) // 8 // 4, (1 << 20) // 8 // 4, 63)
     # A node without CPUs shares its lists among all of them.
-    assert mm_init.pageset_high_and_batch(1 << 20, 5000, 0, 8)[0] == 5000 // 8
+    assert watermark.pageset_high_and_batch(1 << 20, 5000, 0, 8)[0] == 5000 // 8
 
 
 @pytest.mark.parametrize(
     ("cpus", "megabytes", "threshold"), [(1, 900, 8), (2, 900, 16), (2, 1900, 20), (8, 1900, 40), (1024, 16000, 125)]
 )
 def test_normal_threshold(cpus: int, megabytes: int, threshold: int) -> None:
-    assert mm_init.calculate_normal_threshold(megabytes << 8, cpus) == threshold
+    assert watermark.calculate_normal_threshold(megabytes << 8, cpus) == threshold
 
 
 def test_pressure_threshold() -> None:
-    assert mm_init.calculate_pressure_threshold(1000, 900, 4) == 25
-    assert mm_init.calculate_pressure_threshold(10, 9, 4) == 1
+    assert watermark.calculate_pressure_threshold(1000, 900, 4) == 25
+    assert watermark.calculate_pressure_threshold(10, 9, 4) == 1
 
 
 def test_lowmem_reserve_of_empty_zones_and_ratio_zero() -> None:
-    rows = mm_init.lowmem_reserves([3840, 0, 100000, 5000, 0], (256, 256, 32, 0, 0))
+    rows = watermark.lowmem_reserves([3840, 0, 100000, 5000, 0], (256, 256, 32, 0, 0))
     assert rows[0] == [0, 0, 100000 // 256, 105000 // 256, 105000 // 256]
     assert rows[1] == [0] * 5
     assert rows[2] == [0, 0, 0, 5000 // 32, 5000 // 32]
-    assert mm_init.lowmem_reserves([3840, 1000, 0, 0, 0], (0, 256, 32, 0, 0))[0] == [0] * 5
+    assert watermark.lowmem_reserves([3840, 1000, 0, 0, 0], (0, 256, 32, 0, 0))[0] == [0] * 5
 
 
 def test_kernelcore_spreads_over_the_nodes() -> None:
@@ -119,12 +119,6 @@ def test_hash_scale_grows_with_large_memory() -> None:
     assert per_bucket == [8192, 16384, 32768, 65536, 131072]
     assert large_system_hash(8, GB_PAGES, 13, entries=1000).entries == 1024
     assert large_system_hash(16, 64 * GB_PAGES, 21, high_limit=4096).entries == 4096
-
-
-def test_committed_as_batch() -> None:
-    assert mm_init.vm_committed_as_batch(2 * GB_PAGES, 2) == GB_PAGES // 4
-    assert mm_init.vm_committed_as_batch(2 * GB_PAGES, 2, overcommit_never=True) == GB_PAGES // 256
-    assert mm_init.vm_committed_as_batch(100, 64) == 128
 
 
 @pytest.mark.parametrize(

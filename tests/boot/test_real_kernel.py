@@ -7,7 +7,7 @@ import re
 import pytest
 
 from mmfs.kernel.setup import boot_log
-from mmfs.mm import mm_init
+from mmfs.mm import watermark
 from mmfs.mm_types import ZONE_MOVABLE
 from mmfs.profile import load_profile
 from tests.boot.real_machines import ALL, SHAPES, RealMachine, booted, real_machine
@@ -37,19 +37,19 @@ def test_zones(real: RealMachine) -> None:
         assert abs(numbers.get("managed", 0) - managed) <= KASLR_PAGES
 
 
-def our_watermarks(real: RealMachine) -> tuple[int, list[int], list[mm_init.Watermarks]]:
+def our_watermarks(real: RealMachine) -> tuple[int, list[int], list[watermark.Watermarks]]:
     """min_free_kbytes, managed pages and watermarks of each zone as the kernel computes them while it boots."""
     zones = real.memblock.zone_ranges
     managed = [real.memblock.managed_pages(z.start_pfn, z.end_pfn, z.nid, booted=False) for z in zones]
     lowmem = sum(pages for pages, zone in zip(managed, zones, strict=True) if zone.zone_type != ZONE_MOVABLE)
 
-    def marks(kbytes: int) -> list[mm_init.Watermarks]:
+    def marks(kbytes: int) -> list[watermark.Watermarks]:
         return [
-            mm_init.zone_watermarks(pages, lowmem, kbytes, movable=zone.zone_type == ZONE_MOVABLE)
+            watermark.zone_watermarks(pages, lowmem, kbytes, movable=zone.zone_type == ZONE_MOVABLE)
             for pages, zone in zip(managed, zones, strict=True)
         ]
 
-    min_free = mm_init.calculate_min_free_kbytes(lowmem)
+    min_free = watermark.calculate_min_free_kbytes(lowmem)
     if sum(managed) << 12 >= 512 << 20:  # below, transparent huge pages are off and khugepaged does not run
         populated = sum(1 for zone in zones if zone.present and zone.zone_type != ZONE_MOVABLE)
         free = sum(
@@ -57,7 +57,7 @@ def our_watermarks(real: RealMachine) -> tuple[int, list[int], list[mm_init.Wate
             for pages, mark, zone in zip(managed, marks(min_free), zones, strict=True)
             if zone.zone_type != ZONE_MOVABLE
         )
-        min_free = max(min_free, mm_init.recommended_min_free_kbytes(populated, free))
+        min_free = max(min_free, watermark.recommended_min_free_kbytes(populated, free))
     return min_free, managed, marks(min_free)
 
 
@@ -72,7 +72,7 @@ def test_watermarks(real: RealMachine) -> None:
             boosted = ours + theirs.numbers.get("boost", 0)
             assert abs(theirs.numbers.get(name, boosted) - boosted) <= 1, (zone, name)
         own = [pages for pages, other in zip(managed, real.memblock.zone_ranges, strict=True) if other.nid == zone.nid]
-        reserve = tuple(mm_init.lowmem_reserves(own)[zone.zone_type])
+        reserve = tuple(watermark.lowmem_reserves(own)[zone.zone_type])
         assert theirs.protection in ((), reserve)
 
 
@@ -83,9 +83,9 @@ def test_per_cpu_lists_and_thresholds(real: RealMachine) -> None:
         theirs = real.zone(zone.nid, zone.zone_type)
         if not theirs.pcp_high:
             continue
-        assert theirs.numbers["threshold"] == mm_init.calculate_normal_threshold(pages, nr_cpus)
+        assert theirs.numbers["threshold"] == watermark.calculate_normal_threshold(pages, nr_cpus)
         node_cpus = len(real.machine.nodes[zone.nid].cpus)
-        low, high, batch = mm_init.pageset_high_and_batch(pages, mark.low, node_cpus, nr_cpus)
+        low, high, batch = watermark.pageset_high_and_batch(pages, mark.low, node_cpus, nr_cpus)
         assert theirs.numbers["batch"] == batch
         # The kernel tunes each list between the two; it is 0 until the list is first used.
         assert all(now == 0 or min(low, now) <= now <= high for now in theirs.pcp_high)

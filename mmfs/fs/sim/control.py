@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from mmfs.fs.sim.root import sim
 from mmfs.kernel.panic import KernelPanicError, check_panicked
 from mmfs.kernel.signal import TaskKilled, TaskStopped
-from mmfs.machine import parse_size
 from mmfs.mm.mman import PROT_EXEC, PROT_READ, PROT_WRITE
+from mmfs.sizes import parse_size
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel

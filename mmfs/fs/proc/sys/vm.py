@@ -29,6 +29,7 @@ from mmfs.kernfs.sysctl import (
 )
 from mmfs.mm.compaction import compact_nodes
 from mmfs.mm.drop_caches import drop_caches
+from mmfs.mm.watermark import MIN_PERCPU_PAGELIST_HIGH_FRACTION
 from mmfs.mm_types import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from mmfs.mm.sysctl import VmSysctl
     from mmfs.mm.util import Overcommit
 
-MIN_PERCPU_PAGELIST_HIGH_FRACTION: Final = 8
 LOG_WARNING: Final = 4
 
 vm = sysctl_directory()
