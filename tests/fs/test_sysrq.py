@@ -47,7 +47,7 @@ def test_keys_log_what_a_real_kernel_logs(boot: Callable[..., Kernel]) -> None:
 
 
 def test_trigger_is_for_writing(kernel: Kernel) -> None:
-    assert kernel.stat(TRIGGER).mode & 0o777 == 0o200
+    assert kernel.stat(TRIGGER).st_mode & 0o777 == 0o200
     with pytest.raises(OSError) as refused:
         kernel.read(TRIGGER)
     assert refused.value.errno == errno.EIO
