@@ -11,6 +11,7 @@ Simplified: locks never fail.
 
 import cython
 import numpy as np
+from cython import address
 
 from mmfs.fastpath.frames import Frames, view
 from mmfs.fastpath.free_area import FreeArea
@@ -69,11 +70,12 @@ class Buddy:
 
     def free_pcppages_bulk(self, zone, slot, count, pindex):
         """Return pages of a per-CPU list to the buddy, list by list from ``pindex``. Linux: free_pcppages_bulk()."""
+        p = address(self.pcp[slot])
         heads: cython.long = self.pcp_heads + slot * NR_PCP_LISTS
         head: cython.long
         pfn: cython.long
         order: cython.int
-        count = min(count, cython.cast(cython.long, self.pcp[slot].count))
+        count = min(count, cython.cast(cython.long, p.count))
         pindex -= 1
         while count > 0:
             pindex += 1
@@ -86,47 +88,51 @@ class Buddy:
                 self.frames.page_list_del(pfn)
                 self.frames.page[pfn].flags = 0
                 count -= 1 << order
-                self.pcp[slot].count -= 1 << order
+                p.count -= 1 << order
                 self.areas.free_one_page(zone, pfn, order, self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype, False)
 
     def nr_pcp_free(self, slot, batch, high, free_high):
         """Linux: nr_pcp_free()."""
+        p = address(self.pcp[slot])
         if free_high:
-            return min(self.pcp[slot].count, batch << PCP_BATCH_SCALE_MAX)
+            return min(p.count, batch << PCP_BATCH_SCALE_MAX)
         if high < batch:
             return 1
-        return min(max(self.pcp[slot].free_count, batch), high - batch)
+        return min(max(p.free_count, batch), high - batch)
 
     def nr_pcp_high(self, slot, zone, batch, free_high):
         """Linux: nr_pcp_high()."""
-        low: cython.int = self.pcp[slot].high_min
-        top: cython.int = self.pcp[slot].high_max
-        high: cython.int = min(max(self.pcp[slot].high, low), top)
-        burst: cython.int = max(self.pcp[slot].free_count, batch)
-        self.pcp[slot].high = high
+        z = address(self.zone[zone])
+        p = address(self.pcp[slot])
+        low: cython.int = p.high_min
+        top: cython.int = p.high_max
+        high: cython.int = min(max(p.high, low), top)
+        burst: cython.int = max(p.free_count, batch)
+        p.high = high
         if high == 0:
             return 0
         if free_high:
-            self.pcp[slot].high = max(high - (batch << PCP_BATCH_SCALE_MAX), low)
+            p.high = max(high - (batch << PCP_BATCH_SCALE_MAX), low)
             return 0
-        if self.zone[zone].reclaim_active:
-            self.pcp[slot].high = max(high - burst, low)
-            return min(batch << 2, self.pcp[slot].high)
+        if z.reclaim_active:
+            p.high = max(high - burst, low)
+            return min(batch << 2, p.high)
         if low == top:
             return high
-        if self.zone[zone].below_high:
-            self.pcp[slot].high = max(high - burst, low)
-            high = max(self.pcp[slot].count, low)
-        elif self.pcp[slot].count >= high:
-            burst = self.pcp[slot].free_count + batch
-            if self.pcp[slot].high < burst:
-                self.pcp[slot].high = min(max(burst, low), top)
+        if z.below_high:
+            p.high = max(high - burst, low)
+            high = max(p.count, low)
+        elif p.count >= high:
+            burst = p.free_count + batch
+            if p.high < burst:
+                p.high = min(max(burst, low), top)
         return high
 
     def free(self, pfn, order):
         """Free a block. Linux: free_unref_page(), free_unref_page_commit(), __free_pages_ok()."""
         b: cython.long = pfn >> PAGEBLOCK_ORDER
         zone: cython.long = self.frames.block[b].zone
+        z = address(self.zone[zone])
         mt: cython.int = self.frames.block[b].migratetype
         slot: cython.long
         batch: cython.int
@@ -140,55 +146,58 @@ class Buddy:
         if mt >= MIGRATE_PCPTYPES:
             mt = MIGRATE_MOVABLE
         slot = self.cpu * self.nr_zones + zone
-        self.pcp[slot].alloc_factor >>= 1
+        p = address(self.pcp[slot])
+        p.alloc_factor >>= 1
         if order == PAGEBLOCK_ORDER:
             pindex = NR_LOWORDER_PCP_LISTS + (mt == MIGRATE_MOVABLE)
         else:
             pindex = MIGRATE_PCPTYPES * order + mt
         self.frames.page[pfn].flags = PG_PCP
         self.frames.page_list_add(self.pcp_heads + slot * NR_PCP_LISTS + pindex, pfn)
-        self.pcp[slot].count += 1 << order
-        batch = self.pcp[slot].batch
+        p.count += 1 << order
+        batch = p.batch
         if order != 0 and order <= PAGE_ALLOC_COSTLY_ORDER:
             free_high = (
-                self.pcp[slot].free_count >= batch
-                and (self.pcp[slot].flags & PCPF_PREV_FREE_HIGH_ORDER) != 0
-                and (not self.pcp[slot].flags & PCPF_FREE_HIGH_BATCH or self.pcp[slot].count >= batch)
+                p.free_count >= batch
+                and (p.flags & PCPF_PREV_FREE_HIGH_ORDER) != 0
+                and (not p.flags & PCPF_FREE_HIGH_BATCH or p.count >= batch)
             )
-            self.pcp[slot].flags |= PCPF_PREV_FREE_HIGH_ORDER
+            p.flags |= PCPF_PREV_FREE_HIGH_ORDER
         else:
-            self.pcp[slot].flags &= ~PCPF_PREV_FREE_HIGH_ORDER
-        if self.pcp[slot].free_count < batch << PCP_BATCH_SCALE_MAX:
-            self.pcp[slot].free_count += 1 << order
+            p.flags &= ~PCPF_PREV_FREE_HIGH_ORDER
+        if p.free_count < batch << PCP_BATCH_SCALE_MAX:
+            p.free_count += 1 << order
         high = self.nr_pcp_high(slot, zone, batch, free_high)
-        if self.pcp[slot].count >= high:
+        if p.count >= high:
             self.free_pcppages_bulk(zone, slot, self.nr_pcp_free(slot, batch, high, free_high), pindex)
-            if self.zone[zone].below_high and self.watermark_ok(
-                zone, 0, self.zone[zone].wmark_high + self.zone[zone].watermark_boost, ZONE_MOVABLE, 0
+            if z.below_high and self.watermark_ok(
+                zone, 0, z.wmark_high + z.watermark_boost, ZONE_MOVABLE, 0
             ):
-                self.zone[zone].below_high = 0
+                z.below_high = 0
 
     # ------------------------------------------------------------------------------ allocating
 
     def nr_pcp_alloc(self, slot, zone, order):
         """How many blocks to take from the buddy at once. Linux: nr_pcp_alloc()."""
-        base: cython.int = self.pcp[slot].batch
-        low: cython.int = self.pcp[slot].high_min
-        top: cython.int = self.pcp[slot].high_max
-        high: cython.int = min(max(self.pcp[slot].high, low), top)
+        z = address(self.zone[zone])
+        p = address(self.pcp[slot])
+        base: cython.int = p.batch
+        low: cython.int = p.high_min
+        top: cython.int = p.high_max
+        high: cython.int = min(max(p.high, low), top)
         batch: cython.int
         most: cython.int
-        self.pcp[slot].high = high
+        p.high = high
         if high < base:
             return 1
-        batch = base if order else base << self.pcp[slot].alloc_factor
-        if low != top and not self.zone[zone].below_high:
+        batch = base if order else base << p.alloc_factor
+        if low != top and not z.below_high:
             high = min(high + batch, top)
-            self.pcp[slot].high = high
+            p.high = high
         if order == 0:
-            most = max(high - self.pcp[slot].count - base, base)
-            if batch <= most and self.pcp[slot].alloc_factor < PCP_BATCH_SCALE_MAX:
-                self.pcp[slot].alloc_factor += 1
+            most = max(high - p.count - base, base)
+            if batch <= most and p.alloc_factor < PCP_BATCH_SCALE_MAX:
+                p.alloc_factor += 1
             batch = min(batch, most)
         if batch > 1:
             batch = max(batch >> order, 2)
@@ -200,38 +209,45 @@ class Buddy:
         Linux: rmqueue_pcplist(), __rmqueue_pcplist(), rmqueue_bulk().
         """
         slot: cython.long = self.cpu * self.nr_zones + zone
+        p = address(self.pcp[slot])
         head: cython.long
         pfn: cython.long
-        i: cython.int
-        n: cython.int
+        left: cython.long
+        run: cython.long
         if order == PAGEBLOCK_ORDER:
             head = NR_LOWORDER_PCP_LISTS + (mt == MIGRATE_MOVABLE)
         else:
             head = MIGRATE_PCPTYPES * order + mt
         head += self.pcp_heads + slot * NR_PCP_LISTS
-        self.pcp[slot].free_count >>= 1
+        p.free_count >>= 1
         if self.frames.page[head].nxt == cython.cast(cython.uint, head):
-            n = self.nr_pcp_alloc(slot, zone, order)
+            left = self.nr_pcp_alloc(slot, zone, order)
             self.areas.begin_bulk()
-            for i in range(n):
-                pfn = self.areas.rmqueue_mode(zone, order, mt, alloc_flags)
+            while left > 0:
+                run = 1
+                if order == 0:
+                    pfn = self.areas.rmqueue_run(zone, left, mt, alloc_flags)
+                    run = self.areas.run
+                else:
+                    pfn = self.areas.rmqueue_mode(zone, order, mt, alloc_flags)
                 if pfn < 0:
                     break
-                self.frames.page[pfn].flags = PG_PCP
-                self.frames.page_list_add_tail(head, pfn)
-                self.pcp[slot].count += 1 << order
+                self.frames.page_list_add_run(head, pfn, run, PG_PCP)
+                p.count += cython.cast(cython.int, run) << order
+                left -= run
             if self.frames.page[head].nxt == cython.cast(cython.uint, head):
                 return -1
         pfn = self.frames.page[head].nxt
         self.frames.page_list_del(pfn)
         self.frames.page[pfn].flags = 0
-        self.pcp[slot].count -= 1 << order
+        p.count -= 1 << order
         return pfn
 
     def rmqueue(self, preferred, zone, order, mt, alloc_flags):
         """Take a block from a zone, counted; or -1. Linux: rmqueue(), rmqueue_buddy(), zone_statistics()."""
+        z = address(self.zone[zone])
         pfn: cython.long = -1
-        nid: cython.int = self.zone[zone].nid
+        nid: cython.int = z.nid
         if order <= PAGE_ALLOC_COSTLY_ORDER or (order == PAGEBLOCK_ORDER and not self.whole_blocks):
             pfn = self.rmqueue_pcplist(zone, order, mt, alloc_flags)
         if pfn < 0:
@@ -244,27 +260,28 @@ class Buddy:
                 pfn = self.areas.rmqueue_smallest(zone, order, MIGRATE_HIGHATOMIC)
             if pfn < 0:
                 return -1
-        self.event[PGALLOC_DMA + self.zone[zone].zid] += 1 << order
+        self.event[PGALLOC_DMA + z.zid] += 1 << order
         self.numa_event[zone, NUMA_LOCAL if nid == self.cpu_node[self.cpu] else NUMA_OTHER] += 1
         if nid == self.zone[preferred].nid:
             self.numa_event[zone, NUMA_HIT] += 1
         else:
             self.numa_event[zone, NUMA_MISS] += 1
             self.numa_event[preferred, NUMA_FOREIGN] += 1
-        if self.zone[zone].boosted and alloc_flags & ALLOC_KSWAPD:
-            self.zone[zone].boosted = 0
+        if z.boosted and alloc_flags & ALLOC_KSWAPD:
+            z.boosted = 0
             self.wake_kswapd = True
         return pfn
 
     def watermark_ok(self, zone, order, mark, highest, alloc_flags):
         """Linux: zone_watermark_fast(), __zone_watermark_ok()."""
+        z = address(self.zone[zone])
         free: cython.long = self.zone_stat[zone, NR_FREE_PAGES] - (1 << order) + 1
         least: cython.long = mark
         o: cython.int
         mt: cython.int
         base: cython.long
         if not alloc_flags & ALLOC_RESERVES:
-            free -= self.zone[zone].nr_free_highatomic
+            free -= z.nr_free_highatomic
         if alloc_flags & ALLOC_MIN_RESERVE:
             least -= least // 2
             if alloc_flags & ALLOC_NON_BLOCK:
@@ -297,34 +314,35 @@ class Buddy:
                 zone = self.zonelist[nid, i]
                 if zone < 0:
                     break
-                if self.zone[zone].zid > highest or not nodemask >> self.zone[zone].nid & 1:
+                z = address(self.zone[zone])
+                if z.zid > highest or not nodemask >> z.nid & 1:
                     continue
                 if preferred < 0:
                     preferred = zone
-                    if self.zone[zone].zid == ZONE_NORMAL and (
+                    if z.zid == ZONE_NORMAL and (
                         self.nr_online_nodes <= 1 or self.zone[zone - 1].managed > 0
                     ):
                         flags |= ALLOC_NOFRAGMENT
                 elif (
                     flags & ALLOC_NOFRAGMENT
                     and self.nr_online_nodes > 1
-                    and self.zone[zone].nid != self.zone[preferred].nid
+                    and z.nid != self.zone[preferred].nid
                 ):
                     break
-                if not self.zone[zone].below_high:
-                    mark = self.zone[zone].wmark_high + self.zone[zone].watermark_boost
+                if not z.below_high:
+                    mark = z.wmark_high + z.watermark_boost
                     if not self.watermark_ok(zone, order, mark, highest, flags):
-                        self.zone[zone].below_high = 1
-                if self.zone[zone].below_high and not flags & ALLOC_NO_WATERMARKS:
-                    mark = self.zone[zone].wmark_low if flags & ALLOC_WMARK_LOW else self.zone[zone].wmark_min
-                    mark += self.zone[zone].watermark_boost
+                        z.below_high = 1
+                if z.below_high and not flags & ALLOC_NO_WATERMARKS:
+                    mark = z.wmark_low if flags & ALLOC_WMARK_LOW else z.wmark_min
+                    mark += z.watermark_boost
                     if not self.watermark_ok(zone, order, mark, highest, flags):
                         if not (
                             order == 0
                             and flags & ALLOC_MIN_RESERVE
                             and not flags & ALLOC_WMARK_LOW
-                            and self.zone[zone].watermark_boost
-                            and self.watermark_ok(zone, 0, self.zone[zone].wmark_min, highest, flags)
+                            and z.watermark_boost
+                            and self.watermark_ok(zone, 0, z.wmark_min, highest, flags)
                         ):
                             continue
                 pfn = self.rmqueue(preferred, zone, order, mt, flags)
@@ -413,16 +431,17 @@ class Buddy:
     def decay_pcp_high(self, cpu, zone):
         """Lower a per-CPU list's high mark and return what is above it. Linux: decay_pcp_high()."""
         slot: cython.long = cpu * self.nr_zones + zone
-        low: cython.int = self.pcp[slot].high_min
-        batch: cython.int = self.pcp[slot].batch
+        p = address(self.pcp[slot])
+        low: cython.int = p.high_min
+        batch: cython.int = p.batch
         drain: cython.int
-        if self.pcp[slot].high > low:
-            self.pcp[slot].high = max(
-                self.pcp[slot].count - (batch << PCP_BATCH_SCALE_MAX),
-                self.pcp[slot].high - (self.pcp[slot].high >> 3),
+        if p.high > low:
+            p.high = max(
+                p.count - (batch << PCP_BATCH_SCALE_MAX),
+                p.high - (p.high >> 3),
                 low,
             )
-        drain = self.pcp[slot].count - self.pcp[slot].high
+        drain = p.count - p.high
         while drain > 0:
             self.free_pcppages_bulk(zone, slot, min(drain, batch), 0)
             drain -= batch

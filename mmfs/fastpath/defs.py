@@ -23,6 +23,11 @@ CONSTANTS = _constants()
 globals().update(CONSTANTS)
 
 
+def address(record):  # type: ignore[no-untyped-def]
+    """What stands for `cython.address` uncompiled: an array's record is a reference already."""
+    return record
+
+
 def render() -> str:
     """The text of defs.pxd: an anonymous enum for what fits an int, unsigned literals for wide masks."""
     narrow = [f"    {name} = {value}" for name, value in CONSTANTS.items() if -(1 << 31) <= value < 1 << 31]

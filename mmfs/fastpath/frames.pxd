@@ -49,6 +49,7 @@ cdef class Frames:
     cpdef long new_block_head(self)
     cdef void page_list_add(self, long head, long pfn) noexcept nogil
     cdef void page_list_add_tail(self, long head, long pfn) noexcept nogil
+    cdef void page_list_add_run(self, long head, long first, long nr, unsigned int flags) noexcept nogil
     cdef void page_list_del(self, long pfn) noexcept nogil
     cdef void block_list_add(self, long head, long block) noexcept nogil
     cdef void block_list_add_tail(self, long head, long block) noexcept nogil

@@ -16,13 +16,14 @@ import mmap
 
 import cython
 import numpy as np
+from cython import address
 
 from mmfs.mm_types import BLOCK_DTYPE, PAGE_DTYPE
 
 _MAP_NORESERVE = 0x4000
 
 if not cython.compiled:
-    from mmfs.fastpath.defs import BLK_SPLIT, PAGEBLOCK_ORDER
+    from mmfs.fastpath.defs import *  # noqa: F403
 
     class Record(np.record):
         """A record whose fields read as Python integers, as a C struct's do in the compiled module."""
@@ -119,6 +120,20 @@ class Frames:
         self.page[pfn].nxt = cython.cast(cython.uint, head)
         self.page[pfn].prv = cython.cast(cython.uint, last)
         self.page[last].nxt = cython.cast(cython.uint, pfn)
+
+    def page_list_add_run(self, head, first, nr, flags):
+        """Link consecutive pages at the end, in order, with these flags."""
+        pfn: cython.long
+        last: cython.long = self.page[head].prv
+        for pfn in range(first, first + nr):
+            page = address(self.page[pfn])
+            page.flags = flags
+            page.prv = cython.cast(cython.uint, last)
+            page.nxt = cython.cast(cython.uint, pfn + 1)
+            self.page[last].nxt = cython.cast(cython.uint, pfn)
+            last = pfn
+        self.page[last].nxt = cython.cast(cython.uint, head)
+        self.page[head].prv = cython.cast(cython.uint, last)
 
     def page_list_del(self, pfn):
         """Unlink a page from whichever list it is on."""

@@ -39,6 +39,7 @@ cdef class FreeArea:
     cdef long page_heads
     cdef long block_heads
     cdef int mode
+    cdef long run
     cdef void begin_bulk(self) noexcept nogil
     cdef void account_freepages(self, long zone, long nr, int mt) noexcept nogil
     cdef bint is_buddy(self, long pfn, int order, long zone) noexcept nogil
@@ -56,5 +57,6 @@ cdef class FreeArea:
     cdef long rmqueue_claim(self, long zone, int order, int mt, int alloc_flags) noexcept nogil
     cdef long rmqueue_steal(self, long zone, int order, int mt) noexcept nogil
     cdef long rmqueue_mode(self, long zone, int order, int mt, int alloc_flags) noexcept nogil
+    cdef long rmqueue_run(self, long zone, long most, int mt, int alloc_flags) noexcept nogil
     cdef void free_one_page(self, long zone, long pfn, int order, int mt, bint to_tail) noexcept nogil
     cdef void reserve_highatomic(self, long zone, long pfn, int order) noexcept nogil

@@ -56,6 +56,7 @@ class FreeArea:
         self.zones["virgin"] = self.zones["virgin_end"] = np.arange(nr_zones) * _EXTENTS_PER_ZONE
         self.watermark_boost_factor = 15000
         self.grouping_disabled = False
+        self.run = 0
         self.page_heads = frames.next_page_head
         self.block_heads = frames.next_block_head
         page_heads, block_heads = self.heads_needed(nr_zones)
@@ -397,6 +398,30 @@ class FreeArea:
                 self.mode = _STEAL
                 return pfn
         return -1
+
+    def rmqueue_run(self, zone, most, mt, alloc_flags):
+        """What single pages of a bulk are, one after the other, as long as they follow each other in memory.
+
+        Returns the first, or -1; there are ``run`` of them, at most ``most``. A block is split onto lists that
+        are empty and its parts are taken from their fronts: its pages in order, so it need not be split at all.
+        """
+        o: cython.int
+        low: cython.int
+        pfn: cython.long
+        self.run = 1
+        if self.mode == _NORMAL:
+            for o in range(NR_PAGE_ORDERS):
+                pfn = self.first_free(zone, o, mt)
+                if pfn < 0:
+                    continue
+                low = o
+                while cython.cast(cython.long, 1) << low > most:
+                    low -= 1
+                self.run = cython.cast(cython.long, 1) << low
+                self.del_from_free_list(zone, pfn, o, mt)
+                self.account_freepages(zone, self.expand(zone, pfn, low, o, mt) - (1 << o), mt)
+                return pfn
+        return self.rmqueue_mode(zone, 0, mt, alloc_flags)
 
     # ------------------------------------------------------------------------------ freeing
 

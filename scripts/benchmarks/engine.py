@@ -66,7 +66,10 @@ def buddy(rounds: int = 7, pages: int = 1 << 20) -> Iterator[Row]:
             Side.of("mmfs", samples[name]),
             Side.of("same algorithm in C", samples[f"c {name}"]),
             least=0.7,
-            notes=["per second of CPU; per-CPU lists, watermarks, counters included; same frames and free lists as C"],
+            notes=[
+                "per second of CPU; per-CPU lists, watermarks, counters included; same frames and free lists as C",
+                "a block that a batch takes whole is split page by page in C, as in Linux, and in mmfs not at all",
+            ],
         )
 
 
