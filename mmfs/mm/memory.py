@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from mmfs.mm.vma import VmAreaStruct
 
 GFP_ANONYMOUS = GFP_HIGHUSER_MOVABLE | GFP_COMP_BIT | GFP_ZERO_BIT
+_WINDOW = 2048  # addresses looked at together: about what a slice has time for
 """What a fault asks an anonymous page with. Linux: vma_alloc_zeroed_movable_folio()."""
 
 _COUNTER_FIELDS = {
@@ -299,15 +300,16 @@ def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
     done, attempt = 0, 0
     try:
         while done < len(order):
-            rows, known = _rows_of(mm, order, done, write)
-            if known == done:
-                if _cannot_be_faulted(_vma_for_access(mm, int(order[done]), write)):
+            pending = order[done : done + _WINDOW]
+            rows, known = _rows_of(mm, pending, write)
+            if known == 0:
+                if _cannot_be_faulted(_vma_for_access(mm, int(pending[0]), write)):
                     done += 1
                 continue
-            reached = mmu.touch_pages(mm.row, rows, order[:known], done, write)
+            reached = mmu.touch_pages(mm.row, rows, pending[:known], 0, write)
             if reached < known:
-                attempt = _serve(mm, reached, int(order[reached]), reached > done, attempt)
-            done = reached
+                attempt = _serve(mm, done + reached, int(pending[reached]), reached > 0, attempt)
+            done += reached
     finally:
         mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
 
@@ -321,12 +323,12 @@ def _row_for_access(vma: VmAreaStruct, write: bool) -> int | None:
     return _row(vma)
 
 
-def _rows_of(mm: MmStruct, order: np.ndarray, done: int, write: bool) -> tuple[np.ndarray, int]:
-    """The VMA row of each address from ``done`` on, and the position of the first that needs a closer look."""
-    vma = mm.vma_lookup(int(order[done:].min()))
-    if vma is not None and order[done:].max() < vma.vm_end:  # as most often
+def _rows_of(mm: MmStruct, order: np.ndarray, write: bool) -> tuple[np.ndarray, int]:
+    """The VMA row of each address, and the position of the first that needs a closer look."""
+    vma = mm.vma_lookup(int(order.min()))
+    if vma is not None and order.max() < vma.vm_end:  # as most often
         row = _row_for_access(vma, write)
-        return np.full(len(order), row or 0, np.int32), done if row is None else len(order)
+        return np.full(len(order), row or 0, np.int32), 0 if row is None else len(order)
     vmas = mm.mmap
     starts = np.array([vma.vm_start for vma in vmas], np.int64)
     ends = np.array([vma.vm_end for vma in vmas], np.int64)
@@ -335,13 +337,13 @@ def _rows_of(mm: MmStruct, order: np.ndarray, done: int, write: bool) -> tuple[n
     at = np.where(inside, at, 0)
     usable = np.zeros(len(vmas), bool)
     rows = np.zeros(len(vmas), np.int32)
-    for i in np.flatnonzero(np.bincount(at[done:][inside[done:]])):
+    for i in np.flatnonzero(np.bincount(at[inside])):
         row = _row_for_access(vmas[i], write)
         if row is not None:
             usable[i], rows[i] = True, row
     good = inside & usable[at] & (starts[at] <= order) if len(vmas) else inside
-    bad = np.flatnonzero(~good[done:])
-    return rows[at] if len(vmas) else rows, done + int(bad[0]) if len(bad) else len(order)
+    bad = np.flatnonzero(~good)
+    return rows[at] if len(vmas) else rows, int(bad[0]) if len(bad) else len(order)
 
 
 def populate(mm: MmStruct, start: int, end: int) -> None:
