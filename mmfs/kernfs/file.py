@@ -8,8 +8,8 @@ else makes it anew. One write(2) is one call of the store.
 from __future__ import annotations
 
 import errno
-import os
 import select
+from os import O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernfs.kstrtox import fail
@@ -56,7 +56,7 @@ class OpenFile:
     def read(self, size: int, offset: int = 0) -> bytes:
         """read(2): at most `size` bytes at `offset`; past the end nothing."""
         node = self.node
-        if self.flags & os.O_ACCMODE == os.O_WRONLY:
+        if self.flags & O_ACCMODE == O_WRONLY:
             fail(errno.EBADF)
         if type(node) is not Attribute:
             return self._read_binary(size, offset)
@@ -107,7 +107,7 @@ class OpenFile:
 
     def write(self, data: bytes, offset: int = 0) -> int:
         """write(2): one call of the store; how many bytes it took."""
-        if self.flags & os.O_ACCMODE == os.O_RDONLY:
+        if self.flags & O_ACCMODE == O_RDONLY:
             fail(errno.EBADF)
         entry, node = self.entry, self.node
         rules = entry.rules
@@ -123,7 +123,7 @@ class OpenFile:
             if rules.write_over:
                 fail(rules.write_over)
             data = data[: rules.write_max]
-        if self.flags & os.O_APPEND:
+        if self.flags & O_APPEND:
             offset = entry.size
         keywords = self._keywords()
         if isinstance(node, Binary):

@@ -44,6 +44,7 @@ class Node(Generic[T]):
 
     type = 0
     """The S_IFMT bits."""
+    rdev = 0
 
     def __init__(
         self,
