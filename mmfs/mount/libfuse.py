@@ -49,7 +49,8 @@ STORE: Final = struct.Struct("=IiQQQII1s")
 LENGTH: Final = struct.Struct("=I")
 OPCODE: Final = struct.Struct("=4xI")
 LOOKUP: Final = 1
-NAME: Final = 40
+BODY: Final = 40
+"""Where what follows struct fuse_in_header begins."""
 NODEID: Final = struct.Struct("=16xQ")
 CALLER: Final = struct.Struct("=24xIII")
 """uid, gid and pid in struct fuse_in_header."""
@@ -238,7 +239,11 @@ class Session:
         device.register(fd, select.POLLIN)
         receive, answer, self.memory = os.readv, None if shortcut is None else shortcut.__call__, memory
         while not self._ended:
-            if shortcut is not None and (shortcut.doubted or shortcut.postponed) and not shortcut.settle(device.poll):
+            if (
+                shortcut is not None
+                and (shortcut.doubted or shortcut.postponed or shortcut.writes)
+                and not shortcut.settle(device.poll)
+            ):
                 continue
             self._receiving = True
             try:
@@ -284,7 +289,7 @@ class Session:
     def name(self) -> str:
         """The name that a LOOKUP is about."""
         (length,) = LENGTH.unpack_from(self.memory)
-        name: bytearray = self.memory[NAME : length - 1]
+        name: bytearray = self.memory[BODY : length - 1]
         return name.decode("utf-8", "surrogateescape")
 
     def caller(self) -> tuple[int, int, int]:

@@ -10,13 +10,15 @@ The structures are those of include/uapi/linux/fuse.h, which the kernel keeps co
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernfs.rules import PAGE_SIZE
 from mmfs.mount.handles import checked
-from mmfs.mount.libfuse import LOOKUP, MAX_STATS, NAME, READ_LOCKOWNER, Session, errno_of
+from mmfs.mount.libfuse import BODY, LOOKUP, MAX_STATS, READ_LOCKOWNER, Session, errno_of
+from mmfs.mount.writes import LongWrites
 
 if TYPE_CHECKING:
     from mmfs.kernfs import Stat
@@ -27,13 +29,16 @@ FORGET: Final = 2
 GETATTR: Final = 3
 OPEN: Final = 14
 READ: Final = 15
+WRITE: Final = 16
 RELEASE: Final = 18
+INTERRUPT: Final = 36
 BATCH_FORGET: Final = 42
 
 REQUEST: Final = struct.Struct("=IIQQ16xQQII")
 """struct fuse_in_header: length, opcode, unique, nodeid; what may follow: a handle or flags, offset, size, flags."""
 GETATTR_FH: Final = 1
-FORGET_IN: Final = struct.Struct("=40xQ")
+WRITE_DATA: Final = 80
+FORGET_IN: Final = struct.Struct("=Q")
 BATCH_IN: Final = struct.Struct("=40xI")
 BATCH_ONE: Final = struct.Struct("=QQ")
 BATCH_FIRST: Final = 48
@@ -41,6 +46,7 @@ ROOT_ID: Final = 1
 
 OUT: Final = struct.Struct("=IiQ")
 OUT_SIZE: Final = OUT.size
+WRITE_OUT: Final = struct.Struct("=IiQ I4x")
 OPEN_OUT: Final = struct.Struct("=IiQQII")
 FOPEN_DIRECT_IO: Final = 1
 FOPEN_KEEP_CACHE: Final = 2
@@ -65,7 +71,9 @@ class Shortcut:
             OPEN: self.open,
             READ: self.read,
             GETATTR: self.getattr,
+            WRITE: self.write,
             RELEASE: self.release,
+            INTERRUPT: self.interrupt,
             FORGET: self.forget,
             BATCH_FORGET: self.batch_forget,
         }
@@ -76,6 +84,7 @@ class Shortcut:
         self.doubted: list[Inode] = []
         """Inodes whose size has changed since the queue of requests was last seen empty."""
         self.postponed: list[tuple[Inode, bytes]] = []
+        self.writes = LongWrites()
 
     def __call__(self, memory: Any) -> bool:
         if self._sending:
@@ -92,7 +101,7 @@ class Shortcut:
             inode = self.operations.by_nodeid.get(nodeid)
             return inode if inode is not None and inode.busy else None
         if opcode == LOOKUP:
-            name = memory[NAME:length].partition(b"\0")[0]
+            name = memory[BODY:length].partition(b"\0")[0]
             for inode in self.operations.sending:
                 if inode.busy and inode.path.rpartition("/")[2].encode("utf-8", "surrogateescape") == name:
                     return inode
@@ -104,12 +113,31 @@ class Shortcut:
             if not inode.busy:
                 self.postponed.remove((inode, request))
                 self.session.replay(request)
-        if wait(1 if self.postponed and not self.doubted else 0):
+        if wait(1 if self.postponed and not self.doubted and not self.writes else 0):
+            if self.writes and self.writes.due:
+                self.writes.work(self._work)
             return True
         for inode in self.doubted:
             inode.doubted = False
         self.doubted.clear()
+        if self.writes:
+            self.writes.work(self._work)
+            return False
         return not self.postponed
+
+    def _work(self, unique: int, work: Callable[[], int | None]) -> bool:
+        """A slice of a long write, and the answer to it if it is done."""
+        try:
+            with self._lock:
+                taken = work()
+                if taken is None:
+                    return False
+                self.operations.pollers.check()
+            message = WRITE_OUT.pack(WRITE_OUT.size, 0, unique, taken)
+        except Exception as error:
+            message = pack_out(OUT_SIZE, -errno_of(error, "write", unique), unique)
+        self.session.send(message)
+        return True
 
     def answer(self, memory: Any) -> bool:
         """Answer a request; False if libfuse has to."""
@@ -161,6 +189,24 @@ class Shortcut:
             data = self.operations.read(None, size, offset, fh)
         return pack_out(OUT_SIZE + len(data), 0, unique) + data
 
+    def write(self, unique: int, nodeid: int, fh: int, offset: int, size: int, *_: int) -> bytes:
+        """WRITE: one write(2) is one call of the store; what is not done soon is answered when it is."""
+        data = bytes(self.session.memory[WRITE_DATA : WRITE_DATA + size])
+        taken = self._handles[fh].file.begin_write(data, offset)
+        if not isinstance(taken, int):
+            done = self.writes.begin(unique, taken)
+            if done is None:
+                return b""
+            taken = done
+        self.operations.pollers.check()
+        return WRITE_OUT.pack(WRITE_OUT.size, 0, unique, taken)
+
+    def interrupt(self, unique: int, nodeid: int, wanted: int, *_: int) -> bytes | None:
+        """INTERRUPT: a signal has come to who waits for a long write; all other requests are answered at once."""
+        if not self.writes.interrupt(wanted):
+            return None
+        return pack_out(OUT_SIZE, -errno.EINTR, wanted)
+
     def getattr(self, unique: int, nodeid: int, flags: int, *_: int) -> bytes | None:
         """GETATTR of stat(2) and fstat(2); with a handle, as lseek(2) to the end asks, it is libfuse's."""
         inode = self.operations.by_nodeid.get(nodeid)
@@ -204,7 +250,7 @@ class Shortcut:
     def forget(self, unique: int, nodeid: int, count: int, *_: int) -> bytes | None:
         """FORGET: the kernel has no such inode any more; libfuse is told too."""
         left = self.forgotten(nodeid, count)
-        FORGET_IN.pack_into(self.session.memory, 0, left)
+        FORGET_IN.pack_into(self.session.memory, BODY, left)
         return None if left else b""
 
     def batch_forget(self, unique: int, nodeid: int, first: int, *_: int) -> None:

@@ -144,7 +144,7 @@ def test_forgetting(kernel: Kernel) -> None:
     assert kernel.answers() == []
     assert kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
     assert not kernel.request(FORGET, struct.pack("=Q", 7))
-    assert struct.unpack_from("=40xQ", kernel.session.memory)[0] == 5
+    assert struct.unpack_from("=IIQQ16xQ", kernel.session.memory) == (48, FORGET, UNIQUE, NODE, 5)
     assert not kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
 
 
