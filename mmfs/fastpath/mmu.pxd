@@ -46,6 +46,7 @@ cdef class Mmu:
     cdef public long cpu_ns
     cdef public long user_ns
     cdef public long wait_until_ns
+    cdef public long memstall_ns
     cdef public long budget_ns
     cdef public long cost_access
     cdef public long cost_fault

@@ -38,7 +38,8 @@ class Mmu:
 
     For whoever accounts the task that ran, since ``begin()``: ``minflt``, ``majflt``, ``cow``, ``nr_read`` pages read,
     ``cpu_ns`` of time by the ``cost_*`` (``user_ns`` of it in user mode), and ``wait_until_ns``, when the last page
-    will have come from its device. A loop stops with FAULT_SLICE when it has used up ``budget_ns`` of either.
+    will have come from its device (``memstall_ns`` of that for pages that were in use when they were reclaimed).
+    A loop stops with FAULT_SLICE when it has used up ``budget_ns`` of either.
     """
 
     def __init__(self, buddy, lru, vmstat, levels, zero_pfn):
@@ -68,7 +69,7 @@ class Mmu:
         """A task runs from ``now_ns`` on, with nothing used up yet."""
         self.now_ns = now_ns
         self.minflt = self.majflt = self.cow = self.nr_read = 0
-        self.cpu_ns = self.user_ns = self.wait_until_ns = 0
+        self.cpu_ns = self.user_ns = self.wait_until_ns = self.memstall_ns = 0
 
     # ------------------------------------------------------------------------------ allocation
 

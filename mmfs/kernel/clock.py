@@ -4,7 +4,7 @@ The clock is a heap of wakeups ordered by (time, sequence number), so that two r
 the same calls fire the same callbacks in the same order. Nothing in the model reads the host's clock:
 time passes only in `run_until()` and `run_for()`, which `Kernel.run_for()`, the daemon's ticker and `/sim/clock`
 call, and `Kernel.schedule()` for a system call from outside that takes long. What a wakeup does takes no time at
-once and never moves the clock: its cost is work that is queued on a CPU (kernel/cputime.py).
+once and never moves the clock: its cost is work that is queued on a CPU (kernel/scheduler.py).
 
 A kernel thread is a `Periodic`: a callback with a period. What it has to remember between two runs it
 keeps in the objects of the model, never in a stack frame, and callbacks are bound methods, so a whole
@@ -102,7 +102,7 @@ class Clock:
         self.periodics: dict[str, Periodic] = {}
         self.halted = False
         """Nothing will happen any more: the kernel has panicked."""
-        self._heap: list[Timer] = []
+        self._heap: list[tuple[int, int, Timer]] = []
         self._seq = 0
 
     @property
@@ -124,7 +124,7 @@ class Clock:
         """Call `function(*args)` when the clock reaches `when_ns` (at once on the next run if that has passed)."""
         timer = Timer(max(when_ns, self.now_ns), self._seq, function, args)
         self._seq += 1
-        heapq.heappush(self._heap, timer)
+        heapq.heappush(self._heap, (timer.when_ns, timer.seq, timer))
         return timer
 
     def call_every(
@@ -157,9 +157,9 @@ class Clock:
     def next_event_ns(self) -> int | None:
         """When the next wakeup is due, None if nothing waits."""
         heap = self._heap
-        while heap and heap[0].function is None:
+        while heap and heap[0][2].function is None:
             heapq.heappop(heap)
-        return heap[0].when_ns if heap else None
+        return heap[0][0] if heap else None
 
     def run_until(self, when_ns: int, max_events: int | None = None) -> bool:
         """Let time pass up to `when_ns`, firing what falls due; False if `max_events` came first.
@@ -173,12 +173,12 @@ class Clock:
         heap = self._heap
         self.running = True
         try:
-            while heap and heap[0].when_ns <= when_ns:
+            while heap and heap[0][0] <= when_ns:
                 if max_events is not None:
                     if max_events <= 0:
                         return False
                     max_events -= 1
-                timer = heapq.heappop(heap)
+                timer = heapq.heappop(heap)[2]
                 function, args = timer.function, timer.args
                 if function is None:
                     continue

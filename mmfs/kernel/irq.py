@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmfs.kernel.block import Gendisk
-    from mmfs.kernel.cputime import Cpu
+    from mmfs.kernel.rq import Cpu
     from mmfs.machine import Machine
 
 GSI_TOP: Final = 24

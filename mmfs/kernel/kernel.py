@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mmfs.kernel.block import BlockDevices
     from mmfs.kernel.cgroup import CgroupRoot
     from mmfs.kernel.char_dev import CharDevices
-    from mmfs.kernel.cputime import Cpu, Scheduler
     from mmfs.kernel.device import Devices
     from mmfs.kernel.irq import Interrupts
     from mmfs.kernel.loadavg import LoadAverage
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from mmfs.kernel.mounts import FileSystemType, MountTable
     from mmfs.kernel.namei import Namei
     from mmfs.kernel.params import FsSysctl, IpcSysctl, KernelSysctl, UtsNamespace
+    from mmfs.kernel.rq import Cpu
+    from mmfs.kernel.scheduler import Scheduler
     from mmfs.kernel.task import Task, TaskTable
     from mmfs.machine import Machine
     from mmfs.mm.direct_map import DirectMap

@@ -121,9 +121,33 @@ class VmstatShepherd:
                 self.busy_ns[number] = cpu.busy_ns + cpu.backlog_ns
 
 
+class Psimon:
+    """The thread that looks at pressure triggers; it lives while there are any. Linux: kernel/sched/psi.c."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.task: Task | None = None
+
+    def want(self, wanted: bool) -> None:
+        """Start it or end it. Linux: psi_trigger_create_rtpoll_worker(), psi_trigger_destroy()."""
+        from mmfs.kernel.exit import do_exit
+        from mmfs.kernel.fork import kthread_create
+
+        if wanted and self.task is None:
+            self.task = kthread_create(self.kernel, "psimon", rt_priority=1)
+        elif not wanted and self.task is not None:
+            do_exit(self.task, 0)
+            self.task = None
+
+    def run(self) -> None:
+        """Linux: psi_rtpoll_worker()."""
+        self.kernel.scheduler.run_kthread(self.task)
+
+
 def start_all(kernel: Kernel) -> None:
     """Register what every machine does regularly, in a fixed order."""
     clock = kernel.clock
+    kernel.scheduler.psi_system.rtpoll_worker = Psimon(kernel)
     for name, period_ns, work in (
         ("clocksource_watchdog", WATCHDOG_INTERVAL_NS, ClocksourceWatchdog(kernel).run),
         ("vmstat_shepherd", kernel.vm.stat_interval * NSEC_PER_SEC, VmstatShepherd(kernel).run),

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final
 from mmfs.kernel import kthread
 from mmfs.kernel.block import virtio_disks
 from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_USEC
-from mmfs.kernel.cputime import Cost, CpuTime, Scheduler
+from mmfs.kernel.cputime import Cost, CpuTime
 from mmfs.kernel.irq import Interrupts
 from mmfs.kernel.loadavg import LoadAverage
 from mmfs.kernel.module import Modules
 from mmfs.kernel.mounts import FILESYSTEMS, bare_mounts, systemd_mounts
 from mmfs.kernel.params import IpcSysctl, UtsNamespace, fs_sysctl, kernel_sysctl
 from mmfs.kernel.printk import Printk
+from mmfs.kernel.scheduler import Scheduler
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
 from mmfs.mm_types import PAGE_SIZE

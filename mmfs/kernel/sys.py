@@ -161,6 +161,7 @@ class SysSyscalls:
         if nice < self.nice and 20 - nice > self.rlimit(RLIMIT_NICE) and not self.capable(CAP_SYS_NICE):
             raise OSError(errno.EACCES, "only root lowers the nice value")
         self.static_prio = sched.DEFAULT_PRIO + nice
+        self.kernel.scheduler.task_changed(self)
 
     def sched_setscheduler(self: Task, policy: int, priority: int = 0) -> None:
         """sched_setscheduler(2)."""

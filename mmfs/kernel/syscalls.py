@@ -78,8 +78,6 @@ PTHREAD_GUARD = PAGE_SIZE
 PTHREAD_STACK_TOUCHED = 2 * PAGE_SIZE
 ARENA_BYTES = 64 << 20
 ARENA_START = 132 << 10
-TOUCH_SLICE = 2 << 20
-"""As large as a huge page, so that none is cut."""
 
 
 class TaskSyscalls:
@@ -104,19 +102,6 @@ class TaskSyscalls:
         kernel.page_alloc.buddy.cpu = self.processor
         kernel.scheduler.charge_syscall(self)
 
-    def _resume(self: Task) -> MmStruct:
-        """What `running()` goes on with; signals have come meanwhile, or the end of the kernel."""
-        kernel = self.kernel
-        check_panicked(kernel)
-        exit_to_user_mode(self)
-        self._check_killed()
-        if self.state == sched.TASK_STOPPED:
-            raise TaskStopped(f"task {self.pid} is in state {self.state}")
-        assert self.mm is not None
-        kernel.tasks.current = self
-        kernel.page_alloc.buddy.cpu = self.processor
-        return self.mm
-
     def _enter(self: Task) -> MmStruct:
         """A system call that needs an address space: that."""
         self._syscall()
@@ -125,12 +110,9 @@ class TaskSyscalls:
         return self.mm
 
     @contextmanager
-    def running(self: Task, resume: bool = False) -> Iterator[MmStruct]:
-        """Let the task run in user mode: faults are counted as its own, and those that end in a signal kill it.
-
-        `resume`: it goes on with what it was doing before others ran.
-        """
-        mm = self._resume() if resume else self._enter()
+    def running(self: Task) -> Iterator[MmStruct]:
+        """Let the task run in user mode: faults are counted as its own, and those that end in a signal kill it."""
+        mm = self._enter()
         try:
             yield mm
         except memory.Fault as fault:
@@ -145,13 +127,16 @@ class TaskSyscalls:
     def account_faults(self: Task) -> None:
         """Faults, reads and time of the access loops since the last call are the task's, and it waits for its reads."""
         mmu, io = self.kernel.mmu, self.io
-        major, until_ns = mmu.majflt, mmu.wait_until_ns
+        major, until_ns, stalled_ns = mmu.majflt, mmu.wait_until_ns, mmu.memstall_ns
         self.min_flt += mmu.minflt
         self.maj_flt += major
         io.read_bytes += mmu.nr_read << PAGE_SHIFT
         if mmu.cpu_ns:
             self.kernel.scheduler.charge(self, user_ns=mmu.user_ns, system_ns=mmu.cpu_ns - mmu.user_ns)
         mmu.begin(self.kernel.clock.now_ns)
+        if stalled_ns:
+            self.kernel.io_schedule(self, min(self.kernel.clock.now_ns + stalled_ns, until_ns), memstall=True)
+            until_ns = max(until_ns - (stalled_ns if self.kernel.clock.running else 0), 0)
         if until_ns:
             self.kernel.io_schedule(self, until_ns)
         if major:
@@ -199,20 +184,6 @@ class TaskSyscalls:
                 memory.access_range(mm, addr, addr + nr_bytes(length), write, nr_bytes(stride))
             else:
                 memory.access_pages(mm, addr, write)
-
-    def touch_slices(
-        self: Task, addr: int, length: int, write: bool = False, stride: int = PAGE_SIZE
-    ) -> Iterator[None]:
-        """As touch() of a range; between two slices of it others may run."""
-        end, resume = addr + length, False
-        while addr < end:
-            stop = min(end, (addr | TOUCH_SLICE - 1) + 1)
-            with self.running(resume) as mm:
-                memory.access_range(mm, addr, stop, write, stride)
-            addr += -(-(stop - addr) // stride) * stride
-            if addr < end:
-                yield
-            resume = True
 
     def mmap(
         self: Task, length: Size, prot: int = DEFAULT_PROT, flags: int | None = None,

@@ -41,7 +41,7 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
         "kernel", "pid", "tgid", "comm", "full_name", "wq_desc", "group_leader", "parent", "children", "state", "flags",
         "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp",
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
-        "utime_ns", "stime_ns", "gtime_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
+        "gtime_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
         "timerslack_ns", "no_new_privs", "personality", "mempolicy", "busy",
     )  # fmt: skip
@@ -75,11 +75,11 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
         """None: every possible CPU."""
         self.processor = 0
         self.start_time_ns = kernel.clock.now_ns
-        self.utime_ns = self.stime_ns = self.gtime_ns = 0
+        self.gtime_ns = 0
         self.min_flt = self.maj_flt = self.nvcsw = self.nivcsw = 0
         self.io = IoAccounting()
         self.sched: Any = None
-        """The SchedEntity of a task that has ever run (kernel/cputime.py)."""
+        """The SchedEntity of a task that has ever run (kernel/rq.py)."""
         self.exit_code = 0
         self.exit_signal = 0
         self.pdeath_signal = 0
@@ -290,6 +290,17 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
         self.cpus_allowed = cpus
         if self.processor not in cpus:
             self.processor = min(cpus)
+        self.kernel.scheduler.task_changed(self)
+
+    @property
+    def utime_ns(self) -> int:
+        """Time in user mode until now."""
+        return self.kernel.scheduler.cputime(self)[0]
+
+    @property
+    def stime_ns(self) -> int:
+        """Time in the kernel until now."""
+        return self.kernel.scheduler.cputime(self)[1]
 
     def thread_group_cputime(self) -> tuple[int, int]:
         """User and system nanoseconds of all threads, living and dead. Linux: kernel/sched/cputime.c."""

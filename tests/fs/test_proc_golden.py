@@ -53,6 +53,9 @@ LAYOUTS: dict[str, Mask] = {
     "/proc/zoneinfo": only(r"^(?!Node).*$", words),
     "/proc/vmstat": words,
     "/proc/loadavg": words,
+    "/proc/pressure/io": words,
+    "/proc/pressure/cpu": words,
+    "/proc/pressure/memory": words,
     "/proc/uptime": words,
     "/proc/stat": words,
     "/proc/version": exact,
@@ -147,10 +150,6 @@ def test_swaps(machine: str) -> None:
 NOT_SERVED = {
     "/proc/key-users",
     "/proc/locks",
-    "/proc/pressure",
-    "/proc/pressure/cpu",
-    "/proc/pressure/io",
-    "/proc/pressure/memory",
     "/proc/sysvipc/shm",
     "/proc/vmallocinfo",
 }

@@ -207,6 +207,7 @@ def test_fork_counts(kernel: Kernel, task: Task) -> None:
     forks, stime = kernel.scheduler.total_forks, task.stime_ns
     task.fork()
     assert kernel.scheduler.total_forks == forks + 1
+    kernel.schedule(task)
     assert task.stime_ns - stime >= 70_000
 
 

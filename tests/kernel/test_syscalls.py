@@ -110,6 +110,7 @@ def test_faults_and_time_are_the_task_s_own(kernel: Kernel, task: Task) -> None:
     faults, event, stime = task.min_flt, int(kernel.vmstat.event[VmEventItem.PGFAULT]), task.stime_ns
     task.touch(task.mmap("1M"), "1M", write=True)
     assert task.min_flt - faults == int(kernel.vmstat.event[VmEventItem.PGFAULT]) - event == 256
+    kernel.schedule(task)
     assert task.stime_ns - stime >= 256 * Cost.FAULT_MINOR
     assert other.min_flt == others
 

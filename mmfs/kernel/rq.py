@@ -1,0 +1,482 @@
+"""A CPU's run queue: who wants to run there, and how its time is shared among them.
+
+What a task has called for is queued as work, in nanoseconds of each bucket. As the clock moves the CPU works its
+queue off: the task whose weighted time (`vruntime`) is least runs until its work is done, the tick finds its slice used
+up while others wait, or one that has fallen far behind wakes. Weights follow from nice values. What is left is idle, or
+iowait while a task that last ran here waits for a disk. So a long computation keeps its CPU busy for as long as it
+takes, and two of them take twice as long.
+
+Nothing happens at each tick: a CPU is brought up to date (`Cpu.sync()`) when someone looks at it or adds to its queue,
+so a thousand idle CPUs cost nothing, and what comes out does not depend on who looked when.
+
+Linux: kernel/sched/core.c, fair.c, cputime.c; kernel/time/tick-sched.c.
+
+Simplified: the least vruntime instead of EEVDF's deadlines, for real-time tasks too; what a call waits for comes before
+the work that it has queued.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection
+from typing import Any, Final, NamedTuple, Protocol
+
+from mmfs.kernel.clock import NSEC_PER_MSEC, TICK_NSEC, Clock, Timer
+from mmfs.kernel.cputime import CpuTime
+from mmfs.kernel.psi import TSK_IOWAIT, TSK_MEMSTALL, TSK_MEMSTALL_RUNNING, TSK_ONCPU, TSK_RUNNING, PsiGroup
+from mmfs.kernel.sched import NICE_0_WEIGHT, PRIO_TO_WEIGHT
+
+SCHED_SLICE_NS: Final = TICK_NSEC
+"""How long a task runs while others wait: until the tick after its slice of up to 2.8 ms is used up."""
+VRUNTIME_SHIFT: Final = 22
+INV_WEIGHT: Final = {weight: (NICE_0_WEIGHT << VRUNTIME_SHIFT) // weight for weight in PRIO_TO_WEIGHT}
+WAKEUP_CREDIT: Final = SCHED_SLICE_NS << VRUNTIME_SHIFT
+"""How far behind the others a task may start that has slept."""
+WAKEUP_GRANULARITY: Final = NSEC_PER_MSEC << VRUNTIME_SHIFT
+"""How far ahead of a task that wakes the running one must be to be preempted."""
+
+
+class Accountable(Protocol):
+    """What of a task the scheduler reads and writes."""
+
+    processor: int
+    nvcsw: int
+    nivcsw: int
+    sched: Any
+
+    @property
+    def nice(self) -> int:
+        """Decides its weight; a positive one makes user time count as nice."""
+
+    @property
+    def cpus_allowed(self) -> Collection[int] | None:
+        """Where it may run; None: anywhere."""
+
+
+class Wait(NamedTuple):
+    """An interval for which a task sleeps uninterruptibly."""
+
+    until_ns: int
+    io: bool
+    memstall: bool
+
+
+class SchedEntity:
+    """A task as its CPU sees it: work that is not done yet, and what it waits for first. Linux: struct sched_entity."""
+
+    __slots__ = ("cpu", "migrated", "on_rq", "psi_flags", "psi_group", "stall_ns", "stime_ns", "task", "timer",
+                 "total", "utime_ns", "vruntime", "waiters", "waits", "weight", "work")  # fmt: skip
+
+    def __init__(self, task: Accountable | None, cpu: Cpu, psi_group: PsiGroup | None = None) -> None:
+        self.task = task
+        self.cpu = cpu
+        self.on_rq = False
+        self.weight = NICE_0_WEIGHT
+        self.vruntime = cpu.min_vruntime
+        self.work: dict[tuple[CpuTime, bool], int] = {}
+        """Nanoseconds to do, in this order, of a bucket and in a memstall or not."""
+        self.total = self.stall_ns = 0
+        self.utime_ns = self.stime_ns = 0
+        """Done."""
+        self.waits: list[Wait] = []
+        self.timer: Timer | None = None
+        self.migrated = 0
+        """When it was moved to another CPU, in turns."""
+        self.waiters: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+        """What to call when all work is done and all waits are over."""
+        self.psi_group = psi_group
+        self.psi_flags = 0
+
+    def add(self, bucket: CpuTime, nsec: int, memstall: bool) -> None:
+        """More work."""
+        key = (bucket, memstall)
+        self.work[key] = self.work.get(key, 0) + nsec
+        self.total += nsec
+        if memstall:
+            self.stall_ns += nsec
+
+    @property
+    def memstall(self) -> bool:
+        """Whether what it does now, or waits for, is a stall on memory."""
+        if self.waits:
+            return self.waits[0].memstall
+        return self.stall_ns > 0 and next(iter(self.work))[1]
+
+    def stretch_ns(self) -> int:
+        """How much of the work comes before the task is done, or enters or leaves a memstall."""
+        if not self.stall_ns:
+            return self.total
+        stretch, first = 0, self.memstall
+        for (_, memstall), nsec in self.work.items():
+            if memstall != first:
+                break
+            stretch += nsec
+        return stretch
+
+    def take(self, nsec: int, times: list[int]) -> None:
+        """`nsec` of the work is done: it goes to the CPU's buckets and is the task's."""
+        self.total -= nsec
+        self.vruntime += nsec * INV_WEIGHT[self.weight]
+        work = self.work
+        while nsec:
+            key = next(iter(work))
+            queued = work[key]
+            part = queued if queued < nsec else nsec
+            bucket, memstall = key
+            times[bucket] += part
+            if bucket <= CpuTime.NICE:
+                self.utime_ns += part
+            else:
+                self.stime_ns += part
+            if memstall:
+                self.stall_ns -= part
+            nsec -= part
+            if part == queued:
+                del work[key]
+            else:
+                work[key] = queued - part
+
+    def hand_over(self, other: SchedEntity) -> None:
+        """The task ends: the work is its time already, and another's to do."""
+        for (bucket, _), nsec in self.work.items():
+            other.add(bucket, nsec, False)
+            if bucket <= CpuTime.NICE:
+                self.utime_ns += nsec
+            else:
+                self.stime_ns += nsec
+        self.work.clear()
+        self.total = self.stall_ns = 0
+
+
+class Cpu:
+    """One processor: its time buckets and its run queue. Linux: struct kernel_cpustat, struct rq."""
+
+    __slots__ = ("_drained_ns", "_queue", "_seq", "_slice_ns", "_timer", "_times", "busy_ns", "clock", "cpu", "curr",
+                 "load", "min_vruntime", "nid", "nobody", "nr_iowait", "nr_switches", "now_ns",
+                 "timer_wakeups")  # fmt: skip
+
+    def __init__(self, clock: Clock, cpu: int, nid: int = 0) -> None:
+        self.clock = clock
+        self.cpu = cpu
+        self.nid = nid
+        self.now_ns = clock.now_ns
+        """Until when time is accounted for. Linux: rq_clock()."""
+        self.nr_switches = 0
+        self.timer_wakeups = 0
+        self.busy_ns = 0
+        self.nr_iowait = 0
+        """Tasks that last ran here and wait for a disk now."""
+        self.load = 0
+        """The weight of the tasks that run here. Linux: struct cfs_rq, load."""
+        self.min_vruntime = 0
+        self.nobody = SchedEntity(None, self)
+        """Work of interrupts, and of tasks that are gone."""
+        self.curr: SchedEntity | None = None
+        """Who runs."""
+        self._queue: list[tuple[int, int, SchedEntity]] = []
+        """Who waits for this CPU, a heap by vruntime."""
+        self._seq = 0
+        self._slice_ns = 0
+        self._times = [0] * len(CpuTime)
+        self._drained_ns = clock.now_ns
+        self._timer: Timer | None = None
+
+    def __len__(self) -> int:
+        """Tasks that ran or wanted to when the CPU was last looked at."""
+        return len(self._queue) + (self.curr is not None) - self.nobody.on_rq
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.clock.now_ns >= self._drained_ns
+
+    # -- time passes -------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Account for the time since the last call: work the queue off, then idle."""
+        now, times = self.clock.now_ns, self._times
+        while self.curr is not None:
+            curr, step = self.curr, now - self.now_ns
+            if step <= 0:
+                return
+            stretch = curr.stretch_ns() if curr.stall_ns else curr.total
+            if stretch < step:
+                step = stretch
+            if self._queue and self._slice_ns < step:
+                step = self._slice_ns
+            curr.take(step, times)
+            self.now_ns += step
+            self.busy_ns += step
+            self._slice_ns -= step
+            if not curr.total:
+                self._put(curr)
+            elif self._slice_ns <= 0 and self._queue:
+                self._preempt()
+            elif curr.stall_ns or curr.psi_flags & TSK_MEMSTALL:
+                self.psi_task_change(curr)
+        idle = now - self.now_ns
+        if idle > 0:
+            times[CpuTime.IOWAIT if self.nr_iowait else CpuTime.IDLE] += idle
+            self.now_ns = now
+
+    def _preempt(self) -> None:
+        """Let whoever is furthest behind run, which may be the same. Linux: __schedule()."""
+        curr = self.curr
+        assert curr is not None
+        self._slice_ns = SCHED_SLICE_NS
+        if self._queue[0][0] > curr.vruntime:
+            return
+        self._seq += 1
+        following = heapq.heapreplace(self._queue, (curr.vruntime, self._seq, curr))[2]
+        if curr.task is not None:
+            curr.task.nivcsw += 1
+        self._switch(curr, following)
+
+    def _put(self, entity: SchedEntity) -> None:
+        """The running one has nothing more to do here: the next, if there is one."""
+        entity.on_rq = False
+        if entity.task is not None:
+            self.load -= entity.weight
+        self._slice_ns = SCHED_SLICE_NS
+        following = heapq.heappop(self._queue)[2] if self._queue else None
+        self._switch(entity, following)
+        if not entity.total and entity.waiters and not entity.waits:
+            self.call_waiters(entity)
+
+    def _switch(self, previous: SchedEntity | None, following: SchedEntity | None) -> None:
+        """Linux: kernel/sched/core.c, context_switch(); kernel/sched/psi.c, psi_task_switch()."""
+        self.curr = following
+        if following is not None:
+            self.min_vruntime = max(self.min_vruntime, following.vruntime)
+        if previous is not self.nobody and following is not self.nobody:
+            self.nr_switches += 1
+        if previous is not None:
+            if (
+                following is not None
+                and previous.psi_flags == TSK_RUNNING | TSK_ONCPU
+                and following.psi_flags == TSK_RUNNING
+                and following.psi_group is previous.psi_group
+            ):  # as seen from their groups, nothing has changed
+                previous.psi_flags, following.psi_flags = following.psi_flags, previous.psi_flags
+            self.psi_task_change(previous)
+        if following is not None:
+            self.psi_task_change(following)
+
+    # -- who is on the queue -----------------------------------------------------------------------------------
+
+    def enqueue(self, entity: SchedEntity, bucket: CpuTime, nsec: int, memstall: bool = False) -> None:
+        """Give a task of this CPU `nsec` of work, to be done once it waits for nothing."""
+        self.sync()
+        entity.add(bucket, nsec, memstall)
+        if entity.on_rq:
+            self._drained_ns += nsec
+        elif not entity.waits:
+            self.wake(entity)
+
+    def wake(self, entity: SchedEntity) -> None:
+        """The task runs, or wants to, if it has any work. Linux: kernel/sched/core.c, try_to_wake_up()."""
+        self.sync()
+        if entity.on_rq or not entity.total:
+            entity.cpu.psi_task_change(entity)
+            return
+        self._place(entity)
+        entity.on_rq = True
+        self._drained_ns = max(self._drained_ns, self.clock.now_ns) + entity.total
+        if entity.task is not None:
+            self.load += entity.weight
+        if self.curr is None:
+            self._slice_ns = SCHED_SLICE_NS
+            self._switch(None, entity)
+            return
+        if not self._queue:
+            self._slice_ns = TICK_NSEC - self.now_ns % TICK_NSEC
+        self._seq += 1
+        heapq.heappush(self._queue, (entity.vruntime, self._seq, entity))
+        if entity.vruntime + WAKEUP_GRANULARITY < self.curr.vruntime:
+            self._preempt()
+        self.psi_task_change(entity)
+
+    def _place(self, entity: SchedEntity) -> None:
+        """Where it stands among the others here. Linux: kernel/sched/fair.c, place_entity()."""
+        if entity.cpu is not self:
+            entity.cpu.psi_set(entity, 0)
+            entity.vruntime += self.min_vruntime - entity.cpu.min_vruntime
+            entity.cpu = self
+        weight = NICE_0_WEIGHT if entity.task is None else PRIO_TO_WEIGHT[entity.task.nice + 20]
+        if weight != entity.weight:
+            entity.vruntime += (entity.vruntime - self.min_vruntime) * (entity.weight - weight) // weight
+            entity.weight = weight
+        entity.vruntime = max(entity.vruntime, self.min_vruntime - WAKEUP_CREDIT)
+
+    def dequeue(self, entity: SchedEntity) -> None:
+        """The task does not run on, whatever it has still to do."""
+        self.sync()
+        if not entity.on_rq:
+            return
+        self._drained_ns -= entity.total
+        if entity is self.curr:
+            self._put(entity)
+        else:
+            entity.on_rq = False
+            self._queue = [item for item in self._queue if item[2] is not entity]
+            heapq.heapify(self._queue)
+            if entity.task is not None:
+                self.load -= entity.weight
+            self.psi_task_change(entity)
+        self.watch()
+
+    def movable(self, cpu: int) -> list[SchedEntity]:
+        """The tasks here that may run on another CPU, who has not moved for longest first."""
+        on_rq = [item[2] for item in self._queue]
+        if self.curr is not None:
+            on_rq.append(self.curr)
+        found = [
+            entity
+            for entity in on_rq
+            if entity.task is not None and (entity.task.cpus_allowed is None or cpu in entity.task.cpus_allowed)
+        ]
+        return sorted(found, key=lambda entity: entity.migrated)
+
+    def interrupt(self, bucket: CpuTime, nsec: int) -> None:
+        """Something that belongs to no task takes `nsec`."""
+        self.enqueue(self.nobody, bucket, nsec)
+
+    # -- who is told when work is done -------------------------------------------------------------------------
+
+    def not_before_ns(self, entity: SchedEntity) -> int:
+        """The earliest time at which the task, which is on the queue, can have done its work: if all let it run."""
+        if self.curr is entity or self.curr is None:
+            return self.now_ns + entity.total
+        return self.now_ns + min(self._slice_ns, self.curr.total) + entity.total
+
+    def watch(self) -> None:
+        """Look again when the running task is done or preempted, while somebody waits for the end of one here."""
+        curr = self.curr
+        if curr is None or not (curr.waiters or any(item[2].waiters for item in self._queue)):
+            return
+        when = self.now_ns + (min(self._slice_ns, curr.total) if self._queue else curr.total)
+        if self._timer is not None:
+            if self._timer.when_ns <= when:
+                return
+            self._timer.cancel()
+        self._timer = self.clock.add_timer(when, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self.sync()
+        self.watch()
+
+    def call_waiters(self, entity: SchedEntity) -> None:
+        """The task is ready: call who waits for that."""
+        for function, args in entity.waiters:
+            self.clock.add_timer(self.now_ns, function, *args)
+        entity.waiters = []
+
+    # -- pressure ----------------------------------------------------------------------------------------------
+
+    def psi_task_change(self, entity: SchedEntity) -> None:
+        """Tell the groups of a task what it does now. Linux: kernel/sched/psi.c, psi_task_change()."""
+        if entity.on_rq:
+            flags = TSK_RUNNING | TSK_ONCPU if entity is self.curr else TSK_RUNNING
+            if entity.stall_ns and entity.memstall:
+                flags |= TSK_MEMSTALL | TSK_MEMSTALL_RUNNING
+        elif entity.waits:
+            flags = (TSK_IOWAIT if entity.waits[0].io else 0) | (TSK_MEMSTALL if entity.waits[0].memstall else 0)
+        else:
+            flags = 0
+        if flags != entity.psi_flags:
+            self.psi_set(entity, flags)
+
+    def psi_set(self, entity: SchedEntity, flags: int) -> None:
+        """The task, whose flags count here, has these now."""
+        group, old = entity.psi_group, entity.psi_flags
+        while group is not None:
+            group.task_change(self.cpu, old, flags, self.now_ns)
+            group = group.parent
+        entity.psi_flags = flags
+
+    # -- what is read ------------------------------------------------------------------------------------------
+
+    def timer_interrupt(self, nsec: int) -> None:
+        """A timer of the kernel's own fires here."""
+        self.timer_wakeups += 1
+        self.interrupt(CpuTime.IRQ, nsec)
+
+    @property
+    def nr_running(self) -> int:
+        """Tasks that run or want to run here now."""
+        self.sync()
+        return len(self)
+
+    @property
+    def backlog_ns(self) -> int:
+        """Work queued here and not done yet."""
+        self.sync()
+        return max(self._drained_ns - self.clock.now_ns, 0)
+
+    @property
+    def timer_interrupts(self) -> int:
+        """Local timer interrupts: every tick while busy, and one a wakeup while idle (the tick stops then)."""
+        self.sync()
+        return self.timer_wakeups + self.busy_ns // TICK_NSEC
+
+    @property
+    def busy_ticks(self) -> int:
+        """Ticks that found a task running."""
+        self.sync()
+        return self.busy_ns // TICK_NSEC
+
+    def times(self) -> tuple[int, ...]:
+        """All buckets in ns, in the order of `CpuTime`; they add up to the time since the CPU came up."""
+        self.sync()
+        return tuple(self._times)
+
+    @property
+    def user(self) -> int:
+        """Nanoseconds in user mode."""
+        return self.times()[CpuTime.USER]
+
+    @property
+    def nice(self) -> int:
+        """Nanoseconds in user mode with a positive nice value."""
+        return self.times()[CpuTime.NICE]
+
+    @property
+    def system(self) -> int:
+        """Nanoseconds in the kernel."""
+        return self.times()[CpuTime.SYSTEM]
+
+    @property
+    def idle(self) -> int:
+        """Nanoseconds with nothing to do."""
+        return self.times()[CpuTime.IDLE]
+
+    @property
+    def iowait(self) -> int:
+        """Nanoseconds with nothing to do but wait for a disk."""
+        return self.times()[CpuTime.IOWAIT]
+
+    @property
+    def irq(self) -> int:
+        """Nanoseconds in interrupt handlers."""
+        return self.times()[CpuTime.IRQ]
+
+    @property
+    def softirq(self) -> int:
+        """Nanoseconds in soft interrupts."""
+        return self.times()[CpuTime.SOFTIRQ]
+
+    @property
+    def steal(self) -> int:
+        """Nanoseconds the hypervisor took."""
+        return self.times()[CpuTime.STEAL]
+
+    @property
+    def guest(self) -> int:
+        """Nanoseconds running guests."""
+        return self.times()[CpuTime.GUEST]
+
+    @property
+    def guest_nice(self) -> int:
+        """Nanoseconds running niced guests."""
+        return self.times()[CpuTime.GUEST_NICE]
