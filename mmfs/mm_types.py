@@ -85,6 +85,7 @@ PG_ANON_EXCLUSIVE = 1 << 11
 PG_RESERVED = 1 << 13
 PG_PRIVATE = 1 << 14
 PG_RECLAIM = 1 << 16
+PG_READAHEAD = PG_RECLAIM
 PG_SWAPBACKED = 1 << 17
 PG_UNEVICTABLE = 1 << 18
 PG_MLOCKED = 1 << 19
@@ -117,6 +118,13 @@ PTE_UNIFORM = 1 << 52  # software bit of ours in a PMD entry: the table's 512 en
 PTE_SAVED_DIRTY = 1 << 58
 PTE_NX = 1 << 63
 PTE_PFN_MASK = 0x000FFFFFFFFFF000
+
+# A swap entry: not present; the area's number in the top five bits, the offset in it inverted below (l1tf).
+SWP_SOFT_DIRTY = PTE_RW
+SWP_EXCLUSIVE = PTE_PWT
+SWP_TYPE_SHIFT = 59
+SWP_OFFSET_FIRST_BIT = 9
+SWP_OFFSET_MASK = (1 << SWP_TYPE_SHIFT - SWP_OFFSET_FIRST_BIT) - 1
 INDEX_MASK = 0xFFFFFFFF  # a page offset as page records keep it
 
 # Block states (records of 64 bytes, one a pageblock). VIRGIN: no record yet: a hole, or memory in an extent.
@@ -198,7 +206,7 @@ MM_SWAPENTS = 2
 MM_SHMEMPAGES = 3
 NR_MM_COUNTERS = 4
 
-# Columns of the counts that a walk for smaps fills: pages; SMAPS_PSS* and SMAPS_LOCKED in bytes << 12.
+# Columns of the counts that a walk for smaps fills: pages; SMAPS_PSS*, SMAPS_SWAP_PSS and SMAPS_LOCKED in bytes << 12.
 SMAPS_RSS = 0
 SMAPS_ANONYMOUS = 1
 SMAPS_FILE = 2
@@ -216,7 +224,8 @@ SMAPS_PSS_SHMEM = 13
 SMAPS_SWAP = 14
 SMAPS_LOCKED = 15
 SMAPS_LAZYFREE = 16
-NR_SMAPS = 17
+SMAPS_SWAP_PSS = 17
+NR_SMAPS = 18
 
 
 class ZoneStatItem(IntEnum):
@@ -297,7 +306,7 @@ class VmEventItem(IntEnum):
 
 # struct page: 32 bytes a frame. nxt/prv are frame numbers (list heads lie past the last frame);
 # mapping is the id of an anon_vma (PG_ANON) or address_space; index the low 32 bits of the page offset
-# there; private the order of a free block, or the swap slot + 1 of a page in the swap cache.
+# there; private the order of a free block, or the slot of a page in the swap cache.
 PAGE_DTYPE = np.dtype(
     [
         ("flags", "u4"),
@@ -391,8 +400,8 @@ LRUVEC_DTYPE = np.dtype(
 PCPF_PREV_FREE_HIGH_ORDER = 1
 PCPF_FREE_HIGH_BATCH = 2
 
-# What the loops know of an mm_struct: frame of the root table, rss counters, page-table bytes, and a bit a lruvec that
-# says it has run since the aging walked it.
+# What the loops know of an mm_struct: frame of the root table, rss counters, page-table bytes, a bit a lruvec that says
+# it has run since the aging walked it, the highest rss.
 MM_DTYPE = np.dtype(
     [
         ("pgd", "i8"),
@@ -405,6 +414,7 @@ MM_DTYPE = np.dtype(
         ("cpumask", "u8"),
         ("memcg", "u4"),
         ("lru_gen_bitmap", "u4"),
+        ("hiwater_rss", "i8"),
     ]
 )
 
@@ -447,4 +457,39 @@ VMF_SHARED = 0x8
 VMF_LOCKED = 0x2000
 VMF_SEQ_READ = 0x8000
 VMF_RAND_READ = 0x10000
+VMF_SOFTDIRTY = 0x8000000
+VMF_DROPPABLE = 1 << 40
+
+# A swap area: where its slots begin in the arena of all slots, its size with the header, usable pages and those in
+# use, where a scan for free ones begins and how many it may still take in order; priority; flags.
+SWAP_AREA_DTYPE = np.dtype(
+    [
+        ("base", "i8"),
+        ("max", "i8"),
+        ("pages", "i8"),
+        ("inuse", "i8"),
+        ("lowest_bit", "i8"),
+        ("highest_bit", "i8"),
+        ("cluster_next", "i8"),
+        ("cluster_nr", "i8"),
+        ("prio", "i4"),
+        ("flags", "i4"),
+    ]
+)
+MAX_SWAPFILES = 24
+SWAPFILE_CLUSTER = 512
+SWP_USED = 1 << 0
+SWP_WRITEOK = 1 << 1
+SWP_DISCARDABLE = 1 << 2
+SWP_SOLIDSTATE = 1 << 4
+SWP_BLKDEV = 1 << 6
+SWP_AREA_DISCARD = 1 << 9
+SWP_PAGE_DISCARD = 1 << 10
+SWP_STABLE_WRITES = 1 << 11
+SWP_SYNCHRONOUS_IO = 1 << 12
+
+# What writing a page of the swap cache came to.
+SWAP_WRITE_CLEAN = 0
+SWAP_WRITE_STARTED = 1
+SWAP_WRITE_BUSY = 2
 assert PAGE_DTYPE.itemsize == 32 and BLOCK_DTYPE.itemsize == 64

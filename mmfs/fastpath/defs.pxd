@@ -57,6 +57,7 @@ cdef enum:
     PG_RESERVED = 8192
     PG_PRIVATE = 16384
     PG_RECLAIM = 65536
+    PG_READAHEAD = 65536
     PG_SWAPBACKED = 131072
     PG_UNEVICTABLE = 262144
     PG_MLOCKED = 524288
@@ -83,6 +84,10 @@ cdef enum:
     PTE_SPECIAL = 512
     PTE_UFFD_WP = 1024
     PTE_SOFT_DIRTY = 2048
+    SWP_SOFT_DIRTY = 2
+    SWP_EXCLUSIVE = 8
+    SWP_TYPE_SHIFT = 59
+    SWP_OFFSET_FIRST_BIT = 9
     BLK_VIRGIN = 0
     BLK_FREE = 1
     BLK_SPLIT = 2
@@ -169,7 +174,8 @@ cdef enum:
     SMAPS_SWAP = 14
     SMAPS_LOCKED = 15
     SMAPS_LAZYFREE = 16
-    NR_SMAPS = 17
+    SMAPS_SWAP_PSS = 17
+    NR_SMAPS = 18
     NR_FREE_PAGES = 0
     NR_ZONE_INACTIVE_ANON = 1
     NR_ZONE_ACTIVE_ANON = 2
@@ -359,6 +365,21 @@ cdef enum:
     VMF_LOCKED = 8192
     VMF_SEQ_READ = 32768
     VMF_RAND_READ = 65536
+    VMF_SOFTDIRTY = 134217728
+    MAX_SWAPFILES = 24
+    SWAPFILE_CLUSTER = 512
+    SWP_USED = 1
+    SWP_WRITEOK = 2
+    SWP_DISCARDABLE = 4
+    SWP_SOLIDSTATE = 16
+    SWP_BLKDEV = 64
+    SWP_AREA_DISCARD = 512
+    SWP_PAGE_DISCARD = 1024
+    SWP_STABLE_WRITES = 2048
+    SWP_SYNCHRONOUS_IO = 4096
+    SWAP_WRITE_CLEAN = 0
+    SWAP_WRITE_STARTED = 1
+    SWAP_WRITE_BUSY = 2
 
 cdef extern from *:
     """
@@ -386,6 +407,18 @@ cdef extern from *:
 
 cdef extern from *:
     """
+    #define SWP_OFFSET_MASK 0x3ffffffffffffULL
+    """
+    const unsigned long SWP_OFFSET_MASK
+
+cdef extern from *:
+    """
     #define INDEX_MASK 0xffffffffULL
     """
     const unsigned long INDEX_MASK
+
+cdef extern from *:
+    """
+    #define VMF_DROPPABLE 0x10000000000ULL
+    """
+    const unsigned long VMF_DROPPABLE

@@ -6,18 +6,10 @@ from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.folio cimport Folios, MappingRec
 from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.walk cimport Walker
-
-cdef packed struct VmaRec:
-    long start
-    long end
-    unsigned long flags
-    long pgoff
-    unsigned int mapping
-    unsigned int anon_vma
-    int mm
-    int policy
-    long nid
-    unsigned long nodemask
+from mmfs.fastpath.vma cimport VmaRec, Vmas
+from mmfs.fastpath.swap cimport Swap
+from mmfs.fastpath.rmap cimport Rmap
+from mmfs.fastpath.swapin cimport SwapIn
 
 @cython.final
 cdef class Mmu:
@@ -27,6 +19,10 @@ cdef class Mmu:
     cdef readonly Folios folios
     cdef readonly Tlb tlb
     cdef readonly Walker walker
+    cdef readonly Vmas areas
+    cdef readonly Swap swap
+    cdef readonly Rmap rmap
+    cdef readonly SwapIn swapin
     cdef MmRec[::1] mm
     cdef VmaRec[::1] vma
     cdef MappingRec[::1] mapping
@@ -53,11 +49,11 @@ cdef class Mmu:
     cdef public long cost_cow
     cdef public long cost_major
     cdef public long bulk_pages
-    cdef long alloc_page(self, long vma, long index, int mt, int highest) noexcept nogil
     cdef bint has_recency(self, long vma) noexcept nogil
     cdef void add_anon(self, long mm, long vma, long addr, long pfn) noexcept nogil
-    cdef unsigned long prot(self, unsigned long flags) noexcept nogil
     cdef int anonymous_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
+    cdef bint can_reuse(self, long vma, long pfn) noexcept nogil
+    cdef int swap_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int write_protect_fault(self, long mm, long vma, long addr, long at) noexcept nogil
     cdef long page_cache_add(self, long vma, long m, long index, bint in_fault) noexcept nogil
     cdef long filemap_get(self, long vma, long m, long index) noexcept nogil

@@ -15,9 +15,13 @@ import cython
 
 from mmfs.fastpath.folio import Folios
 from mmfs.fastpath.frames import lazy_array, view
+from mmfs.fastpath.rmap import Rmap
+from mmfs.fastpath.swap import Swap
+from mmfs.fastpath.swapin import SwapIn
 from mmfs.fastpath.tlb import Tlb
+from mmfs.fastpath.vma import Vmas
 from mmfs.fastpath.walk import Walker
-from mmfs.mm_types import MM_DTYPE, VMA_DTYPE
+from mmfs.mm_types import MM_DTYPE
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
@@ -27,7 +31,6 @@ _FAULT_AROUND = cython.declare(cython.long, 16)
 _AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming
 _ALL_LRUVECS = cython.declare(cython.uint, 0xFFFFFFFF)
 _MAX_MMS = 1 << 22
-_MAX_VMAS = 1 << 26
 
 
 class Mmu:
@@ -48,12 +51,16 @@ class Mmu:
         self.lru = lru
         self.zero_pfn = zero_pfn
         self.mms = lazy_array(_MAX_MMS, MM_DTYPE)
-        self.vmas = lazy_array(_MAX_VMAS, VMA_DTYPE)
         self.folios = Folios(buddy, lru, vmstat)
         self.tlb = Tlb(buddy, self.mms)
         self.walker = Walker(buddy, lru, vmstat, self.mms, levels)
         self.mm = view(self.mms)
+        self.areas = Vmas(buddy, self.walker)
+        self.vmas = self.areas.vmas
         self.vma = view(self.vmas)
+        self.swap = Swap(self.folios, vmstat)
+        self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap)
+        self.swapin = SwapIn(self.areas, self.folios, self.rmap, self.swap)
         self.mapping = view(self.folios.mappings)
         self.slot = view(self.folios.slots)
         self.node_stat = view(vmstat.node_stat)
@@ -71,43 +78,7 @@ class Mmu:
         self.minflt = self.majflt = self.cow = self.nr_read = 0
         self.cpu_ns = self.user_ns = self.wait_until_ns = self.memstall_ns = 0
 
-    # ------------------------------------------------------------------------------ allocation
-
-    def alloc_page(self, vma, index, mt, highest):
-        """A page for a VMA by its memory policy, or -1. Linux: mm/mempolicy.c, alloc_pages_mpol()."""
-        node: cython.int = self.buddy.cpu_node[self.buddy.cpu]
-        mask: cython.ulong = ~cython.cast(cython.ulong, 0)
-        n: cython.long
-        pfn: cython.long
-        if vma >= 0 and self.vma[vma].policy != 0:
-            mask = self.vma[vma].nodemask
-            node = self.vma[vma].nid
-            if self.vma[vma].policy == 2:
-                n = 0
-                for node in range(64):
-                    n += mask >> node & 1
-                n = index % max(n, cython.cast(cython.long, 1))
-                for node in range(64):
-                    if mask >> node & 1:
-                        if n == 0:
-                            break
-                        n -= 1
-                mask = ~cython.cast(cython.ulong, 0)
-        pfn = self.buddy.alloc(0, mt, node, highest, self.walker.alloc_flags, mask)
-        if pfn >= 0 and vma >= 0 and self.vma[vma].policy == 2:
-            self.buddy.numa_event[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NUMA_INTERLEAVE_HIT] += 1
-        return pfn
-
     # ------------------------------------------------------------------------------ faults
-
-    def prot(self, flags):
-        """The entry bits of a VMA's protection, without write. Linux: vm_get_page_prot()."""
-        bits: cython.ulong = PTE_PRESENT | PTE_USER | PTE_ACCESSED
-        if not flags & (VMF_READ | VMF_WRITE | VMF_EXEC):
-            bits = PTE_ACCESSED | PTE_GLOBAL  # _PAGE_PROTNONE shares the global bit
-        if not flags & VMF_EXEC:
-            bits |= PTE_NX
-        return bits
 
     def has_recency(self, vma):
         """Whether accesses through a VMA tell that its pages are hot. Linux: vma_has_recency()."""
@@ -117,9 +88,7 @@ class Mmu:
         """Give a new page to a VMA as anonymous memory. Linux: folio_add_new_anon_rmap(), folio_add_lru_vma()."""
         self.frames.page[pfn].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE
         self.frames.page[pfn].mapping = self.vma[vma].anon_vma
-        self.frames.page[pfn].index = cython.cast(
-            cython.uint, (self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)) & INDEX_MASK
-        )
+        self.frames.page[pfn].index = self.areas.index(vma, addr)
         self.frames.page[pfn].mapcount = 1
         self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mm[mm].memcg)
         self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_ANON_MAPPED] += 1
@@ -136,19 +105,39 @@ class Mmu:
         pfn: cython.long
         flags: cython.ulong = self.vma[vma].flags
         if not write:
-            self.frames.entry[at] = cython.cast(cython.ulong, self.zero_pfn) << 12 | self.prot(flags) | PTE_SPECIAL
+            self.frames.entry[at] = (
+                cython.cast(cython.ulong, self.zero_pfn) << 12 | self.areas.prot(flags) | PTE_SPECIAL
+            )
             return FAULT_DONE
-        pfn = self.alloc_page(
+        pfn = self.areas.alloc_page(
             vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), MIGRATE_MOVABLE, ZONE_MOVABLE
         )
         if pfn < 0:
             return FAULT_OOM
         self.add_anon(mm, vma, addr, pfn)
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, pfn) << 12 | self.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
+            cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
             | (PTE_RW if flags & VMF_WRITE else 0)
         )
         return FAULT_DONE
+
+    def can_reuse(self, vma, pfn):
+        """Whether a write may go to the page itself: nobody else has it. Linux: wp_can_reuse_anon_folio()."""
+        if not self.frames.page[pfn].flags & PG_ANON:
+            return False
+        if self.frames.page[pfn].flags & PG_ANON_EXCLUSIVE:
+            return True
+        if self.frames.page[pfn].mapcount > 1:
+            return False
+        if not self.frames.page[pfn].flags & PG_LRU:
+            self.lru.drain(self.buddy.cpu)
+        if self.frames.page[pfn].flags & PG_BATCHED:
+            return False
+        if self.frames.page[pfn].flags & PG_SWAPCACHE and not self.swap.free_swap(pfn):
+            return False
+        self.frames.page[pfn].mapping = self.vma[vma].anon_vma
+        self.frames.page[pfn].flags |= PG_ANON_EXCLUSIVE
+        return True
 
     def write_protect_fault(self, mm, vma, addr, at):
         """A write to a page that is mapped read-only. Linux: do_wp_page(), wp_page_copy(), wp_page_reuse()."""
@@ -157,8 +146,8 @@ class Mmu:
         pfn: cython.long
         if self.vma[vma].flags & VMF_SHARED:
             self.folios.mark_dirty(old)
-        elif entry & PTE_SPECIAL or not self.frames.page[old].flags & PG_ANON or self.frames.page[old].mapcount > 1:
-            pfn = self.alloc_page(
+        elif entry & PTE_SPECIAL or not self.can_reuse(vma, old):
+            pfn = self.areas.alloc_page(
                 vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), MIGRATE_MOVABLE, ZONE_MOVABLE
             )
             if pfn < 0:
@@ -168,21 +157,19 @@ class Mmu:
             self.add_anon(mm, vma, addr, pfn)
             self.frames.entry[at] = (
                 cython.cast(cython.ulong, pfn) << 12
-                | self.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
+                | self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
             )
             if not entry & PTE_SPECIAL:
                 self.unmap_page(mm, self.vma[vma].flags, old)
             self.tlb.flush_page(mm, addr)
             return FAULT_DONE
-        else:
-            self.frames.page[old].flags |= PG_ANON_EXCLUSIVE
         self.event[PGREUSE] += 1
         self.frames.entry[at] = entry | PTE_RW | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY
         return FAULT_DONE
 
     def page_cache_add(self, vma, m, index, in_fault):
         """A new page of a file at an index, or -1."""
-        pfn: cython.long = self.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
+        pfn: cython.long = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
         if pfn >= 0:
             self.folios.cache_add(m, index, pfn, in_fault)
         return pfn
@@ -217,7 +204,7 @@ class Mmu:
     def map_file(self, mm, vma, pfn, at, write):
         """Map a page of the page cache. Linux: set_pte_range(), folio_add_file_rmap_pte()."""
         flags: cython.ulong = self.vma[vma].flags
-        entry: cython.ulong = cython.cast(cython.ulong, pfn) << 12 | self.prot(flags)
+        entry: cython.ulong = cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags)
         shmem: cython.bint = (self.frames.page[pfn].flags & PG_SWAPBACKED) != 0
         if self.frames.page[pfn].mapcount == 0:
             self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_FILE_MAPPED] += 1
@@ -269,7 +256,7 @@ class Mmu:
             if self.frames.entry[at] != 0:
                 return FAULT_DONE
         elif not self.vma[vma].flags & VMF_SHARED:
-            copy = self.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
+            copy = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
             if copy < 0:
                 return FAULT_OOM
         page = self.filemap_get(vma, m, index)
@@ -285,8 +272,25 @@ class Mmu:
         self.add_anon(mm, vma, addr, copy)
         self.frames.entry[at] = (
             cython.cast(cython.ulong, copy) << 12
-            | self.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
+            | self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
         )
+        return FAULT_DONE
+
+    def swap_fault(self, mm, vma, addr, at, write):
+        """An access to a page that is swapped out. Linux: do_swap_page()."""
+        result: cython.int
+        self.swapin.now_ns = max(self.now_ns + self.cpu_ns, self.wait_until_ns)
+        result = self.swapin.swap_in(mm, vma, addr, at, write)
+        self.nr_read += self.swapin.nr_read
+        self.wait_until_ns = max(self.wait_until_ns, self.swapin.done_ns)
+        if result != FAULT_DONE:
+            return result
+        if self.swapin.major:
+            self.majflt += 1
+            self.cpu_ns += self.cost_major - self.cost_fault
+            self.event[PGMAJFAULT] += 1
+        if write and not self.frames.entry[at] & PTE_RW:
+            return self.write_protect_fault(mm, vma, addr, at)
         return FAULT_DONE
 
     def fault(self, mm, vma, addr, at, write):
@@ -296,7 +300,7 @@ class Mmu:
         if self.frames.entry[at] & PTE_PRESENT:
             result = self.write_protect_fault(mm, vma, addr, at)
         elif self.frames.entry[at] != 0:
-            return FAULT_SWAP
+            result = self.swap_fault(mm, vma, addr, at, write)
         elif self.vma[vma].mapping == 0:
             result = self.anonymous_fault(mm, vma, addr, at, write)
         else:
@@ -442,7 +446,7 @@ class Mmu:
         self.frames.block[block].mapcount = 1
         self.frames.block[block].table = table
         self.frames.block[block].pteflags = (
-            self.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
+            self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
         )
         self.frames.page[table].mapping = block
         self.frames.entry[at] = (
@@ -470,6 +474,8 @@ class Mmu:
             self.mm[mm].rss_anon -= 1
             if self.frames.page[pfn].mapcount == 0:
                 self.node_stat[nid, NR_ANON_MAPPED] -= 1
+                if self.frames.page[pfn].flags & PG_SWAPCACHE and not self.swap.free_swap(pfn):
+                    return
                 self.folios.free_page(pfn)
             return
         if self.frames.page[pfn].flags & PG_SWAPBACKED:

@@ -15,7 +15,9 @@ cdef class PageTables:
     cdef long seek_entry(self, long mm, long addr) noexcept nogil
     cdef void zap_block(self, long mm) noexcept nogil
     cdef void zap_entry(self, long mm, unsigned long vmflags, long at) noexcept nogil
+    cdef void copy_swap_entry(self, long dst, long at, long to) noexcept nogil
     cdef bint copy_entry(self, long dst, long src, unsigned long vmflags, long addr, long at) noexcept nogil
     cdef void free_level(self, long mm, long table, int level, long base, long floor, long ceiling) noexcept nogil
     cdef void free_table(self, long mm, long table, int level) noexcept nogil
     cdef void count_entry(self, unsigned long entry, bint locked, long[::1] out) noexcept nogil
+    cdef void count_swapped(self, unsigned long entry, long[::1] out) noexcept nogil

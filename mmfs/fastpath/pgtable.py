@@ -64,7 +64,11 @@ class PageTables:
         entry: cython.ulong = self.frames.entry[at]
         pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
         self.frames.entry[at] = 0
-        if entry & PTE_SPECIAL or not entry & _MAPPED:
+        if not entry & _MAPPED:
+            self.mmu.mm[mm].rss_swap -= 1
+            self.mmu.swap.free_swap_and_cache(self.mmu.swap.slots.slot_of(entry))
+            return
+        if entry & PTE_SPECIAL:
             return
         if not self.frames.page[pfn].flags & PG_ANON:
             if entry & PTE_DIRTY:
@@ -114,6 +118,13 @@ class PageTables:
 
     # ------------------------------------------------------------------------------ fork
 
+    def copy_swap_entry(self, dst, at, to):
+        """Share a swap entry with the child. Linux: copy_nonpresent_pte()."""
+        self.frames.entry[at] &= ~cython.cast(cython.ulong, SWP_EXCLUSIVE)
+        self.mmu.swap.duplicate(self.mmu.swap.slots.slot_of(self.frames.entry[at]))
+        self.mmu.mm[dst].rss_swap += 1
+        self.frames.entry[to] = self.frames.entry[at]
+
     def copy_entry(self, dst, src, vmflags, addr, at):
         """Share one entry with the child. False when memory is out. Linux: copy_present_ptes()."""
         entry: cython.ulong = self.frames.entry[at]
@@ -121,6 +132,9 @@ class PageTables:
         to: cython.long = self.walker.get_entry(dst, addr)
         if to < 0:
             return False
+        if not entry & _MAPPED:
+            self.copy_swap_entry(dst, at, to)
+            return True
         if not entry & PTE_SPECIAL:
             if entry & PTE_RW and not vmflags & VMF_SHARED:
                 entry &= ~cython.cast(cython.ulong, PTE_RW)
@@ -157,7 +171,7 @@ class PageTables:
                     addr = stop
                     continue
                 while addr < stop:
-                    if self.frames.entry[at] & _MAPPED and not self.copy_entry(dst, src, vmflags, addr, at):
+                    if self.frames.entry[at] != 0 and not self.copy_entry(dst, src, vmflags, addr, at):
                         ok = False
                         break
                     at += 1
@@ -174,7 +188,7 @@ class PageTables:
         stop: cython.long
         entry: cython.ulong
         keep: cython.ulong = PTE_PFN_MASK | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY | PTE_SPECIAL
-        bits: cython.ulong = self.mmu.prot(vmflags) & ~cython.cast(cython.ulong, PTE_ACCESSED)
+        bits: cython.ulong = self.mmu.areas.prot(vmflags) & ~cython.cast(cython.ulong, PTE_ACCESSED)
         pfn: cython.long
         with cython.nogil:
             while addr < end:
@@ -193,7 +207,7 @@ class PageTables:
                             and not vmflags & VMF_SHARED
                             and not entry & PTE_SPECIAL
                             and self.frames.page[pfn].flags & PG_ANON
-                            and self.frames.page[pfn].mapcount == 1
+                            and self.frames.page[pfn].flags & PG_ANON_EXCLUSIVE
                         ):
                             entry |= PTE_RW
                         self.frames.entry[at] = entry
@@ -239,7 +253,9 @@ class PageTables:
                     to = self.walker.get_entry(mm, new + done)
                     if to < 0:
                         break
-                    self.frames.entry[to] = self.frames.entry[at] | PTE_SOFT_DIRTY
+                    self.frames.entry[to] = self.frames.entry[at] | (
+                        PTE_SOFT_DIRTY if self.frames.entry[at] & _MAPPED else SWP_SOFT_DIRTY
+                    )
                     self.frames.entry[at] = 0
                 done += PAGE_SIZE
             self.mmu.tlb.flush_range(mm, old, old + length)
@@ -341,6 +357,12 @@ class PageTables:
         if locked:
             out[SMAPS_LOCKED] += pss
 
+    def count_swapped(self, entry, out):
+        """Add one swapped-out page to the counts of smaps. Linux: smaps_pte_entry()."""
+        owners: cython.long = self.mmu.swap.owners(self.mmu.swap.slots.slot_of(entry))
+        out[SMAPS_SWAP] += 1
+        out[SMAPS_SWAP_PSS] += (cython.cast(cython.long, PAGE_SIZE) << _PSS_SHIFT) // owners
+
     def smaps(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long,
               out: cython.long[::1]):
         """Add the pages that [start, end) maps to ``out`` [NR_SMAPS] int64. Linux: smaps_pte_range().
@@ -371,6 +393,8 @@ class PageTables:
                 while addr < stop:
                     if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
                         self.count_entry(self.frames.entry[at], locked, out)
+                    elif self.frames.entry[at] != 0 and not self.frames.entry[at] & _MAPPED:
+                        self.count_swapped(self.frames.entry[at], out)
                     at += 1
                     addr += PAGE_SIZE
             addr = stop
@@ -391,13 +415,15 @@ class PageTables:
                             self.frames.page[(self.frames.entry[at] & PTE_PFN_MASK) >> 12].flags &= ~(
                                 PG_REFERENCED | PG_YOUNG
                             )
+                    elif bits & PTE_SOFT_DIRTY:
+                        self.frames.entry[at] &= ~cython.cast(cython.ulong, SWP_SOFT_DIRTY)
                     at += 1
                     addr += PAGE_SIZE
             addr = stop
         self.mmu.tlb.flush_mm(mm)
 
     def lazyfree_range(self, mm: cython.long, start: cython.long, end: cython.long):
-        """Make anonymous pages that one process maps clean and droppable.
+        """Make anonymous pages that one process maps clean and droppable, and forget swapped-out ones.
 
         Linux: mm/madvise.c, madvise_free_pte_range(); mm/swap.c, lru_lazyfree().
         """
@@ -411,14 +437,18 @@ class PageTables:
             if at >= 0:
                 while addr < stop:
                     pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-                    if (
+                    if self.frames.entry[at] != 0 and not self.frames.entry[at] & _MAPPED:
+                        self.zap_entry(mm, 0, at)
+                    elif (
                         self.frames.entry[at] & _MAPPED
                         and not self.frames.entry[at] & PTE_SPECIAL
                         and self.frames.page[pfn].mapcount == 1
                         and self.frames.page[pfn].flags & PG_ANON
                         and self.frames.page[pfn].flags & PG_SWAPBACKED
                         and not self.frames.page[pfn].flags & PG_UNEVICTABLE
+                        and (not self.frames.page[pfn].flags & PG_SWAPCACHE or self.mmu.swap.free_swap(pfn))
                     ):
+                        self.frames.page[pfn].flags &= ~PG_DIRTY
                         self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED | PTE_DIRTY)
                         self.mmu.lru.lazyfree(pfn)
                     at += 1
@@ -426,15 +456,49 @@ class PageTables:
             addr = stop
         self.mmu.tlb.flush_range(mm, start, end)
 
+    def pageout_range(self, mm: cython.long, start: cython.long, end: cython.long, out: cython.long[::1]):
+        """Put the anonymous pages that [start, end) alone maps into ``out``, for reclaim; how many.
+
+        Linux: mm/madvise.c, madvise_cold_or_pageout_pte_range().
+        """
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        pfn: cython.long
+        n: cython.Py_ssize_t = 0
+        while addr < end:
+            at = self.seek_entry(mm, addr)
+            stop = min(self.next_addr, end)
+            if at >= 0:
+                while addr < stop:
+                    pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                    if (
+                        self.frames.entry[at] & _MAPPED
+                        and not self.frames.entry[at] & PTE_SPECIAL
+                        and self.frames.page[pfn].flags & PG_LRU
+                        and self.frames.page[pfn].flags & PG_ANON
+                        and self.frames.page[pfn].mapcount == 1
+                        and not self.frames.page[pfn].flags & PG_UNEVICTABLE
+                    ):
+                        if self.frames.page[pfn].flags & PG_ACTIVE:
+                            self.frames.page[pfn].flags |= PG_WORKINGSET
+                        self.frames.page[pfn].flags &= ~(PG_REFERENCED | PG_YOUNG)
+                        out[n] = pfn
+                        n += 1
+                    at += 1
+                    addr += PAGE_SIZE
+            addr = stop
+        return n
+
     def count_nodes(self, mm: cython.long, start: cython.long, end: cython.long, out: cython.long[::1]):
-        """Add the pages that [start, end) maps to ``out`` [nodes + 5]: per node, then anon, dirty, mapped
-        by one, highest mapcount, active. Linux: fs/proc/task_mmu.c, gather_stats()."""
+        """Add the pages that [start, end) maps to ``out`` [nodes + 7]: per node, then anon, dirty, mapped
+        by one, highest mapcount, active, in the swap cache, under writeback. Linux: gather_stats()."""
         addr: cython.long = start
         at: cython.long
         stop: cython.long
         pfn: cython.long
         flags: cython.uint
-        n: cython.Py_ssize_t = out.shape[0] - 5
+        n: cython.Py_ssize_t = out.shape[0] - 7
         while addr < end:
             at = self.seek_entry(mm, addr)
             stop = min(self.next_addr, end)
@@ -449,6 +513,8 @@ class PageTables:
                         out[n + 2] += 1 if self.frames.page[pfn].mapcount == 1 else 0
                         out[n + 3] = max(out[n + 3], cython.cast(cython.long, self.frames.page[pfn].mapcount))
                         out[n + 4] += 1 if flags & (PG_ACTIVE | PG_UNEVICTABLE) else 0
+                        out[n + 5] += 1 if flags & PG_SWAPCACHE else 0
+                        out[n + 6] += 1 if flags & PG_WRITEBACK else 0
                     at += 1
                     addr += PAGE_SIZE
             addr = stop

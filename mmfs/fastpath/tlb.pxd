@@ -13,6 +13,7 @@ cdef packed struct MmRec:
     unsigned long cpumask
     unsigned int memcg
     unsigned int lru_gen_bitmap
+    long hiwater_rss
 
 @cython.final
 cdef class Tlb:

@@ -33,3 +33,4 @@ cdef class Walker:
     cdef long get_entry(self, long mm, long addr) noexcept nogil
     cdef long get_entry_level(self, long mm, long addr, int last) noexcept nogil
     cdef void split_uniform(self, long mm, long addr, long pmd) noexcept nogil
+    cdef void split_if_maps(self, long mm, long addr, long block) noexcept nogil

@@ -157,6 +157,20 @@ class Walker:
         self.frames.block[block].mapcount = 0
         self.frames.page[table].mapping = 0
 
+    def split_if_maps(self, mm, addr, block):
+        """split_uniform() if the address is mapped by the block."""
+        table: cython.long = self.mm[mm].pgd
+        level: cython.int = self.levels - 1
+        at: cython.long = -1
+        while level > 0:
+            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
+            if not self.frames.entry[at] & PTE_PRESENT:
+                return
+            table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+            level -= 1
+        if self.frames.entry[at] & PTE_UNIFORM and self.frames.page[table].mapping == block:
+            self.split_uniform(mm, addr, at)
+
     def forget(self, mm):
         """An address space goes: nothing remembered of it may live on."""
         self.cached_key = -1

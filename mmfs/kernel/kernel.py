@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from mmfs.mm.shmem import ShmMnt
     from mmfs.mm.slab_common import SlabCaches
     from mmfs.mm.sparse import Sections
-    from mmfs.mm.swapfile import SwapInfoStruct
+    from mmfs.mm.swapfile import SwapFiles, SwapInfoStruct
     from mmfs.mm.sysctl import VmSysctl
     from mmfs.mm.util import Overcommit
     from mmfs.mm.vmalloc import Vmalloc
@@ -83,6 +83,7 @@ class Kernel:
     lru_gen: LruGenState
     page_cache: PageCache
     rmap: Rmap
+    swap_files: SwapFiles
     shm_mnt: ShmMnt
     mm_rows: Rows
     vma_rows: Rows
@@ -114,7 +115,6 @@ class Kernel:
     tasks: TaskTable
     init_task: Task
     oom_killer: OomKiller
-    swap_info: list[SwapInfoStruct]
     mount_files: Callable[[Kernel], None]
     """Sets `vfs` and `caller`; called when a file is first looked at."""
     caller: Any
@@ -318,6 +318,11 @@ class Kernel:
     def max_pfn(self) -> int:
         """The first frame behind all memory."""
         return self.memblock.max_pfn
+
+    @property
+    def swap_info(self) -> list[SwapInfoStruct]:
+        """The swap areas by number."""
+        return [self.swap_files.areas[number] for number in sorted(self.swap_files.areas)]
 
     @property
     def total_swap_pages(self) -> int:

@@ -236,11 +236,9 @@ def log_boot(kernel: Kernel) -> None:
 def swap_on(kernel: Kernel) -> None:
     """Init enables the swap areas, each with a lower priority than the one before. Linux: mm/swapfile.c."""
     from mmfs.kernel.setup import swap_line
-    from mmfs.mm.swapfile import SwapInfoStruct
 
-    kernel.swap_info = []
-    for number, device in enumerate(kernel.machine.swap):
-        kind = "partition" if device.name.startswith("/dev/") else "file"
-        area = SwapInfoStruct(device.name, kind, device.size // PAGE_SIZE - 1, -2 - number)
-        kernel.swap_info.append(area)
+    for device in kernel.machine.swap:
+        partition = device.name.startswith("/dev/")
+        disk = kernel.block_devices[device.name] if partition else kernel.block_devices.disks[0]
+        area = kernel.swap_files.enable(device.name, disk, device.size // PAGE_SIZE, partition=partition)
         kernel.printk.emit(swap_line(device, area.prio))

@@ -7,11 +7,13 @@ raises AssertionError with what differs.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmfs.mm import check_swap
 from mmfs.mm_types import (
     BLK_FREE,
     BLK_SPLIT,
@@ -63,6 +65,7 @@ def check(kernel: Kernel) -> None:
     mapped = check_page_tables(kernel)
     check_lru(kernel, mapped)
     check_page_cache(kernel)
+    check_swap.check_swap(kernel, mapped.slots)
     check_counters(kernel, mapped)
 
 
@@ -139,13 +142,14 @@ class _Mapped:
         self.blocks: set[int] = set()
         self.tables: dict[int, int] = {}
         self.pfns: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.slots: Counter[int] = Counter()
 
 
 def check_page_tables(kernel: Kernel) -> _Mapped:
     """Every entry against the page it maps: rss, map counts, reverse map, rights of the VMA."""
     mapped = _Mapped()
     for row, mm in kernel.mms.items():
-        rss = [0, 0, 0]
+        rss = [0, 0, 0, 0]
         tables = 0
         record = kernel.mmu.mms[row]
         stack = [(int(record["pgd"]), kernel.mmu.walker.levels, 0)]
@@ -171,7 +175,7 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
                     mapped.tables[child] = row
                 elif entry & PTE_PRESENT:
                     stack.append((child, level - 1, base + (int(i) << shift)))
-        for name, count in zip(("rss_anon", "rss_file", "rss_shmem"), rss, strict=True):
+        for name, count in zip(("rss_anon", "rss_file", "rss_shmem", "rss_swap"), rss, strict=True):
             _same(f"mm of {mm.owner.pid if mm.owner else row}: {name}", count, int(record[name]))
         _same(f"mm {row}: page-table bytes", tables, int(record["pgtables_bytes"]))
     mapped.pfns, counts = np.unique(np.concatenate([np.zeros(0, np.int64), *mapped.frames]), return_counts=True)
@@ -186,6 +190,9 @@ def _check_entries(
     kernel: Kernel, mm: MmStruct, entries: NDArray[np.uint64], base: int, rss: list[int], mapped: _Mapped
 ) -> None:
     """The entries of one table, VMA by VMA."""
+    gone = entries[(entries != 0) & (entries & _MAPPED == 0)]
+    rss[3] += len(gone)
+    mapped.slots.update(kernel.mmu.swap.slots.slot(int(entry)) for entry in gone)
     used = np.flatnonzero(entries & _MAPPED)
     addresses = base + (used << 12)
     done = 0
@@ -217,8 +224,14 @@ def _check_vma_entries(
         _same(f"{int(addresses[i]):#x}: index of frame {int(pfns[i]):#x}", int(pages["index"][i]), int(index[i]))
     for number in np.unique(pages["mapping"][anon]):
         anon_vma = kernel.rmap.anon_vmas.get(int(number))
-        if anon_vma is None or vma not in anon_vma.vmas:
+        if anon_vma is None or vma not in anon_vma.vmas or vma.row not in kernel.mmu.rmap.chain_of(int(number)):
             raise AssertionError(f"anon_vma {number} of pages in {vma!r} does not lead back to it")
+    row = kernel.mmu.vmas[vma.row]
+    where = (vma.vm_start, vma.vm_end, vma.vm_flags, vma.vm_pgoff, vma.vm_mm.row)
+    _same(f"{vma!r}: its row", tuple(int(row[name]) for name in ("start", "end", "flags", "pgoff", "mm")), where)
+    mapping = vma.vm_file.mapping.id if vma.vm_file is not None else 0
+    if mapping and vma.row not in kernel.mmu.rmap.file_chain_of(mapping):
+        raise AssertionError(f"the file of {vma!r} does not lead to it")
 
 
 def _check_uniform(kernel: Kernel, mm: MmStruct, table: int, addr: int, rss: list[int], mapped: _Mapped) -> None:
@@ -280,7 +293,7 @@ def check_page_cache(kernel: Kernel) -> None:
         shmem += len(at) if record["shmem"] else 0
         dirty += int(record["nr_dirty"])
     state = kernel.vmstat.global_node_page_state
-    _same("nr_file_pages", cached, state(NodeStatItem.NR_FILE_PAGES))
+    _same("nr_file_pages", cached, state(NodeStatItem.NR_FILE_PAGES) - state(NodeStatItem.NR_SWAPCACHE))
     _same("nr_shmem", shmem, state(NodeStatItem.NR_SHMEM))
     _same("nr_dirty", dirty, state(NodeStatItem.NR_FILE_DIRTY))
 

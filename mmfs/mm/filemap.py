@@ -85,7 +85,8 @@ class AddressSpace:
         self.kernel = inode.kernel
         self.cache = inode.kernel.page_cache
         self.id = self.cache.new_row(self)
-        self.i_mmap: dict[VmAreaStruct, None] = {}
+        self.i_mmap: dict[VmAreaStruct, int] = {}
+        """The VMAs that map the file, each with its link in the fast path's chain."""
         record = self.cache.mmu.folios.mappings[self.id]
         record["shmem"] = inode.shmem
 
@@ -101,11 +102,12 @@ class AddressSpace:
 
     def vma_link(self, vma: VmAreaStruct) -> None:
         """A VMA maps the file from now on."""
-        self.i_mmap[vma] = None
+        self.i_mmap[vma] = self.cache.mmu.rmap.link_file(self.id, vma.row)
 
     def vma_unlink(self, vma: VmAreaStruct) -> None:
         """It does no longer."""
-        self.i_mmap.pop(vma, None)
+        if vma in self.i_mmap:
+            self.cache.mmu.rmap.unlink(self.i_mmap.pop(vma))
 
     def set_size(self, pages: int) -> None:
         """The file has so many pages; those beyond are no longer cached."""

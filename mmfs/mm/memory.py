@@ -28,6 +28,7 @@ from mmfs.mm.lru_gen import LruGenState
 from mmfs.mm.mempolicy import policy_nodemask
 from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
 from mmfs.mm.shmem import ShmMnt
+from mmfs.mm.swapfile import SwapFiles
 from mmfs.mm_types import (
     ALLOC_KSWAPD,
     ALLOC_WMARK_LOW,
@@ -119,6 +120,7 @@ def paging_init(kernel: Kernel) -> None:
     kernel.lru_gen = LruGenState(kernel)
     kernel.page_cache = PageCache(kernel.mmu)
     kernel.rmap = rmap.Rmap()
+    kernel.swap_files = SwapFiles(kernel)
     kernel.shm_mnt = ShmMnt()
     kernel.mm_rows = Rows()
     kernel.vma_rows = Rows()
@@ -167,20 +169,38 @@ def get_mm_counter(mm: MmStruct, member: int) -> int:
     return int(mm.kernel.mmu.mms[mm.row][_COUNTER_FIELDS[member]]) if mm.row >= 0 else 0
 
 
+def get_hiwater_rss(mm: MmStruct) -> int:
+    """The highest RSS that was remembered. Linux: include/linux/mm.h, get_mm_hiwater_rss()."""
+    return int(mm.kernel.mmu.mms[mm.row]["hiwater_rss"]) if mm.row >= 0 else 0
+
+
+def set_hiwater_rss(mm: MmStruct, pages: int) -> None:
+    """Remember an RSS."""
+    mm.kernel.mmu.mms[mm.row]["hiwater_rss"] = pages
+
+
 def mm_pgtables_bytes(mm: MmStruct) -> int:
     """Bytes of page tables below the root. Linux: include/linux/mm.h."""
     return int(mm.kernel.mmu.mms[mm.row]["pgtables_bytes"]) if mm.row >= 0 else 0
 
 
-def vma_linked(mm: MmStruct, vma: VmAreaStruct) -> None:
-    """A VMA is in the tree: it gets a row, which is written when it is used."""
-    vma.row = mm.kernel.vma_rows.take()
+def vma_allocated(vma: VmAreaStruct) -> None:
+    """A new VMA gets a row, which says that it maps nothing until it is in a tree."""
+    kernel = vma.vm_mm.kernel
+    vma.row = kernel.vma_rows.take()
+    kernel.mmu.vmas[vma.row] = 0
+    kernel.mmu.swapin.ras[vma.row] = 0
 
 
-def vma_unlinked(mm: MmStruct, vma: VmAreaStruct) -> None:
-    """A VMA leaves the tree; what it mapped has been unmapped or belongs to its neighbour now."""
-    mm.kernel.vma_rows.give(vma.row)
+def vma_freed(vma: VmAreaStruct) -> None:
+    """A VMA gives its row back; no chain of reverse maps holds it any more."""
+    vma.vm_mm.kernel.vma_rows.give(vma.row)
     vma.row = -1
+
+
+def vma_changed(vma: VmAreaStruct) -> None:
+    """A VMA is in the tree, or what its row says has changed: reclaim goes by the row."""
+    _row(vma)
 
 
 def _row(vma: VmAreaStruct) -> int:
@@ -466,8 +486,18 @@ def madvise_cold(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
 
 
 def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
-    """MADV_PAGEOUT. Simplified: pages become cold; nothing reclaims them yet. Linux: madvise_pageout()."""
-    madvise_cold(mm, vma, start, end)
+    """MADV_PAGEOUT: reclaim pages. Linux: madvise_pageout().
+
+    Simplified: files' pages become cold only.
+    """
+    kernel = mm.kernel
+    kernel.lru.lru_add_drain()
+    if vma.vm_file is not None:
+        madvise_cold(mm, vma, start, end)
+    pfns = np.zeros((end - start) // PAGE_SIZE, np.int64)
+    found = kernel.pagetables.pageout_range(mm.row, start, end, pfns)
+    kernel.mmu.swapin.pageout(pfns[:found])
+    kernel.swap_files.write_unplug()
 
 
 def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:

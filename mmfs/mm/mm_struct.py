@@ -80,7 +80,7 @@ class MmStruct:
         self.map_count = 0
         self.vma_seq = 0
         self.total_vm = self.locked_vm = self.pinned_vm = self.data_vm = self.exec_vm = self.stack_vm = 0
-        self.hiwater_rss = self.hiwater_vm = 0
+        self.hiwater_vm = 0
         self.def_flags = 0
         self.flags = 0
         """MMF_OOM_*."""
@@ -138,11 +138,10 @@ class MmStruct:
         self.vma_seq += 1
         if vma.vm_file is not None:
             vma.vm_file.mapping.vma_link(vma)
-        memory.vma_linked(self, vma)
+        memory.vma_changed(vma)
 
     def vma_unlink(self, vma: VmAreaStruct, merged_into: VmAreaStruct | None = None) -> None:
         """Take `vma` out. `merged_into` is the neighbour that is about to grow over it and has its pages."""
-        memory.vma_unlinked(self, vma)
         if vma.vm_file is not None:
             vma.vm_file.mapping.vma_unlink(vma)
         self.mt.erase(vma)
@@ -154,10 +153,12 @@ class MmStruct:
         self.mt.resize(vma, start, end)
         vma.vm_pgoff = pgoff
         self.vma_seq += 1
+        memory.vma_changed(vma)
 
     def vma_changed(self, vma: VmAreaStruct) -> None:
         """The flags of `vma` (in the tree) have changed."""
         self.vma_seq += 1
+        memory.vma_changed(vma)
 
     # ---- accounts -----------------------------------------------------------------------------------------------
 
@@ -185,6 +186,15 @@ class MmStruct:
     def pgtables_bytes(self) -> int:
         """Bytes of page tables below the root. Linux: include/linux/mm.h, mm_pgtables_bytes()."""
         return memory.mm_pgtables_bytes(self)
+
+    @property
+    def hiwater_rss(self) -> int:
+        """The highest RSS there was, as far as it has fallen since; kept in the fast path's row."""
+        return memory.get_hiwater_rss(self)
+
+    @hiwater_rss.setter
+    def hiwater_rss(self, pages: int) -> None:
+        memory.set_hiwater_rss(self, pages)
 
     def update_hiwater_rss(self) -> None:
         """Remember the RSS before it falls. Linux: include/linux/mm.h, update_hiwater_rss()."""

@@ -4,15 +4,14 @@ A page that a VMA faults in remembers that VMA's anon_vma. Fork gives the child'
 what it will fault in, and links it to all the parent's, whose pages it shares; so an anon_vma's list of VMAs
 holds everyone who can have the page in his tables. Files do the same with their address_space.
 
-Linux: mm/rmap.c. An AnonVma's dict, in order of linking, stands for the interval tree of anon_vma_chains.
+The chains themselves, and the walks over them, are the fast path's (fastpath/rmap.py); they hold rows of VMAs.
+
+Linux: mm/rmap.c.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-from mmfs.mm_types import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -30,7 +29,9 @@ class AnonVma:
         self.parent = parent
         self.root: AnonVma = parent.root if parent is not None else self
         self.num_children = 0
-        self.vmas: dict[VmAreaStruct, None] = {}
+        self.vmas: dict[VmAreaStruct, int] = {}
+        """The VMAs linked to it, each with its link in the fast path's chain."""
+        kernel.mmu.rmap.roots[self.id] = self.root.id
         if parent is not None:
             parent.num_children += 1
         kernel.slab.alloc("anon_vma", 1)
@@ -62,7 +63,7 @@ class Rmap:
 
 def _link(vma: VmAreaStruct, anon_vma: AnonVma) -> None:
     vma.anon_vma_chain.append(anon_vma)
-    anon_vma.vmas[vma] = None
+    anon_vma.vmas[vma] = anon_vma.kernel.mmu.rmap.link_anon(anon_vma.id, vma.row)
     anon_vma.kernel.slab.alloc("anon_vma_chain", 1)
 
 
@@ -100,7 +101,7 @@ def anon_vma_fork(vma: VmAreaStruct, pvma: VmAreaStruct) -> None:
 def unlink_anon_vmas(vma: VmAreaStruct) -> None:
     """Take a VMA out of every anon_vma; those without VMAs go. Linux: unlink_anon_vmas()."""
     for anon_vma in vma.anon_vma_chain:
-        del anon_vma.vmas[vma]
+        anon_vma.kernel.mmu.rmap.unlink(anon_vma.vmas.pop(vma))
         anon_vma.kernel.slab.free("anon_vma_chain", 1)
         if not anon_vma.vmas:
             anon_vma.kernel.rmap.drop(anon_vma)
@@ -109,11 +110,3 @@ def unlink_anon_vmas(vma: VmAreaStruct) -> None:
                 anon_vma.parent.num_children -= 1
     vma.anon_vma_chain.clear()
     vma.anon_vma = None
-
-
-def vma_addresses(vma: VmAreaStruct, index: int) -> Iterator[int]:
-    """The addresses in a VMA that a page index (its low 32 bits) can mean. Linux: vma_address()."""
-    offset = (index - vma.vm_pgoff) & 0xFFFF_FFFF
-    while offset < vma.vm_end - vma.vm_start >> PAGE_SHIFT:
-        yield vma.vm_start + (offset << PAGE_SHIFT)
-        offset += 1 << 32

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from errno import ENOMEM
 from typing import TYPE_CHECKING
 
-from mmfs.mm import rmap
+from mmfs.mm import memory, rmap
 from mmfs.mm.mman import (
     EXECUTE_ONLY_PKEY,
     VM_ACCESS_FLAGS,
@@ -138,7 +138,9 @@ def vm_area_alloc(mm: MmStruct, start: int, end: int, vm_flags: int, pgoff: int)
     """A new VMA, in no tree yet. Linux: kernel/fork.c, vm_area_alloc()."""
     if not mm.kernel.slab.alloc("vm_area_struct", 1):
         raise OSError(ENOMEM, "no memory for a vm_area_struct")
-    return VmAreaStruct(mm, start, end, vm_flags, pgoff)
+    vma = VmAreaStruct(mm, start, end, vm_flags, pgoff)
+    memory.vma_allocated(vma)
+    return vma
 
 
 def vm_area_dup(orig: VmAreaStruct) -> VmAreaStruct:
@@ -154,6 +156,7 @@ def vm_area_dup(orig: VmAreaStruct) -> VmAreaStruct:
 
 def vm_area_free(vma: VmAreaStruct) -> None:
     """Give back the slab object. Linux: kernel/fork.c, vm_area_free()."""
+    memory.vma_freed(vma)
     vma.vm_mm.kernel.slab.free("vm_area_struct", 1)
 
 

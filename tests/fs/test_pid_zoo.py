@@ -16,7 +16,6 @@ PARENT, CHILD = "262", "264"
 
 # What is not the same, by the start of the mapping, and why. Everything else is, to the last number.
 DIFFERENT = {
-    "7fe0a4400000": "swapme: MADV_PAGEOUT swaps nothing out yet",
     "7fe0a4e00000": "mergeable: ksmd merges nothing yet",
     "7fe0a5200000": "htlbsh: hugetlb pages cannot be mapped yet",
     "7fe0a5400000": "htlb: the same",

@@ -59,6 +59,7 @@ class FakeMemory:
         self.rmap = rmap
         self.pages: dict[int, set[int]] = {}
         self.locked: dict[int, set[int]] = {}
+        self.hiwater_rss: dict[int, int] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.fail_move = False
 
@@ -73,6 +74,12 @@ class FakeMemory:
 
     def get_mm_counter(self, mm: Any, member: int) -> int:
         return len(self.of(mm)) if member == MM_ANONPAGES else 0
+
+    def get_hiwater_rss(self, mm: Any) -> int:
+        return self.hiwater_rss.get(id(mm), 0)
+
+    def set_hiwater_rss(self, mm: Any, pages: int) -> None:
+        self.hiwater_rss[id(mm)] = pages
 
     def mm_pgtables_bytes(self, mm: Any) -> int:
         return 0
@@ -126,12 +133,16 @@ class FakeMemory:
         locked = self.locked.setdefault(id(mm), set())
         self.locked[id(mm)] = locked | pages if lock else locked - pages
 
-    def vma_linked(self, mm: Any, vma: Any) -> None:
+    def vma_allocated(self, vma: Any) -> None:
         assert vma.row == -1
         vma.row = 1
 
-    def vma_unlinked(self, mm: Any, vma: Any) -> None:
+    def vma_freed(self, vma: Any) -> None:
+        assert vma.row == 1
         vma.row = -1
+
+    def vma_changed(self, vma: Any) -> None:
+        assert vma.row == 1
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("madvise_"):

@@ -55,9 +55,9 @@ def show_numa_map(task: Task, mm: MmStruct, vma: VmAreaStruct) -> str:
     huge = bool(vma.vm_flags & VM_HUGETLB)
     words += ["huge"] if huge else []
     nodes = len(mm.kernel.node_data)
-    counts = np.zeros(nodes + 5, np.int64)
+    counts = np.zeros(nodes + 7, np.int64)
     mm.kernel.pagetables.count_nodes(mm.row, vma.vm_start, vma.vm_end, counts)
-    per_node, (anon, dirty, _, mapmax, active) = counts[:nodes].tolist(), counts[nodes:].tolist()
+    per_node, (anon, dirty, _, mapmax, active, swapcache, writeback) = counts[:nodes].tolist(), counts[nodes:].tolist()
     pages = sum(per_node)
     if pages:
         active = unevictable(mm, vma) if active else 0
@@ -65,7 +65,9 @@ def show_numa_map(task: Task, mm: MmStruct, vma: VmAreaStruct) -> str:
         words += [f"dirty={dirty}"] if dirty else []
         words += [f"mapped={pages}"] if pages not in (anon, dirty) else []
         words += [f"mapmax={mapmax}"] if mapmax > 1 else []
+        words += [f"swapcache={swapcache}"] if swapcache else []
         words += [f"active={active}"] if active < pages and not huge else []
+        words += [f"writeback={writeback}"] if writeback else []
         words += [f"N{nid}={count}" for nid, count in enumerate(per_node) if count]
         words.append("kernelpagesize_kB=4")
     return " ".join(words) + "\n"

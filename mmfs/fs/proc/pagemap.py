@@ -19,10 +19,15 @@ from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGE_SIZE,
     PG_ANON,
+    PTE_GLOBAL,
     PTE_PFN_MASK,
     PTE_PRESENT,
     PTE_SOFT_DIRTY,
     PTE_SPECIAL,
+    SWP_OFFSET_FIRST_BIT,
+    SWP_OFFSET_MASK,
+    SWP_SOFT_DIRTY,
+    SWP_TYPE_SHIFT,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +38,10 @@ if TYPE_CHECKING:
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.vma import VmAreaStruct
 
-PM_SOFT_DIRTY, PM_MMAP_EXCLUSIVE, PM_FILE, PM_PRESENT = (np.uint64(1 << bit) for bit in (55, 56, 61, 63))
+PM_SOFT_DIRTY, PM_MMAP_EXCLUSIVE, PM_FILE, PM_SWAP, PM_PRESENT = (
+    np.uint64(1 << bit) for bit in (55, 56, 61, 62, 63)
+)
+PM_SWAP_TYPE_BITS: Final = 5
 PM_ENTRY_BYTES: Final = 8
 CLEAR_REFS_ALL, CLEAR_REFS_ANON, CLEAR_REFS_MAPPED, CLEAR_REFS_SOFT_DIRTY, CLEAR_REFS_MM_HIWATER_RSS = range(1, 6)
 
@@ -70,6 +78,8 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
     value[normal & (records["flags"] & PG_ANON == 0)] |= PM_FILE
     value[normal & (records["mapcount"] == 1)] |= PM_MMAP_EXCLUSIVE
     out[here] = value
+    gone = np.flatnonzero((raw != 0) & (raw & np.uint64(PTE_PRESENT | PTE_GLOBAL) == 0))
+    out[gone] = swap_entries(raw[gone], show_pfn)
     end = start + pages * PAGE_SIZE
     vma = mm.find_vma(start)
     while vma is not None and vma.vm_start < end:
@@ -78,6 +88,16 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
             out[(low - start) // PAGE_SIZE : (high - start) // PAGE_SIZE] |= PM_SOFT_DIRTY
         vma = mm.find_vma(vma.vm_end)
     return out
+
+
+def swap_entries(raw: NDArray[np.uint64], show_offset: bool) -> NDArray[np.uint64]:
+    """What pagemap shows of swapped-out pages: area and offset there. Linux: pte_to_pagemap_entry()."""
+    value = np.full(len(raw), PM_SWAP)
+    if show_offset:
+        offset = ~(raw >> np.uint64(SWP_OFFSET_FIRST_BIT)) & np.uint64(SWP_OFFSET_MASK)
+        value |= raw >> np.uint64(SWP_TYPE_SHIFT) | offset << np.uint64(PM_SWAP_TYPE_BITS)
+    value[raw & np.uint64(SWP_SOFT_DIRTY) != 0] |= PM_SOFT_DIRTY
+    return value
 
 
 def clear_refs_write(task: Task, buf: str) -> int:

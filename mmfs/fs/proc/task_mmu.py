@@ -74,6 +74,7 @@ from mmfs.mm_types import (
     SMAPS_SHARED_CLEAN,
     SMAPS_SHARED_DIRTY,
     SMAPS_SWAP,
+    SMAPS_SWAP_PSS,
 )
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def show_smap(counts: NDArray[np.int64], rollup: bool) -> str:
         0,
         0,
         kb[SMAPS_SWAP],
-        0,
+        pss[SMAPS_SWAP_PSS],
         pss[SMAPS_LOCKED],
     )
 

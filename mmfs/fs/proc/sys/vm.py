@@ -71,6 +71,11 @@ def watermark_boost_factor_changed(kernel: Kernel, _: int) -> None:
     kernel.page_alloc.buddy.areas.watermark_boost_factor = kernel.vm.watermark_boost_factor
 
 
+def page_cluster_changed(kernel: Kernel, _: int) -> None:
+    """The next page that is swapped in comes with so many."""
+    kernel.mmu.swapin.page_cluster = kernel.vm.page_cluster
+
+
 def percpu_pagelist_high_fraction_changed(kernel: Kernel, old: int) -> None:
     """Linux: mm/page_alloc.c, percpu_pagelist_high_fraction_sysctl_handler()."""
     if 0 < kernel.vm.percpu_pagelist_high_fraction < MIN_PERCPU_PAGELIST_HIGH_FRACTION:
@@ -298,7 +303,7 @@ register_sysctl(vm, (
     tunable(of_overcommit, "overcommit_kbytes", ULONG, overcommit_kbytes_changed, field="sysctl_overcommit_kbytes"),
     tunable(of_overcommit, "overcommit_memory", proc_dointvec_minmax(0, 2), field="sysctl_overcommit_memory"),
     tunable(of_overcommit, "overcommit_ratio", INT, overcommit_ratio_changed, field="sysctl_overcommit_ratio"),
-    tunable(of_vm, "page-cluster", proc_dointvec_minmax(0, 31)),
+    tunable(of_vm, "page-cluster", proc_dointvec_minmax(0, 31), page_cluster_changed),
     tunable(of_vm, "page_lock_unfairness", NATURAL),
     tunable(of_vm, "panic_on_oom", proc_dointvec_minmax(0, 2)),
     tunable(of_vm, "percpu_pagelist_high_fraction", NATURAL, percpu_pagelist_high_fraction_changed),

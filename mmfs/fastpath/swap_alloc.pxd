@@ -1,0 +1,30 @@
+cimport cython
+from mmfs.fastpath.defs cimport *
+from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.swap_map cimport SwapMap, SwapAreaRec, ClusterRec
+
+@cython.final
+cdef class SwapAlloc:
+    cdef readonly SwapMap slots
+    cdef readonly Buddy buddy
+    cdef SwapAreaRec[::1] area
+    cdef unsigned int[::1] count
+    cdef ClusterRec[::1] cluster
+    cdef int[::1] avail
+    cdef int[::1] order
+    cdef long[:, ::1] cluster_next
+    cdef unsigned int[::1] found
+    cdef long latency
+    cdef bint scanned_many
+    cdef long first_cluster(self, int t, int which) noexcept nogil
+    cdef bint slot_usable(self, int t, long offset) noexcept nogil
+    cdef long scan_cluster(self, int t, long offset) noexcept nogil
+    cdef void reclaim_full_cluster(self, int t) noexcept nogil
+    cdef long cluster_alloc_swap_entry(self, int t) noexcept nogil
+    cdef bint reclaimable(self, int t, long offset) noexcept nogil
+    cdef long new_cluster(self, int t) noexcept nogil
+    cdef long search(self, int t, long offset, long scan_base) noexcept nogil
+    cdef long next_in_order(self, int t, long offset, long scan_base) noexcept nogil
+    cdef int scan_swap_map_slots(self, int t, int goal) noexcept nogil
+    cdef void requeue(self, int t) noexcept nogil
+    cdef int get_swap_pages(self, int goal) noexcept nogil

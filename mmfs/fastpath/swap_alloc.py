@@ -1,0 +1,301 @@
+# cython: language_level=3
+"""Finding free swap slots: which area, and where in it.
+
+Areas are tried by priority, those of equal priority in turn. Where seeks cost time, slots are taken in order from the
+last one, in runs of 512; otherwise each CPU has a cluster of its own. When swap is more than half full, slots that
+only a copy in memory holds are taken back on the way.
+
+Linux: mm/swapfile.c, get_swap_pages(), scan_swap_map_slots(), cluster_alloc_swap_entry().
+
+Simplified: single slots only; a cluster is discarded at once when it is free.
+"""
+
+import cython
+import numpy as np
+
+from mmfs.fastpath.frames import view
+
+if not cython.compiled:
+    from mmfs.fastpath.defs import *  # noqa: F403
+
+_BATCH = cython.declare(cython.int, 64)
+_LATENCY_LIMIT = cython.declare(cython.long, 256)
+_HAS_CACHE = cython.declare(cython.uint, 1 << 30)
+_CLUSTERS = cython.declare(cython.long, 1 << 22)
+_FREE = cython.declare(cython.int, 1)
+_NONFULL = cython.declare(cython.int, 2)
+_FRAG = cython.declare(cython.int, 3)
+_FULL = cython.declare(cython.int, 4)
+
+
+class SwapAlloc:
+    """The allocator over a SwapMap. ``found`` are the slots of the last get_swap_pages()."""
+
+    def __init__(self, slots, buddy):
+        self.slots = slots
+        self.buddy = buddy
+        self.area = self.slots.area
+        self.count = self.slots.count
+        self.cluster = self.slots.cluster
+        self.avail = self.slots.avail
+        self.order = view(np.zeros(MAX_SWAPFILES, np.int32))
+        self.cluster_next = view(np.zeros((buddy.nr_cpus, MAX_SWAPFILES), np.int64))
+        self.found = view(np.zeros(_BATCH, np.uint32))
+        self.latency = 0
+        self.scanned_many = False
+
+    def forget(self, t: cython.int):
+        """No CPU has a cluster of its own in an area any more."""
+        cpu: cython.Py_ssize_t
+        for cpu in range(self.buddy.nr_cpus):
+            self.cluster_next[cpu, t] = 0
+
+    # ------------------------------------------------------------------------------ by clusters
+
+    def first_cluster(self, t, which):
+        """The first cluster of a list, or -1."""
+        head: cython.long = self.slots.list_head(t, which)
+        return -1 if self.cluster[head].nxt == head else cython.cast(cython.long, self.cluster[head].nxt)
+
+    def slot_usable(self, t, offset):
+        """Whether a slot is free, or can be made so. Linux: cluster_scan_range()."""
+        slot: cython.long = self.area[t].base + offset
+        if self.count[slot] == 0:
+            return True
+        if self.count[slot] != _HAS_CACHE or not self.slots.swap_full():
+            return False
+        return self.slots.reclaim_direct(slot) > 0
+
+    def scan_cluster(self, t, offset):
+        """Take a slot from an offset on in its cluster: that, or 0. The CPU goes on behind it.
+
+        Linux: alloc_swap_scan_cluster(), cluster_alloc_range().
+        """
+        cluster: cython.long = (self.area[t].base + offset) >> 9
+        end: cython.long = min((offset & ~(SWAPFILE_CLUSTER - 1)) + SWAPFILE_CLUSTER, self.area[t].max)
+        self.cluster_next[self.buddy.cpu, t] = 0
+        if self.cluster[cluster].count >= SWAPFILE_CLUSTER:
+            return 0
+        while offset < end and not self.slot_usable(t, offset):
+            offset += 1
+        if offset >= end:
+            return 0
+        if self.cluster[cluster].flags == _FREE:
+            self.slots.set_list(t, cluster, _NONFULL)
+        self.count[self.area[t].base + offset] = _HAS_CACHE
+        self.slots.range_alloc(t, offset)
+        self.cluster[cluster].count += 1
+        if self.cluster[cluster].count == SWAPFILE_CLUSTER:
+            self.slots.set_list(t, cluster, _FULL)
+        elif offset + 1 < end:
+            self.cluster_next[self.buddy.cpu, t] = offset + 1
+        return offset
+
+    def reclaim_full_cluster(self, t):
+        """Free what only copies in memory hold of the oldest full cluster. Linux: swap_reclaim_full_clusters()."""
+        cluster: cython.long = self.first_cluster(t, _FULL)
+        slot: cython.long
+        end: cython.long
+        if cluster < 0:
+            return
+        self.slots.set_list(t, cluster, _FULL)
+        end = min((cluster + 1) << 9, self.area[t].base + self.area[t].max)
+        for slot in range(cluster << 9, end):
+            if self.count[slot] == _HAS_CACHE:
+                self.slots.reclaim_direct(slot)
+
+    def cluster_alloc_swap_entry(self, t):
+        """A slot for the running CPU: its offset, or 0. Linux: cluster_alloc_swap_entry()."""
+        offset: cython.long = self.cluster_next[self.buddy.cpu, t]
+        base: cython.long = self.area[t].base >> 9
+        found: cython.long = 0
+        cluster: cython.long
+        tries: cython.int = 0
+        if offset:
+            found = self.scan_cluster(t, offset)
+            if found:
+                return found
+        cluster = self.first_cluster(t, _FREE)
+        if cluster >= 0:
+            return self.scan_cluster(t, (cluster - base) << 9)
+        if self.slots.swap_full():
+            self.reclaim_full_cluster(t)
+        while True:
+            cluster = self.first_cluster(t, _NONFULL)
+            if cluster < 0:
+                break
+            self.slots.set_list(t, cluster, _FRAG)
+            tries += 1
+            found = self.scan_cluster(t, (cluster - base) << 9)
+            if found:
+                return found
+        while tries < self.slots.frag_nr[t]:
+            cluster = self.first_cluster(t, _FRAG)
+            self.slots.set_list(t, cluster, _FRAG)
+            tries += 1
+            found = self.scan_cluster(t, (cluster - base) << 9)
+            if found:
+                return found
+        return 0
+
+    # ------------------------------------------------------------------------------ in order
+
+    def reclaimable(self, t, offset):
+        """Whether only a copy in memory holds a slot, and swap is filling up."""
+        return self.count[self.area[t].base + offset] == _HAS_CACHE and self.slots.swap_full()
+
+    def new_cluster(self, t):
+        """Where to go on after a run of slots: the first 512 free ones in a row, or the first free one."""
+        first: cython.long = self.area[t].lowest_bit
+        offset: cython.long = first
+        last: cython.long = first + SWAPFILE_CLUSTER - 1
+        while last <= self.area[t].highest_bit:
+            if self.count[self.area[t].base + offset]:
+                last = offset + SWAPFILE_CLUSTER
+            elif offset == last:
+                return offset - (SWAPFILE_CLUSTER - 1)
+            self.latency -= 1
+            if self.latency < 0:
+                self.latency = _LATENCY_LIMIT
+            offset += 1
+        return first
+
+    def search(self, t, offset, scan_base):
+        """The next slot behind an offset that is free or reclaimable, the area's start coming after its end; or 0."""
+        base: cython.long = self.area[t].base
+        offset += 1
+        while offset <= self.area[t].highest_bit:
+            self.latency -= 1
+            if self.latency < 0:
+                self.latency = _LATENCY_LIMIT
+                self.scanned_many = True
+            if self.count[base + offset] == 0 or self.reclaimable(t, offset):
+                return offset
+            offset += 1
+        offset = self.area[t].lowest_bit
+        while offset < scan_base:
+            self.latency -= 1
+            if self.latency < 0:
+                self.latency = _LATENCY_LIMIT
+                self.scanned_many = True
+            if self.count[base + offset] == 0 or self.reclaimable(t, offset):
+                return offset
+            offset += 1
+        return 0
+
+    def next_in_order(self, t, offset, scan_base):
+        """After a slot was taken: the next one near it, or -1 - the offset at which to stop."""
+        base: cython.long = self.area[t].base
+        limit: cython.long
+        self.latency -= 1
+        if self.latency < 0:
+            return -1 - offset
+        if self.area[t].cluster_nr:
+            offset += 1
+            if self.count[base + offset] == 0:
+                self.area[t].cluster_nr -= 1
+                return offset
+        if not self.scanned_many:
+            limit = scan_base if offset < scan_base else self.area[t].highest_bit
+            while offset <= limit:
+                self.latency -= 1
+                if self.latency <= 0:
+                    break
+                if self.count[base + offset] == 0:
+                    return offset
+                offset += 1
+        return -1 - offset
+
+    def scan_swap_map_slots(self, t, goal):
+        """Take up to ``goal`` slots of an area into ``found``; how many. Linux: scan_swap_map_slots()."""
+        n: cython.int = 0
+        busy: cython.long = 0
+        offset: cython.long
+        scan_base: cython.long
+        base: cython.long = self.area[t].base
+        if self.area[t].flags & SWP_SOLIDSTATE:
+            while n < goal:
+                offset = self.cluster_alloc_swap_entry(t)
+                if offset == 0:
+                    break
+                self.found[n] = cython.cast(cython.uint, base + offset)
+                n += 1
+            return n
+        self.latency = _LATENCY_LIMIT
+        self.scanned_many = False
+        offset = scan_base = self.area[t].cluster_next
+        if self.area[t].cluster_nr == 0:
+            if self.area[t].pages - self.area[t].inuse >= SWAPFILE_CLUSTER:
+                scan_base = self.area[t].lowest_bit
+                offset = self.new_cluster(t)
+            self.area[t].cluster_nr = SWAPFILE_CLUSTER
+        self.area[t].cluster_nr -= 1
+        while self.area[t].highest_bit:
+            if offset > self.area[t].highest_bit:
+                scan_base = offset = self.area[t].lowest_bit
+            if self.reclaimable(t, offset):
+                if self.slots.reclaim_direct(base + offset) > 0:
+                    continue
+                busy += 1
+                offset = self.search(t, offset, scan_base)
+                if offset == 0 or busy > self.area[t].pages:
+                    return n
+                continue
+            if self.count[base + offset]:
+                if n:
+                    break
+                offset = self.search(t, offset, scan_base)
+                if offset == 0:
+                    return n
+                continue
+            self.count[base + offset] = _HAS_CACHE
+            self.slots.range_alloc(t, offset)
+            self.found[n] = cython.cast(cython.uint, base + offset)
+            n += 1
+            if n == goal or offset >= self.area[t].highest_bit:
+                break
+            offset = self.next_in_order(t, offset, scan_base)
+            if offset < 0:
+                offset = -1 - offset
+                break
+        else:
+            return n
+        self.area[t].cluster_next = offset + 1
+        return n
+
+    # ------------------------------------------------------------------------------ by areas
+
+    def requeue(self, t):
+        """Put an area behind those of its priority. Linux: plist_requeue()."""
+        i: cython.int = 0
+        while i < self.slots.nr_avail and self.avail[i] != t:
+            i += 1
+        while i + 1 < self.slots.nr_avail and self.area[self.avail[i + 1]].prio == self.area[t].prio:
+            self.avail[i] = self.avail[i + 1]
+            self.avail[i + 1] = t
+            i += 1
+
+    def get_swap_pages(self, goal):
+        """Take up to ``goal`` slots into ``found``, with _HAS_CACHE set; how many. Linux: get_swap_pages()."""
+        i: cython.int
+        n: cython.int = 0
+        areas: cython.int = self.slots.nr_avail
+        t: cython.int
+        if self.slots.nr_swap_pages <= 0:
+            return 0
+        goal = min(goal, _BATCH)
+        if goal > self.slots.nr_swap_pages:
+            goal = cython.cast(cython.int, self.slots.nr_swap_pages)
+        for i in range(areas):
+            self.order[i] = self.avail[i]
+        for i in range(areas):
+            t = self.order[i]
+            if not self.area[t].highest_bit or not self.area[t].flags & SWP_WRITEOK:
+                continue
+            self.requeue(t)
+            self.slots.nr_swap_pages -= goal
+            n = self.scan_swap_map_slots(t, goal)
+            self.slots.nr_swap_pages += goal - n
+            if n:
+                break
+        return n

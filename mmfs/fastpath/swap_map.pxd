@@ -1,0 +1,60 @@
+cimport cython
+from mmfs.fastpath.defs cimport *
+from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.folio cimport Folios
+
+cdef packed struct SwapAreaRec:
+    long base
+    long max
+    long pages
+    long inuse
+    long lowest_bit
+    long highest_bit
+    long cluster_next
+    long cluster_nr
+    int prio
+    int flags
+
+cdef packed struct ClusterRec:
+    unsigned int nxt
+    unsigned int prv
+    int count
+    int flags
+
+@cython.final
+cdef class SwapMap:
+    cdef readonly Frames frames
+    cdef readonly Buddy buddy
+    cdef readonly Folios folios
+    cdef SwapAreaRec[::1] area
+    cdef unsigned int[::1] count
+    cdef unsigned long[::1] cached
+    cdef unsigned char[::1] type
+    cdef ClusterRec[::1] cluster
+    cdef int[::1] frag_nr
+    cdef int[::1] avail
+    cdef long[:, ::1] node_stat
+    cdef readonly object areas
+    cdef readonly object counts
+    cdef readonly object caches
+    cdef readonly object types
+    cdef readonly object avails
+    cdef public int nr_avail
+    cdef public long nr_swap_pages
+    cdef public long total_swap_pages
+    cdef bint swap_full(self) noexcept nogil
+    cdef unsigned long entry_of(self, long slot) noexcept nogil
+    cdef long slot_of(self, unsigned long entry) noexcept nogil
+    cdef long lookup(self, long slot) noexcept nogil
+    cdef long list_head(self, int t, int which) noexcept nogil
+    cdef void list_del(self, long cluster) noexcept nogil
+    cdef void list_add_tail(self, long head, long cluster) noexcept nogil
+    cdef void set_list(self, int t, long cluster, int flags) noexcept nogil
+    cdef void add_to_avail_list(self, int t) noexcept nogil
+    cdef void del_from_avail_list(self, int t) noexcept nogil
+    cdef void range_alloc(self, int t, long offset) noexcept nogil
+    cdef void range_free(self, long slot) noexcept nogil
+    cdef void remove_from_cache(self, long pfn, unsigned long shadow) noexcept nogil
+    cdef bint freeable(self, long pfn) noexcept nogil
+    cdef int reclaim_direct(self, long slot) noexcept nogil

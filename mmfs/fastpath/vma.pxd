@@ -1,0 +1,28 @@
+cimport cython
+from mmfs.fastpath.defs cimport *
+from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.walk cimport Walker
+
+cdef packed struct VmaRec:
+    long start
+    long end
+    unsigned long flags
+    long pgoff
+    unsigned int mapping
+    unsigned int anon_vma
+    int mm
+    int policy
+    long nid
+    unsigned long nodemask
+
+@cython.final
+cdef class Vmas:
+    cdef readonly Frames frames
+    cdef readonly Buddy buddy
+    cdef readonly Walker walker
+    cdef VmaRec[::1] vma
+    cdef readonly object vmas
+    cdef long alloc_page(self, long vma, long index, int mt, int highest) noexcept nogil
+    cdef unsigned long prot(self, unsigned long flags) noexcept nogil
+    cdef unsigned int index(self, long vma, long addr) noexcept nogil

@@ -1,0 +1,88 @@
+"""The invariants of swap: every slot has exactly its owners, every page of the swap cache its slot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmfs.mm.swapfile import SWAP_MAP_BAD
+from mmfs.mm_types import PG_SWAPCACHE, SWAPFILE_CLUSTER, SWP_SOLIDSTATE, NodeStatItem
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.swapfile import SwapInfoStruct
+
+HAS_CACHE = 1 << 30
+SHADOW = np.uint64(1 << 63)
+
+
+def _same(what: str, left: object, right: object) -> None:
+    if left != right:
+        raise AssertionError(f"{what}: {left} is not {right}")
+
+
+def check_swap(kernel: Kernel, entries: Counter[int]) -> None:
+    """Areas, slots and the swap cache; ``entries`` are the swap entries of all page tables by slot."""
+    swap = kernel.mmu.swap
+    kept = Counter(swap.kept_slots())
+    known: set[int] = set()
+    cached = free = total = 0
+    for area in kernel.swap_info:
+        cached += check_area(kernel, area, entries, kept)
+        record = swap.slots.areas[area.number]
+        known.update(range(int(record["base"]), int(record["base"] + record["max"])))
+        free += area.pages - area.inuse_pages
+        total += area.pages
+    _same("nr_swap_pages", free, int(swap.slots.nr_swap_pages))
+    _same("total_swap_pages", total, int(swap.slots.total_swap_pages))
+    _same("swap entries and slots of no area", sorted((entries.keys() | kept.keys()) - known), [])
+    _same("nr_swapcached", cached, kernel.vmstat.global_node_page_state(NodeStatItem.NR_SWAPCACHE))
+
+
+def check_area(kernel: Kernel, area: SwapInfoStruct, entries: Counter[int], kept: Counter[int]) -> int:
+    """The slots of one area; how many of them are in the swap cache."""
+    slots = kernel.mmu.swap.slots
+    base, end = (int(slots.areas[area.number][name]) for name in ("base", "max"))
+    end += base
+    counts = slots.counts[base:end].astype(np.int64)
+    caches = slots.caches[base:end]
+    _same(f"{area.file}: its header", int(counts[0]), SWAP_MAP_BAD)
+    _same(f"{area.file}: slots in use", int(np.count_nonzero(counts[1:])), area.inuse_pages)
+    here = np.flatnonzero((caches != 0) & (caches & SHADOW == 0))
+    pfns = (caches[here] - np.uint64(1)).astype(np.int64)
+    pages = kernel.frames.pages[pfns]
+    _same(f"{area.file}: slots of cached pages", pages["private"].tolist(), (here + base).tolist())
+    if not (pages["flags"] & PG_SWAPCACHE).all():
+        raise AssertionError(f"{area.file}: a page is not marked as cached")
+    expected = np.zeros(end - base, np.int64)
+    for slot, owners in entries.items():
+        if base <= slot < end:
+            expected[slot - base] += owners
+    for slot, copies in kept.items():
+        if base <= slot < end:
+            _same(f"slot {slot - base} of {area.file} that a CPU keeps", (copies, int(expected[slot - base])), (1, 0))
+            expected[slot - base] = HAS_CACHE
+    if expected[here].max(initial=0) >= HAS_CACHE:
+        raise AssertionError(f"{area.file}: a CPU keeps the slot of a cached page")
+    expected[here] += HAS_CACHE
+    for offset in (np.flatnonzero(counts[1:] != expected[1:]) + 1)[:1]:
+        _same(f"owners of slot {offset} of {area.file}", hex(int(expected[offset])), hex(int(counts[offset])))
+    if slots.areas[area.number]["flags"] & SWP_SOLIDSTATE:
+        check_clusters(kernel, area, counts)
+    return len(here)
+
+
+def check_clusters(kernel: Kernel, area: SwapInfoStruct, counts: np.ndarray) -> None:
+    """The lists of clusters of one area: each on one list, with as many slots in use as it says."""
+    clusters = kernel.mmu.swap.slots.clusters_of(area.number)
+    nr = -(-len(counts) // SWAPFILE_CLUSTER)
+    _same(f"{area.file}: clusters on lists", sorted(number for number, *_ in clusters), list(range(nr)))
+    used = np.ones(nr * SWAPFILE_CLUSTER, bool)
+    used[: len(counts)] = counts != 0
+    for number, count, flags, which in clusters:
+        first = number * SWAPFILE_CLUSTER
+        _same(f"{area.file}: slots in cluster {number}", int(used[first : first + SWAPFILE_CLUSTER].sum()), count)
+        _same(f"{area.file}: list of cluster {number}", flags, which)
+
