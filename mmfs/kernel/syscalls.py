@@ -78,6 +78,8 @@ PTHREAD_GUARD = PAGE_SIZE
 PTHREAD_STACK_TOUCHED = 2 * PAGE_SIZE
 ARENA_BYTES = 64 << 20
 ARENA_START = 132 << 10
+TOUCH_SLICE = 2 << 20
+"""As large as a huge page, so that none is cut."""
 
 
 class TaskSyscalls:
@@ -102,6 +104,19 @@ class TaskSyscalls:
         kernel.page_alloc.buddy.cpu = self.processor
         kernel.scheduler.charge_syscall(self)
 
+    def _resume(self: Task) -> MmStruct:
+        """What `running()` goes on with; signals have come meanwhile, or the end of the kernel."""
+        kernel = self.kernel
+        check_panicked(kernel)
+        exit_to_user_mode(self)
+        self._check_killed()
+        if self.state == sched.TASK_STOPPED:
+            raise TaskStopped(f"task {self.pid} is in state {self.state}")
+        assert self.mm is not None
+        kernel.tasks.current = self
+        kernel.page_alloc.buddy.cpu = self.processor
+        return self.mm
+
     def _enter(self: Task) -> MmStruct:
         """A system call that needs an address space: that."""
         self._syscall()
@@ -110,9 +125,12 @@ class TaskSyscalls:
         return self.mm
 
     @contextmanager
-    def running(self: Task) -> Iterator[MmStruct]:
-        """Let the task run in user mode: faults are counted as its own, and those that end in a signal kill it."""
-        mm = self._enter()
+    def running(self: Task, resume: bool = False) -> Iterator[MmStruct]:
+        """Let the task run in user mode: faults are counted as its own, and those that end in a signal kill it.
+
+        `resume`: it goes on with what it was doing before others ran.
+        """
+        mm = self._resume() if resume else self._enter()
         try:
             yield mm
         except memory.Fault as fault:
@@ -184,6 +202,20 @@ class TaskSyscalls:
                 memory.access_range(mm, addr, addr + nr_bytes(length), write, nr_bytes(stride))
             else:
                 memory.access_pages(mm, addr, write)
+
+    def touch_slices(
+        self: Task, addr: int, length: int, write: bool = False, stride: int = PAGE_SIZE
+    ) -> Iterator[None]:
+        """As touch() of a range; between two slices of it others may run."""
+        end, resume = addr + length, False
+        while addr < end:
+            stop = min(end, (addr | TOUCH_SLICE - 1) + 1)
+            with self.running(resume) as mm:
+                memory.access_range(mm, addr, stop, write, stride)
+            addr += -(-(stop - addr) // stride) * stride
+            if addr < end:
+                yield
+            resume = True
 
     def mmap(
         self: Task, length: Size, prot: int = DEFAULT_PROT, flags: int | None = None,

@@ -21,6 +21,8 @@ MAY_WRITE: Final = 2
 MAY_READ: Final = 4
 _INO_MODULUS: Final = 2**61 - 1
 _INO_FACTOR: Final = 0x1D8E4E27C47D124F
+MAX_KEPT: Final = 8192
+"""How many entries a directory keeps; all are forgotten then."""
 
 
 class Caller(NamedTuple):
@@ -52,10 +54,14 @@ class Entry:
 
     `stable`: it and its object are there as long as the root is. `comes_and_goes`: the name itself may vanish, as a
     member of a family or a node with `needs`; what stands at a fixed name below such a directory is neither.
+
+    An entry keeps those below it that were asked for. Whether the name is still there, and stands for the same object,
+    is found out anew each time.
     """
 
     __slots__ = (
         "_ino",
+        "_kept",
         "_owner",
         "_owner_obj",
         "comes_and_goes",
@@ -84,6 +90,7 @@ class Entry:
         self.memo: tuple[object, bytes] | None = None
         """The last text and its version, if the template tells versions."""
         self._ino = 0
+        self._kept: dict[str, Entry] = {}
         owner: Callable[[Any], Owner] | None = None
         self.guard: Callable[[], None] | None = None if parent is None else parent.guard
         """Called before anything is changed; it raises if nothing may be."""
@@ -117,6 +124,11 @@ class Entry:
             names.append(entry.name)
             entry = entry.parent
         return "/" + "/".join(reversed(names))
+
+    @property
+    def template(self) -> Any:
+        """What a member of a family is bound to."""
+        return self.node if self.directory is None else self.directory
 
     @property
     def type(self) -> int:
@@ -189,10 +201,13 @@ class Entry:
 
     def stat(self, caller: Caller = ROOT) -> Stat:
         """lstat(2)."""
-        uid, gid = self.owner
+        uid, gid = (0, 0) if self._owner is None else self._owner(self._owner_obj)
         directory, node = self.directory, self.node
-        rdev = 0 if directory is not None else getattr(node, "rdev", 0)
-        return Stat(self.type | self.mode, self.nlink, uid, gid, self.size, self.ino, rdev)
+        ino = self._ino or self.ino
+        if directory is not None:
+            return Stat(stat.S_IFDIR | self.mode, self.nlink, uid, gid, self.size, ino, 0)
+        mode = node.mode if type(node.mode) is int else node.mode_of(self.obj)
+        return Stat(node.type | mode, 1, uid, gid, self.size, ino, node.rdev)
 
     # ------------------------------------------------------------------------------------------------- directories
 
@@ -202,16 +217,26 @@ class Entry:
         if directory is None:
             fail(errno.ENOTDIR)
         obj = self.obj
+        kept = self._kept.get(name)
         node = directory.children.get(name)
         if node is not None:
             if node.needs is None or node.needs(obj):
-                return self._bind(node)
+                return kept or self._keep(name, self._bind(node))
             return None
         for family in directory.families:
             member = family.lookup(obj, name)
             if member is not None:
-                return self._bind_member(name, family.node, member)
+                if kept is not None and kept.obj is member and kept.template is family.node:
+                    return kept
+                return self._keep(name, self._bind_member(name, family.node, member))
+        self._kept.pop(name, None)
         return None
+
+    def _keep(self, name: str, child: Entry) -> Entry:
+        if len(self._kept) >= MAX_KEPT:
+            self._kept.clear()
+        self._kept[name] = child
+        return child
 
     def _bind(self, node: Node[Any]) -> Entry:
         stable = self.stable and node.needs is None

@@ -8,8 +8,9 @@ else makes it anew. One write(2) is one call of the store.
 from __future__ import annotations
 
 import errno
-import os
 import select
+from collections.abc import Generator
+from os import O_ACCMODE, O_APPEND, O_RDONLY, O_WRONLY
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernfs.kstrtox import fail
@@ -17,6 +18,9 @@ from mmfs.kernfs.node import Attribute, Binary, Text
 
 if TYPE_CHECKING:
     from mmfs.kernfs.entry import Caller, Entry
+
+Slices = Generator[None, None, int]
+"""A write(2) under way: between two steps others may be served."""
 
 DEFAULT_POLLMASK: Final = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
 
@@ -56,7 +60,7 @@ class OpenFile:
     def read(self, size: int, offset: int = 0) -> bytes:
         """read(2): at most `size` bytes at `offset`; past the end nothing."""
         node = self.node
-        if self.flags & os.O_ACCMODE == os.O_WRONLY:
+        if self.flags & O_ACCMODE == O_WRONLY:
             fail(errno.EBADF)
         if type(node) is not Attribute:
             return self._read_binary(size, offset)
@@ -107,7 +111,17 @@ class OpenFile:
 
     def write(self, data: bytes, offset: int = 0) -> int:
         """write(2): one call of the store; how many bytes it took."""
-        if self.flags & os.O_ACCMODE == os.O_RDONLY:
+        taken = self.begin_write(data, offset)
+        while not isinstance(taken, int):
+            try:
+                next(taken)
+            except StopIteration as end:
+                taken = end.value
+        return taken
+
+    def begin_write(self, data: bytes, offset: int = 0) -> int | Slices:
+        """As write(), but a store that works in slices is only begun: the generator returns what write() would."""
+        if self.flags & O_ACCMODE == O_RDONLY:
             fail(errno.EBADF)
         entry, node = self.entry, self.node
         rules = entry.rules
@@ -123,7 +137,7 @@ class OpenFile:
             if rules.write_over:
                 fail(rules.write_over)
             data = data[: rules.write_max]
-        if self.flags & os.O_APPEND:
+        if self.flags & O_APPEND:
             offset = entry.size
         keywords = self._keywords()
         if isinstance(node, Binary):
@@ -133,7 +147,12 @@ class OpenFile:
                 keywords["offset"] = offset
             self._text, self._base = None, None
             taken = storer(entry.obj, data.decode("utf-8", "surrogateescape"), **keywords)
-        return len(data) if taken is None else taken
+        return self._slices(taken, len(data)) if isinstance(taken, Generator) else len(data) if taken is None else taken
+
+    @staticmethod
+    def _slices(store: Generator[None, None, int | None], length: int) -> Slices:
+        taken = yield from store
+        return length if taken is None else taken
 
     def poll(self) -> int:
         """The poll(2) mask that is true now."""

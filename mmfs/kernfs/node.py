@@ -22,7 +22,7 @@ templates to objects while it walks a path, so a function below gets the typed o
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar, overload
 
@@ -37,6 +37,8 @@ F = TypeVar("F", bound=Callable[..., object])
 
 Text = str | bytes | bytearray | int
 Owner = tuple[int, int]
+Stored = int | None | Generator[None, None, int | None]
+"""How much of a write(2) a store has taken (None: all), or will have when it ends."""
 
 
 class Node(Generic[T]):
@@ -44,6 +46,7 @@ class Node(Generic[T]):
 
     type = 0
     """The S_IFMT bits."""
+    rdev = 0
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class Attribute(Node[T]):
     - `wants_caller`, `wants_file`: the functions get `caller=` (who opened) or `file=` (the OpenFile, whose `private`
       is theirs); `wants_offset`: the store gets `offset=`.
     - `open(obj, caller)` may refuse open(2); `release(obj, file)` is called at the last close(2).
+    - A store that may take long is a generator: between two steps of it others are served.
     - `poll(obj, file)` returns the poll(2) mask that is true now.
     - `version(obj)`: all that the content depends on; while it is equal, the text that was made last serves again.
       For a file at a fixed place that is read often and costs much more to make than its version.
@@ -94,7 +98,7 @@ class Attribute(Node[T]):
         self,
         name: str,
         show: Callable[Concatenate[T, ...], Text] | None = None,
-        store: Callable[Concatenate[T, str, ...], int | None] | None = None,
+        store: Callable[Concatenate[T, str, ...], Stored] | None = None,
         *,
         mode: int | Callable[[T], int] | None = None,
         wants_caller: bool = False,
@@ -133,7 +137,7 @@ class Attribute(Node[T]):
         return function
 
     @property
-    def storer(self) -> Callable[..., int | None] | None:
+    def storer(self) -> Callable[..., Stored] | None:
         """The function that takes a write(2), if the file has one."""
         return self._store
 
@@ -181,7 +185,7 @@ class Binary(Node[T]):
         return function
 
     @property
-    def storer(self) -> Callable[..., int | None] | None:
+    def storer(self) -> Callable[..., Stored] | None:
         """The function that takes a write(2), if the file has one."""
         return self._write
 
@@ -307,7 +311,7 @@ class Directory(Generic[T]):
         self,
         name: str,
         show: Callable[Concatenate[T, ...], Text] | None = None,
-        store: Callable[Concatenate[T, str, ...], int | None] | None = None,
+        store: Callable[Concatenate[T, str, ...], Stored] | None = None,
         **options: Any,
     ) -> Attribute[T]:
         """A text file from plain functions, for tables of rows."""

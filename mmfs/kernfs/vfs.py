@@ -1,8 +1,8 @@
 """Path walk and the system calls on paths, over a tree of templates bound to one object.
 
-Entries are made while walking and forgotten again, save those that are `stable`: fixed names below fixed names, whose
-objects live as long as the root's. Those are kept by path, so that a walk to /proc/meminfo is one look into a
-dictionary. Nothing else is cached, and so nothing can be out of date.
+Entries that are `stable`, fixed names below fixed names, whose objects live as long as the root's, are kept by path, so
+that a walk to /proc/meminfo is one look into a dictionary. All others are asked for in their directory on every walk,
+which keeps them as long as they stand for the same object, so nothing can be out of date.
 """
 
 from __future__ import annotations

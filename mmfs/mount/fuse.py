@@ -21,11 +21,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from mmfs.kernfs import Caller, Entry, Stat, Vfs, fail
+from mmfs.kernfs import ROOT, Caller, Entry, Stat, Vfs, fail
 from mmfs.kernfs.node import Binary, templates
 from mmfs.kernfs.rules import PAGE_SIZE
-from mmfs.mount.handles import SEND_SECONDS, Handle, Inode, Pollers
-from mmfs.mount.libfuse import CAP_SPLICE_READ, Session, bridge, load_binding
+from mmfs.mount.handles import SEND_SECONDS, Handle, Inode, Pollers, checked
+from mmfs.mount.libfuse import CAP_SPLICE_READ, MAX_WRITE, Session, bridge, load_binding
 from mmfs.mount.shortcut import Shortcut
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Operations:
         self.config: Any = None
         self.pollers = Pollers(self)
         self.euid, self.egid = os.geteuid(), os.getegid()
+        self._last_caller: tuple[tuple[int, int, int], Caller] = ((-1, -1, -1), ROOT)
         session.root, session.time_ns = (self.euid, self.egid), vfs.time_ns()
         if not any(directory.xattr for directory in templates(vfs.root.directory or fail(errno.EINVAL)).values()):
             self.getxattr = self.listxattr = self.setxattr = self.removexattr = None
@@ -99,6 +100,7 @@ class Operations:
         self.config = config
         if connection is not None:
             connection.want &= ~CAP_SPLICE_READ
+            connection.max_write = min(connection.max_write, MAX_WRITE)
         if config is not None:
             config.use_ino = 1
             config.nullpath_ok = 1
@@ -117,8 +119,12 @@ class Operations:
 
     def caller(self) -> Caller:
         """Who makes the request; the user who has mounted is root of the machine."""
-        uid, gid, pid = self.session.caller()
-        return Caller(pid, 0 if uid == self.euid else uid, 0 if gid == self.egid else gid)
+        credentials = self.session.caller()
+        if credentials != self._last_caller[0]:
+            uid, gid, pid = credentials
+            caller = Caller(pid, 0 if uid == self.euid else uid, 0 if gid == self.egid else gid)
+            self._last_caller = credentials, caller
+        return self._last_caller[1]
 
     def host_mode(self, path: str) -> int:
         """Mode of what is not the machine's; ENOENT."""
@@ -136,10 +142,8 @@ class Operations:
             if handle.inode is not None:  # lseek(2) to the end: the kernel takes the size over
                 handle.inode.size = handle.file.entry.size
             return self.session.pack_stat(handle.file.entry.stat())
-        try:
-            status, entry_timeout, attr_timeout = self.status(path)
-        except FileNotFoundError:
-            status, entry_timeout, attr_timeout = Stat(self.host_mode(path), 1, 0, 0, 0, 0, 0), 0.0, 0.0
+        self.session.learn_parent(path)
+        status, entry_timeout, attr_timeout = self.status(path)
         self.believe(entry_timeout, attr_timeout)
         return self.session.pack_stat(status)
 
@@ -148,7 +152,10 @@ class Operations:
 
         While a file of size 0 is open the kernel must go on to believe it large; see mmfs.mount.libfuse.
         """
-        entry = self.vfs.walk(path)
+        try:
+            entry = self.vfs.walk(path)
+        except FileNotFoundError:
+            return Stat(self.host_mode(path), 1, 0, 0, 0, 0, 0), 0.0, 0.0
         status = entry.stat()
         inode = self.inodes.get(path)
         if inode is not None:
@@ -218,6 +225,8 @@ class Operations:
         """RMDIR."""
         parent, name = self.parent(path)
         parent.rmdir(name, self.caller())
+        if self.session.shortcut is not None:
+            self.session.shortcut.names.removed(path)
         self.pollers.check()
         return 0
 
@@ -255,15 +264,18 @@ class Operations:
         """OPEN: the mode has been looked at by the kernel (default_permissions), the file's own rules have not."""
         entry = self.vfs.walk(path)
         caller = self.caller()
-        file = entry.open(flags, caller, check=False)
-        fh = self.next_handle
-        self.next_handle = fh + 1
-        handle = self.handles[fh] = Handle(file, path)
+        handle = Handle(entry.open(flags, caller, check=False), path)
         if flags & os.O_ACCMODE != os.O_WRONLY:
             inode = handle.inode = self.inode(path, entry)
-            self.enlarge(inode)
+            if inode.size < inode.limit:
+                self.enlarge(inode)
+            if not inode.senders:
+                inode.touched = False
             inode.opens += 1
             inode.opener = caller.pid
+        fh = self.next_handle
+        self.next_handle = fh + 1
+        self.handles[fh] = handle
         return fh
 
     def inode(self, path: str, entry: Entry) -> Inode:
@@ -274,16 +286,14 @@ class Operations:
             inode = self.inodes[path] = Inode(nodeid, path, believed_size(entry))
             if nodeid:
                 self.by_nodeid[nodeid] = inode
+                self.session.learn(path, nodeid)
         return inode
 
     def enlarge(self, inode: Inode) -> None:
         """Before an open(2): the kernel is to believe the inode large; see Inode."""
-        if inode.size < inode.limit:
-            inode.size = inode.limit
-            self.session.store_size(inode.nodeid, inode.size)
-            self.doubt(inode)
-        if not inode.senders:
-            inode.touched = False
+        inode.size = inode.limit
+        self.session.store_size(inode.nodeid, inode.size)
+        self.doubt(inode)
 
     def tell_size(self, inode: Inode, size: int) -> None:
         """Before an answer to stat(2), whose size the kernel would take for the inode's; not 0 while it is open."""
@@ -318,9 +328,7 @@ class Operations:
         inode = handle.inode if self.session.reads_pages() else None
         if inode is not None:
             self.send(inode, handle, size)
-        data = handle.file.read(size, offset)
-        if type(data) is not bytes or len(data) > size:
-            raise TypeError(f"read of {handle.path} gave {type(data).__name__}, not up to {size} bytes")
+        data = checked(handle.file.read(size, offset), size)
         if inode is not None:
             inode.sent(offset, size, len(data))
         return data
@@ -344,13 +352,15 @@ class Operations:
     def release(self, path: str | None, fh: int) -> int:
         """The last close(2)."""
         handle = self.handles.pop(fh)
-        if handle.inode is not None:
-            handle.inode.opens -= 1
+        inode = handle.inode
+        if inode is not None:
+            inode.opens -= 1
             if handle.sends:
-                handle.inode.senders -= 1
-                if not handle.inode.senders:
-                    self.sending.discard(handle.inode)
-        self.pollers.forget(handle)
+                inode.senders -= 1
+                if not inode.senders:
+                    self.sending.discard(inode)
+        if handle.poll_handle:
+            self.pollers.forget(handle)
         handle.file.release()
         return 0
 

@@ -20,6 +20,13 @@ EVENTS: Final = select.POLLPRI | select.POLLERR | select.POLLHUP
 """What wakes; a virtual file can always be read and written."""
 
 
+def checked(data: bytes, size: int) -> bytes:
+    """What a file has answered to a READ, if it is what libfuse and the kernel can take."""
+    if type(data) is not bytes or len(data) > size:
+        raise TypeError(f"a read gave {type(data).__name__}, not up to {size} bytes")
+    return data
+
+
 class Inode:
     """What the kernel believes of an inode that has been opened, so that sendfile(2) reads what has no size.
 
@@ -55,8 +62,8 @@ class Inode:
         self.busy_until = 0.0
         self.doubted = False
         self.opener = 0
-        self.attributes: tuple[bytes, int] | None = None
-        """The answer to GETATTR and the size in it, if they never change."""
+        self.attributes: tuple[tuple[int, int, int], bytes, int] | None = None
+        """The answer to GETATTR (how long it holds, inode number; the rest) and the size in it, if it never changes."""
 
     @property
     def busy(self) -> bool:

@@ -2,8 +2,8 @@
 
 `mfusepy` calls fuse_main_real(), a loop in C that hides what we need: for which inode a request is, and who makes it.
 So while a mount is set up, `Session.main()` stands in for fuse_main_real(): it makes the same public calls of libfuse 3
-(fuse_new, fuse_mount, fuse_session_receive_buf, fuse_session_process_buf) and keeps the buffer of the request that is
-being answered, whose header names inode, uid, gid and pid. Requests that need no names are answered right there
+(fuse_new, fuse_mount, fuse_session_process_buf), reads requests itself and keeps the one that is being answered,
+whose header names inode, uid, gid and pid. Requests that need no names are answered right there
 (`mmfs.mount.shortcut`).
 
 The size of a file. procfs says st_size 0 and sendfile(2) reads such files all the same; on FUSE sendfile goes through
@@ -20,14 +20,15 @@ may in rare cases (one in thousands) find zeros after the end.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import importlib
 import logging
 import os
 import select
+import signal
 import struct
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,6 +46,11 @@ INVAL_INODE: Final = struct.Struct("=IiQQqq")
 NOTIFY_STORE: Final = 4
 STORE: Final = struct.Struct("=IiQQQII1s")
 """struct fuse_out_header, struct fuse_notify_store_out, one byte."""
+LENGTH: Final = struct.Struct("=I")
+OPCODE: Final = struct.Struct("=4xI")
+LOOKUP: Final = 1
+BODY: Final = 40
+"""Where what follows struct fuse_in_header begins."""
 NODEID: Final = struct.Struct("=16xQ")
 CALLER: Final = struct.Struct("=24xIII")
 """uid, gid and pid in struct fuse_in_header."""
@@ -53,6 +59,9 @@ READ_LOCKOWNER: Final = 2
 INO: Final = struct.Struct("=Q")
 MAX_STATS: Final = 4096
 SMALLEST_BUFFER: Final = 8192
+MAX_WRITE: Final = 1 << 20
+BUFFER_SIZE: Final = MAX_WRITE + PAGE_SIZE
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CAP_SPLICE_READ: Final = 1 << 9
 OPTION_FLAGS: Final = (b"-f", b"-s")
 
@@ -153,7 +162,8 @@ class Session:
         """uid and gid that stand for the machine's root."""
         self.time_ns = 0
         """The times of all files."""
-        self._buffer = FuseBuf()
+        self._ended = False
+        self._receiving = False
         self._process: Callable[[int], None] = lambda fuse_buf: None
         self._stats: dict[tuple[int, ...], bytes] = {}
         self._ino = binding.c_stat.st_ino
@@ -161,7 +171,7 @@ class Session:
     @property
     def can_loop(self) -> bool:
         """Whether the binding is for libfuse 3 and has what `main()` calls."""
-        names = ("fuse_mount", "fuse_get_session", "fuse_session_receive_buf", "fuse_session_process_buf")
+        names = ("fuse_mount", "fuse_get_session", "fuse_session_fd", "fuse_session_process_buf")
         has = self._fuse_new is not None and all(hasattr(self.lib, name) for name in names)
         return has and hasattr(self.binding, "fuse_main_real")
 
@@ -190,67 +200,103 @@ class Session:
                 return 4
             try:
                 session = ctypes.c_void_p(lib.fuse_get_session(fuse))
-                if lib.fuse_set_signal_handlers(session):
-                    return 6
+                self.fd = lib.fuse_session_fd(session)
+                before = self._catch_signals()
                 try:
-                    self.fd = lib.fuse_session_fd(session)
                     return self._loop(session)
                 finally:
                     self.fd = -1
-                    lib.fuse_remove_signal_handlers(session)
+                    for number, handler in before.items():
+                        signal.signal(number, handler)
             finally:
                 lib.fuse_unmount(fuse)
         finally:
             lib.fuse_destroy(fuse)
 
+    def _catch_signals(self) -> dict[signal.Signals, Any]:
+        """Have signals end the loop, save those that somebody wants; the handlers there were."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        wanted = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+        return {number: signal.signal(number, self._end) for number in wanted}
+
+    def _end(self, *_: Any) -> None:
+        self._ended = True
+        if self._receiving:
+            raise InterruptedError
+
     def _loop(self, session: ctypes.c_void_p) -> int:
-        lib = self.lib
-        receive, process, exited = (
-            lib.fuse_session_receive_buf,
-            lib.fuse_session_process_buf,
-            lib.fuse_session_exited,
-        )
-        for function in (receive, process):
-            function.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        process, exited = self.lib.fuse_session_process_buf, self.lib.fuse_session_exited
+        process.argtypes, process.restype = [ctypes.c_void_p, ctypes.c_void_p], None
         exited.argtypes = [ctypes.c_void_p]
-        process.restype = None
-        handle, buffer, shortcut = session.value, ctypes.addressof(self._buffer), self.shortcut
+        memory = bytearray(BUFFER_SIZE)
+        content = (ctypes.c_char * BUFFER_SIZE).from_buffer(memory)
+        buffer = FuseBuf(mem=ctypes.addressof(content))
+        handle, address = session.value, ctypes.addressof(buffer)
+        shortcut, fd, buffers = self.shortcut, self.fd, [memory]
         self._process = lambda fuse_buf: process(handle, fuse_buf)
         device = select.poll()
-        device.register(self.fd, select.POLLIN)
-        address, memory = None, None
-        while not exited(handle):
-            if shortcut is not None and (shortcut.doubted or shortcut.postponed) and not shortcut.settle(device.poll):
+        device.register(fd, select.POLLIN)
+        receive, answer, self.memory = os.readv, None if shortcut is None else shortcut.__call__, memory
+        while not self._ended:
+            if (
+                shortcut is not None
+                and (shortcut.doubted or shortcut.postponed or shortcut.writes)
+                and not shortcut.settle(device.poll)
+            ):
                 continue
-            result = receive(handle, buffer)
-            if result <= 0:
-                if result in (-errno.EINTR, -errno.EAGAIN):
+            self._receiving = True
+            try:
+                size = receive(fd, buffers)
+            except InterruptedError:
+                break
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.EAGAIN):  # a request that was given up meanwhile
                     continue
-                return 0 if result == 0 else 7
-            if self._buffer.mem != address:
-                address = self._buffer.mem
-                memory = (ctypes.c_char * SMALLEST_BUFFER).from_address(address)
-            self.memory = memory
-            if shortcut is None or not shortcut(memory):
-                process(handle, buffer)
+                return 0 if error.errno == errno.ENODEV else 7
+            self._receiving = False
+            if answer is None or not answer(memory):
+                buffer.size = size
+                process(handle, address)
+                if exited(handle):
+                    break
         return 0
 
     def replay(self, request: bytes) -> None:
         """Answer a request that was put aside."""
-        self.memory = ctypes.create_string_buffer(request, max(len(request), SMALLEST_BUFFER))
+        memory = self.memory
+        self.memory = bytearray(request.ljust(SMALLEST_BUFFER, b"\0"))
         if self.shortcut is None or not self.shortcut.answer(self.memory):
-            buffer = FuseBuf(size=len(request), mem=ctypes.addressof(self.memory))
+            content = (ctypes.c_char * len(self.memory)).from_buffer(self.memory)
+            buffer = FuseBuf(size=len(request), mem=ctypes.addressof(content))
             self._process(ctypes.addressof(buffer))
+        self.memory = memory
 
     def nodeid(self) -> int:
         """The inode that the request is about, as libfuse numbers it; 0 if unknown."""
         return int(NODEID.unpack_from(self.memory)[0]) if self.memory is not None else 0
 
+    def learn(self, path: str, nodeid: int) -> None:
+        """libfuse has a number for this path."""
+        if self.shortcut is not None:
+            self.shortcut.names.learn(path, nodeid)
+
+    def learn_parent(self, path: str) -> None:
+        """A LOOKUP names a path to us, and the number of its directory."""
+        if self.memory is not None and self.shortcut is not None and OPCODE.unpack_from(self.memory)[0] == LOOKUP:
+            self.learn(path.rpartition("/")[0], self.nodeid())
+
+    def name(self) -> str:
+        """The name that a LOOKUP is about."""
+        (length,) = LENGTH.unpack_from(self.memory)
+        name: bytearray = self.memory[BODY : length - 1]
+        return name.decode("utf-8", "surrogateescape")
+
     def caller(self) -> tuple[int, int, int]:
         """uid, gid and pid of who made the request."""
         if self.memory is not None:
-            uid, gid, pid = CALLER.unpack_from(self.memory)
-            return uid, gid, pid
+            header: tuple[int, int, int] = CALLER.unpack_from(self.memory)
+            return header
         context: tuple[int, int, int] = self.binding.fuse_get_context()
         return context
 
@@ -279,8 +325,10 @@ class Session:
 
     def send(self, message: bytes) -> None:
         """Write an answer or a notice; a request that was given up meanwhile, and an unmount, do not matter."""
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 - suppress() costs as much as the write
             os.write(self.fd, message)
+        except OSError:
+            pass
 
     def reads_pages(self) -> bool:
         """Whether the request is a READ for the page cache; a read(2) names an owner."""

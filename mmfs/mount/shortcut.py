@@ -1,57 +1,63 @@
 """The requests that a cat consists of, answered in the loop that received them.
 
 OPEN, GETATTR, READ and RELEASE of a file that has been opened before name an inode and a handle, no path, and need
-nothing that libfuse knows. They call the same `Operations` as all others; what is left out is the way through libfuse
-and ctypes and back. The rest of the protocol, all names among it, is libfuse's.
+nothing that libfuse knows; LOOKUP of a name that it has given a number needs that number. They call the same
+`Operations` as all others; what is left out is the way through libfuse and ctypes and back. The rest of the protocol,
+all new names among it, is libfuse's.
 
 The structures are those of include/uapi/linux/fuse.h, which the kernel keeps compatible.
 """
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernfs.rules import PAGE_SIZE
-from mmfs.mount.libfuse import MAX_STATS, Session, errno_of
+from mmfs.mount.handles import checked
+from mmfs.mount.libfuse import BODY, LOOKUP, MAX_STATS, READ_LOCKOWNER, Session, errno_of
+from mmfs.mount.writes import LongWrites
 
 if TYPE_CHECKING:
     from mmfs.kernfs import Stat
     from mmfs.mount.fuse import Operations
     from mmfs.mount.handles import Inode
 
-LOOKUP: Final = 1
 FORGET: Final = 2
 GETATTR: Final = 3
 OPEN: Final = 14
 READ: Final = 15
+WRITE: Final = 16
 RELEASE: Final = 18
+INTERRUPT: Final = 36
 BATCH_FORGET: Final = 42
 
-LENGTH: Final = struct.Struct("=I")
-NAME: Final = 40
-IN: Final = struct.Struct("=4xIQQ")
-OPEN_IN: Final = struct.Struct("=40xI")
-GETATTR_IN: Final = struct.Struct("=40xI")
+REQUEST: Final = struct.Struct("=IIQQ16xQQII")
+"""struct fuse_in_header: length, opcode, unique, nodeid; what may follow: a handle or flags, offset, size, flags."""
 GETATTR_FH: Final = 1
-READ_IN: Final = struct.Struct("=40xQQI")
-RELEASE_IN: Final = struct.Struct("=40xQ")
+WRITE_DATA: Final = 80
+FORGET_IN: Final = struct.Struct("=Q")
 BATCH_IN: Final = struct.Struct("=40xI")
 BATCH_ONE: Final = struct.Struct("=QQ")
 BATCH_FIRST: Final = 48
+ROOT_ID: Final = 1
 
 OUT: Final = struct.Struct("=IiQ")
+OUT_SIZE: Final = OUT.size
+WRITE_OUT: Final = struct.Struct("=IiQ I4x")
 OPEN_OUT: Final = struct.Struct("=IiQQII")
 FOPEN_DIRECT_IO: Final = 1
 FOPEN_KEEP_CACHE: Final = 2
-ATTR_OUT: Final = struct.Struct("=IiQ QI4x QQQQQQ IIIIIIIIII")
-ATTR_UNIQUE: Final = 8
-ATTR_VALID: Final = 16
-ATTR_INO: Final = 32
-ATTR_NEXT: Final = 40
-QUAD: Final = struct.Struct("=Q")
-VALID: Final = struct.Struct("=QI")
+ATTR: Final = struct.Struct("=QQQQQ IIIIIIIIII")
+"""struct fuse_attr without its inode number."""
+ATTR_OUT: Final = struct.Struct("=IiQ QI4x Q")
+"""struct fuse_out_header, struct fuse_attr_out up to the inode number."""
+ENTRY_OUT: Final = struct.Struct("=IiQ QQQQII Q")
+"""struct fuse_out_header, struct fuse_entry_out up to the inode number."""
+
+unpack_request, pack_out = REQUEST.unpack_from, OUT.pack
 
 
 class Shortcut:
@@ -60,36 +66,42 @@ class Shortcut:
     def __init__(self, session: Session, operations: Operations) -> None:
         self.session = session
         self.operations = operations
-        self.answers = {
+        self.answers: dict[int, Callable[..., bytes | None]] = {
+            LOOKUP: self.lookup,
             OPEN: self.open,
             READ: self.read,
             GETATTR: self.getattr,
+            WRITE: self.write,
             RELEASE: self.release,
+            INTERRUPT: self.interrupt,
             FORGET: self.forget,
             BATCH_FORGET: self.batch_forget,
         }
+        self.names = Names()
         self._attributes: dict[tuple[int, ...], bytes] = {}
+        self._lock, self._handles, self._sending = operations.big_lock, operations.handles, operations.sending
 
         self.doubted: list[Inode] = []
         """Inodes whose size has changed since the queue of requests was last seen empty."""
         self.postponed: list[tuple[Inode, bytes]] = []
+        self.writes = LongWrites()
 
     def __call__(self, memory: Any) -> bool:
-        if self.operations.sending:
+        if self._sending:
             inode = self.in_the_way(memory)
             if inode is not None:
-                self.postponed.append((inode, memory[: LENGTH.unpack_from(memory)[0]]))
+                self.postponed.append((inode, bytes(memory[: REQUEST.unpack_from(memory)[0]])))
                 return True
         return self.answer(memory)
 
     def in_the_way(self, memory: Any) -> Inode | None:
         """The inode whose pages are being read while this request would have its size changed."""
-        opcode, _, nodeid = IN.unpack_from(memory)
+        length, opcode, _, nodeid, *_ = REQUEST.unpack_from(memory)
         if opcode in (OPEN, GETATTR):
             inode = self.operations.by_nodeid.get(nodeid)
             return inode if inode is not None and inode.busy else None
         if opcode == LOOKUP:
-            name = memory[NAME : LENGTH.unpack_from(memory)[0]].partition(b"\0")[0]
+            name = memory[BODY:length].partition(b"\0")[0]
             for inode in self.operations.sending:
                 if inode.busy and inode.path.rpartition("/")[2].encode("utf-8", "surrogateescape") == name:
                     return inode
@@ -101,63 +113,119 @@ class Shortcut:
             if not inode.busy:
                 self.postponed.remove((inode, request))
                 self.session.replay(request)
-        if wait(1 if self.postponed and not self.doubted else 0):
+        if wait(1 if self.postponed and not self.doubted and not self.writes else 0):
+            if self.writes and self.writes.due:
+                self.writes.work(self._work)
             return True
         for inode in self.doubted:
             inode.doubted = False
         self.doubted.clear()
+        if self.writes:
+            self.writes.work(self._work)
+            return False
         return not self.postponed
+
+    def _work(self, unique: int, work: Callable[[], int | None]) -> bool:
+        """A slice of a long write, and the answer to it if it is done."""
+        try:
+            with self._lock:
+                taken = work()
+                if taken is None:
+                    return False
+                self.operations.pollers.check()
+            message = WRITE_OUT.pack(WRITE_OUT.size, 0, unique, taken)
+        except Exception as error:
+            message = pack_out(OUT_SIZE, -errno_of(error, "write", unique), unique)
+        self.session.send(message)
+        return True
 
     def answer(self, memory: Any) -> bool:
         """Answer a request; False if libfuse has to."""
-        opcode, unique, nodeid = IN.unpack_from(memory)
+        _, opcode, unique, nodeid, first, second, third, fourth = unpack_request(memory)
         answer = self.answers.get(opcode)
         if answer is None:
             return False
         try:
-            with self.operations.big_lock:
-                message = answer(memory, unique, nodeid)
+            with self._lock:
+                message = answer(unique, nodeid, first, second, third, fourth)
         except Exception as error:
-            message = OUT.pack(OUT.size, -errno_of(error, answer.__name__, nodeid), unique)
-        if message is None:
-            return False
-        self.session.send(message)
-        return True
+            message = pack_out(OUT_SIZE, -errno_of(error, answer.__name__, nodeid), unique)
+        if message:
+            self.session.send(message)
+        return message is not None
 
-    def open(self, memory: Any, unique: int, nodeid: int) -> bytes | None:
+    def lookup(self, unique: int, parent: int, *_: int) -> bytes | None:
+        """LOOKUP of a name whose inode libfuse has told the kernel, and of one that does not exist."""
+        directory = self.names.paths.get(parent)
+        if directory is None:
+            return None
+        path = f"{directory}/{self.session.name()}"
+        status, entry_valid, attr_valid = self.operations.status(path)
+        nodeid = self.names.nodeids.get(path)
+        if nodeid is None:
+            return None
+        self.names.more(nodeid)
+        data = self.pack(status)
+        entry_s, attr_s = int(entry_valid), int(attr_valid)
+        entry_ns, attr_ns = int((entry_valid - entry_s) * 1e9), int((attr_valid - attr_s) * 1e9)
+        total = ENTRY_OUT.size + ATTR.size
+        return ENTRY_OUT.pack(total, 0, unique, nodeid, 0, entry_s, attr_s, entry_ns, attr_ns, status.ino) + data
+
+    def open(self, unique: int, nodeid: int, flags: int, *_: int) -> bytes | None:
         """OPEN of an inode that libfuse has named once."""
         inode = self.operations.by_nodeid.get(nodeid)
         if inode is None:
             return None
         kept = 0 if inode.touched else FOPEN_KEEP_CACHE
-        fh = self.operations.open(inode.path, OPEN_IN.unpack_from(memory)[0])
-        self.operations.handles[fh].short = True
+        fh = self.operations.open(inode.path, flags & 0xFFFFFFFF)
+        self._handles[fh].short = True
         return OPEN_OUT.pack(OPEN_OUT.size, 0, unique, fh, FOPEN_DIRECT_IO | kept, 0)
 
-    def read(self, memory: Any, unique: int, nodeid: int) -> bytes:
+    def read(self, unique: int, nodeid: int, fh: int, offset: int, size: int, flags: int) -> bytes:
         """READ."""
-        fh, offset, size = READ_IN.unpack_from(memory)
-        data = self.operations.read(None, size, offset, fh)
-        return OUT.pack(OUT.size + len(data), 0, unique) + data
+        if flags & READ_LOCKOWNER:
+            data = checked(self._handles[fh].file.read(size, offset), size)
+        else:
+            data = self.operations.read(None, size, offset, fh)
+        return pack_out(OUT_SIZE + len(data), 0, unique) + data
 
-    def getattr(self, memory: Any, unique: int, nodeid: int) -> bytes | None:
+    def write(self, unique: int, nodeid: int, fh: int, offset: int, size: int, *_: int) -> bytes:
+        """WRITE: one write(2) is one call of the store; what is not done soon is answered when it is."""
+        data = bytes(self.session.memory[WRITE_DATA : WRITE_DATA + size])
+        taken = self._handles[fh].file.begin_write(data, offset)
+        if not isinstance(taken, int):
+            done = self.writes.begin(unique, taken)
+            if done is None:
+                return b""
+            taken = done
+        self.operations.pollers.check()
+        return WRITE_OUT.pack(WRITE_OUT.size, 0, unique, taken)
+
+    def interrupt(self, unique: int, nodeid: int, wanted: int, *_: int) -> bytes | None:
+        """INTERRUPT: a signal has come to who waits for a long write; all other requests are answered at once."""
+        if not self.writes.interrupt(wanted):
+            return None
+        return pack_out(OUT_SIZE, -errno.EINTR, wanted)
+
+    def getattr(self, unique: int, nodeid: int, flags: int, *_: int) -> bytes | None:
         """GETATTR of stat(2) and fstat(2); with a handle, as lseek(2) to the end asks, it is libfuse's."""
         inode = self.operations.by_nodeid.get(nodeid)
-        if inode is None or GETATTR_IN.unpack_from(memory)[0] & GETATTR_FH:
+        if inode is None or flags & GETATTR_FH:
             return None
         if inode.attributes is None:
-            status, _, valid = self.operations.status(inode.path)
-            data = self.pack(status, valid)
+            status, _entry_valid, valid = self.operations.status(inode.path)
+            data, whole = self.pack(status), int(valid)
+            fixed = whole, int((valid - whole) * 1e9), status.ino
             if self.operations.vfs.walk(inode.path).constant:
-                inode.attributes = data, status.size
+                inode.attributes = fixed, data, status.size
         else:
-            data, size = inode.attributes
+            fixed, data, size = inode.attributes
             self.operations.tell_size(inode, size)
-        return data[:ATTR_UNIQUE] + QUAD.pack(unique) + data[ATTR_VALID:]
+        return ATTR_OUT.pack(ATTR_OUT.size + ATTR.size, 0, unique, *fixed) + data
 
-    def pack(self, status: Stat, valid: float) -> bytes:
-        """struct fuse_attr_out; all but inode number and validity is kept for the next that is alike."""
-        mode, nlink, uid, gid, size, ino, rdev = status
+    def pack(self, status: Stat) -> bytes:
+        """All of struct fuse_attr but the inode number; kept for the next that is alike."""
+        mode, nlink, uid, gid, size, _, rdev = status
         key = (mode, nlink, uid, gid, size, rdev)
         data = self._attributes.get(key)
         if data is None:
@@ -166,29 +234,81 @@ class Shortcut:
             blksize = PAGE_SIZE if size else 1024
             times = (seconds, seconds, seconds, rest, rest, rest)
             owner = (uid or session.root[0], gid or session.root[1])
-            data = ATTR_OUT.pack(ATTR_OUT.size, 0, 0, 0, 0, 0, size, 0, *times, mode, nlink, *owner, rdev, blksize, 0)
+            data = ATTR.pack(size, 0, *times, mode, nlink, *owner, rdev, blksize, 0)
             if len(self._attributes) < MAX_STATS:
                 self._attributes[key] = data
-        whole = int(valid)
-        moment = VALID.pack(whole, int((valid - whole) * 1e9))
-        return data[:ATTR_VALID] + moment + data[ATTR_VALID + VALID.size : ATTR_INO] + QUAD.pack(ino) + data[ATTR_NEXT:]
+        return data
 
-    def release(self, memory: Any, unique: int, nodeid: int) -> bytes | None:
+    def release(self, unique: int, nodeid: int, fh: int, *_: int) -> bytes | None:
         """RELEASE of what was opened here."""
-        fh = RELEASE_IN.unpack_from(memory)[0]
-        handle = self.operations.handles.get(fh)
+        handle = self._handles.get(fh)
         if handle is None or not handle.short:
             return None
         self.operations.release(None, fh)
-        return OUT.pack(OUT.size, 0, unique)
+        return pack_out(OUT_SIZE, 0, unique)
 
-    def forget(self, memory: Any, unique: int, nodeid: int) -> None:
+    def forget(self, unique: int, nodeid: int, count: int, *_: int) -> bytes | None:
         """FORGET: the kernel has no such inode any more; libfuse is told too."""
-        self.operations.forget(nodeid)
+        left = self.forgotten(nodeid, count)
+        FORGET_IN.pack_into(self.session.memory, BODY, left)
+        return None if left else b""
 
-    def batch_forget(self, memory: Any, unique: int, nodeid: int) -> None:
+    def batch_forget(self, unique: int, nodeid: int, first: int, *_: int) -> None:
         """Several FORGETs."""
-        count = BATCH_IN.unpack_from(memory)[0]
-        last = min(BATCH_FIRST + count * BATCH_ONE.size, len(memory) // BATCH_ONE.size * BATCH_ONE.size)
-        for begin in range(BATCH_FIRST, last, BATCH_ONE.size):
-            self.operations.forget(BATCH_ONE.unpack_from(memory, begin)[0])
+        memory = self.session.memory
+        for begin in range(BATCH_FIRST, BATCH_FIRST + (first & 0xFFFFFFFF) * BATCH_ONE.size, BATCH_ONE.size):
+            one, count = BATCH_ONE.unpack_from(memory, begin)
+            BATCH_ONE.pack_into(memory, begin, one, self.forgotten(one, count))
+
+    def forgotten(self, nodeid: int, count: int) -> int:
+        """How many of the lookups that the kernel forgets were libfuse's."""
+        left = self.names.fewer(nodeid, count)
+        if left:
+            self.operations.forget(nodeid)
+        return left
+
+
+class Names:
+    """Which inode numbers libfuse has given to which paths, and how often that was repeated without it.
+
+    A node of libfuse's lives, and keeps its number, until the kernel has forgotten it as often as it was looked up.
+    What was looked up here libfuse has not counted, so of what is forgotten that much is kept from it; once it hears
+    of the rest, the number is not ours to give any more.
+    """
+
+    def __init__(self) -> None:
+        self.paths: dict[int, str] = {ROOT_ID: ""}
+        self.nodeids: dict[str, int] = {}
+        self._lookups: dict[int, int] = {}
+
+    def learn(self, path: str, nodeid: int) -> None:
+        """libfuse has a number for a path."""
+        if nodeid != ROOT_ID:
+            self.paths[nodeid] = path
+            self.nodeids[path] = nodeid
+
+    def more(self, nodeid: int) -> None:
+        """A lookup has been answered here."""
+        self._lookups[nodeid] = self._lookups.get(nodeid, 0) + 1
+
+    def fewer(self, nodeid: int, count: int) -> int:
+        """The kernel forgets lookups; the number of those that libfuse has answered."""
+        ours = self._lookups.pop(nodeid, 0)
+        if ours > count:
+            self._lookups[nodeid] = ours - count
+        if ours >= count:
+            return 0
+        self._unlearn(nodeid)
+        return count - ours
+
+    def removed(self, path: str) -> None:
+        """A directory is gone: one of the same name will have another number."""
+        below = path + "/"
+        for nodeid, known in list(self.paths.items()):
+            if known == path or known.startswith(below):
+                self._unlearn(nodeid)
+
+    def _unlearn(self, nodeid: int) -> None:
+        path = self.paths.pop(nodeid, None)
+        if path is not None and self.nodeids.get(path) == nodeid:
+            del self.nodeids[path]

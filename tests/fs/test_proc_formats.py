@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mmfs.fs.proc import cpuinfo, devices, diskstats, interrupts, iomem, slabinfo, swaps, vmstat, zoneinfo
-from mmfs.fs.proc.meminfo import rows_of
+from mmfs.fs.proc.meminfo import plan
 from mmfs.fs.proc.modules import m_show
 from mmfs.kernel.block import Gendisk
 from mmfs.kernel.char_dev import CharDevices
@@ -42,7 +42,7 @@ def machine(name: str) -> Machine:
 
 @all_of("/proc/meminfo")
 def test_meminfo(golden: Capture) -> None:
-    _, template = rows_of(load_profile())
+    template = plan(load_profile()).template
     numbers = re.findall(rb"(\d+)(?: kB)?\n", golden.data)
     assert (template % tuple(map(int, numbers))).encode() == golden.data
 
@@ -50,8 +50,8 @@ def test_meminfo(golden: Capture) -> None:
 def test_meminfo_of_a_kernel_without_an_option() -> None:
     profile = load_profile()
     options = {name: value for name, value in profile.options.items() if name not in ("ZSWAP", "HUGETLB_PAGE")}
-    labels = {row.label for row in rows_of(profile)[0]}
-    fewer = {row.label for row in rows_of(replace(profile, options=options))[0]}
+    labels = {row.label for row in plan(profile).rows}
+    fewer = {row.label for row in plan(replace(profile, options=options)).rows}
     assert labels - fewer == {
         "Zswap", "Zswapped", "HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp", "Hugepagesize",
         "Hugetlb",

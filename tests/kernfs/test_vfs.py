@@ -258,7 +258,14 @@ def test_poll(vfs: Vfs, box: toy.Box) -> None:
 def test_walk_is_the_adapters(vfs: Vfs, box: toy.Box) -> None:
     first = vfs.walk("/proc/sys/vm/swappiness")
     assert vfs.walk("/proc/sys/vm/swappiness") is first
-    assert vfs.walk("/proc/7/stat") is not vfs.walk("/proc/7/stat")
+    stat = vfs.walk("/proc/7/stat")
+    assert vfs.walk("/proc/7/stat") is stat
+    before = box.processes.pop(7)
+    assert errno_of(vfs.walk, "/proc/7/stat") == "ENOENT"
+    box.processes[7] = before
+    assert vfs.walk("/proc/7/stat").obj is before
+    box.processes[7] = toy.Process(7)
+    assert vfs.walk("/proc/7/stat").obj is box.processes[7]
     assert vfs.walk("/").directory is toy.root
     assert errno_of(vfs.walk, "/proc/zram") == "ENOENT"
     assert errno_of(vfs.walk, "/none") == "ENOENT"

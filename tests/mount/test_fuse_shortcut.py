@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
@@ -13,11 +12,12 @@ import pytest
 
 from mmfs.kernfs import Vfs
 from mmfs.mount import fuse, handles
-from mmfs.mount.libfuse import Session, load_binding
-from mmfs.mount.shortcut import GETATTR, LOOKUP, OPEN, READ, RELEASE, Shortcut
+from mmfs.mount.libfuse import LOOKUP, Session, load_binding
+from mmfs.mount.shortcut import BATCH_FORGET, FORGET, GETATTR, OPEN, READ, RELEASE, Names, Shortcut
 from tests.kernfs import toy
 
 NODE = 5
+DIRECTORY = 4
 UNIQUE = 77
 DIRECT, PAGES = 2, 0
 
@@ -35,7 +35,7 @@ class Kernel:
     def request(self, opcode: int, body: bytes, nodeid: int = NODE, pid: int = 123) -> bool:
         """Whether it was taken."""
         head = struct.pack("=IIQQIII4x", 40 + len(body), opcode, UNIQUE, nodeid, 0, 0, pid)
-        memory = ctypes.create_string_buffer(head + body, 8192)
+        memory = bytearray((head + body).ljust(8192, b"\0"))
         self.session.memory = memory
         return self.shortcut(memory)
 
@@ -113,6 +113,62 @@ def test_getattr(kernel: Kernel) -> None:
     assert not kernel.getattr(flags=1)
 
 
+def test_lookup(kernel: Kernel) -> None:
+    """A name is answered once libfuse has numbered it and its directory; one that is not there, at once."""
+    assert not kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
+    kernel.operations.getattr("/proc/meminfo")
+    assert not kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
+    assert kernel.answers() == []
+    fh = kernel.open()
+    kernel.operations.release(None, fh)
+    assert kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
+    ((error, unique, body),) = kernel.answers()
+    nodeid, generation, entry_valid, attr_valid, entry_nsec, attr_nsec = struct.unpack_from("=QQQQII", body)
+    assert (error, unique, nodeid, generation) == (0, UNIQUE, NODE, 0)
+    assert (entry_valid, attr_valid, entry_nsec, attr_nsec) == (1, 1, 0, 0)
+    assert kernel.getattr()
+    assert kernel.answers()[0][2][16:] == body[40:]
+    assert kernel.request(LOOKUP, b"none\0", nodeid=DIRECTORY)
+    assert kernel.answers() == [(-errno.ENOENT, UNIQUE, b"")]
+
+
+def test_forgetting(kernel: Kernel) -> None:
+    """libfuse hears of as many forgotten lookups as it has answered, and then its number is given no more."""
+    kernel.operations.release(None, kernel.open())
+    kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
+    kernel.operations.getattr("/proc/meminfo")
+    for _ in range(3):
+        assert kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
+    kernel.answers()
+    assert kernel.request(FORGET, struct.pack("=Q", 2))
+    assert kernel.answers() == []
+    assert kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
+    assert not kernel.request(FORGET, struct.pack("=Q", 7))
+    assert struct.unpack_from("=IIQQ16xQ", kernel.session.memory) == (48, FORGET, UNIQUE, NODE, 5)
+    assert not kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
+
+
+def test_forgetting_many(kernel: Kernel) -> None:
+    kernel.operations.release(None, kernel.open())
+    kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
+    kernel.operations.getattr("/proc/meminfo")
+    assert kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY)
+    many = [(NODE, 1), *((number, 2) for number in range(100, 1100)), (NODE, 1)]
+    body = struct.pack("=II", len(many), 0) + b"".join(struct.pack("=QQ", *one) for one in many)
+    assert not kernel.request(BATCH_FORGET, body)
+    left = list(struct.iter_unpack("=QQ", kernel.session.memory[48 : 48 + 16 * len(many)]))
+    assert left == [(NODE, 0), *many[1:]]
+
+
+def test_a_removed_directory_gets_another_number() -> None:
+    names = Names()
+    for nodeid, path in enumerate(("/a", "/a/b", "/a/b/c", "/ab"), 2):
+        names.learn(path, nodeid)
+    names.removed("/a/b")
+    assert names.nodeids == {"/a": 2, "/ab": 5}
+    assert names.paths == {1: "", 2: "/a", 5: "/ab"}
+
+
 def test_sizes_grow(kernel: Kernel) -> None:
     """What is no larger than before would not make the kernel leave the size alone."""
     kernel.open()
@@ -157,8 +213,8 @@ def test_who_sends_is_not_disturbed(kernel: Kernel, monkeypatch: pytest.MonkeyPa
     kernel.answers()
     assert kernel.getattr(pid=9)
     assert kernel.request(OPEN, struct.pack("=II", 0, 0), pid=9)
-    assert kernel.request(LOOKUP, b"meminfo\0", nodeid=1, pid=9)
-    assert not kernel.request(LOOKUP, b"vmstat\0", nodeid=1, pid=9)
+    assert kernel.request(LOOKUP, b"meminfo\0", nodeid=DIRECTORY, pid=9)
+    assert not kernel.request(LOOKUP, b"vmstat\0", nodeid=DIRECTORY, pid=9)
     assert not settle(kernel)
     assert kernel.answers() == []
     kernel.operations.release(None, fh)
@@ -219,7 +275,7 @@ def test_who_has_mounted_is_root_of_the_machine(kernel: Kernel) -> None:
     kernel.session.root = kernel.operations.euid, kernel.operations.egid = 4000, 4001
     kernel.open()
     head = struct.pack("=IIQQIII4x", 40, GETATTR, UNIQUE, NODE, 4000, 4001, 9)
-    kernel.session.memory = ctypes.create_string_buffer(head, 8192)
+    kernel.session.memory = bytearray(head.ljust(8192, b"\0"))
     assert kernel.operations.caller() == (9, 0, 0, ())
     assert kernel.getattr()
     body = kernel.answers()[-1][2]

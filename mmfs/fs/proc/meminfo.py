@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from operator import attrgetter
+from operator import attrgetter, itemgetter, mul
 from typing import TYPE_CHECKING
+
+from numpy import add
 
 from mmfs.fs.proc.root import proc
 from mmfs.mm.show_mem import node_page_state_pages, si_mem_available
@@ -42,8 +44,8 @@ class MemInfo:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.zone: list[int] = kernel.vmstat.zone_stat.sum(axis=0).tolist()
-        self.node = node_page_state_pages(kernel.vmstat.node_stat.sum(axis=0).tolist())
+        self.zone: list[int] = add.reduce(kernel.vmstat.zone_stat).tolist()
+        self.node = node_page_state_pages(add.reduce(kernel.vmstat.node_stat).tolist())
         self.bufferram: int = kernel.nr_blockdev_pages()
         self.hstate = kernel.hugetlb.default
 
@@ -59,7 +61,7 @@ class MemInfo:
         """MemAvailable, by the kernel's estimate."""
         page_alloc = self.kernel.page_alloc
         zones = page_alloc.buddy.zones
-        wmark_low = int(zones["wmark_low"].sum() + zones["watermark_boost"].sum())
+        wmark_low = int(add.reduce(zones["wmark_low"]) + add.reduce(zones["watermark_boost"]))
         return si_mem_available(self.zone, self.node, page_alloc.totalreserve_pages, wmark_low)
 
 
@@ -68,7 +70,7 @@ class Row:
     """One line: its label, its number in units of ``scale`` kilobytes (0: a plain count), where it exists."""
 
     label: str
-    value: Callable[[MemInfo], int]
+    value: Callable[[MemInfo], int] | Zone | Node
     scale: int = PAGES
     needs: Callable[[Profile], bool] | None = None
 
@@ -79,16 +81,16 @@ class Row:
 
 
 def item(label: str, *items: Node, needs: Callable[[Profile], bool] | None = None, scale: int = PAGES) -> Row:
-    """A row that is the sum of node counters."""
+    """A row that is a node counter, or the sum of two."""
     if len(items) == 1:
-        (only,) = items
-        return Row(label, lambda m: m.node[only], scale, needs)
-    return Row(label, lambda m: sum(m.node[one] for one in items), scale, needs)
+        return Row(label, items[0], scale, needs)
+    one, other = map(int, items)
+    return Row(label, lambda m: m.node[one] + m.node[other], scale, needs)
 
 
 def zone_item(label: str, of: Zone, needs: Callable[[Profile], bool] | None = None) -> Row:
     """A row that is the sum of a zone counter."""
-    return Row(label, lambda m: m.zone[of], needs=needs)
+    return Row(label, of, needs=needs)
 
 
 def of_kernel(label: str, path: str, scale: int = PAGES, needs: Callable[[Profile], bool] | None = None) -> Row:
@@ -165,12 +167,33 @@ ROWS = (
 )
 
 
-@cache
-def rows_of(profile: Profile) -> tuple[tuple[Row, ...], str]:
-    """The rows that a kernel has, and the text with a conversion for each number."""
-    rows = tuple(row for row in ROWS if row.needs is None or row.needs(profile))
-    return rows, "".join(row.template() for row in rows)
+class Plan:
+    """What a kernel prints: all numbers are put into one list, counters first, and taken from it row by row."""
 
+    def __init__(self, profile: Profile) -> None:
+        self.rows = [row for row in ROWS if row.needs is None or row.needs(profile)]
+        self.template = "".join(row.template() for row in self.rows)
+        self.scales = [row.scale or 1 for row in self.rows]
+        self.others: list[Callable[[MemInfo], int]] = []
+        self.take = itemgetter(*[self.place(row.value) for row in self.rows])
+
+    def place(self, value: Callable[[MemInfo], int] | Zone | Node) -> int:
+        """Where in the list a row's number is."""
+        if isinstance(value, Zone):
+            return int(value)
+        if isinstance(value, Node):
+            return len(Zone) + value
+        if value not in self.others:
+            self.others.append(value)
+        return len(Zone) + len(Node) + self.others.index(value)
+
+    def text(self, m: MemInfo) -> str:
+        """The file."""
+        numbers = self.take([*m.zone, *m.node, *[value(m) for value in self.others]])
+        return self.template % tuple(map(mul, numbers, self.scales))
+
+
+plan = cache(Plan)
 
 _OTHERS = attrgetter(
     "page_alloc.totalreserve_pages", "vmalloc.nr_pages", "percpu.nr_pages", "overcommit.vm_committed_as",
@@ -187,7 +210,10 @@ def version(kernel: Kernel) -> tuple[object, ...]:
         kernel.page_alloc.buddy.zones.tobytes(),
         kernel.nr_blockdev_pages(),
         [(area.pages, area.inuse_pages) for area in kernel.swap_info],
-        [(h.nr_huge_pages, h.free_huge_pages, h.resv_huge_pages, h.surplus_huge_pages) for h in kernel.hugetlb],
+        [
+            (*h.nr_huge_pages_node, *h.free_huge_pages_node, *h.surplus_huge_pages_node, h.resv_huge_pages)
+            for h in kernel.hugetlb.hstates
+        ],
         _OTHERS(kernel),
     )
 
@@ -195,6 +221,4 @@ def version(kernel: Kernel) -> tuple[object, ...]:
 @proc.attribute("meminfo", version=version)
 def meminfo(kernel: Kernel) -> str:
     """Linux: fs/proc/meminfo.c, meminfo_proc_show()."""
-    rows, template = rows_of(kernel.profile)
-    m = MemInfo(kernel)
-    return template % tuple([row.value(m) * (row.scale or 1) for row in rows])
+    return plan(kernel.profile).text(MemInfo(kernel))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,8 @@ UNITS: Final = {
 }  # fmt: skip
 DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*([a-z]*)", re.ASCII)
 RATE: Final = re.compile(r"\d{1,7}(?:\.\d{1,9})?|\.\d{1,9}", re.ASCII)
+STEP_EVENTS: Final = 4
+"""How many wakeups others wait for during a step."""
 MAX_RATE: Final = 1e6
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,7 +57,7 @@ def parse_rate(text: str) -> float:
     return rate
 
 
-def set_clock(kernel: Kernel, text: str) -> None:
+def set_clock(kernel: Kernel, text: str) -> Generator[None, None, None]:
     """Do what one of the words at the top of this file says."""
     word, _, argument = text.strip().partition(" ")
     argument = argument.strip()
@@ -63,7 +66,9 @@ def set_clock(kernel: Kernel, text: str) -> None:
     elif word == "rate" and argument:
         kernel.clock.rate = parse_rate(argument)
     elif word == "step" and argument:
-        kernel.clock.run_for(parse_duration(argument))
+        until = kernel.clock.now_ns + parse_duration(argument)
+        while not kernel.clock.run_until(until, max_events=STEP_EVENTS):
+            yield
     else:
         raise invalid("neither pause, run, rate X nor step TIME")
 
@@ -83,6 +88,6 @@ def clock(kernel: Kernel) -> str:
 
 
 @clock.store
-def clock_store(kernel: Kernel, buf: str) -> None:
+def clock_store(kernel: Kernel, buf: str) -> Generator[None, None, None]:
     """Move it."""
-    set_clock(kernel, buf)
+    return set_clock(kernel, buf)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -164,7 +164,9 @@ class Words:
 
 # -- commands ------------------------------------------------------------------------------------------------------
 
-Function = Callable[["Kernel", Words], "str | int | None"]
+Answer = str | int | None
+Function = Callable[["Kernel", Words], Answer | Generator[None, None, Answer]]
+"""What does a command; if that may take long, in slices."""
 
 
 @dataclass(frozen=True)
@@ -210,8 +212,8 @@ def help_(kernel: Kernel, words: Words) -> str:
     return "".join(f"{' '.join((one.name, one.usage)).rstrip()}\n    {one.summary}\n" for one in shown)
 
 
-def execute(kernel: Kernel, text: str) -> str:
-    """Do a command; its answer. BadCommandError, OSError, TaskKilled or TaskStopped if it could not be done."""
+def execute(kernel: Kernel, text: str) -> Generator[None, None, str]:
+    """Do a command; returns its answer. BadCommandError, OSError, TaskKilled or TaskStopped if it could not be done."""
     check_panicked(kernel)
     try:
         name, *words = shlex.split(text)
@@ -222,6 +224,8 @@ def execute(kernel: Kernel, text: str) -> str:
         raise BadCommandError(f"no command {name!r}, help lists them")
     try:
         answer = found.function(kernel, Words(kernel, words, found.options))
+        if isinstance(answer, Generator):
+            answer = yield from answer
     except BadCommandError as error:
         raise BadCommandError(f"{error}; usage: {' '.join((name, found.usage)).rstrip()}") from None
     if answer is None:
@@ -240,10 +244,10 @@ def control(kernel: Kernel, *, file: OpenFile) -> str:
 
 
 @control.store
-def control_store(kernel: Kernel, buf: str, *, file: OpenFile) -> None:
+def control_store(kernel: Kernel, buf: str, *, file: OpenFile) -> Generator[None, None, None]:
     """Do a command."""
     try:
-        file.private = execute(kernel, buf)
+        file.private = yield from execute(kernel, buf)
         return
     except BadCommandError as error:
         number, reason = errno.EINVAL, str(error)

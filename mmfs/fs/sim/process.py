@@ -6,6 +6,7 @@ Each is the system call of its name; the first word says who makes it.
 from __future__ import annotations
 
 import errno
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.sim.control import BadCommandError, Words, bits, command, number, protection, size, word
@@ -126,7 +127,7 @@ def brk(kernel: Kernel, words: Words) -> str:
 
 
 @command("touch", "PID ADDR [LENGTH] [write] [stride=]")
-def touch(kernel: Kernel, words: Words) -> None:
+def touch(kernel: Kernel, words: Words) -> Generator[None, None, None]:
     """Read memory, or write it: one byte every STRIDE of a range, a page if none is given."""
     write = words.flag("write")
     task, addr, length = words.task(), words.take("ADDR", number), words.maybe("LENGTH", size, 1)
@@ -134,14 +135,14 @@ def touch(kernel: Kernel, words: Words) -> None:
     words.end()
     if stride <= 0 or length <= 0 or addr < 0:
         raise BadCommandError("a range and a stride are above zero")
-    task.touch(addr, length, write, stride)
+    yield from task.touch_slices(addr, length, write, stride)
 
 
 # -- processes -----------------------------------------------------------------------------------------------------
 
 
 @command("spawn", "NAME [uid=] [gid=] [oom_score_adj=] [cgroup=] [nice=] [cwd=] [parent=] [anon=] [ARG...]")
-def spawn(kernel: Kernel, words: Words) -> int:
+def spawn(kernel: Kernel, words: Words) -> Generator[None, None, int]:
     """Start a program, with ANON bytes of memory mapped and written; answers its pid."""
     name = words.take("NAME", word)
     uid, gid = words.option("uid", number, 0), words.option("gid", number, -1)
@@ -158,7 +159,7 @@ def spawn(kernel: Kernel, words: Words) -> int:
         parent=kernel.tasks[parent] if parent else None, argv=[name, *arguments] if arguments else None,
     )  # fmt: skip
     if anon:
-        task.touch(task.mmap(anon), anon, write=True)
+        yield from task.touch_slices(task.mmap(anon), anon, write=True)
     return task.pid
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from mmfs.fs.sim.clock import set_clock
@@ -34,9 +35,9 @@ def translate(kernel: Kernel, words: Words) -> str:
 
 
 @command("clock", "pause | run | rate X | step TIME")
-def clock(kernel: Kernel, words: Words) -> None:
+def clock(kernel: Kernel, words: Words) -> Generator[None, None, None]:
     """Stop, start or move simulated time, as /sim/clock does."""
-    set_clock(kernel, " ".join(words.rest()))
+    return set_clock(kernel, " ".join(words.rest()))
 
 
 @command("check")
