@@ -54,7 +54,7 @@ def export(directory: str, verbose: bool, **options: Any) -> int:
     try:
         check_target(directory)
         kernel = MachineOptions.take(options).boot()
-        result = export_tree(kernel.vfs, directory)
+        result = export_tree(kernel.vfs, directory, kernel.caller)
     except MountError as error:
         fail("mmfs export", str(error))
     if verbose:

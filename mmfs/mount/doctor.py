@@ -161,6 +161,8 @@ def mount_namespaces() -> Finding:
     if error is None:
         return Finding("mount namespaces", True, "allowed")
     remedy = "mmfs run needs CAP_SYS_ADMIN or user namespaces; mmfs mount works without"
+    if error.errno == errno.EINVAL:
+        remedy = "/ is not a mount point here (chroot?): mount --bind ROOT ROOT before entering it"
     return Finding("mount namespaces", False, error.strerror or "", remedy)
 
 
@@ -205,10 +207,12 @@ def mount_helper() -> Finding:
     path = shutil.which("mmfs", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     helper = next((name for name in HELPERS if os.path.exists(name)), None)
     if helper is None:
-        return Finding("mount -t fuse.mmfs", True, "not available: apt install fuse3")
+        return Finding("mount -t fuse.mmfs", True, "optional: apt install fuse3 makes mount(8) take it")
     if path is None:
         here = shutil.which("mmfs") or "PATH/TO/mmfs"
-        return Finding("mount -t fuse.mmfs", True, f"not available: sudo ln -s {here} /usr/local/bin/mmfs")
+        return Finding(
+            "mount -t fuse.mmfs", True, f"optional: sudo ln -s {here} /usr/local/bin/mmfs makes mount(8) take it"
+        )
     return Finding("mount -t fuse.mmfs", True, f"{helper} runs {path}")
 
 

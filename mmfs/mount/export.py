@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mmfs.kernfs import Binary
+from mmfs.kernfs import ROOT, Binary
 from mmfs.mount.errors import MountError
 
 if TYPE_CHECKING:
-    from mmfs.kernfs import Entry, Vfs
+    from mmfs.kernfs import Caller, Entry, Vfs
 
 TEXT_LIMIT: Final = 64 << 20
 BINARY_LIMIT: Final = 256 << 10
@@ -31,6 +31,7 @@ CHUNK: Final = 64 << 10
 class Exported:
     """What was written, and what was not."""
 
+    caller: Caller
     files: int = 0
     directories: int = 0
     symlinks: int = 0
@@ -51,9 +52,9 @@ def check_target(directory: str) -> None:
         raise MountError(f"{directory}: {error.strerror}") from error
 
 
-def export_tree(vfs: Vfs, directory: str) -> Exported:
-    """Write everything below the root of `vfs` to `directory`; raises MountError if that cannot be written to."""
-    done = Exported()
+def export_tree(vfs: Vfs, directory: str, caller: Caller = ROOT) -> Exported:
+    """Write all that `caller` sees of `vfs` to `directory`; raises MountError if that cannot be written to."""
+    done = Exported(caller)
     try:
         Path(directory).mkdir(exist_ok=True)
         _export(vfs.resolve("/"), Path(directory), "", done)
@@ -65,10 +66,10 @@ def export_tree(vfs: Vfs, directory: str) -> Exported:
 def _export(entry: Entry, target: Path, name: str, done: Exported) -> None:
     """A directory and everything below it; its mode comes last, since it may forbid writing."""
     done.directories += 1
-    for child, below in entry.readdir():
+    for child, below in entry.readdir(done.caller):
         path = f"{name}/{child}"
         try:
-            kind = stat.S_IFMT(below.stat().mode)
+            kind = stat.S_IFMT(below.stat(done.caller).mode)
         except OSError as error:
             done.skipped.append((path, error.strerror or str(error)))
             continue
@@ -81,12 +82,12 @@ def _export(entry: Entry, target: Path, name: str, done: Exported) -> None:
             _export_file(below, target / child, path, done)
         else:
             done.skipped.append((path, "a device"))
-    _adorn(target, entry)
+    _adorn(target, entry, done)
 
 
 def _export_symlink(entry: Entry, target: Path, path: str, done: Exported) -> None:
     try:
-        leads_to = entry.readlink()
+        leads_to = entry.readlink(done.caller)
     except OSError as error:
         done.skipped.append((path, error.strerror or str(error)))
         return
@@ -96,9 +97,9 @@ def _export_symlink(entry: Entry, target: Path, path: str, done: Exported) -> No
 
 def _export_file(entry: Entry, target: Path, path: str, done: Exported) -> None:
     data = b""
-    if entry.stat().mode & 0o444:
+    if entry.stat(done.caller).mode & 0o444:
         try:
-            data = b"".join(_content(entry))
+            data = b"".join(_content(entry, done.caller))
         except OSError as error:
             done.skipped.append((path, error.strerror or str(error)))
             return
@@ -106,7 +107,7 @@ def _export_file(entry: Entry, target: Path, path: str, done: Exported) -> None:
             done.skipped.append((path, f"longer than {_limit(entry) >> 10} KB"))
             return
     target.write_bytes(data)
-    _adorn(target, entry)
+    _adorn(target, entry, done)
     done.files += 1
 
 
@@ -114,9 +115,9 @@ def _limit(entry: Entry) -> int:
     return BINARY_LIMIT if isinstance(entry.node, Binary) else TEXT_LIMIT
 
 
-def _content(entry: Entry) -> Iterator[bytes]:
+def _content(entry: Entry, caller: Caller) -> Iterator[bytes]:
     """The file in pieces, until its end or until it is too long."""
-    file = entry.open(os.O_RDONLY | os.O_NONBLOCK)
+    file = entry.open(os.O_RDONLY | os.O_NONBLOCK, caller)
     try:
         offset = 0
         while offset <= _limit(entry) and (piece := file.read(CHUNK, offset)):
@@ -126,9 +127,9 @@ def _content(entry: Entry) -> Iterator[bytes]:
         file.release()
 
 
-def _adorn(target: Path, entry: Entry) -> None:
+def _adorn(target: Path, entry: Entry, done: Exported) -> None:
     """Owner and mode as the machine's file has them."""
-    status = entry.stat()
+    status = entry.stat(done.caller)
     if os.geteuid() == 0:
         os.chown(target, status.uid, status.gid)
     target.chmod(stat.S_IMODE(status.mode))

@@ -50,6 +50,7 @@ NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 AWAITED: Final = (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """What the processes that wait for the command take one by one: its end, and signals that are meant for it."""
+Dispositions = dict[int, signal.Handlers]
 
 
 class HostProc:
@@ -189,8 +190,19 @@ def set_first_pid() -> None:
         Path(f"{folder}/ns_last_pid").write_text(str(first))
 
 
-def execute(command: Sequence[str], mountpoint: str) -> NoReturn:
+def ignore_terminal() -> Dispositions:
+    """Leave ^C and ^\\ to the command, which the terminal sends them as well; what the command is to do of them."""
+    inherited: Dispositions = {}
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        before = signal.signal(number, signal.SIG_IGN)
+        inherited[number] = signal.SIG_IGN if before is signal.SIG_IGN else signal.SIG_DFL
+    return inherited
+
+
+def execute(command: Sequence[str], mountpoint: str, inherited: Dispositions) -> NoReturn:
     """Become the command; its exit status says it if there is no such program."""
+    for signum, disposition in inherited.items():
+        signal.signal(signum, disposition)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
         signal.signal(number, signal.SIG_DFL)
@@ -212,8 +224,6 @@ def wait_for(pid: int, from_outside: bool = False) -> int:
     With `from_outside` only those that come from another PID namespace: `kill 1` is meant for the simulated init. The
     signals of `AWAITED` have to be blocked.
     """
-    for number in (signal.SIGINT, signal.SIGQUIT):  # the terminal sends them to the command as well
-        signal.signal(number, signal.SIG_IGN)
     while True:
         received = signal.sigwaitinfo(AWAITED)
         if received.si_signo != signal.SIGCHLD and (received.si_pid == 0 or not from_outside):
@@ -234,7 +244,9 @@ def _kill(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _init(command: Sequence[str], mountpoint: str, pid_namespace: bool, parent: int) -> NoReturn:
+def _init(
+    command: Sequence[str], mountpoint: str, pid_namespace: bool, parent: int, inherited: Dispositions
+) -> NoReturn:
     """The first process of the command's namespaces."""
     code = 125
     try:
@@ -244,11 +256,11 @@ def _init(command: Sequence[str], mountpoint: str, pid_namespace: bool, parent: 
         new_mount_namespace()
         bind_machine(mountpoint, fresh_proc=pid_namespace)
         if not pid_namespace:
-            execute(command, mountpoint)
+            execute(command, mountpoint, inherited)
         set_first_pid()
         child = os.fork()
         if child == 0:
-            execute(command, mountpoint)
+            execute(command, mountpoint, inherited)
         code = wait_for(child, from_outside=pid_namespace)
     except OSError as error:
         os.write(2, f"mmfs run: {error.filename or 'namespace'}: {error.strerror}\n".encode())
@@ -279,10 +291,11 @@ def run_on(mountpoint: str, command: Sequence[str]) -> int:
         own_namespaces()
     if pid_namespace:
         libc.unshare(libc.CLONE_NEWPID)
+    inherited = ignore_terminal()
     signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     pid = os.fork()
     if pid == 0:
-        _init(command, mountpoint, pid_namespace, parent)
+        _init(command, mountpoint, pid_namespace, parent, inherited)
     return wait_for(pid)
 
 

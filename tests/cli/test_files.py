@@ -74,6 +74,7 @@ def test_export(mmfs: Callable[..., Any], tmp_path: Path) -> None:
         assert stat.S_IMODE(drop_caches.stat().st_mode) == 0o200
         assert drop_caches.stat().st_size == 0
     assert (target / "proc/mounts").readlink() == Path("self/mounts")
+    assert (target / "proc/self").readlink() == Path("1")
     assert stat.S_IMODE((target / "proc").stat().st_mode) == 0o555
     assert not (target / "proc/1/pagemap").exists()
     assert "/proc/1/pagemap: left out" in result.err
