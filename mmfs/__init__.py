@@ -32,6 +32,7 @@ def boot(
     *,
     seed: int = 0,
     nodes: int | Sequence[Any] | None = None,
+    disks: str | dict[str, str] | None = None,
     machine: Machine | str | Path | None = None,
     preset: str = "server",
     profile: str = "6.12",
@@ -41,7 +42,8 @@ def boot(
     """Boot a simulated machine and return its running kernel.
 
     Sizes are numbers of bytes or strings such as "512M". `nodes` is a number of NUMA nodes or a list of their
-    descriptions; `machine` is a TOML file's path or a `Machine`. `preset` says who lives on the machine ("bare",
+    descriptions; `disks` says how fast they are ("hdd", "ssd", "nvme", or each by its name: {"vda": "nvme"});
+    `machine` is a TOML file's path or a `Machine`. `preset` says who lives on the machine ("bare",
     "server", "host"), `profile` which kernel it runs, `cmdline` its command line. `seed` decides all that is
     random, `realtime` (seconds since 1970) when the machine is switched on. Raises ValueError with one line.
     """
@@ -50,7 +52,7 @@ def boot(
     from mmfs.machine import Machine
     from mmfs.profile import load_profile
 
-    hardware = Machine.describe(ram=ram, swap=swap, cpus=cpus, nodes=nodes, machine=machine, preset=preset)
+    hardware = Machine.describe(ram=ram, swap=swap, cpus=cpus, nodes=nodes, disks=disks, machine=machine, preset=preset)
     kernel = Kernel(hardware, load_profile(profile), seed=seed, cmdline=cmdline, preset=preset, realtime=realtime)
     kernel.mount_files = _mount_files
     return kernel

@@ -418,8 +418,8 @@ MM_DTYPE = np.dtype(
     ]
 )
 
-# What the loops know of a vm_area_struct: addresses in bytes, pgoff in pages, ids of its file's
-# address_space and of its anon_vma (0: none), and its memory policy (0 local, 1 a node, 2 interleave).
+# What the loops know of a vm_area_struct: addresses in bytes, pgoff in pages, ids of its file's address_space and
+# of its anon_vma (0: none), its memory policy (0 local, 1 a node, 2 interleave), and the row of its open file.
 VMA_DTYPE = np.dtype(
     [
         ("start", "i8"),
@@ -430,13 +430,16 @@ VMA_DTYPE = np.dtype(
         ("anon_vma", "u4"),
         ("mm", "i4"),
         ("policy", "i4"),
-        ("nid", "i8"),
+        ("nid", "i4"),
+        ("file", "u4"),
         ("nodemask", "u8"),
     ]
 )
 
-# An address_space: where its slots (pfn + 1, or 0) begin in the page-cache arena, how many it may hold, the
-# size of the file in pages, how many are cached, and whether it is shmem (1) or a regular file (0).
+# An address_space: where its slots begin in the page-cache arena, how many it may hold, the size of the file in
+# pages, how many are cached, and whether it is shmem (1) or a regular file (0); pages that are dirty or being
+# written, whether a writeback list knows of it (or will be told), where the next round of writing begins;
+# how many pages the disk has of it, and from which sector on; how many from the first on must stay.
 MAPPING_DTYPE = np.dtype(
     [
         ("base", "i8"),
@@ -446,6 +449,30 @@ MAPPING_DTYPE = np.dtype(
         ("shmem", "i4"),
         ("memcg", "i4"),
         ("nr_dirty", "i8"),
+        ("nr_writeback", "i8"),
+        ("queued", "i8"),
+        ("writeback_index", "i8"),
+        ("on_disk", "i8"),
+        ("sector", "i8"),
+        ("pinned", "i8"),
+    ]
+)
+
+# A slot of an address_space is a frame + 1, or an entry that stands for a page that is not there: a shadow that
+# reclaim has left, or (shmem) a page that is swapped out.
+SLOT_SHADOW = 1 << 63
+SLOT_SWAP = 1 << 62
+
+# struct file_ra_state of an open file: pages; prev_pos in bytes. random: POSIX_FADV_RANDOM.
+FILE_RA_DTYPE = np.dtype(
+    [
+        ("start", "i8"),
+        ("size", "i8"),
+        ("async_size", "i8"),
+        ("ra_pages", "i8"),
+        ("prev_pos", "i8"),
+        ("mmap_miss", "i4"),
+        ("random", "i4"),
     ]
 )
 

@@ -21,6 +21,7 @@ cdef class Disk:
     cdef public long flush_ns
     cdef public long read_ps
     cdef public long write_ps
+    cdef public long io_pages
     cpdef long account(self, int op, long nr_sectors, long nr_bios, long nr_requests, long now_ns, long sector=*) noexcept nogil
     cpdef long submit(self, int op, long nr_sectors, long nr_bios, long nr_requests, long now_ns, long sector=*) noexcept nogil
     cpdef long in_flight(self, long now_ns) noexcept nogil

@@ -28,7 +28,10 @@ _NSECS = cython.declare(cython.int, 3)
 
 
 class Disk:
-    """One disk. ``stats`` [op, (requests, merges, sectors, ns)] int64; speeds in ns, and in ps a sector."""
+    """One disk. ``stats`` [op, (requests, merges, sectors, ns)] int64; speeds in ns, and in ps a sector.
+
+    ``io_pages``: the largest request.
+    """
 
     def __init__(self, vmstat):
         self.stats = np.zeros((4, 4), np.int64)
@@ -41,6 +44,7 @@ class Disk:
         self.transfers_end = self.busy_end = self.busy_ns = 0
         self.seek_ns = self.latency_ns = self.request_ns = self.flush_ns = 0
         self.read_ps = self.write_ps = 0
+        self.io_pages = 1 << 20
 
     def account(self, op, nr_sectors, nr_bios, nr_requests, now_ns, sector=-1):
         """Put requests into the queue that lie one after another from ``sector`` on (-1: anywhere); when they are done.

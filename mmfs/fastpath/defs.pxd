@@ -419,6 +419,18 @@ cdef extern from *:
 
 cdef extern from *:
     """
+    #define SLOT_SHADOW 0x8000000000000000ULL
+    """
+    const unsigned long SLOT_SHADOW
+
+cdef extern from *:
+    """
+    #define SLOT_SWAP 0x4000000000000000ULL
+    """
+    const unsigned long SLOT_SWAP
+
+cdef extern from *:
+    """
     #define VMF_DROPPABLE 0x10000000000ULL
     """
     const unsigned long VMF_DROPPABLE

@@ -12,6 +12,12 @@ cdef packed struct MappingRec:
     int shmem
     int memcg
     long nr_dirty
+    long nr_writeback
+    long queued
+    long writeback_index
+    long on_disk
+    long sector
+    long pinned
 
 @cython.final
 cdef class Folios:
@@ -25,7 +31,21 @@ cdef class Folios:
     cdef long[::1] event
     cdef readonly object mappings
     cdef readonly object slots
+    cdef readonly object node_entries
+    cdef readonly object dirtied
+    cdef unsigned char[::1] node_entry
+    cdef unsigned int[::1] dirtied_mapping
+    cdef public long nr_dirtied
+    cdef readonly long nr_nodes
+    cdef readonly long nr_buffers
+    cpdef long lookup(self, long m, long index) noexcept nogil
+    cdef void set_slot(self, long m, long index, unsigned long value) noexcept nogil
     cdef void cache_add(self, long m, long index, long pfn, bint in_fault) noexcept nogil
+    cdef void cache_remove(self, long pfn, unsigned long shadow) noexcept nogil
+    cdef bint in_use(self, long pfn) noexcept nogil
+    cdef bint pinned(self, long pfn) noexcept nogil
+    cdef void account_cleaned(self, long pfn) noexcept nogil
+    cdef void add_buffers(self, long pfn) noexcept nogil
     cdef void mark_dirty(self, long pfn) noexcept nogil
     cdef void mlock_page(self, long pfn) noexcept nogil
     cdef void munlock_page(self, long pfn) noexcept nogil

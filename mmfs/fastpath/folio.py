@@ -1,10 +1,16 @@
 # cython: language_level=3
 """What happens to a page between allocation and freeing: page cache, dirt, locks, the end.
 
-A page of the page cache is found in its address_space's slots (``pfn + 1``, 0 where there is none), which lie
-in one lazily committed arena.
+A page of the page cache is found in its address_space's slots, which lie in one lazily committed arena. A slot
+holds ``pfn + 1``, or 0, or an entry that is no page (SLOT_SHADOW, SLOT_SWAP): ``lookup()`` tells. 64 slots stand for
+one node of Linux's tree of slots; ``nr_nodes`` counts those that hold anything, ``nr_buffers`` the pages that have
+a buffer head, so that mm/filemap.py can have the slab hold as many.
 
-Linux: mm/filemap.c, mm/page-writeback.c, mm/mlock.c, mm/swap.c.
+An address_space that becomes dirty is put down in ``dirtied`` once, until whoever writes back takes it over.
+
+Linux: mm/filemap.c, mm/page-writeback.c, mm/truncate.c, mm/mlock.c, mm/swap.c.
+
+Simplified: the tree's upper levels are as many as its leaves make needful; one that holds only the first page has none.
 """
 
 import cython
@@ -18,6 +24,7 @@ if not cython.compiled:
 
 _MAX_MAPPINGS = 1 << 24
 _SLOTS = 1 << 34
+_NODE_SHIFT = cython.declare(cython.int, 6)
 
 
 class Folios:
@@ -29,11 +36,40 @@ class Folios:
         self.lru = lru
         self.mappings = lazy_array(_MAX_MAPPINGS, MAPPING_DTYPE)
         self.slots = lazy_array(_SLOTS, np.uint64)
+        self.node_entries = lazy_array(_SLOTS >> 6, np.uint8)
+        self.dirtied = lazy_array(_MAX_MAPPINGS, np.uint32)
+        self.nr_dirtied = self.nr_nodes = self.nr_buffers = 0
         self.mapping = view(self.mappings)
         self.slot = view(self.slots)
+        self.node_entry = view(self.node_entries)
+        self.dirtied_mapping = view(self.dirtied)
         self.node_stat = view(vmstat.node_stat)
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
+
+    def lookup(self, m, index):
+        """The frame that caches a page of a file, -1 if none does. Linux: filemap_get_folio()."""
+        value: cython.ulong
+        if index < 0 or index >= self.mapping[m].slots:
+            return -1
+        value = self.slot[self.mapping[m].base + index]
+        if value & (SLOT_SHADOW | SLOT_SWAP):
+            return -1
+        return cython.cast(cython.long, value) - 1
+
+    def set_slot(self, m, index, value):
+        """Store into a slot, and count the nodes of the tree. Linux: mm/workingset.c, workingset_update_node()."""
+        at: cython.long = self.mapping[m].base + index
+        node: cython.long = at >> _NODE_SHIFT
+        if index and value and not self.slot[at]:
+            self.node_entry[node] += 1
+            if self.node_entry[node] == 1:
+                self.nr_nodes += 1
+        elif index and not value and self.slot[at]:
+            self.node_entry[node] -= 1
+            if self.node_entry[node] == 0:
+                self.nr_nodes -= 1
+        self.slot[at] = value
 
     def cache_add(self, m, index, pfn, in_fault):
         """Put a new page into the page cache. Linux: mm/filemap.c, filemap_add_folio(); shmem_add_to_page_cache()."""
@@ -43,7 +79,7 @@ class Folios:
         self.frames.page[pfn].index = cython.cast(cython.uint, index)
         self.frames.page[pfn].mapcount = 0
         self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mapping[m].memcg)
-        self.slot[self.mapping[m].base + index] = pfn + 1
+        self.set_slot(m, index, pfn + 1)
         self.mapping[m].nrpages += 1
         self.node_stat[nid, NR_FILE_PAGES] += 1
         if self.mapping[m].shmem:
@@ -51,36 +87,118 @@ class Folios:
             self.node_stat[nid, NR_SHMEM] += 1
         self.lru.add(pfn, in_fault)
 
-    def page_cache_delete(self, m, index):
-        """Take a page out of the page cache; it is freed unless somebody maps it. Linux: __filemap_remove_folio()."""
-        at: cython.long = self.mapping[m].base + index
-        pfn: cython.long = cython.cast(cython.long, self.slot[at]) - 1
-        zone: cython.long
-        if pfn < 0:
-            return
-        zone = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
-        self.slot[at] = 0
+    def cache_remove(self, pfn, shadow):
+        """Take a page out of the page cache, an entry left in its place. Linux: __filemap_remove_folio()."""
+        m: cython.long = self.frames.page[pfn].mapping
+        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        self.set_slot(m, self.frames.page[pfn].index, shadow)
         self.mapping[m].nrpages -= 1
-        self.node_stat[self.buddy.zone[zone].nid, NR_FILE_PAGES] -= 1
+        self.node_stat[nid, NR_FILE_PAGES] -= 1
         if self.mapping[m].shmem:
-            self.node_stat[self.buddy.zone[zone].nid, NR_SHMEM] -= 1
+            self.node_stat[nid, NR_SHMEM] -= 1
         elif self.frames.page[pfn].flags & PG_DIRTY:
-            self.mapping[m].nr_dirty -= 1
-            self.node_stat[self.buddy.zone[zone].nid, NR_FILE_DIRTY] -= 1
-            self.zone_stat[zone, NR_ZONE_WRITE_PENDING] -= 1
+            self.account_cleaned(pfn)
+        if self.frames.page[pfn].flags & PG_PRIVATE:
+            self.frames.page[pfn].flags &= ~PG_PRIVATE
+            self.nr_buffers -= 1
+        self.frames.page[pfn].private = 0
         self.frames.page[pfn].mapping = 0
-        if self.frames.page[pfn].mapcount == 0:
-            self.free_page(pfn)
+
+    def page_cache_delete(self, m: cython.long, index: cython.long):
+        """Take a page out of the page cache; it is freed unless somebody maps it."""
+        pfn: cython.long = self.lookup(m, index)
+        if pfn >= 0:
+            self.cache_remove(pfn, 0)
+            if self.frames.page[pfn].mapcount == 0:
+                self.free_page(pfn)
+
+    def truncate_range(self, m: cython.long, first: cython.long, last: cython.long):
+        """Take the pages [first, last) out of the page cache, and shadows; how many pages.
+
+        Linux: mm/truncate.c, truncate_inode_pages_range().
+        """
+        i: cython.long
+        pfn: cython.long
+        nr: cython.long = 0
+        with cython.nogil:
+            for i in range(first, min(last, self.mapping[m].slots)):
+                pfn = self.lookup(m, i)
+                if pfn < 0:
+                    if self.slot[self.mapping[m].base + i] & SLOT_SHADOW:
+                        self.set_slot(m, i, 0)
+                    continue
+                self.cache_remove(pfn, 0)
+                nr += 1
+                if self.frames.page[pfn].mapcount == 0:
+                    self.free_page(pfn)
+        return nr
+
+    def invalidate_range(self, m: cython.long, first: cython.long, last: cython.long):
+        """Drop the pages [first, last) that nobody uses, and shadows, and deactivate the others; how many went.
+
+        Linux: mm/truncate.c, mapping_try_invalidate().
+        """
+        i: cython.long
+        pfn: cython.long
+        nr: cython.long = 0
+        with cython.nogil:
+            for i in range(first, min(last, self.mapping[m].slots)):
+                pfn = self.lookup(m, i)
+                if pfn < 0:
+                    if self.slot[self.mapping[m].base + i] & SLOT_SHADOW:
+                        self.set_slot(m, i, 0)
+                elif self.in_use(pfn):
+                    self.lru.deactivate_file(pfn)
+                else:
+                    self.cache_remove(pfn, 0)
+                    self.free_page(pfn)
+                    nr += 1
+        return nr
+
+    def in_use(self, pfn):
+        """Whether a page of the page cache cannot be dropped. Linux: mm/truncate.c, mapping_evict_folio()."""
+        return (
+            self.frames.page[pfn].flags & (PG_DIRTY | PG_WRITEBACK) != 0
+            or self.frames.page[pfn].mapcount != 0
+            or self.pinned(pfn)
+        )
+
+    def pinned(self, pfn):
+        """Whether its file system holds a page of the page cache, so that nobody can take it away."""
+        m: cython.long = self.frames.page[pfn].mapping
+        return cython.cast(cython.long, self.frames.page[pfn].index) < self.mapping[m].pinned
+
+    def account_cleaned(self, pfn):
+        """A dirty page of a file will not be written. Linux: mm/page-writeback.c, folio_account_cleaned()."""
+        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
+        self.frames.page[pfn].flags &= ~PG_DIRTY
+        self.mapping[self.frames.page[pfn].mapping].nr_dirty -= 1
+        self.node_stat[self.buddy.zone[zone].nid, NR_FILE_DIRTY] -= 1
+        self.zone_stat[zone, NR_ZONE_WRITE_PENDING] -= 1
+
+    def add_buffers(self, pfn):
+        """A page of a file gets a buffer head, unless it has one. Linux: fs/buffer.c, folio_create_buffers()."""
+        if not self.frames.page[pfn].flags & PG_PRIVATE:
+            self.frames.page[pfn].flags |= PG_PRIVATE
+            self.nr_buffers += 1
 
     def mark_dirty(self, pfn):
-        """A page of the page cache differs from its file. Linux: mm/page-writeback.c, folio_account_dirtied()."""
+        """A page of the page cache differs from its file, and has a buffer head from then on.
+
+        Linux: mm/page-writeback.c, folio_account_dirtied(); fs/buffer.c, folio_create_buffers().
+        """
         m: cython.long = self.frames.page[pfn].mapping
         zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
         if self.frames.page[pfn].flags & PG_DIRTY:
             return
-        self.frames.page[pfn].flags |= PG_DIRTY
+        self.frames.page[pfn].flags = self.frames.page[pfn].flags & ~PG_RECLAIM | PG_DIRTY
         if m == 0 or self.mapping[m].shmem:
             return
+        self.add_buffers(pfn)
+        if not self.mapping[m].queued:
+            self.mapping[m].queued = 1
+            self.dirtied_mapping[self.nr_dirtied] = cython.cast(cython.uint, m)
+            self.nr_dirtied += 1
         self.mapping[m].nr_dirty += 1
         self.node_stat[self.buddy.zone[zone].nid, NR_FILE_DIRTY] += 1
         self.node_stat[self.buddy.zone[zone].nid, NR_DIRTIED] += 1

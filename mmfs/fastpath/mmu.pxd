@@ -4,6 +4,8 @@ from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.folio cimport Folios, MappingRec
+from mmfs.fastpath.filemap cimport Filemap, FileRaRec
+from mmfs.fastpath.writeback cimport Writeback
 from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.walk cimport Walker
 from mmfs.fastpath.vma cimport VmaRec, Vmas
@@ -17,6 +19,8 @@ cdef class Mmu:
     cdef readonly Buddy buddy
     cdef readonly Lru lru
     cdef readonly Folios folios
+    cdef readonly Filemap filemap
+    cdef readonly Writeback writeback
     cdef readonly Tlb tlb
     cdef readonly Walker walker
     cdef readonly Vmas areas
@@ -26,7 +30,7 @@ cdef class Mmu:
     cdef MmRec[::1] mm
     cdef VmaRec[::1] vma
     cdef MappingRec[::1] mapping
-    cdef unsigned long[::1] slot
+    cdef FileRaRec[::1] file
     cdef long[:, ::1] node_stat
     cdef long[:, ::1] zone_stat
     cdef long[::1] event
@@ -48,6 +52,7 @@ cdef class Mmu:
     cdef public long cost_fault
     cdef public long cost_cow
     cdef public long cost_major
+    cdef public bint tried
     cdef public long bulk_pages
     cdef bint has_recency(self, long vma) noexcept nogil
     cdef void add_anon(self, long mm, long vma, long addr, long pfn) noexcept nogil
@@ -55,8 +60,7 @@ cdef class Mmu:
     cdef bint can_reuse(self, long vma, long pfn) noexcept nogil
     cdef int swap_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int write_protect_fault(self, long mm, long vma, long addr, long at) noexcept nogil
-    cdef long page_cache_add(self, long vma, long m, long index, bint in_fault) noexcept nogil
-    cdef long filemap_get(self, long vma, long m, long index) noexcept nogil
+    cdef long file_page(self, long vma, long m, long index) noexcept nogil
     cdef void map_file(self, long mm, long vma, long pfn, long at, bint write) noexcept nogil
     cdef void fault_around(self, long mm, long vma, long addr) noexcept nogil
     cdef int file_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil

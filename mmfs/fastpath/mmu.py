@@ -8,11 +8,12 @@ cannot be served, the loop stops and says why (``reason``), and mm/memory.py dec
 Linux: mm/memory.c, handle_mm_fault() and below; mm/filemap.c, filemap_fault(), filemap_map_pages();
 mm/rmap.c, folio_add_new_anon_rmap().
 
-Simplified: a read of a file page that is missing takes the 32 pages around it (``ra_pages``), in no time.
+A page of a file that is not cached, or not yet read, stops the loop with FAULT_FILE: mm/filemap.py reads it.
 """
 
 import cython
 
+from mmfs.fastpath.filemap import Filemap
 from mmfs.fastpath.folio import Folios
 from mmfs.fastpath.frames import lazy_array, view
 from mmfs.fastpath.rmap import Rmap
@@ -21,12 +22,12 @@ from mmfs.fastpath.swapin import SwapIn
 from mmfs.fastpath.tlb import Tlb
 from mmfs.fastpath.vma import Vmas
 from mmfs.fastpath.walk import Walker
+from mmfs.fastpath.writeback import Writeback
 from mmfs.mm_types import MM_DTYPE
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
-_RA_PAGES = cython.declare(cython.long, 32)
 _FAULT_AROUND = cython.declare(cython.long, 16)
 _AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming
 _ALL_LRUVECS = cython.declare(cython.uint, 0xFFFFFFFF)
@@ -37,7 +38,7 @@ class Mmu:
     """Address translation and page faults of a machine.
 
     ``mms`` MM_DTYPE, ``vmas`` VMA_DTYPE: rows handed out by mm/memory.py; ``walker`` has the page tables,
-    ``tlb`` the TLBs, ``folios`` the page cache.
+    ``tlb`` the TLBs, ``folios`` the page cache. ``tried``: the next fault has waited for the disk before.
 
     For whoever accounts the task that ran, since ``begin()``: ``minflt``, ``majflt``, ``cow``, ``nr_read`` pages read,
     ``cpu_ns`` of time by the ``cost_*`` (``user_ns`` of it in user mode), and ``wait_until_ns``, when the last page
@@ -54,6 +55,8 @@ class Mmu:
         self.folios = Folios(buddy, lru, vmstat)
         self.tlb = Tlb(buddy, self.mms)
         self.walker = Walker(buddy, lru, vmstat, self.mms, levels)
+        self.filemap = Filemap(self.folios, self.walker)
+        self.writeback = Writeback(self.folios, self.walker, self.tlb, vmstat)
         self.mm = view(self.mms)
         self.areas = Vmas(buddy, self.walker)
         self.vmas = self.areas.vmas
@@ -62,7 +65,7 @@ class Mmu:
         self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap)
         self.swapin = SwapIn(self.areas, self.folios, self.rmap, self.swap)
         self.mapping = view(self.folios.mappings)
-        self.slot = view(self.folios.slots)
+        self.file = view(self.filemap.files)
         self.node_stat = view(vmstat.node_stat)
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
@@ -70,6 +73,7 @@ class Mmu:
         self.budget_ns = 1 << 62
         self.cost_access = self.cost_fault = self.cost_cow = self.cost_major = 0
         self.begin(0)
+        self.tried = False
         self.bulk_pages = 1 << 18
 
     def begin(self, now_ns):
@@ -167,39 +171,27 @@ class Mmu:
         self.frames.entry[at] = entry | PTE_RW | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY
         return FAULT_DONE
 
-    def page_cache_add(self, vma, m, index, in_fault):
-        """A new page of a file at an index, or -1."""
-        pfn: cython.long = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
-        if pfn >= 0:
-            self.folios.cache_add(m, index, pfn, in_fault)
-        return pfn
-
-    def filemap_get(self, vma, m, index):
-        """The page of a file at an index, read if need be, or -1. Linux: filemap_fault(), do_sync_mmap_readahead()."""
-        pfn: cython.long = cython.cast(cython.long, self.slot[self.mapping[m].base + index]) - 1
-        first: cython.long = index
-        last: cython.long = index + 1
-        i: cython.long
-        if pfn >= 0:
-            return pfn
+    def file_page(self, vma, m, index):
+        """The page of a file at an index; -1: it must be read, -2: no memory. Linux: filemap_fault(), shmem_fault()."""
+        pfn: cython.long = self.folios.lookup(m, index)
+        row: cython.long = self.vma[vma].file
         if self.mapping[m].shmem:
-            return self.page_cache_add(vma, m, index, self.has_recency(vma))
-        if not self.vma[vma].flags & VMF_RAND_READ:
-            first = max(index - _RA_PAGES // 2, cython.cast(cython.long, 0))
-            last = min(first + _RA_PAGES, self.mapping[m].size)
-        for i in range(first, last):
-            if self.slot[self.mapping[m].base + i] == 0:
-                pfn = self.page_cache_add(-1, m, i, self.has_recency(vma))
-                if pfn < 0 and i <= index:
-                    return -1
+            if pfn < 0:
+                pfn = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
                 if pfn < 0:
-                    break
-                self.event[PGPGIN] += 8
-                self.nr_read += 1
-        self.majflt += 1
-        self.cpu_ns += self.cost_major - self.cost_fault
-        self.event[PGMAJFAULT] += 1
-        return cython.cast(cython.long, self.slot[self.mapping[m].base + index]) - 1
+                    return -2
+                self.folios.cache_add(m, index, pfn, self.has_recency(vma))
+            return pfn
+        if pfn < 0:
+            return -1
+        if not self.vma[vma].flags & VMF_RAND_READ and self.file[row].ra_pages:
+            if self.file[row].mmap_miss > 0 and not self.tried:
+                self.file[row].mmap_miss -= 1
+            if self.frames.page[pfn].flags & PG_READAHEAD and not self.frames.page[pfn].flags & PG_WRITEBACK:
+                return -1
+        if self.filemap.reading_until(pfn):
+            return -1
+        return pfn
 
     def map_file(self, mm, vma, pfn, at, write):
         """Map a page of the page cache. Linux: set_pte_range(), folio_add_file_rmap_pte()."""
@@ -232,16 +224,21 @@ class Mmu:
         )
         index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12) - here
         m: cython.long = self.vma[vma].mapping
+        row: cython.long = self.vma[vma].file
+        miss: cython.long = self.file[row].mmap_miss
         i: cython.long
         pfn: cython.long
         for i in range(low, high):
             if index + i >= self.mapping[m].size:
                 break
-            if self.frames.entry[table + i] != 0:
+            pfn = self.folios.lookup(m, index + i)
+            if pfn < 0 or self.frames.page[pfn].flags & PG_READAHEAD or self.filemap.reading_until(pfn):
                 continue
-            pfn = cython.cast(cython.long, self.slot[self.mapping[m].base + index + i]) - 1
-            if pfn >= 0:
+            if miss > 0 and not self.frames.page[pfn].flags & PG_WORKINGSET:
+                miss -= 1
+            if self.frames.entry[table + i] == 0:
                 self.map_file(mm, vma, pfn, table + i, False)
+        self.file[row].mmap_miss = cython.cast(cython.int, miss)
 
     def file_fault(self, mm, vma, addr, at, write):
         """First access to a page of a mapped file. Linux: do_read_fault(), do_cow_fault(), do_shared_fault()."""
@@ -255,15 +252,13 @@ class Mmu:
             self.fault_around(mm, vma, addr)
             if self.frames.entry[at] != 0:
                 return FAULT_DONE
-        elif not self.vma[vma].flags & VMF_SHARED:
+        page = self.file_page(vma, m, index)
+        if page < 0:
+            return FAULT_FILE if page == -1 else FAULT_OOM
+        if write and not self.vma[vma].flags & VMF_SHARED:
             copy = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
             if copy < 0:
                 return FAULT_OOM
-        page = self.filemap_get(vma, m, index)
-        if page < 0:
-            if copy >= 0:
-                self.buddy.free(copy, 0)
-            return FAULT_OOM
         if copy < 0:
             self.map_file(mm, vma, page, at, write)
             return FAULT_DONE
@@ -295,7 +290,6 @@ class Mmu:
 
     def fault(self, mm, vma, addr, at, write):
         """Serve a page fault whose VMA allows the access. Linux: handle_mm_fault(), handle_pte_fault()."""
-        major: cython.long = self.majflt
         result: cython.int
         if self.frames.entry[at] & PTE_PRESENT:
             result = self.write_protect_fault(mm, vma, addr, at)
@@ -305,11 +299,16 @@ class Mmu:
             result = self.anonymous_fault(mm, vma, addr, at, write)
         else:
             result = self.file_fault(mm, vma, addr, at, write)
-        if result != FAULT_OOM:
+        if result == FAULT_OOM or result == FAULT_FILE:
+            return result
+        self.event[PGFAULT] += 1
+        if self.tried:
+            self.cpu_ns += self.cost_major
+            self.majflt += 1
+            self.tried = False
+        else:
             self.cpu_ns += self.cost_fault
-            self.event[PGFAULT] += 1
-            if self.majflt == major:
-                self.minflt += 1
+            self.minflt += 1
         return result
 
     def access(self, mm, vma, addr, write):
@@ -395,16 +394,6 @@ class Mmu:
         self.cpu_ns += used
         self.user_ns += used
         return i
-
-    def read_page(self, m, index):
-        """A page of a file as read(2) finds it: its frame, read into the cache if need be; -1 without memory."""
-        pfn: cython.long = cython.cast(cython.long, self.slot[self.mapping[m].base + index]) - 1
-        if pfn < 0:
-            pfn = self.page_cache_add(-1, m, index, False)
-            if pfn >= 0 and not self.mapping[m].shmem:
-                self.event[PGPGIN] += 8
-                self.nr_read += 1
-        return pfn
 
     # ------------------------------------------------------------------------------ blocks mapped as a whole
 

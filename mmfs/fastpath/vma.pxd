@@ -13,7 +13,8 @@ cdef packed struct VmaRec:
     unsigned int anon_vma
     int mm
     int policy
-    long nid
+    int nid
+    unsigned int file
     unsigned long nodemask
 
 @cython.final

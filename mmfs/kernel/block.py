@@ -5,10 +5,6 @@ by name, the speeds to choose from, and what happens when a request is done. Wha
 `submit_bio()` says how long it takes, and calls `end_io` when the clock gets there. A task that cannot wait for the
 clock has completions run early, in order (`complete_until()`).
 
-The compiled fault path reads file pages by itself and only counts them (PGPGIN, in sectors). `fold_page_io()` makes
-requests to the root disk out of what it has counted, read ahead in pieces of 128 KB, so that /proc/diskstats and
-/proc/vmstat always tell the same number of sectors.
-
 Linux: block/genhd.c, block/blk-core.c, drivers/block/virtio_blk.c.
 """
 
@@ -21,16 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mmfs.fastpath.blk import Disk
 from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Clock, Timer
-from mmfs.mm_types import PAGE_SHIFT, VmEventItem
 
 if TYPE_CHECKING:
     from mmfs.mm.vmstat import VmStat
 
 SECTOR_SHIFT: Final = 9
 SECTOR_SIZE: Final = 1 << SECTOR_SHIFT
-SECTORS_PER_PAGE_SHIFT: Final = PAGE_SHIFT - SECTOR_SHIFT
-READAHEAD_SECTORS: Final = (128 << 10) >> SECTOR_SHIFT
-"""Linux: include/linux/mm.h, VM_READAHEAD_PAGES."""
 BLOCK_EXT_MAJOR: Final = 259
 VIRTBLK_MAJOR: Final = 254
 DYNAMIC_MAJOR_FIRST: Final = 254
@@ -143,10 +135,6 @@ class Gendisk:
         self.bios.popleft()
         end_io(*args)
 
-    def account_io(self, op: StatGroup, nr_sectors: int, nr_bios: int, nr_requests: int) -> int:
-        """A request whose pages were counted when they were asked for; how long it takes."""
-        return int(self.queue.account(op, nr_sectors, nr_bios, nr_requests, self.clock.now_ns)) - self.clock.now_ns
-
     def _column(self, number: int) -> list[int]:
         column: list[int] = self.queue.stats[:, number].tolist()
         return column
@@ -205,7 +193,6 @@ class BlockDevices:
         self.majors: dict[int, str] = {BLOCK_EXT_MAJOR: "blkext"}
 
     def __iter__(self) -> Iterator[Gendisk]:
-        self.fold_page_io()
         return iter(self.disks)
 
     def __len__(self) -> int:
@@ -225,16 +212,6 @@ class BlockDevices:
             major = next(number for number in range(DYNAMIC_MAJOR_FIRST, 0, -1) if number not in self.majors)
         self.majors[major] = name
         return major
-
-    def fold_page_io(self) -> int:
-        """Turn pages that faults and reads brought in since the last call into requests; ns until they are there."""
-        counted = int(self.vmstat.event[VmEventItem.PGPGIN])
-        nr_sectors = counted - sum(disk.sectors[StatGroup.READ] for disk in self.disks)
-        if nr_sectors <= 0 or not self.disks:
-            return 0
-        nr_pages = -(-nr_sectors >> SECTORS_PER_PAGE_SHIFT)
-        nr_requests = -(-nr_sectors // READAHEAD_SECTORS)
-        return self.disks[0].account_io(StatGroup.READ, nr_sectors, nr_pages, nr_requests)
 
     def complete_until(self, when_ns: int) -> None:
         """Let every request that is done by then be done now, in order, though the clock is not there yet."""

@@ -47,3 +47,12 @@ class Cost:
     TIMER_INTERRUPT: Final = 1_500
     BLOCK_INTERRUPT: Final = 3_000
     KTHREAD_SCAN: Final = 20_000
+    READ_PAGE: Final = 400
+    """Finding a page in the page cache and copying it out."""
+    ADD_PAGE: Final = 350
+    """Allocating a page for the page cache and putting it there."""
+    DIRTY_PAGE: Final = 700
+    """Copying a page in and making it dirty."""
+    WRITE_PAGE: Final = 250
+    """Handing a dirty page to the disk."""
+

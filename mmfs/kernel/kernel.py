@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.cgroup import CgroupRoot
     from mmfs.kernel.char_dev import CharDevices
     from mmfs.kernel.device import Devices
+    from mmfs.kernel.ext4 import Ext4
     from mmfs.kernel.irq import Interrupts
     from mmfs.kernel.loadavg import LoadAverage
     from mmfs.kernel.module import Modules
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.scheduler import Scheduler
     from mmfs.kernel.task import Task, TaskTable
     from mmfs.machine import Machine
+    from mmfs.mm.backing_dev import BackingDevInfo
     from mmfs.mm.direct_map import DirectMap
     from mmfs.mm.filemap import PageCache
     from mmfs.mm.hugetlb import Hstates
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from mmfs.mm.mmzone import PglistData, Zone
     from mmfs.mm.oom_kill import OomKiller
     from mmfs.mm.page_alloc import PageAllocator
+    from mmfs.mm.page_writeback import WbDomain
     from mmfs.mm.percpu import PerCpu
     from mmfs.mm.resource import Resource
     from mmfs.mm.rmap import Rmap
@@ -100,6 +103,9 @@ class Kernel:
     interrupts: Interrupts
     loadavg: LoadAverage
     block_devices: BlockDevices
+    bdis: list[BackingDevInfo]
+    wb_domain: WbDomain
+    ext4: Ext4
     devices: Devices
     memory_blocks: MemoryBlocks
     chrdevs: CharDevices
@@ -230,6 +236,36 @@ class Kernel:
         waiting = sum(1 for task in self.tasks.values() if task.state == TASK_UNINTERRUPTIBLE)
         return self.scheduler.nr_running + self.scheduler.nr_uninterruptible + waiting
 
+    def run_worker(self, comm: str, cost_ns: int) -> None:
+        """A kernel thread whose name begins like that has worked."""
+        threads = (task for task in self.tasks.values() if task.is_kthread and task.comm.startswith(comm))
+        self.scheduler.run_kthread(next(threads, None), cost_ns)
+
+    # -- files' pages ------------------------------------------------------------------------------------------
+
+    def create_file(self, path: str, size: int | str = 0) -> None:
+        """A file that lies on the disk since long: nothing of it is in memory."""
+        from mmfs.kernel.sys import nr_bytes
+
+        self.namei.install(path, nr_bytes(size))
+
+    def collect_dirty_inodes(self) -> None:
+        """Tell the flushers of the files that have become dirty in the compiled loops."""
+        folios = self.mmu.folios
+        for row in folios.dirtied[: folios.nr_dirtied].tolist():
+            mapping = self.page_cache.mappings.get(row)
+            if mapping is not None and mapping.host.bdi is not None:
+                mapping.host.bdi.wb.mark_inode_dirty(mapping.host)
+        folios.nr_dirtied = 0
+
+    def sync(self, task: Task | None = None) -> None:
+        """sync(2): everything that is dirty is on the disks then. Linux: fs/sync.c, ksys_sync()."""
+        from mmfs.kernel.fs_writeback import sync_inodes
+
+        task = task if task is not None else self.tasks[1]
+        sync_inodes(self, task)
+        self.io_schedule(task, self.ext4.commit())
+        sync_inodes(self, task)
     # -- the time of system calls ---------------------------------------------------------------------------
 
     def schedule(self, task: Task) -> None:
@@ -253,19 +289,24 @@ class Kernel:
         if self.scheduler.backlog_ns(task) >= self.mmu.budget_ns:
             self.schedule(task)
 
-    def io_schedule(self, task: Task, until_ns: int | None = None, memstall: bool = False) -> None:
-        """The task sleeps until a device has answered; None: until the file pages that it missed have come.
+    def io_schedule(self, task: Task, until_ns: int, memstall: bool = False) -> None:
+        """The task sleeps until a device has answered.
 
         From outside, time passes until then. In a wakeup the device answers at once, and the wait is the task's.
         Linux: kernel/sched/core.c, io_schedule(); `memstall` is what psi_memstall_enter() says.
         """
-        now = self.clock.now_ns
-        if until_ns is None:
-            until_ns = now + self.block_devices.fold_page_io()
-        if until_ns > now:
-            self.schedule_timeout(task, until_ns - now, memstall=memstall, io=True)
+        ready = self.scheduler.ready_ns(task)
+        if until_ns > ready:
+            self.schedule_timeout(task, until_ns - ready, memstall=memstall, io=True)
             if self.clock.running:
                 self.block_devices.complete_until(until_ns)
+
+    def current_io_schedule(self, until_ns: int) -> None:
+        """The running task sleeps until a device has answered."""
+        if self.tasks.current is not None:
+            self.io_schedule(self.tasks.current, until_ns)
+        else:
+            self.block_devices.complete_until(until_ns)
 
     def schedule_timeout(self, task: Task, nsec: int, memstall: bool = False, io: bool = False) -> None:
         """The task is throttled for a while. Linux: kernel/time/timer.c, schedule_timeout_uninterruptible()."""

@@ -26,7 +26,6 @@ HPAGE_COMPACTION_CHECK_NS: Final = 500 * NSEC_PER_MSEC
 COMMIT_INTERVAL_NS: Final = 5 * NSEC_PER_SEC
 PHASE, PHASES = 377, 610
 """Neighbours in the Fibonacci series: their ratio spreads any number of starts evenly over a period."""
-NSEC_PER_CENTISEC: Final = 10 * NSEC_PER_MSEC
 
 
 class KthreadWork:
@@ -159,4 +158,3 @@ def start_all(kernel: Kernel) -> None:
             nid = pgdat.node_id
             cpu = pgdat.cpus[0] if pgdat.cpus else 0
             start(kernel, f"kcompactd{nid}", f"kcompactd{nid}", HPAGE_COMPACTION_CHECK_NS, cpu=cpu)
-    start(kernel, "wb_workfn", "kworker/u", kernel.vm.dirty_writeback_centisecs * NSEC_PER_CENTISEC)

@@ -38,6 +38,8 @@ INIT_NS: Final = 700 * NSEC_PER_MSEC
 SETTLE_NS: Final = 100 * NSEC_PER_MSEC
 
 EXT4_METADATA_PAGES: Final = 67
+EXT4_PINNED_PAGES: Final = 10
+"""Of those, what the mounted file system holds: the superblock, group descriptors, the journal's own."""
 """Superblock, group descriptors, journal and first directories: what Buffers has after a real boot."""
 
 
@@ -201,6 +203,7 @@ def kernel_init(kernel: Kernel) -> None:
     from mmfs.kernel.fork import start_kernel_tasks
     from mmfs.kernel.namei import Namei
 
+    writeback_init(kernel)
     mount_root(kernel)
     kernel.namei = Namei(kernel)
     start_kernel_tasks(kernel, kernel.init_task.rlimits)
@@ -209,18 +212,39 @@ def kernel_init(kernel: Kernel) -> None:
     swap_on(kernel)
     kthread.start_all(kernel)
     presets.populate(kernel, kernel.preset)
-    kernel.block_devices.fold_page_io()
+    kernel.ext4.live = True
     kernel.clock.run_for(SETTLE_NS)
+
+
+def writeback_init(kernel: Kernel) -> None:
+    """What the page cache knows of the disks, and a flusher each. Linux: mm/page-writeback.c, page_writeback_init()."""
+    from mmfs.kernel.fs_writeback import BdiWriteback
+    from mmfs.mm.backing_dev import BackingDevInfo
+    from mmfs.mm.page_writeback import WbDomain
+
+    kernel.bdis = []
+    for disk in kernel.block_devices:
+        bdi = BackingDevInfo(disk)
+        bdi.wb = BdiWriteback(kernel, bdi)
+        kernel.bdis.append(bdi)
+    kernel.wb_domain = WbDomain(kernel)
+    fast = kernel.mmu.filemap
+    fast.read_ns, fast.add_ns, fast.write_ns = Cost.READ_PAGE, Cost.ADD_PAGE, Cost.DIRTY_PAGE
 
 
 def mount_root(kernel: Kernel) -> None:
     """What is mounted where; ext4 reads its metadata into the buffers. Linux: init/do_mounts.c, fs/ext4/super.c."""
+    from mmfs.kernel.ext4 import Ext4
     from mmfs.mm.filemap import Inode
 
     root = kernel.machine.disks[0]
     disk = kernel.block_devices[root.name]
-    disk.bd_mapping = Inode(kernel, 0, disk.dev, EXT4_METADATA_PAGES * PAGE_SIZE, disk.path).mapping
-    disk.bd_mapping.read_pages(0, EXT4_METADATA_PAGES)
+    inode = Inode(kernel, 0, disk.dev, EXT4_METADATA_PAGES * PAGE_SIZE, disk.path)
+    inode.allocate(EXT4_METADATA_PAGES)
+    disk.bd_mapping = inode.mapping
+    kernel.ext4 = Ext4(kernel, inode.mapping)
+    inode.mapping.readahead(0, EXT4_METADATA_PAGES)
+    inode.mapping.record["pinned"] = EXT4_PINNED_PAGES
     mounts = bare_mounts if kernel.preset == "bare" else systemd_mounts
     kernel.mounts = mounts((root.path, (root.major, root.minor)), early_ram_pages(kernel), kernel.totalram_pages())
 

@@ -1,10 +1,11 @@
 # mypy: disable-error-code="misc"
-"""System calls on files: open, read, write, truncate, unlink, shared memory files.
+"""System calls on files: open, read, write, truncate, unlink, sync, advice, shared memory files.
 
-A read brings pages into the page cache that are not there (and waits for the disk as long as its requests take), a
-write leaves them dirty. The contents of files are not kept, only their pages.
+A read brings pages into the page cache that are not there, ahead of what was asked for, and waits for the disk; a
+write leaves them dirty and may have to sleep until the disk has caught up. The contents of files are not kept, only
+their pages. `read` and `write` also take a path: `read(path, offset, length)`.
 
-Linux: fs/open.c, fs/read_write.c, fs/file.c, mm/memfd.c.
+Linux: fs/open.c, fs/read_write.c, fs/sync.c, fs/file.c, mm/filemap.c, mm/fadvise.c, mm/memfd.c.
 """
 
 from __future__ import annotations
@@ -12,44 +13,27 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mmfs.kernel.namei import O_APPEND, O_CLOEXEC, O_RDONLY, O_RDWR, OpenFile
+from mmfs.kernel.clock import NSEC_PER_MSEC, TICK_NSEC
+from mmfs.kernel.cputime import Cost
+from mmfs.kernel.fs_writeback import filemap_write_and_wait
+from mmfs.kernel.namei import O_APPEND, O_CLOEXEC, O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, OpenFile
 from mmfs.kernel.sched import RLIMIT_NOFILE
 from mmfs.kernel.sys import Size, nr_bytes
+from mmfs.mm.fadvise import generic_fadvise
+from mmfs.mm.filemap import Room
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
+from mmfs.mm.page_writeback import balance_dirty_pages, ratelimit
 from mmfs.mm.shmem import shmem_file_setup
-from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_ORDER, PG_DIRTY, NodeStatItem, ZoneStatItem
+from mmfs.mm_types import FAULT_OOM, PAGE_SHIFT
 
 if TYPE_CHECKING:
     from mmfs.kernel.fdtable import FilesStruct
     from mmfs.kernel.task import Task
-    from mmfs.mm.filemap import AddressSpace
 
 SEEK_SET, SEEK_CUR, SEEK_END = 0, 1, 2
 MAX_RW_COUNT = 0x7FFF_F000
-COPY_PAGE_NS = 400
-"""Copying a page between the page cache and the program."""
-
-
-def folio_account_dirtied(mapping: AddressSpace, first: int, last: int) -> None:
-    """Mark the cached pages [first, last) of a file as written. Linux: mm/page-writeback.c, filemap_dirty_folio()."""
-    kernel = mapping.kernel
-    record = kernel.mmu.folios.mappings[mapping.id]
-    base, slots = int(record["base"]), kernel.mmu.folios.slots
-    pfns = slots[base + first : base + last].astype(np.int64) - 1
-    flags = kernel.frames.pages["flags"]
-    clean = pfns[flags[pfns] & PG_DIRTY == 0]
-    flags[clean] |= PG_DIRTY
-    if mapping.host.shmem:
-        return
-    record["nr_dirty"] += len(clean)
-    zones, counts = np.unique(kernel.frames.blocks["zone"][clean >> PAGEBLOCK_ORDER], return_counts=True)
-    for zone, count in zip(zones.tolist(), counts.tolist(), strict=True):
-        nid = kernel.zones[zone].zone_pgdat.node_id
-        kernel.vmstat.mod_node_page_state(nid, NodeStatItem.NR_FILE_DIRTY, count)
-        kernel.vmstat.mod_node_page_state(nid, NodeStatItem.NR_DIRTIED, count)
-        kernel.vmstat.mod_zone_page_state(zone, ZoneStatItem.NR_ZONE_WRITE_PENDING, count)
+SLICE_NS = NSEC_PER_MSEC
+"""How long a loop works or waits before others have a turn."""
 
 
 class FileSyscalls:
@@ -105,52 +89,182 @@ class FileSyscalls:
         file.f_pos = base + offset
         return file.f_pos
 
-    def read(self: Task, fd: int, count: Size, offset: int | None = None) -> int:
-        """read(2), or pread(2) with an offset: how many bytes there were. The pages are cached then."""
+    def read(self: Task, fd: int | str, count: Size, offset: Size | None = None) -> int:
+        """read(2), or pread(2) with an offset: how many bytes there were. With a path: `read(path, offset, length)`."""
+        if isinstance(fd, str):
+            opened = self.open(fd, O_RDONLY)
+            try:
+                return self.read(opened, 1 << 62 if offset is None else offset, count)
+            finally:
+                self.close(opened)
         file = self._fd(fd)
         if not file.f_mode & FMODE_READ:
             raise OSError(errno.EBADF, "not open for reading")
-        start = file.f_pos if offset is None else offset
-        length = min(nr_bytes(count), MAX_RW_COUNT, max(file.inode.size - start, 0))
-        if length > 0:
-            self._read_pages(file, start, start + length)
+        start = file.f_pos if offset is None else nr_bytes(offset)
+        wanted = nr_bytes(count)
+        length = 0
+        while length < wanted and (part := min(wanted - length, MAX_RW_COUNT, file.inode.size - start - length)) > 0:
+            self._filemap_read(file, start + length, start + length + part)
+            length += part
         if offset is None:
-            file.f_pos += max(length, 0)
-        self.io.rchar += max(length, 0)
+            file.f_pos += length
+        self.io.rchar += length
         self.io.syscr += 1
-        return max(length, 0)
+        return length
 
-    def _read_pages(self: Task, file: OpenFile, start: int, end: int) -> int:
-        """Have a range cached; returns how many pages came from the disk. Linux: mm/filemap.c, filemap_read()."""
-        first, last = start >> PAGE_SHIFT, end + PAGE_SIZE - 1 >> PAGE_SHIFT
-        try:
-            missing = file.mapping.read_pages(first, last)
-        except MemoryError:
-            raise OSError(errno.ENOMEM, "no memory for the page cache") from None
-        self.kernel.scheduler.charge(self, system_ns=(last - first) * COPY_PAGE_NS)
-        if missing:
-            self.kernel.io_schedule(self)
-        self.kernel.cond_resched(self)
-        return missing
+    def _filemap_read(self: Task, file: OpenFile, pos: int, end: int) -> None:
+        """Copy bytes out of the page cache, read from the disk where they are missing. Linux: filemap_read()."""
+        kernel, inode = self.kernel, file.inode
+        fast, mapping, bdi = kernel.mmu.filemap, file.mapping.id, inode.bdi
+        if bdi is None:
+            fast.read_shmem(mapping, pos, end)
+            kernel.scheduler.charge(self, system_ns=fast.cpu_ns)
+            kernel.cond_resched(self)
+            return
+        nr_sectors = 0
+        now, last_pos = kernel.scheduler.ready_ns(self), int(fast.files[file.ra]["prev_pos"])
+        with Room(kernel) as room:
+            while pos < end:
+                before = bdi.disk.sectors[0]
+                pos = fast.read(mapping, file.ra, bdi.queue, pos, end, last_pos, now, now + SLICE_NS)
+                nr_sectors += bdi.disk.sectors[0] - before
+                last_pos, window = pos, fast.window() if fast.reason == FAULT_OOM else None
+                now = self._spent(now)
+                if window is not None and not room.make(window):
+                    fast.abandon()
+                    raise OSError(errno.ENOMEM, "no memory for the page cache")
+                end = min(end, inode.size)
+        fast.files[file.ra]["prev_pos"] = pos
+        if nr_sectors:
+            self.io.read_bytes += nr_sectors << 9
+            bdi.wb.laptop_io_completion()
+        kernel.page_cache.settle()
+        file.accessed()
 
-    def write(self: Task, fd: int, count: Size, offset: int | None = None) -> int:
-        """write(2), or pwrite(2) with an offset: the file grows, its pages are cached and dirty."""
+    def _spent(self: Task, began: int) -> int:
+        """Charge what a loop over the page cache has used, and wait as long as it waited; the task's time then."""
+        kernel = self.kernel
+        fast = kernel.mmu.filemap
+        until, cpu_ns = int(fast.now_ns), int(fast.cpu_ns)
+        kernel.page_cache.settle()
+        kernel.scheduler.charge(self, system_ns=cpu_ns)
+        if until > began + cpu_ns:
+            kernel.io_schedule(self, until)
+        kernel.cond_resched(self)
+        self._check_killed()
+        return max(until, kernel.scheduler.ready_ns(self))
+
+    def write(self: Task, fd: int | str, count: Size, offset: Size | None = None) -> int:
+        """write(2), or pwrite(2) with an offset: the file grows, its pages are cached and dirty.
+
+        With a path: `write(path, offset, length)`; the file is made if there is none.
+        """
+        if isinstance(fd, str):
+            opened = self.open(fd, O_WRONLY | O_CREAT)
+            try:
+                return self.write(opened, 0 if offset is None else offset, count)
+            finally:
+                self.close(opened)
         file = self._fd(fd)
         if not file.f_mode & FMODE_WRITE:
             raise OSError(errno.EBADF, "not open for writing")
         inode, length = file.inode, min(nr_bytes(count), MAX_RW_COUNT)
-        start = inode.size if file.f_flags & O_APPEND else file.f_pos if offset is None else offset
+        start = inode.size if file.f_flags & O_APPEND else file.f_pos if offset is None else nr_bytes(offset)
         if start + length > inode.size:
             inode.truncate(start + length)
-        first, last = start >> PAGE_SHIFT, start + length + PAGE_SIZE - 1 >> PAGE_SHIFT
-        self._read_pages(file, start, start + length)
-        folio_account_dirtied(file.mapping, first, last)
+        if length:
+            self._perform_write(file, start, start + length)
+            file.updated()
         if offset is None:
             file.f_pos = start + length
         self.io.wchar += length
         self.io.syscw += 1
-        self.io.write_bytes += last - first << PAGE_SHIFT
         return length
+
+    def _perform_write(self: Task, file: OpenFile, pos: int, end: int) -> None:
+        """Copy bytes into the page cache, and sleep when that goes too fast. Linux: generic_perform_write()."""
+        kernel, inode, mapping = self.kernel, file.inode, file.mapping
+        fast, bdi = kernel.mmu.filemap, inode.bdi
+        now = kernel.scheduler.ready_ns(self)
+        with Room(kernel) as room:
+            while pos < end:
+                limit = max(ratelimit(self, bdi.wb), 1) if bdi is not None else end
+                queue = bdi.queue if bdi is not None else None
+                pos = fast.write(mapping.id, queue, pos, end, limit, now, now + SLICE_NS)
+                self.io.write_bytes += fast.nr_dirtied << PAGE_SHIFT
+                self.nr_dirtied += fast.nr_dirtied
+                reason = fast.reason
+                now = self._spent(now)
+                if reason == FAULT_OOM and not room.make():
+                    inode.truncate(pos)
+                    raise OSError(errno.ENOMEM, "no memory for the page cache")
+                if bdi is not None and ratelimit(self, bdi.wb) <= 0:
+                    now = self._balance_dirty_pages(file, now)
+                end = min(end, inode.size)
+        kernel.page_cache.settle()
+        kernel.collect_dirty_inodes()
+
+    def _balance_dirty_pages(self: Task, file: OpenFile, now: int) -> int:
+        """Sleep if there are too many dirty pages; the task's time then. Linux: balance_dirty_pages_ratelimited()."""
+        bdi, kernel = file.inode.bdi, self.kernel
+        assert bdi is not None
+        kernel.page_cache.settle()
+        kernel.collect_dirty_inodes()
+        again = True
+        while again:
+            pause, again = balance_dirty_pages(self, bdi.wb, now // TICK_NSEC)
+            if pause:
+                kernel.schedule_timeout(self, pause * TICK_NSEC, io=True)
+                self._check_killed()
+            now = kernel.scheduler.ready_ns(self)
+            again = again and not kernel.clock.running
+        return now
+
+    def fsync(self: Task, fd: int) -> None:
+        """fsync(2): wait until the disk has everything of a file. Linux: fs/ext4/fsync.c, ext4_sync_file()."""
+        file = self._fd(fd)
+        if file.inode.bdi is not None:
+            filemap_write_and_wait(self, file.mapping)
+            self.kernel.io_schedule(self, self.kernel.ext4.commit())
+
+    def fdatasync(self: Task, fd: int) -> None:
+        """fdatasync(2)."""
+        self.fsync(fd)
+
+    def sync(self: Task) -> None:
+        """sync(2): wait until the disks have everything."""
+        self._syscall()
+        self.kernel.sync(self)
+
+    def syncfs(self: Task, fd: int) -> None:
+        """syncfs(2): the same for a file's file system."""
+        if self._fd(fd).inode.bdi is not None:
+            self.kernel.sync(self)
+
+    def fadvise(self: Task, fd: int, offset: Size, length: Size, advice: int) -> None:
+        """posix_fadvise(2): how a file will be used."""
+        file = self._fd(fd)
+        generic_fadvise(file, nr_bytes(offset), nr_bytes(length), advice, self._write_behind)
+        self._spent(self.kernel.clock.now_ns)
+
+    def _write_behind(self: Task, file: OpenFile, first: int, last: int) -> None:
+        from mmfs.kernel.fs_writeback import FOREVER, write_cache_pages
+
+        wrote = write_cache_pages(file.mapping, FOREVER, first, last)
+        self.kernel.scheduler.charge(self, system_ns=wrote * Cost.WRITE_PAGE)
+
+    def readahead(self: Task, fd: int, offset: Size, count: Size) -> None:
+        """readahead(2)."""
+        from mmfs.mm.fadvise import POSIX_FADV_WILLNEED
+
+        if not self._fd(fd).f_mode & FMODE_READ:
+            raise OSError(errno.EBADF, "not open for reading")
+        self.fadvise(fd, offset, count, POSIX_FADV_WILLNEED)
+
+    def stat(self: Task, path: str) -> int:
+        """stat(2): the size of a file."""
+        self._syscall()
+        return self.kernel.namei.stat(self._absolute(path)).size
 
     def ftruncate(self: Task, fd: int, size: Size) -> None:
         """ftruncate(2)."""
@@ -158,11 +272,13 @@ class FileSyscalls:
         if not file.f_mode & FMODE_WRITE:
             raise OSError(errno.EINVAL, "not open for writing")
         file.inode.truncate(nr_bytes(size))
+        file.updated()
 
     def unlink(self: Task, path: str) -> None:
         """unlink(2)."""
         self._syscall()
         self.kernel.namei.unlink(self._absolute(path))
+        self.kernel.page_cache.settle()
 
     def memfd_create(self: Task, name: str) -> int:
         """memfd_create(2): an empty file of shared memory. Linux: mm/memfd.c."""

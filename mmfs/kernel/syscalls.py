@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmfs.kernel import exec, exit, fork, sched
 from mmfs.kernel.cputime import Cost
+from mmfs.kernel.fs_writeback import filemap_write_and_wait
 from mmfs.kernel.panic import check_panicked
 from mmfs.kernel.sched import CLONE_PTHREAD, CLONE_VFORK, CLONE_VM, RLIM_INFINITY, RLIMIT_STACK, TASK_COMM_LEN
 from mmfs.kernel.signal import (
@@ -61,6 +62,7 @@ from mmfs.mm.mman import (
 from mmfs.mm.mmap import do_mmap
 from mmfs.mm.mprotect import do_mprotect
 from mmfs.mm.mremap import do_mremap
+from mmfs.mm.msync import do_msync
 from mmfs.mm.munmap import do_munmap
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 
@@ -140,14 +142,15 @@ class TaskSyscalls:
             raise
         finally:
             self.kernel.cond_resched(self)
+            self.kernel.collect_dirty_inodes()
         self._check_killed()
 
     def account_faults(self: Task) -> None:
         """Faults, reads and time of the access loops since the last call are the task's, and it waits for its reads."""
         mmu, io = self.kernel.mmu, self.io
-        major, until_ns, stalled_ns = mmu.majflt, mmu.wait_until_ns, mmu.memstall_ns
+        until_ns, stalled_ns = mmu.wait_until_ns, mmu.memstall_ns
         self.min_flt += mmu.minflt
-        self.maj_flt += major
+        self.maj_flt += mmu.majflt
         io.read_bytes += mmu.nr_read << PAGE_SHIFT
         if mmu.cpu_ns:
             self.kernel.scheduler.charge(self, user_ns=mmu.user_ns, system_ns=mmu.cpu_ns - mmu.user_ns)
@@ -157,8 +160,6 @@ class TaskSyscalls:
             until_ns = max(until_ns - (stalled_ns if self.kernel.clock.running else 0), 0)
         if until_ns:
             self.kernel.io_schedule(self, until_ns)
-        if major:
-            self.kernel.io_schedule(self)
 
     @contextmanager
     def _unkillable(self: Task) -> Iterator[None]:
@@ -261,6 +262,13 @@ class TaskSyscalls:
         """madvise(2)."""
         with self.running() as mm:
             do_madvise(mm, addr, nr_bytes(length), advice)
+
+    def msync(self: Task, addr: int, length: Size, flags: int) -> None:
+        """msync(2): with MS_SYNC, wait until the disk has what a mapping has changed of its files."""
+        mm = self._enter()
+        for file, first, last in do_msync(mm, addr, nr_bytes(length), flags):
+            filemap_write_and_wait(self, file.mapping, first, last)
+            self.kernel.io_schedule(self, self.kernel.ext4.commit())
 
     def mremap(
         self: Task, addr: int, old_length: Size, new_length: Size, flags: int = MREMAP_MAYMOVE, new_addr: int = 0

@@ -24,6 +24,7 @@ from mmfs.kernel.signal import Sighand
 from mmfs.kernel.signal_struct import IoAccounting, SignalStruct
 from mmfs.kernel.sys import SysSyscalls
 from mmfs.kernel.syscalls import TaskSyscalls
+from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
 
 if TYPE_CHECKING:
     from mmfs.kernel.cgroup import Cgroup
@@ -44,6 +45,7 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
         "gtime_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
         "timerslack_ns", "no_new_privs", "personality", "mempolicy", "busy",
+        "nr_dirtied", "nr_dirtied_pause", "dirty_paused_when",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, pid: int, comm: str, signal: SignalStruct, sighand: Sighand) -> None:
@@ -91,6 +93,9 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
         self.no_new_privs = False
         self.personality = 0
         self.mempolicy: Mempolicy | None = None
+        self.nr_dirtied = self.dirty_paused_when = 0
+        self.nr_dirtied_pause = DIRTY_POLL_THRESH
+        """After how many pages it looks whether it must sleep (mm/page_writeback.py)."""
         self.busy = False
         """In the middle of a call during which it cannot die: a SIGKILL waits until that is over."""
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfs.mm import check_swap
+from mmfs.mm.filemap import NODE_SLOTS
 from mmfs.mm_types import (
     BLK_FREE,
     BLK_SPLIT,
@@ -33,10 +34,13 @@ from mmfs.mm_types import (
     PAGEBLOCK_ORDER,
     PG_ANON,
     PG_BUDDY,
+    PG_DIRTY,
     PG_LRU,
     PG_PCP,
+    PG_PRIVATE,
     PG_SWAPBACKED,
     PG_TABLE,
+    PG_WRITEBACK,
     PTE_PFN_MASK,
     PTE_PRESENT,
     PTE_SPECIAL,
@@ -47,6 +51,7 @@ from mmfs.mm_types import (
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.filemap import Inode
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.vma import VmAreaStruct
 
@@ -66,6 +71,7 @@ def check(kernel: Kernel) -> None:
     check_lru(kernel, mapped)
     check_page_cache(kernel)
     check_swap.check_swap(kernel, mapped.slots)
+    check_writeback(kernel)
     check_counters(kernel, mapped)
 
 
@@ -277,25 +283,58 @@ def check_lru(kernel: Kernel, mapped: _Mapped) -> None:
 
 
 def check_page_cache(kernel: Kernel) -> None:
-    """Slots against pages: each cached page knows its file and index, and the sums agree."""
-    cached = shmem = dirty = 0
+    """Slots against pages: each cached page knows its file and index, and the sums of what its flags say agree."""
+    cached = shmem = dirty = writeback = buffers = nodes = 0
     for row, mapping in kernel.page_cache.mappings.items():
-        record = kernel.mmu.folios.mappings[row]
-        base, slots = int(record["base"]), int(record["slots"])
-        used = kernel.mmu.folios.slots[base : base + slots]
-        at = np.flatnonzero(used)
-        _same(f"{mapping.host!r}: nrpages", len(at), int(record["nrpages"]))
-        if len(at):
-            pages = kernel.frames.pages[(used[at] - np.uint64(1)).astype(np.int64)]
-            if not (pages["mapping"] == row).all() or not (pages["index"] == at).all():
-                raise AssertionError(f"{mapping.host!r}: a slot holds a page of another place")
+        record, host = mapping.record, mapping.host
+        mapping.check()
+        slots = mapping.slots()
+        at = mapping.cached()
+        _same(f"{host!r}: nrpages", len(at), int(record["nrpages"]))
+        pages = kernel.frames.pages[(slots[at] - np.uint64(1)).astype(np.int64)]
+        if not (pages["mapping"] == row).all() or not (pages["index"] == at).all():
+            raise AssertionError(f"{host!r}: a slot holds a page of another place")
+        written = int((pages["flags"] & PG_WRITEBACK != 0).sum())
+        _same(f"{host!r}: pages that are being written", written, int(record["nr_writeback"]))
+        if record["shmem"]:
+            shmem += len(at)
+        else:
+            changed = int((pages["flags"] & PG_DIRTY != 0).sum())
+            _same(f"{host!r}: dirty pages", changed, int(record["nr_dirty"]))
+            if changed and not record["queued"]:
+                raise AssertionError(f"{host!r} has dirty pages and no flusher knows")
+            dirty += changed
         cached += len(at)
-        shmem += len(at) if record["shmem"] else 0
-        dirty += int(record["nr_dirty"])
+        writeback += written
+        buffers += int((pages["flags"] & PG_PRIVATE != 0).sum())
+        used = slots != 0
+        used[:1] = False
+        nodes += int(used.reshape(-1, NODE_SLOTS).any(axis=1).sum())
     state = kernel.vmstat.global_node_page_state
     _same("nr_file_pages", cached, state(NodeStatItem.NR_FILE_PAGES) - state(NodeStatItem.NR_SWAPCACHE))
     _same("nr_shmem", shmem, state(NodeStatItem.NR_SHMEM))
     _same("nr_dirty", dirty, state(NodeStatItem.NR_FILE_DIRTY))
+    folios = kernel.mmu.folios
+    _same("pages with buffer heads", buffers, folios.nr_buffers)
+    _same("nodes of slots", nodes, folios.nr_nodes)
+    pending = kernel.vmstat.global_zone_page_state(ZoneStatItem.NR_ZONE_WRITE_PENDING)
+    _same("nr_zone_write_pending", dirty + state(NodeStatItem.NR_WRITEBACK), pending)
+    swapping = state(NodeStatItem.NR_WRITEBACK) - writeback
+    if not 0 <= swapping <= state(NodeStatItem.NR_SWAPCACHE):
+        raise AssertionError(f"nr_writeback is {swapping} more than the files' pages that are being written")
+
+
+def check_writeback(kernel: Kernel) -> None:
+    """Every page that a disk is writing is marked so, and every dirty file stands on one list."""
+    for bdi in kernel.bdis:
+        in_flight = sum(inode.mapping.nr_writeback for inode in _inodes(kernel) if inode.bdi is bdi)
+        _same(f"{bdi.name}: pages under way", in_flight, bdi.wb.pages_in_flight)
+        queued = [*bdi.wb.b_io, *bdi.wb.b_more_io, *bdi.wb.b_dirty]
+        _same(f"{bdi.name}: inodes on its lists", len(set(queued)), len(queued))
+
+
+def _inodes(kernel: Kernel) -> list[Inode]:
+    return [mapping.host for mapping in kernel.page_cache.mappings.values()]
 
 
 def check_counters(kernel: Kernel, mapped: _Mapped) -> None:

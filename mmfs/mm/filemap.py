@@ -1,40 +1,64 @@
 """Files in memory: inodes, open files, and the address_space that holds a file's cached pages.
 
 The slots of an address_space (which page of the file is in which frame) lie in the fast path's page-cache
-arena; a row there says where. Faults fill them (fastpath/mmu.py), as do read(2) and write(2) here. An inode
-that has no name and no user any more is evicted with its pages; all others stay cached until somebody needs
-the memory.
+arena; a row there says where. The loops that fill them are fastpath/filemap.py (read, write, read ahead) and
+fastpath/mmu.py (faults); here is what they need objects for: who waits for the disk, and what to do without memory.
+An inode that has no name and no user any more is evicted with its pages; all others stay cached until somebody
+needs the memory.
 
-Linux: mm/filemap.c, mm/truncate.c, include/linux/fs.h.
-
-Simplified: reading and writing take no time, and nothing is written back yet.
+Linux: mm/filemap.c, mm/readahead.c, include/linux/fs.h.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
-from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm.backing_dev import BackingDevInfo, bdi_of
+from mmfs.mm.mman import FMODE_READ, FMODE_WRITE, VM_RAND_READ, VM_SEQ_READ
+from mmfs.mm_types import (
+    ALLOC_KSWAPD,
+    ALLOC_WMARK_LOW,
+    ALLOC_WMARK_MIN,
+    FAULT_DONE,
+    FAULT_OOM,
+    GFP_HIGHUSER_MOVABLE,
+    GFP_NORETRY_BIT,
+    GFP_NOWARN_BIT,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    SLOT_SHADOW,
+    SLOT_SWAP,
+    VmEventItem,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mmfs.fastpath.mmu import Mmu
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.vma import VmAreaStruct
 
 _MIN_SLOTS_SHIFT = 6
+NODE_SLOTS = 64
+MMAP_LOTSAMISS = 100
+"""Linux: mm/filemap.c."""
 
 
 class PageCache:
     """Rows and arena extents for address_spaces. Extents are powers of two and are reused by size."""
 
-    def __init__(self, mmu: Mmu) -> None:
-        self.mmu = mmu
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.mmu: Mmu = kernel.mmu
         self.mappings: dict[int, AddressSpace] = {}
         self._next_row = 1
         self._free_rows: list[int] = []
         self._next_slot = 0
         self._free_extents: dict[int, list[int]] = {}
+        self._next_file = 1
+        self._free_files: list[int] = []
+        self._objects = {"radix_tree_node": 0, "buffer_head": 0}
 
     def new_row(self, mapping: AddressSpace) -> int:
         """A row for a new address_space; 0 is never one."""
@@ -57,7 +81,8 @@ class PageCache:
 
     def reserve(self, row: int, pages: int) -> None:
         """Make room for so many pages, cached ones moved along."""
-        record = self.mmu.folios.mappings[row]
+        folios = self.mmu.folios
+        record = folios.mappings[row]
         if pages <= record["slots"]:
             return
         slots = 1 << max(_MIN_SLOTS_SHIFT, (pages - 1).bit_length())
@@ -66,15 +91,47 @@ class PageCache:
             base = free.pop()
         else:
             base = self._next_slot
-            if base + slots > len(self.mmu.folios.slots):
+            if base + slots > len(folios.slots):
                 raise MemoryError("the page-cache arena is full")
             self._next_slot += slots
         old, count = int(record["base"]), int(record["slots"])
         if count:
-            self.mmu.folios.slots[base : base + count] = self.mmu.folios.slots[old : old + count]
-            self.mmu.folios.slots[old : old + count] = 0
+            for arena, width in ((folios.slots, 1), (folios.node_entries, NODE_SLOTS)):
+                source = slice(old // width, (old + count) // width)
+                arena[base // width : (base + count) // width] = arena[source]
+                arena[source] = 0
             self._free_extents.setdefault(count, []).append(old)
         record["base"], record["slots"] = base, slots
+
+    def new_file(self, ra_pages: int) -> int:
+        """A row for the read-ahead state of a file that was opened. Linux: mm/readahead.c, file_ra_state_init()."""
+        if self._free_files:
+            row = self._free_files.pop()
+        else:
+            row = self._next_file
+            self._next_file += 1
+        self.mmu.filemap.files[row] = (0, 0, 0, ra_pages, -1, 0, 0)
+        return row
+
+    def free_file(self, row: int) -> None:
+        """The file is closed."""
+        self.mmu.filemap.files[row] = 0
+        self._free_files.append(row)
+
+    def settle(self) -> None:
+        """Have the slab hold the tree nodes and buffer heads that the cached pages need.
+
+        Linux: lib/xarray.c, xas_alloc(); fs/buffer.c, alloc_buffer_head().
+        """
+        slab, folios = self.kernel.slab, self.mmu.folios
+        nodes: int = folios.nr_nodes
+        for name, wanted in (("radix_tree_node", nodes + nodes // NODE_SLOTS), ("buffer_head", folios.nr_buffers)):
+            missing = wanted - self._objects[name]
+            if missing < 0:
+                slab.free(name, -missing)
+            elif missing and not slab.alloc(name, missing):
+                continue
+            self._objects[name] = wanted
 
 
 class AddressSpace:
@@ -87,18 +144,30 @@ class AddressSpace:
         self.id = self.cache.new_row(self)
         self.i_mmap: dict[VmAreaStruct, int] = {}
         """The VMAs that map the file, each with its link in the fast path's chain."""
-        record = self.cache.mmu.folios.mappings[self.id]
-        record["shmem"] = inode.shmem
+        self.written_until_ns = 0
+        """When the disk will be done with the pages that it was given to write."""
+        self.record["shmem"] = inode.shmem
+
+    @property
+    def record(self) -> np.void:
+        """Its row. MAPPING_DTYPE."""
+        record: np.void = self.cache.mmu.folios.mappings[self.id]
+        return record
 
     @property
     def nrpages(self) -> int:
         """Pages in the cache."""
-        return int(self.cache.mmu.folios.mappings[self.id]["nrpages"])
+        return int(self.record["nrpages"])
 
     @property
     def nr_dirty(self) -> int:
         """Cached pages that differ from the file."""
-        return int(self.cache.mmu.folios.mappings[self.id]["nr_dirty"])
+        return int(self.record["nr_dirty"])
+
+    @property
+    def nr_writeback(self) -> int:
+        """Cached pages that are being written."""
+        return int(self.record["nr_writeback"])
 
     def vma_link(self, vma: VmAreaStruct) -> None:
         """A VMA maps the file from now on."""
@@ -111,20 +180,25 @@ class AddressSpace:
 
     def set_size(self, pages: int) -> None:
         """The file has so many pages; those beyond are no longer cached."""
-        mmu = self.cache.mmu
-        old = int(mmu.folios.mappings[self.id]["size"])
+        record = self.record
+        old = int(record["size"])
         self.cache.reserve(self.id, pages)
         if pages < old:
             self.truncate_pages(pages, old)
-        mmu.folios.mappings[self.id]["size"] = pages
+            record["on_disk"] = min(int(record["on_disk"]), pages)
+        record["size"] = pages
 
-    def cached(self, first: int, last: int) -> list[int]:
-        """Which page indices of [first, last) are cached."""
-        record = self.cache.mmu.folios.mappings[self.id]
-        base, last = int(record["base"]), min(last, int(record["slots"]))
-        if last <= first:
-            return []
-        return [first + int(i) for i in self.cache.mmu.folios.slots[base + first : base + last].nonzero()[0]]
+    def cached(self) -> NDArray[np.intp]:
+        """Which of its pages are cached."""
+        slots = self.slots()
+        at: NDArray[np.intp] = ((slots != 0) & (slots < SLOT_SWAP)).nonzero()[0]
+        return at
+
+    def slots(self) -> NDArray[np.uint64]:
+        """What is in the slots: a frame + 1, 0, or an entry that stands for a page that is not there."""
+        base = int(self.record["base"])
+        found: NDArray[np.uint64] = self.cache.mmu.folios.slots[base : base + int(self.record["slots"])]
+        return found
 
     def truncate_pages(self, first: int, last: int) -> None:
         """Unmap and drop the cached pages [first, last). Linux: truncate_inode_pages_range()."""
@@ -135,20 +209,47 @@ class AddressSpace:
             end = min(vma.vm_end, vma.vm_start + ((last - vma.vm_pgoff) << PAGE_SHIFT))
             if start < end:
                 memory.zap_page_range(vma.vm_mm, vma, start, end)
-        for index in self.cached(first, last):
-            self.cache.mmu.folios.page_cache_delete(self.id, index)
+        self.wait_writeback(first, last)
+        self.cache.mmu.folios.truncate_range(self.id, first, last)
+        self.cache.settle()
+
+    def wait_writeback(self, first: int = 0, last: int = 1 << 62) -> None:
+        """Sleep until pages of [first, last) have been written. Linux: __filemap_fdatawait_range()."""
+        if self.cache.mmu.writeback.range_has_writeback(self.id, first, last):
+            self.kernel.current_io_schedule(self.written_until_ns)
+
+    def readahead(self, first: int, last: int) -> int:
+        """Have the disk read what of [first, last) is not cached; when it will have come, 0 if nothing was to do.
+
+        Linux: mm/readahead.c, page_cache_ra_unbounded().
+        """
+        bdi, fast = self.host.bdi, self.cache.mmu.filemap
+        if bdi is None:
+            return 0
+        now = task_ns(self.kernel)
+        return finish_readahead(self.kernel, fast.readahead(self.id, bdi.queue, first, last - first, 0, now))
+
+    def force_readahead(self, file: File, first: int, last: int) -> None:
+        """Read ahead as somebody has asked for, at most a request or a window. Linux: force_page_cache_ra()."""
+        bdi = self.host.bdi
+        if bdi is not None:
+            limit = max(int(bdi.queue.io_pages), int(self.cache.mmu.filemap.files[file.ra]["ra_pages"]))
+            self.readahead(first, min(last, first + limit))
 
     def read_pages(self, first: int, last: int) -> int:
-        """Have pages [first, last) in the cache, as read(2) does. Returns how many had to be read.
-
-        Raises MemoryError when there is no room.
-        """
-        mmu = self.cache.mmu
+        """Have pages [first, last) in the cache and wait for them. Returns how many had to be read."""
         before = self.nrpages
-        for index in range(first, min(last, int(mmu.folios.mappings[self.id]["size"]))):
-            if mmu.read_page(self.id, index) < 0:
-                raise MemoryError("no memory for the page cache")
+        until = self.readahead(first, last)
+        self.kernel.current_io_schedule(until)
         return self.nrpages - before
+
+    def check(self) -> None:
+        """The slots' entries are pages, shadows (of files) or swap entries (of shared memory)."""
+        slots = self.slots()
+        odd = slots[slots >= SLOT_SWAP]
+        kind = SLOT_SWAP if self.host.shmem else SLOT_SHADOW
+        if not (odd >> 62 == kind >> 62).all():
+            raise AssertionError(f"{self.host!r}: an entry of another kind in a slot")
 
 
 class Inode:
@@ -177,9 +278,11 @@ class Inode:
         self.gid = gid
         self.i_nlink = 1
         self.i_count = 0
+        self.atime_ns = self.mtime_ns = 0
         self.acct_pages = 0
         self.swapfile = False
         self.size = 0
+        self.bdi: BackingDevInfo | None = None if shmem else bdi_of(kernel.bdis, dev)
         self.mapping: AddressSpace = AddressSpace(self)
         self.truncate(size)
 
@@ -191,6 +294,16 @@ class Inode:
         self.size = size
         self.mapping.set_size(-(-size // PAGE_SIZE))
 
+    def allocate(self, pages: int) -> None:
+        """The file system gives it its first so many pages on the disk, next to each other."""
+        record, bdi = self.mapping.record, self.bdi
+        assert bdi is not None
+        if not record["sector"]:
+            bdi.next_sector += 8
+            record["sector"] = bdi.next_sector
+        bdi.next_sector += (max(pages - int(record["on_disk"]), 0)) << 3
+        record["on_disk"] = max(pages, int(record["on_disk"]))
+
     def unlink(self) -> None:
         """Take its name away; it goes when nobody has it open."""
         self.i_nlink = 0
@@ -200,6 +313,8 @@ class Inode:
         """Linux: fs/inode.c, iput_final()."""
         if self.i_nlink or self.i_count:
             return
+        if self.bdi is not None:
+            self.bdi.wb.forget(self)
         self.mapping.set_size(0)
         self.mapping.cache.drop(self.mapping.id)
         if self.acct_pages:
@@ -216,6 +331,8 @@ class File:
         self.f_mode = f_mode
         self.f_pos = 0
         self.f_count = 1
+        self.ra = inode.kernel.page_cache.new_file(inode.bdi.ra_pages if inode.bdi is not None else 0)
+        """Row of its read-ahead state."""
         inode.i_count += 1
 
     def __repr__(self) -> str:
@@ -243,5 +360,119 @@ class File:
         """One user less; the last closes it. Linux: fput()."""
         self.f_count -= 1
         if self.f_count == 0:
+            self.inode.kernel.page_cache.free_file(self.ra)
             self.inode.i_count -= 1
             self.inode._evict_if_unused()
+
+
+class Room:
+    """Memory for a loop that has found none: a page by the slow path, and lower watermarks while this goes on."""
+
+    def __init__(self, kernel: Kernel, gfp: int = GFP_HIGHUSER_MOVABLE) -> None:
+        self.kernel = kernel
+        self.gfp = gfp
+
+    def __enter__(self) -> Room:
+        return self
+
+    def make(self, window: object = None) -> bool:
+        """Find a page, and go on with a window that was begun; False if there is none to be had."""
+        mmu = self.kernel.mmu
+        pfn = self.kernel.page_alloc.alloc_pages(self.gfp)
+        mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
+        mmu.filemap.spare = pfn
+        if window is not None:
+            mmu.filemap.set_window(window)
+        return bool(pfn >= 0)
+
+    def __exit__(self, *_: object) -> None:
+        mmu = self.kernel.mmu
+        mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        if mmu.filemap.spare >= 0:
+            self.kernel.page_alloc.free_pages(mmu.filemap.spare)
+            mmu.filemap.spare = -1
+
+
+def task_ns(kernel: Kernel) -> int:
+    """The running task's time: it may still have to wait for what it has asked disks for."""
+    task = kernel.tasks.current
+    return kernel.scheduler.ready_ns(task) if task is not None else kernel.clock.now_ns
+
+
+def finish_readahead(kernel: Kernel, reason: int) -> int:
+    """Make memory for a window until it is full, or let it be; when its pages will have come, 0 if they are there.
+
+    Linux: include/linux/pagemap.h, readahead_gfp_mask().
+    """
+    fast = kernel.mmu.filemap
+    if reason == FAULT_OOM:
+        with Room(kernel, GFP_HIGHUSER_MOVABLE | GFP_NORETRY_BIT | GFP_NOWARN_BIT) as room:
+            while reason == FAULT_OOM:
+                if not room.make(fast.window()):
+                    fast.abandon()
+                    break
+                reason = fast.go_on(task_ns(kernel))
+    kernel.page_cache.settle()
+    return int(fast.last_done_ns)
+
+
+def filemap_fault(vma: VmAreaStruct, address: int) -> None:
+    """Read the page of a fault, and as much around or ahead of it as the mapping's use suggests; wait for it.
+
+    Linux: mm/filemap.c, filemap_fault(), do_sync_mmap_readahead(), do_async_mmap_readahead().
+    """
+    kernel, file, task = vma.vm_mm.kernel, vma.vm_file, vma.vm_mm.kernel.tasks.current
+    assert file is not None
+    mapping, bdi = file.mapping, file.inode.bdi
+    assert bdi is not None
+    index = vma.vm_pgoff + ((address - vma.vm_start) >> PAGE_SHIFT)
+    mmu, fast, sectors = kernel.mmu, kernel.mmu.filemap, bdi.disk.sectors[0]
+    missed = mmu.folios.lookup(mapping.id, index) < 0
+    if missed:
+        kernel.vmstat.count_vm_events(VmEventItem.PGMAJFAULT)
+        finish_readahead(kernel, _sync_mmap_readahead(vma, index))
+        _read_folio(mapping, bdi, index)
+    elif not vma.vm_flags & VM_RAND_READ:
+        finish_readahead(kernel, fast.mmap_async_ra(mapping.id, file.ra, bdi.queue, index, task_ns(kernel)))
+    nr_read = (bdi.disk.sectors[0] - sectors) >> 3
+    if nr_read:
+        mmu.nr_read += nr_read
+        bdi.wb.laptop_io_completion()
+    pfn = mmu.folios.lookup(mapping.id, index)
+    until = fast.reading_until(pfn) if pfn >= 0 else 0
+    if task is not None:
+        task.account_faults()
+        if until:
+            kernel.io_schedule(task, until)
+    mmu.tried = missed or until > 0
+
+
+def _sync_mmap_readahead(vma: VmAreaStruct, index: int) -> int:
+    kernel, file = vma.vm_mm.kernel, vma.vm_file
+    assert file is not None and file.inode.bdi is not None
+    fast, row, queue = kernel.mmu.filemap, file.mapping.id, file.inode.bdi.queue
+    ra = fast.files[file.ra]
+    ra_pages, now = int(ra["ra_pages"]), task_ns(kernel)
+    if vma.vm_flags & VM_RAND_READ or not ra_pages:
+        return FAULT_DONE
+    if vma.vm_flags & VM_SEQ_READ:
+        return int(fast.mmap_sync_ra(row, file.ra, queue, index, now))
+    if ra["mmap_miss"] < MMAP_LOTSAMISS * 10:
+        ra["mmap_miss"] += 1
+    if ra["mmap_miss"] > MMAP_LOTSAMISS:
+        return FAULT_DONE
+    ra["start"] = max(0, index - ra_pages // 2)
+    ra["size"], ra["async_size"] = ra_pages, ra_pages // 4
+    return int(fast.readahead(row, queue, int(ra["start"]), ra_pages, ra_pages // 4, now))
+
+
+def _read_folio(mapping: AddressSpace, bdi: BackingDevInfo, index: int) -> None:
+    """Read one page that no window has brought; who needs it gets memory or is killed. Linux: filemap_read_folio()."""
+    kernel = mapping.kernel
+    folios, fast = kernel.mmu.folios, kernel.mmu.filemap
+    with Room(kernel) as room:
+        while folios.lookup(mapping.id, index) < 0:
+            if fast.readahead(mapping.id, bdi.queue, index, 1, 0, task_ns(kernel)) == FAULT_OOM:
+                fast.abandon()
+                if not room.make():
+                    raise MemoryError("no memory for the page cache")

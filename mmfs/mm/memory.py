@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from mmfs.fastpath.mmu import Mmu
 from mmfs.fastpath.pgtable import PageTables
 from mmfs.mm import rmap
-from mmfs.mm.filemap import PageCache
+from mmfs.mm.filemap import PageCache, filemap_fault, task_ns
 from mmfs.mm.lru_gen import LruGenState
 from mmfs.mm.mempolicy import policy_nodemask
 from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
@@ -33,6 +33,7 @@ from mmfs.mm_types import (
     ALLOC_KSWAPD,
     ALLOC_WMARK_LOW,
     ALLOC_WMARK_MIN,
+    FAULT_FILE,
     FAULT_OOM,
     FAULT_SIGBUS,
     FAULT_SLICE,
@@ -118,7 +119,7 @@ def paging_init(kernel: Kernel) -> None:
     kernel.mmu.budget_ns = SLICE_NS
     kernel.pagetables = PageTables(kernel.mmu)
     kernel.lru_gen = LruGenState(kernel)
-    kernel.page_cache = PageCache(kernel.mmu)
+    kernel.page_cache = PageCache(kernel)
     kernel.rmap = rmap.Rmap()
     kernel.swap_files = SwapFiles(kernel)
     kernel.shm_mnt = ShmMnt()
@@ -218,6 +219,7 @@ def _row(vma: VmAreaStruct) -> int:
         vma.vm_mm.row,
         mode,
         nid,
+        file.ra if file is not None else 0,
         mask,
     )
     return vma.row
@@ -276,6 +278,18 @@ def _nodemask(mm: MmStruct, addr: int) -> int | None:
     return policy_nodemask(policy or (mm.owner.mempolicy if mm.owner is not None else None))
 
 
+def _file_fault(mm: MmStruct, addr: int) -> None:
+    vma = mm.vma_lookup(addr)
+    assert vma is not None
+    try:
+        filemap_fault(vma, addr)
+    except MemoryError:
+        raise Fault(SIGKILL, addr) from None
+    mm.kernel.mmu.filemap.now_ns = task_ns(mm.kernel)
+    if mm.row < 0:
+        raise Fault(SIGKILL, addr)
+
+
 def _serve(mm: MmStruct, stopped_at: int, addr: int, progress: bool, attempt: int) -> int:
     """After a stop of the loop: the number of the next attempt, or a Fault."""
     reason = mm.kernel.mmu.reason
@@ -284,6 +298,9 @@ def _serve(mm: MmStruct, stopped_at: int, addr: int, progress: bool, attempt: in
         return 0
     if reason == FAULT_SIGBUS:
         raise Fault(SIGBUS, addr)
+    if reason == FAULT_FILE:
+        _file_fault(mm, addr)
+        return 0
     if reason != FAULT_OOM:
         raise AssertionError(f"fast path stopped with {reason} at {stopped_at}")
     if progress:
@@ -297,6 +314,7 @@ def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = 
     if stride <= 0:
         raise ValueError("stride: must be above zero")
     mmu = mm.kernel.mmu
+    mmu.filemap.now_ns = task_ns(mm.kernel)
     addr, attempt = start, 0
     try:
         while addr < end:
@@ -310,12 +328,14 @@ def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = 
                 attempt = _serve(mm, reached, reached, reached > addr, attempt)
             addr = reached
     finally:
+        mmu.tried = False
         mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
 
 
 def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
     """Access addresses (integers, any order) one after the other. Raises Fault at the first that cannot be."""
     mmu = mm.kernel.mmu
+    mmu.filemap.now_ns = task_ns(mm.kernel)
     order = np.ascontiguousarray(addresses, dtype=np.int64).ravel()
     done, attempt = 0, 0
     try:
@@ -331,6 +351,7 @@ def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
                 attempt = _serve(mm, done + reached, int(pending[reached]), reached > 0, attempt)
             done += reached
     finally:
+        mmu.tried = False
         mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
 
 
@@ -504,7 +525,7 @@ def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> N
     """MADV_WILLNEED: read a file's pages ahead. Linux: madvise_willneed()."""
     if vma.vm_file is not None and not vma.vm_file.inode.shmem:
         first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
-        vma.vm_file.mapping.read_pages(first, first + (end - start) // PAGE_SIZE)
+        vma.vm_file.mapping.force_readahead(vma.vm_file, first, first + (end - start) // PAGE_SIZE)
 
 
 def madvise_remove(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:

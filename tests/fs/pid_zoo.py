@@ -131,9 +131,10 @@ def _anonymous(z: Zoo) -> None:
 
 def _files(z: Zoo) -> None:
     task, kernel = z.task, z.kernel
-    kernel.namei.create("/data/zoo.data", 6 * MB)  # written and synced: cached and clean
+    kernel.namei.create("/data/zoo.data")
     fd = task.open("/data/zoo.data", 2)
-    task.read(fd, 6 * MB)
+    task.write(fd, 6 * MB)
+    task.fsync(fd)
     z.map("fsh", 4 * MB, flags=MAP_SHARED, file=fd)
     z.read("fsh", 3 * MB)
     z.write("fsh", MB)

@@ -108,6 +108,7 @@ def test_files_agree_as_memory_is_used(boot: Boot) -> None:
     task = kernel.spawn("hog")
     addr = task.mmap("64M")
     check(kernel)
+    kernel.page_alloc.drain_all_pages()
     before = meminfo_of(kernel.read("/proc/meminfo"))
     task.touch(addr, "64M", write=True)
     check(kernel)

@@ -125,15 +125,3 @@ def test_the_row_of_diskstats(disk: Gendisk) -> None:
     assert row[:4] == [10, 30, 1 << 18, 10 * wait + 7]
     assert row[8:11] == [11, 100, sum(disk.nsecs) // 1_000_000]
     assert row[15:] == [1, wait + 1]
-
-
-def test_pages_that_the_fault_path_counted_become_requests_to_the_root_disk(devices: BlockDevices) -> None:
-    devices["vdb"].submit_bio(StatGroup.READ, 8)
-    devices.vmstat.event[VmEventItem.PGPGIN] += 300 * 8
-    wait = devices.fold_page_io()
-    root = devices["vda"]
-    assert wait == root.speed.latency_ns + 10 * root.speed.request_ns + root.speed.transfer_ns(2400)
-    assert (root.ios[StatGroup.READ], root.merges[StatGroup.READ], root.sectors[StatGroup.READ]) == (10, 290, 2400)
-    assert devices.fold_page_io() == 0
-    devices.vmstat.event[VmEventItem.PGPGIN] += 8
-    assert sum(disk.sectors[StatGroup.READ] for disk in devices) == devices.vmstat.event[VmEventItem.PGPGIN]

@@ -179,6 +179,7 @@ def dirty_background_bytes_changed(kernel: Kernel, old: int) -> None:
 def dirty_ratio_changed(kernel: Kernel, old: int) -> None:
     """Linux: mm/page-writeback.c, dirty_ratio_handler()."""
     if kernel.vm.dirty_ratio != old:
+        kernel.wb_domain.set_ratelimit()
         kernel.vm.dirty_bytes = 0
 
 
@@ -189,7 +190,16 @@ def dirty_bytes_changed(kernel: Kernel, old: int) -> None:
     if _too_large(kernel.vm.dirty_bytes):
         kernel.vm.dirty_bytes = old
         fail(errno.ERANGE)
+    kernel.wb_domain.set_ratelimit()
     kernel.vm.dirty_ratio = 0
+
+
+def dirty_writeback_centisecs_changed(kernel: Kernel, old: int) -> None:
+    """The flushers start over. Linux: mm/page-writeback.c, dirty_writeback_centisecs_handler()."""
+    if kernel.vm.dirty_writeback_centisecs not in (0, old):
+        for bdi in kernel.bdis:
+            if bdi.wb.inodes():
+                bdi.wb.start_writeback()
 
 
 # -- promises, address spaces ------------------------------------------------------------------------------
@@ -272,7 +282,7 @@ register_sysctl(vm, (
     tunable(of_vm, "dirty_bytes", proc_doulongvec_minmax(2 * PAGE_SIZE), dirty_bytes_changed),
     tunable(of_vm, "dirty_expire_centisecs", NATURAL),
     tunable(of_vm, "dirty_ratio", PERCENT, dirty_ratio_changed),
-    tunable(of_vm, "dirty_writeback_centisecs", INT),
+    tunable(of_vm, "dirty_writeback_centisecs", INT, dirty_writeback_centisecs_changed),
     tunable(of_vm, "dirtytime_expire_seconds", NATURAL),
     Attribute("drop_caches", None, drop_caches_store, mode=0o200, wants_offset=True, wants_caller=True),
     tunable(of_vm, "enable_soft_offline", FLAG),
