@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mmfs.kernel.kernel import Kernel
@@ -30,30 +30,52 @@ def boot(
     swap: str | int | None = None,
     cpus: int | None = None,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     nodes: int | Sequence[Any] | None = None,
     disks: str | dict[str, str] | None = None,
     machine: Machine | str | Path | None = None,
-    preset: str = "server",
-    profile: str = "6.12",
-    cmdline: str = "",
+    preset: str | None = None,
+    profile: str | None = None,
+    cmdline: str | None = None,
     realtime: int | None = None,
+    scenario: str | Path | Mapping[str, Any] | None = None,
 ) -> Kernel:
     """Boot a simulated machine and return its running kernel.
 
     Sizes are numbers of bytes or strings such as "512M". `nodes` is a number of NUMA nodes or a list of their
     descriptions; `disks` says how fast they are ("hdd", "ssd", "nvme", or each by its name: {"vda": "nvme"});
     `machine` is a TOML file's path or a `Machine`. `preset` says who lives on the machine ("bare",
-    "server", "host"), `profile` which kernel it runs, `cmdline` its command line. `seed` decides all that is
-    random, `realtime` (seconds since 1970) when the machine is switched on. Raises ValueError with one line.
+    "server" [default], "host"), `profile` which kernel it runs, `cmdline` its command line. `seed` decides all that is
+    random, `realtime` (seconds since 1970) when the machine is switched on. `scenario` is a TOML file's path (or what
+    such a file says): a machine, of which the other arguments override parts, and what happens on it. Raises
+    ValueError with one line.
     """
     _import_numpy()
+    arguments: dict[str, Any] = {
+        "ram": ram, "swap": swap, "cpus": cpus, "nodes": nodes, "disks": disks, "machine": machine,
+        "preset": preset, "seed": seed, "profile": profile, "cmdline": cmdline, "realtime": realtime,
+    }  # fmt: skip
+    arguments = {key: value for key, value in arguments.items() if value is not None}
+    if scenario is None:
+        return _boot(**arguments)
+    from mmfs.workload import Scenario
+
+    plan = Scenario.load(scenario)
+    kernel = _boot(**{**plan.machine, **arguments})
+    plan.play(kernel)
+    return kernel
+
+
+def _boot(
+    *, seed: int = 0, preset: str = "server", profile: str = "6.12", cmdline: str = "", realtime: int | None = None,
+    **hardware: Any,
+) -> Kernel:  # fmt: skip
     from mmfs.kernel.kernel import Kernel
     from mmfs.machine import Machine
     from mmfs.profile import load_profile
 
-    hardware = Machine.describe(ram=ram, swap=swap, cpus=cpus, nodes=nodes, disks=disks, machine=machine, preset=preset)
-    kernel = Kernel(hardware, load_profile(profile), seed=seed, cmdline=cmdline, preset=preset, realtime=realtime)
+    machine = Machine.describe(preset=preset, **hardware)
+    kernel = Kernel(machine, load_profile(profile), seed=seed, cmdline=cmdline, preset=preset, realtime=realtime)
     kernel.mount_files = _mount_files
     return kernel
 

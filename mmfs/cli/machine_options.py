@@ -34,6 +34,7 @@ class MachineOptions:
     profile: str | None = None
     cmdline: str | None = None
     seed: int | None = None
+    scenario: str | None = None
 
     @classmethod
     def take(cls, options: dict[str, Any]) -> MachineOptions:
@@ -101,6 +102,7 @@ def machine_options(function: F) -> F:
         click.option("--profile", metavar="VERSION", help="The kernel it runs [6.12]."),
         click.option("--cmdline", metavar="TEXT", help='The kernel\'s command line, such as "hugepages=64".'),
         click.option("--seed", type=int, metavar="N", help="What decides everything random [0]."),
+        click.option("--scenario", metavar="FILE", type=click.Path(), help="A TOML file: a machine and its programs."),
     )
     for declare in reversed(declarations):
         function = declare(function)

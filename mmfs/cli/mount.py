@@ -26,7 +26,7 @@ IGNORED: Final = {
     "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "nonempty",
 }  # fmt: skip
 """Options of mount(8) and fstab that change nothing here."""
-MACHINE: Final = {"ram", "swap", "cpus", "nodes", "machine", "preset", "profile", "cmdline", "seed"}
+MACHINE: Final = {"ram", "swap", "cpus", "nodes", "machine", "preset", "profile", "cmdline", "seed", "scenario"}
 
 
 def split_options(text: str) -> Iterator[tuple[str, str | None]]:

@@ -18,6 +18,7 @@ USER_HZ = 100.
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -33,6 +34,23 @@ INITIAL_JIFFIES: Final = (-300 * HZ) & 0xFFFFFFFF
 
 BOOT_REALTIME_NS: Final = 1_767_225_600 * NSEC_PER_SEC
 """Every simulated machine is switched on at 2026-01-01T00:00:00Z."""
+
+
+UNITS: Final = {
+    "ns": 1, "us": NSEC_PER_USEC, "ms": NSEC_PER_MSEC, "": NSEC_PER_SEC, "s": NSEC_PER_SEC, "m": 60 * NSEC_PER_SEC,
+    "min": 60 * NSEC_PER_SEC, "h": 3600 * NSEC_PER_SEC,
+}  # fmt: skip
+_DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*([a-z]*)", re.ASCII)
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds of 5s, 100ms, 2.5, 1h; ValueError."""
+    match = _DURATION.fullmatch(text)
+    unit = UNITS.get(match[2]) if match else None
+    if match is None or unit is None:
+        raise ValueError(f"{text!r} is not a duration such as 5s or 100ms")
+    whole, _, fraction = match[1].partition(".")
+    return int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
 
 
 def nsec_to_clock_t(nsec: int) -> int:

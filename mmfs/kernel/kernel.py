@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.params import FsSysctl, IpcSysctl, KernelSysctl, UtsNamespace
     from mmfs.kernel.rq import Cpu
     from mmfs.kernel.scheduler import Scheduler
+    from mmfs.kernel.signal import Workload
     from mmfs.kernel.task import Task, TaskTable
     from mmfs.machine import Machine
     from mmfs.mm.backing_dev import BackingDevInfo
@@ -142,6 +143,8 @@ class Kernel:
         self.cmdline = cmdline
         self.preset = preset
         self.panicked = ""
+        self.workload: Workload | None = None
+        """The simulated programs that run, if any do."""
         self._vfs: Any = None
         self.clock = Clock(BOOT_REALTIME_NS if realtime is None else realtime * NSEC_PER_SEC)
         main.start_kernel(self)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mmfs.kernel.sched import (
     CAP_KILL,
@@ -87,6 +87,13 @@ class BusError(TaskKilled):
 
 class TaskStopped(Exception):
     """The task is stopped by a signal and makes no system calls until SIGCONT."""
+
+
+class Workload(Protocol):
+    """Whoever runs programs (mmfs/workload) and wants to know when they may go on."""
+
+    def wake(self, task: Task) -> None:
+        """The task's program has something to do."""
 
 
 class Sighand:
@@ -340,6 +347,8 @@ def _continue_group(task: Task) -> None:
     for thread in task.signal.threads:
         if thread.state == TASK_STOPPED:
             thread.state = TASK_INTERRUPTIBLE
+        if task.kernel.workload is not None:
+            task.kernel.workload.wake(thread)
     task.signal.stop_code = 0
     task.signal.continued = True
     _notify_parent(task)

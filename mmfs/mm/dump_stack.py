@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
-HARDWARE: Final = "QEMU Standard PC (i440FX + PIIX, 1996), BIOS 1.16.2-debian-1.16.2-1 04/01/2014"
-"""What the machine's DMI table says. Linux: dump_stack_arch_desc_str."""
-
 _HEADER: Final = ("dump_stack_lvl", "dump_header")
 _OOM_KILL: Final = (*_HEADER, "oom_kill_process")
 _ALLOC: Final = ("__alloc_pages_slowpath", "__alloc_pages_noprof")
@@ -111,7 +108,7 @@ def dump_stack(kernel: Kernel, complaint: str, work: str = "", level: int | None
         f"CPU: {task.processor} UID: {task.euid} PID: {task.pid} Comm: {task.comm} {tainted} {profile.release} "
         f"{number}  {package}",
         *explained,
-        f"Hardware name: {HARDWARE}",
+        f"Hardware name: {kernel.machine.hardware_name}, {kernel.machine.bios}",
         *([f"Workqueue: {work}"] if work else []),
         "Call Trace:",
         " <TASK>",

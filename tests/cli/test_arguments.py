@@ -203,3 +203,19 @@ def test_mount_options() -> None:
     assert machine.cmdline == "hugepages=64"
     assert request.options == {"rate": 10.0, "clock": "manual", "log": "/tmp/l"}
     assert request.fuse == {"nosuid": True, "nodev": True, "noatime": True, "allow_other": True, "max_read": "131072"}
+
+
+def test_scenario(mmfs: Callable[..., Any], tmp_path: Path) -> None:
+    """A scenario's machine is booted, options override it; a mistake in the file is one line."""
+    file = tmp_path / "small.toml"
+    file.write_text('[machine]\nram = "512M"\npreset = "bare"\n[[program]]\nname = "leak"\n')
+    plain = mmfs("show", "/proc/meminfo", "--ram", "512M", "--preset", "bare")
+    shown = mmfs("show", "/proc/meminfo", "--scenario", str(file))
+    assert shown.status == 0 and shown.out.splitlines()[0] == plain.out.splitlines()[0]
+    larger = mmfs("show", "/proc/meminfo", "--scenario", str(file), "--ram", "1G")
+    assert larger.out.splitlines()[0] != plain.out.splitlines()[0]
+    file.write_text('[[program]]\nname = "leek"\n')
+    one_line(mmfs("show", "/proc/meminfo", "--scenario", str(file)), "program 1 (leek): no such program")
+    one_line(mmfs("run", "--scenario", str(file), "--", "true"), "program 1 (leek)")
+    one_line(mmfs("mount", str(tmp_path), "--scenario", str(tmp_path / "none.toml")), "No such file")
+    one_line(mmfs("mount", str(tmp_path), "-o", f"scenario={file}"), "program 1 (leek)")

@@ -181,6 +181,40 @@ def test_failing_calls(kernel: Kernel, control: Control) -> None:
     assert control("check") == "ok\n"
 
 
+def test_programs(kernel: Kernel, control: Control) -> None:
+    """Programs are started, listed, changed and stopped by commands."""
+    kernel.cgroups.makedirs("/web")
+    leak = control.task("spawn leak anon=4M/s cgroup=/web oom_score_adj=500")
+    assert (leak.comm, leak.cgroup, leak.oom_score_adj) == ("leak", "/web", 500)
+    kernel.run_for(1)
+    assert control("programs").startswith(f"{leak.pid} leak anon=4M/s until=0: leaked ")
+    assert control(f"set {leak.pid} anon=1M/s until=8M") == ""
+    assert " anon=1M/s until=8M: " in control("programs")
+    hog = control.task("spawn hog anon=16M")
+    assert hog.mm is not None and hog.mm.rss >= 16 * MB >> 12, "it has its memory when the command returns"
+    assert control(f"stop {leak.pid}") == ""
+    assert not leak.alive
+    assert control("programs").splitlines()[-1] == f"{leak.pid} leak: killed by SIGTERM"
+    assert control("help leak").startswith("spawn leak\n") and "anon=10M/s" in control("help leak")
+    assert "programs to spawn: " in control("help")
+
+
+def test_bad_programs(kernel: Kernel, control: Control) -> None:
+    name, answer = control.refused("spawn leak anonn=1M/s")
+    assert name == "EINVAL" and answer.startswith("leak has no parameter 'anonn' (known: anon, until); usage: spawn ")
+    name, answer = control.refused("spawn leak anon=fast")
+    assert name == "EINVAL" and answer.startswith("anon: ")
+    assert control.refused("spawn leak quickly")[1].startswith("'quickly' is not NAME=VALUE")
+    plain = control.task("spawn anything")
+    assert control.refused(f"set {plain.pid} x=1") == (
+        "ESRCH", f"No such process: {plain.pid} runs no program, programs lists them\n"
+    )  # fmt: skip
+    leak = control.task("spawn leak")
+    assert control.refused(f"set {leak.pid} anon=0x")[0] == "EINVAL"
+    assert control.refused(f"stop {plain.pid}")[0] == "ESRCH"
+    assert control("programs").count("\n") == 1
+
+
 def test_answers_belong_to_their_file(kernel: Kernel) -> None:
     one, two = Control(kernel), Control(kernel)
     pid = one("spawn a")

@@ -16,16 +16,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.sim.root import sim
-from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
+from mmfs.kernel.clock import NSEC_PER_SEC, NSEC_PER_USEC
+from mmfs.kernel.clock import parse_duration as clock_duration
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
-UNITS: Final = {
-    "ns": 1, "us": NSEC_PER_USEC, "ms": NSEC_PER_MSEC, "": NSEC_PER_SEC, "s": NSEC_PER_SEC, "m": 60 * NSEC_PER_SEC,
-    "min": 60 * NSEC_PER_SEC, "h": 3600 * NSEC_PER_SEC,
-}  # fmt: skip
-DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*([a-z]*)", re.ASCII)
 RATE: Final = re.compile(r"\d{1,7}(?:\.\d{1,9})?|\.\d{1,9}", re.ASCII)
 STEP_EVENTS: Final = 4
 """How many wakeups others wait for during a step."""
@@ -40,12 +36,10 @@ def invalid(reason: str) -> OSError:
 
 def parse_duration(text: str) -> int:
     """Nanoseconds of 5s, 100ms, 2.5, 1h."""
-    match = DURATION.fullmatch(text)
-    unit = UNITS.get(match[2]) if match else None
-    if match is None or unit is None:
-        raise invalid(f"{text!r} is not a duration such as 5s or 100ms")
-    whole, _, fraction = match[1].partition(".")
-    return int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+    try:
+        return clock_duration(text)
+    except ValueError as error:
+        raise invalid(str(error)) from None
 
 
 def parse_rate(text: str) -> float:

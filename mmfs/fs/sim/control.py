@@ -2,6 +2,9 @@
 
     exec 3<> sim/control; echo "spawn hog anon=64M" >&3; read pid <&3
 
+`spawn` starts the programs of mmfs/workload by name, and any other name as a process that only exists; `programs` lists
+those that do something, `set` changes and `stop` ends them.
+
 A command is a system call by its own name, the task that makes it, and its arguments. A command that cannot be
 understood is EINVAL; a system call that fails has its own errno; one whose task dies of it (SIGSEGV, the OOM killer)
 is EFAULT. In all cases the answer is the reason. `help` lists the commands, which stand in process.py and system.py
@@ -26,6 +29,8 @@ from mmfs.kernel.panic import KernelPanicError, check_panicked
 from mmfs.kernel.signal import TaskKilled, TaskStopped
 from mmfs.mm.mman import PROT_EXEC, PROT_READ, PROT_WRITE
 from mmfs.sizes import parse_size
+from mmfs.workload import WORKLOADS, Program
+from mmfs.workload.parameters import parameters_of
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -201,15 +206,24 @@ def command(name: str, usage: str = "") -> Callable[[Function], Function]:
     return add
 
 
-@command("help", "[COMMAND]")
+def program_help(kind: type[Program]) -> str:
+    """A program's parameters, each with its default."""
+    rows = [f"    {f'{one.name}={one.default}':<24} {one.help}\n" for one in parameters_of(kind).values()]
+    return f"spawn {kind.name}\n    {(kind.__doc__ or '').partition(chr(10))[0]}\n{''.join(rows)}"
+
+
+@command("help", "[COMMAND | PROGRAM]")
 def help_(kernel: Kernel, words: Words) -> str:
-    """Tell how commands are written."""
+    """Tell how commands are written, or what a program that can be spawned is told."""
     wanted = words.maybe("COMMAND", word, "")
     words.end()
+    if wanted in WORKLOADS:
+        return program_help(WORKLOADS[wanted])
     if wanted and wanted not in COMMANDS:
         raise BadCommandError(f"no command {wanted!r}")
     shown = [COMMANDS[wanted]] if wanted else list(COMMANDS.values())
-    return "".join(f"{' '.join((one.name, one.usage)).rstrip()}\n    {one.summary}\n" for one in shown)
+    text = "".join(f"{' '.join((one.name, one.usage)).rstrip()}\n    {one.summary}\n" for one in shown)
+    return text if wanted else f"{text}programs to spawn: {', '.join(WORKLOADS)} (help PROGRAM tells more)\n"
 
 
 def execute(kernel: Kernel, text: str) -> Generator[None, None, str]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from mmfs import workload
 from mmfs.fs.sim.control import BadCommandError, Words, bits, command, number, protection, size, word
 from mmfs.kernel import sched, signal
 from mmfs.kernel.namei import O_CREAT, O_RDONLY, O_RDWR
+from mmfs.kernel.signal import TaskKilled
 from mmfs.mm import mman
+from mmfs.workload import WORKLOADS
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -143,24 +146,96 @@ def touch(kernel: Kernel, words: Words) -> Generator[None, None, None]:
 
 @command("spawn", "NAME [uid=] [gid=] [oom_score_adj=] [cgroup=] [nice=] [cwd=] [parent=] [anon=] [ARG...]")
 def spawn(kernel: Kernel, words: Words) -> Generator[None, None, int]:
-    """Start a program, with ANON bytes of memory mapped and written; answers its pid."""
+    """Start a program that does something (see help PROGRAM), or one that only exists and has ANON bytes of memory.
+
+    Answers its pid.
+    """
     name = words.take("NAME", word)
+    anon_text = words.option("anon", word, "")
     uid, gid = words.option("uid", number, 0), words.option("gid", number, -1)
     adj, nice = words.option("oom_score_adj", number, 0), words.option("nice", number, 0)
     cgroup, cwd = words.option("cgroup", word, "/"), words.option("cwd", word, "/")
-    parent, anon = words.option("parent", number, 0), words.option("anon", size, 0)
+    parent = words.option("parent", number, 0)
     arguments = words.rest()
     if not 0 <= uid <= 0xFFFFFFFE or not -1 <= gid <= 0xFFFFFFFE:
         raise BadCommandError("uid and gid are numbers below 4294967295")
     if parent and (parent not in kernel.tasks or not kernel.tasks[parent].alive):
         raise OSError(errno.ESRCH, f"no process {parent}")
-    task = kernel.spawn(
-        name, uid=uid, gid=None if gid < 0 else gid, oom_score_adj=adj, cgroup=cgroup, nice=nice, cwd=cwd,
-        parent=kernel.tasks[parent] if parent else None, argv=[name, *arguments] if arguments else None,
-    )  # fmt: skip
+    options = {
+        "uid": uid, "gid": None if gid < 0 else gid, "oom_score_adj": adj, "cgroup": cgroup, "nice": nice, "cwd": cwd,
+        "parent": kernel.tasks[parent] if parent else None,
+    }  # fmt: skip
+    if name in WORKLOADS:
+        texts = pairs([*arguments, *([f"anon={anon_text}"] if anon_text else [])])
+        return (yield from start_program(kernel, name, texts, options))
+    anon = size(anon_text) if anon_text else 0
+    task = kernel.spawn(name, argv=[name, *arguments] if arguments else None, **options)
     if anon:
         yield from task.touch_slices(task.mmap(anon), anon, write=True)
     return task.pid
+
+
+def pairs(words: list[str]) -> dict[str, str]:
+    """NAME=VALUE words as a dictionary."""
+    found = {}
+    for text in words:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise BadCommandError(f"{text!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def start_program(
+    kernel: Kernel, name: str, texts: dict[str, str], options: dict[str, Any]
+) -> Generator[None, None, int]:
+    """Start a program of mmfs/workload and let it take what it takes at the start."""
+    try:
+        program = workload.spawn(kernel, name, texts, **options)
+    except ValueError as error:
+        raise BadCommandError(str(error)) from None
+    if not kernel.clock.running:
+        yield from program.settle_slices()
+    if not program.task.alive:
+        raise TaskKilled(program.task, program.task.exit_code & 0x7F)
+    return program.task.pid
+
+
+def named_program(kernel: Kernel, words: Words) -> workload.Program:
+    """The next word is the pid of a program that does something."""
+    task = words.task()
+    program = workload.programs_of(kernel).get(task)
+    if program is None or not program.name:
+        raise OSError(errno.ESRCH, f"{task.pid} runs no program, programs lists them")
+    return program
+
+
+@command("programs")
+def programs(kernel: Kernel, words: Words) -> str:
+    """List the programs that run, with their parameters and how far they are, and how the last ones ended."""
+    words.end()
+    running = workload.programs_of(kernel)
+    lines = [f"{one.task.pid} {one.name} {one.parameters()}: {one.progress()}" for one in running.running()]
+    lines += [f"{ended.pid or '-'} {ended.name}: {ended.how}" for ended in running.ended]
+    return "".join(f"{line}\n" for line in lines)
+
+
+@command("set", "PID NAME=VALUE...")
+def set_(kernel: Kernel, words: Words) -> None:
+    """Change parameters of a program while it runs."""
+    program = named_program(kernel, words)
+    try:
+        program.set(pairs(words.rest()))
+    except ValueError as error:
+        raise BadCommandError(str(error)) from None
+
+
+@command("stop", "PID")
+def stop(kernel: Kernel, words: Words) -> None:
+    """End a program and the processes that it has started, with SIGTERM."""
+    program = named_program(kernel, words)
+    words.end()
+    workload.stop(program)
 
 
 @command("fork", "PID")

@@ -1,0 +1,56 @@
+"""Which pages a program touches: one after the other, any, or some much more often than others.
+
+Everything random comes from the program's own generator, so a run can be repeated.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+PATTERNS: Final = ("sequential", "random", "zipf")
+_SCATTER: Final = 0x9E3779B97F4A7C15
+"""Spreads popular pages over the whole; odd, hence of no common divisor with powers of two."""
+
+
+class Pattern:
+    """A way through `pages` pages."""
+
+    def __init__(self, kind: str, pages: int, skew: float, rng: np.random.Generator) -> None:
+        self.kind = kind
+        self.pages = pages
+        self.skew = skew
+        self.rng = rng
+        self.position = 0
+
+    def take(self, n: int) -> NDArray[np.int64]:
+        """The next `n` pages."""
+        if self.kind == "sequential":
+            taken = np.arange(self.position, self.position + n, dtype=np.int64) % self.pages
+            self.position = (self.position + n) % self.pages
+            return taken
+        if self.kind == "random":
+            return self.rng.integers(0, self.pages, n)
+        return scatter(zipf(self.rng, self.pages, self.skew, n), self.pages)
+
+
+def zipf(rng: np.random.Generator, n: int, exponent: float, size: int) -> NDArray[np.int64]:
+    """Ranks below `n`, the lowest the most frequent: rank r as often as (r + 1) ** -exponent, smoothed."""
+    u = rng.random(size)
+    if abs(exponent - 1) < 1e-9:
+        ranks = np.exp(u * np.log(n + 1.0))
+    else:
+        tail = 1 - exponent
+        ranks = (u * ((n + 1.0) ** tail - 1) + 1) ** (1 / tail)
+    below: NDArray[np.int64] = np.minimum(ranks.astype(np.int64), n) - 1
+    return below
+
+
+def scatter(ranks: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Ranks as pages: each rank a page of its own, neighbours far apart."""
+    factor = _SCATTER % n | 1
+    while np.gcd(factor, n) != 1:
+        factor += 2
+    return (ranks * factor) % n
