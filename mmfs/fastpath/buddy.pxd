@@ -31,11 +31,13 @@ cdef class Buddy:
     cdef readonly object zonelists
     cdef readonly object lowmem_reserves
     cdef readonly object cpu_nodes
+    cdef readonly object zone_stats
     cdef readonly long nr_zones
     cdef readonly long nr_cpus
     cdef public long cpu
     cdef public int nr_online_nodes
     cdef public bint wake_kswapd
+    cdef public long handed
     cdef long pcp_heads
     cdef bint whole_blocks
     cdef int nr_pcp_alloc(self, long slot, long zone, int order) noexcept nogil
@@ -45,6 +47,7 @@ cdef class Buddy:
     cdef long rmqueue_pcplist(self, long zone, int order, int mt, int alloc_flags) noexcept nogil
     cdef long rmqueue(self, long preferred, long zone, int order, int mt, int alloc_flags) noexcept nogil
     cdef bint watermark_ok(self, long zone, int order, long mark, int highest, int alloc_flags) noexcept nogil
+    cpdef bint watermark_ok_with(self, long zone, int order, long mark, int highest, int alloc_flags, long free) noexcept nogil
     cdef long alloc(self, int order, int mt, int nid, int highest, int alloc_flags, unsigned long nodemask) noexcept nogil
     cdef void free(self, long pfn, int order) noexcept nogil
     cdef long alloc_block(self, int alloc_flags) noexcept nogil

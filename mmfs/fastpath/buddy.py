@@ -26,7 +26,8 @@ class Buddy:
 
     ``areas`` has the zones and their free lists; ``pcps`` [nr_cpus * nr_zones] PCP_DTYPE, ``zonelists``
     [nodes, ...] zone rows ended by -1, ``lowmem_reserves`` [nr_zones, 5]; counters go to the arrays of the
-    VmStat. ``cpu`` is the CPU that runs: its per-CPU lists serve, its node is the local one.
+    VmStat. ``cpu`` is the CPU that runs: its per-CPU lists serve, its node is the local one. ``handed``: a page that
+    the slow path has found for an access that is tried again, which takes it; else -1.
     """
 
     def __init__(self, areas, vmstat, nr_nodes, nr_cpus):
@@ -46,12 +47,14 @@ class Buddy:
         self.zonelist = view(self.zonelists)
         self.lowmem_reserve = view(self.lowmem_reserves)
         self.cpu_node = view(self.cpu_nodes)
-        self.zone_stat = view(vmstat.zone_stat)
+        self.zone_stats = vmstat.zone_stat
+        self.zone_stat = view(self.zone_stats)
         self.numa_event = view(vmstat.numa_event)
         self.event = view(vmstat.event)
         self.cpu = 0
         self.nr_online_nodes = nr_nodes
         self.wake_kswapd = False
+        self.handed = -1
         self.whole_blocks = False
         self.pcp_heads = self.frames.next_page_head
         for _ in range(nr_cpus * self.nr_zones * NR_PCP_LISTS):
@@ -273,13 +276,17 @@ class Buddy:
         return pfn
 
     def watermark_ok(self, zone, order, mark, highest, alloc_flags):
-        """Linux: zone_watermark_fast(), __zone_watermark_ok()."""
+        """Linux: zone_watermark_fast()."""
+        return self.watermark_ok_with(zone, order, mark, highest, alloc_flags, self.zone_stat[zone, NR_FREE_PAGES])
+
+    def watermark_ok_with(self, zone, order, mark, highest, alloc_flags, free):
+        """Whether a block could be had if so many pages were free. Linux: __zone_watermark_ok()."""
         z = address(self.zone[zone])
-        free: cython.long = self.zone_stat[zone, NR_FREE_PAGES] - (1 << order) + 1
         least: cython.long = mark
         o: cython.int
         mt: cython.int
         base: cython.long
+        free -= (1 << order) - 1
         if not alloc_flags & ALLOC_RESERVES:
             free -= z.nr_free_highatomic
         if alloc_flags & ALLOC_MIN_RESERVE:
@@ -309,6 +316,10 @@ class Buddy:
         mark: cython.long
         pfn: cython.long
         flags: cython.int = alloc_flags
+        if self.handed >= 0 and order == 0:
+            pfn = self.handed
+            self.handed = -1
+            return pfn
         while True:
             for i in range(self.nr_zones):
                 zone = self.zonelist[nid, i]

@@ -3,6 +3,7 @@ from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru cimport Lru
+from mmfs.fastpath.workingset cimport Workingset
 
 cdef packed struct MappingRec:
     long base
@@ -24,6 +25,7 @@ cdef class Folios:
     cdef readonly Frames frames
     cdef readonly Buddy buddy
     cdef readonly Lru lru
+    cdef readonly Workingset workingset
     cdef MappingRec[::1] mapping
     cdef unsigned long[::1] slot
     cdef long[:, ::1] node_stat

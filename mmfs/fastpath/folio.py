@@ -17,6 +17,7 @@ import cython
 import numpy as np
 
 from mmfs.fastpath.frames import lazy_array, view
+from mmfs.fastpath.workingset import Workingset
 from mmfs.mm_types import MAPPING_DTYPE
 
 if not cython.compiled:
@@ -34,6 +35,7 @@ class Folios:
         self.frames = buddy.frames
         self.buddy = buddy
         self.lru = lru
+        self.workingset = Workingset(lru, vmstat)
         self.mappings = lazy_array(_MAX_MAPPINGS, MAPPING_DTYPE)
         self.slots = lazy_array(_SLOTS, np.uint64)
         self.node_entries = lazy_array(_SLOTS >> 6, np.uint8)
@@ -74,6 +76,7 @@ class Folios:
     def cache_add(self, m, index, pfn, in_fault):
         """Put a new page into the page cache. Linux: mm/filemap.c, filemap_add_folio(); shmem_add_to_page_cache()."""
         nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        shadow: cython.ulong = self.slot[self.mapping[m].base + index]
         self.frames.page[pfn].flags = PG_UPTODATE
         self.frames.page[pfn].mapping = m
         self.frames.page[pfn].index = cython.cast(cython.uint, index)
@@ -85,6 +88,8 @@ class Folios:
         if self.mapping[m].shmem:
             self.frames.page[pfn].flags |= PG_SWAPBACKED
             self.node_stat[nid, NR_SHMEM] += 1
+        elif shadow & SLOT_SHADOW:
+            self.workingset.refault(pfn, shadow, in_fault)
         self.lru.add(pfn, in_fault)
 
     def cache_remove(self, pfn, shadow):
@@ -240,7 +245,8 @@ class Folios:
 
     def free_page(self, pfn):
         """Free a page that nobody maps or caches. Linux: __folio_put()."""
-        self.lru.del_page(pfn)
+        if self.frames.page[pfn].flags & (PG_LRU | PG_BATCHED):
+            self.lru.del_page(pfn)
         if self.frames.page[pfn].flags & PG_MLOCKED:
             self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1
             self.event[UNEVICTABLE_PGS_CLEARED] += 1

@@ -456,8 +456,9 @@ class PageTables:
             addr = stop
         self.mmu.tlb.flush_range(mm, start, end)
 
-    def pageout_range(self, mm: cython.long, start: cython.long, end: cython.long, out: cython.long[::1]):
-        """Put the anonymous pages that [start, end) alone maps into ``out``, for reclaim; how many.
+    def cold_or_pageout_range(self, mm: cython.long, start: cython.long, end: cython.long, anon_only: cython.bint,
+                              out: cython.long[::1] | None = None):
+        """Make the pages that [start, end) alone maps inactive, or put them into ``out`` for reclaim; how many then.
 
         Linux: mm/madvise.c, madvise_cold_or_pageout_pte_range().
         """
@@ -466,28 +467,32 @@ class PageTables:
         stop: cython.long
         pfn: cython.long
         n: cython.Py_ssize_t = 0
+        pageout: cython.bint = out is not None
         while addr < end:
             at = self.seek_entry(mm, addr)
             stop = min(self.next_addr, end)
-            if at >= 0:
-                while addr < stop:
-                    pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-                    if (
-                        self.frames.entry[at] & _MAPPED
-                        and not self.frames.entry[at] & PTE_SPECIAL
-                        and self.frames.page[pfn].flags & PG_LRU
-                        and self.frames.page[pfn].flags & PG_ANON
-                        and self.frames.page[pfn].mapcount == 1
-                        and not self.frames.page[pfn].flags & PG_UNEVICTABLE
-                    ):
-                        if self.frames.page[pfn].flags & PG_ACTIVE:
-                            self.frames.page[pfn].flags |= PG_WORKINGSET
-                        self.frames.page[pfn].flags &= ~(PG_REFERENCED | PG_YOUNG)
+            while at >= 0 and addr < stop:
+                pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                if (
+                    self.frames.entry[at] & _MAPPED
+                    and not self.frames.entry[at] & PTE_SPECIAL
+                    and self.frames.page[pfn].mapcount == 1
+                    and (self.frames.page[pfn].flags & PG_ANON or not anon_only)
+                ):
+                    if not pageout:
+                        self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+                    if self.frames.page[pfn].flags & PG_ACTIVE:
+                        self.frames.page[pfn].flags |= PG_WORKINGSET
+                    self.frames.page[pfn].flags &= ~(PG_REFERENCED | PG_YOUNG)
+                    if pageout:
                         out[n] = pfn
                         n += 1
-                    at += 1
-                    addr += PAGE_SIZE
+                    else:
+                        self.mmu.lru.deactivate(pfn)
+                at += 1
+                addr += PAGE_SIZE
             addr = stop
+        self.mmu.tlb.flush_range(mm, start, end)
         return n
 
     def count_nodes(self, mm: cython.long, start: cython.long, end: cython.long, out: cython.long[::1]):

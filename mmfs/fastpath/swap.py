@@ -84,8 +84,8 @@ class Swap:
         if not self.slot_cache_enabled:
             return False
         if not self.slot_cache_active:
-            self.slot_cache_active = self.slots.nr_swap_pages > self.buddy.nr_cpus * _ACTIVATE
-        elif self.slots.nr_swap_pages < self.buddy.nr_cpus * _DEACTIVATE:
+            self.slot_cache_active = self.slots.workingset.nr_swap_pages > self.buddy.nr_cpus * _ACTIVATE
+        elif self.slots.workingset.nr_swap_pages < self.buddy.nr_cpus * _DEACTIVATE:
             self.slot_cache_active = False
             self.drain_slot_caches()
         return self.slot_cache_active

@@ -281,11 +281,11 @@ class SwapAlloc:
         n: cython.int = 0
         areas: cython.int = self.slots.nr_avail
         t: cython.int
-        if self.slots.nr_swap_pages <= 0:
+        if self.slots.workingset.nr_swap_pages <= 0:
             return 0
         goal = min(goal, _BATCH)
-        if goal > self.slots.nr_swap_pages:
-            goal = cython.cast(cython.int, self.slots.nr_swap_pages)
+        if goal > self.slots.workingset.nr_swap_pages:
+            goal = cython.cast(cython.int, self.slots.workingset.nr_swap_pages)
         for i in range(areas):
             self.order[i] = self.avail[i]
         for i in range(areas):
@@ -293,9 +293,9 @@ class SwapAlloc:
             if not self.area[t].highest_bit or not self.area[t].flags & SWP_WRITEOK:
                 continue
             self.requeue(t)
-            self.slots.nr_swap_pages -= goal
+            self.slots.workingset.nr_swap_pages -= goal
             n = self.scan_swap_map_slots(t, goal)
-            self.slots.nr_swap_pages += goal - n
+            self.slots.workingset.nr_swap_pages += goal - n
             if n:
                 break
         return n

@@ -3,6 +3,7 @@ from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
+from mmfs.fastpath.workingset cimport Workingset
 
 cdef packed struct SwapAreaRec:
     long base
@@ -27,6 +28,7 @@ cdef class SwapMap:
     cdef readonly Frames frames
     cdef readonly Buddy buddy
     cdef readonly Folios folios
+    cdef readonly Workingset workingset
     cdef SwapAreaRec[::1] area
     cdef unsigned int[::1] count
     cdef unsigned long[::1] cached
@@ -41,7 +43,6 @@ cdef class SwapMap:
     cdef readonly object types
     cdef readonly object avails
     cdef public int nr_avail
-    cdef public long nr_swap_pages
     cdef public long total_swap_pages
     cdef bint swap_full(self) noexcept nogil
     cdef unsigned long entry_of(self, long slot) noexcept nogil

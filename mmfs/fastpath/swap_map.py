@@ -56,11 +56,12 @@ class SwapMap:
         self.frag_nr = view(np.zeros(MAX_SWAPFILES, np.int32))
         self.node_stat = view(vmstat.node_stat)
         self.nr_avail = 0
-        self.nr_swap_pages = self.total_swap_pages = 0
+        self.workingset = folios.workingset
+        self.total_swap_pages = 0
 
     def swap_full(self):
         """Whether over half of swap is in use: copies in memory then give up their slots. Linux: vm_swap_full()."""
-        return self.nr_swap_pages * 2 < self.total_swap_pages
+        return self.workingset.nr_swap_pages * 2 < self.total_swap_pages
 
     def entry_of(self, slot):
         """The page-table entry for a slot. Linux: arch/x86/include/asm/pgtable_64.h, __swp_entry()."""
@@ -185,7 +186,7 @@ class SwapMap:
             if self.area[t].highest_bit == 0 and self.area[t].flags & SWP_WRITEOK:
                 self.add_to_avail_list(t)
             self.area[t].highest_bit = offset
-        self.nr_swap_pages += 1
+        self.workingset.nr_swap_pages += 1
         self.area[t].inuse -= 1
 
     # ------------------------------------------------------------------------------ the swap cache

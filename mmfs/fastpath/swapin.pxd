@@ -72,4 +72,3 @@ cdef class SwapIn:
     cdef long readahead(self, long vma, long addr, long at, long slot) noexcept nogil
     cdef int swap_in(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef void map_page(self, long mm, long vma, long addr, long at, long pfn, bint write) noexcept nogil
-    cdef bint pageout_one(self, long pfn) noexcept nogil

@@ -115,6 +115,7 @@ class SwapIn:
         Linux: __read_swap_cache_async().
         """
         pfn: cython.long = self.swap.slots.lookup(slot)
+        shadow: cython.ulong
         self.allocated = False
         if pfn >= 0:
             return pfn
@@ -128,7 +129,9 @@ class SwapIn:
         self.frames.page[pfn].mapping = self.frames.page[pfn].index = 0
         self.frames.page[pfn].mapcount = 0
         self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mm[self.vma[vma].mm].memcg)
-        self.swap.add_to_swap_cache(pfn, slot)
+        shadow = self.swap.add_to_swap_cache(pfn, slot)
+        if shadow:
+            self.folios.workingset.refault(pfn, shadow, self.has_recency(vma))
         self.lru.add(pfn, self.has_recency(vma))
         self.event[PSWPIN] += 1
         self.read_folio(slot)
@@ -333,46 +336,3 @@ class SwapIn:
         self.frames.entry[at] = new
         if flags & VMF_LOCKED:
             self.folios.mlock_page(pfn)
-
-    # ------------------------------------------------------------------------------ pageout
-
-    def pageout(self, pfns: cython.long[::1]):
-        """Swap out anonymous pages; those that are not freed go back to their lists. Returns how many were freed.
-
-        Linux: mm/vmscan.c, shrink_folio_list() of MADV_PAGEOUT.
-        """
-        i: cython.Py_ssize_t
-        pfn: cython.long
-        done: cython.long = 0
-        with cython.nogil:
-            for i in range(pfns.shape[0]):
-                pfn = pfns[i]
-                self.lru.del_page(pfn)
-                self.frames.page[pfn].flags = (self.frames.page[pfn].flags & ~PG_ACTIVE) | PG_LOCKED
-                if self.pageout_one(pfn):
-                    done += 1
-                else:
-                    self.frames.page[pfn].flags &= ~PG_LOCKED
-                    self.lru.add_page(pfn)
-        return done
-
-    def pageout_one(self, pfn):
-        """Swap out one page; whether it was freed."""
-        flags: cython.uint = self.frames.page[pfn].flags
-        if flags & PG_SWAPBACKED and not flags & PG_SWAPCACHE and not self.swap.add_to_swap(pfn):
-            return False
-        if self.frames.page[pfn].mapcount and not self.rmap.try_to_unmap(pfn):
-            return False
-        if self.frames.page[pfn].flags & PG_WRITEBACK:
-            return False
-        if self.frames.page[pfn].flags & PG_SWAPBACKED and self.frames.page[pfn].flags & PG_DIRTY:
-            self.frames.page[pfn].flags |= PG_RECLAIM
-            if self.swap.writepage(pfn) != SWAP_WRITE_CLEAN:
-                return False
-            self.frames.page[pfn].flags &= ~PG_RECLAIM
-        if self.frames.page[pfn].flags & PG_SWAPCACHE:
-            self.swap.delete_from_swap_cache(pfn, 0)
-        self.frames.page[pfn].flags &= ~PG_LOCKED
-        self.lru.add_page(pfn)
-        self.folios.free_page(pfn)
-        return True

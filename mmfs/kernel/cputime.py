@@ -55,4 +55,8 @@ class Cost:
     """Copying a page in and making it dirty."""
     WRITE_PAGE: Final = 250
     """Handing a dirty page to the disk."""
-
+    RECLAIM_SCAN: Final = 150
+    RECLAIM_REFERENCED: Final = 250
+    RECLAIM_UNMAP: Final = 500
+    RECLAIM_PAGEOUT: Final = 1_500
+    RECLAIM_STEAL: Final = 350

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mmfs.mm.direct_map import DirectMap
     from mmfs.mm.filemap import PageCache
     from mmfs.mm.hugetlb import Hstates
+    from mmfs.mm.kswapd import Kswapd
     from mmfs.mm.lru_gen import LruGenState
     from mmfs.mm.memblock import Memblock
     from mmfs.mm.memory import Rows
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from mmfs.mm.sysctl import VmSysctl
     from mmfs.mm.util import Overcommit
     from mmfs.mm.vmalloc import Vmalloc
+    from mmfs.mm.vmscan import Reclaim
     from mmfs.mm.vmstat import VmStat
     from mmfs.profile import Profile
 
@@ -122,6 +124,8 @@ class Kernel:
     tasks: TaskTable
     init_task: Task
     oom_killer: OomKiller
+    reclaim: Reclaim
+    kswapds: list[Kswapd]
     mount_files: Callable[[Kernel], None]
     """Sets `vfs` and `caller`; called when a file is first looked at."""
     caller: Any

@@ -9,6 +9,7 @@ Linux: init/main.c, start_kernel(), rest_init(), kernel_init().
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel import kthread
@@ -210,6 +211,7 @@ def kernel_init(kernel: Kernel) -> None:
     log_boot(kernel)
     boot_delay(kernel, INIT_NS)
     swap_on(kernel)
+    kswapd_init(kernel)
     kthread.start_all(kernel)
     presets.populate(kernel, kernel.preset)
     kernel.ext4.live = True
@@ -230,6 +232,28 @@ def writeback_init(kernel: Kernel) -> None:
     kernel.wb_domain = WbDomain(kernel)
     fast = kernel.mmu.filemap
     fast.read_ns, fast.add_ns, fast.write_ns = Cost.READ_PAGE, Cost.ADD_PAGE, Cost.DIRTY_PAGE
+
+
+def kswapd_init(kernel: Kernel) -> None:
+    """Memory that runs short is reclaimed from now on. Linux: mm/vmscan.c, kswapd_init()."""
+    from mmfs.mm.kswapd import Kswapd, wake_boosted
+    from mmfs.mm.page_alloc_slowpath import alloc_pages_slowpath
+    from mmfs.mm.shrinker import SUPER_BATCH, Shrinker
+    from mmfs.mm.vmscan import Reclaim
+
+    kernel.reclaim = Reclaim(kernel)
+    loops = kernel.reclaim.loops
+    loops.cost_scan, loops.cost_referenced = Cost.RECLAIM_SCAN, Cost.RECLAIM_REFERENCED
+    loops.cost_unmap, loops.cost_pageout, loops.cost_steal = (
+        Cost.RECLAIM_UNMAP, Cost.RECLAIM_PAGEOUT, Cost.RECLAIM_STEAL
+    )
+    dcache = kernel.namei.dcache
+    kernel.reclaim.shrinkers.register(
+        Shrinker("sb-ext4", dcache.count_objects, dcache.scan_objects, batch=SUPER_BATCH)
+    )
+    kernel.kswapds = [Kswapd(kernel, pgdat) for pgdat in kernel.node_data]
+    kernel.page_alloc.slowpath = partial(alloc_pages_slowpath, kernel)
+    kernel.page_alloc.wake_boosted = partial(wake_boosted, kernel)
 
 
 def mount_root(kernel: Kernel) -> None:

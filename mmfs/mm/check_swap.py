@@ -35,7 +35,7 @@ def check_swap(kernel: Kernel, entries: Counter[int]) -> None:
         known.update(range(int(record["base"]), int(record["base"] + record["max"])))
         free += area.pages - area.inuse_pages
         total += area.pages
-    _same("nr_swap_pages", free, int(swap.slots.nr_swap_pages))
+    _same("nr_swap_pages", free, int(swap.slots.workingset.nr_swap_pages))
     _same("total_swap_pages", total, int(swap.slots.total_swap_pages))
     _same("swap entries and slots of no area", sorted((entries.keys() | kept.keys()) - known), [])
     _same("nr_swapcached", cached, kernel.vmstat.global_node_page_state(NodeStatItem.NR_SWAPCACHE))

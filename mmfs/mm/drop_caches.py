@@ -34,15 +34,7 @@ def drop_pagecache(kernel: Kernel) -> int:
 
 def drop_slab(kernel: Kernel) -> None:
     """Have everything go that the slab keeps and nobody uses. Linux: mm/vmscan.c, drop_slab()."""
-    dcache, shift, freed = kernel.namei.dcache, 0, 2
-    nids = [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]
-    while freed >> shift > 1:
-        freed = 0
-        for nid in nids:
-            nr_to_scan = dcache.count_objects(nid)
-            kernel.vmstat.count_vm_events(VmEventItem.SLABS_SCANNED, nr_to_scan)
-            freed += dcache.scan_objects(nid, nr_to_scan)
-        shift += 1
+    kernel.reclaim.shrinkers.drop_slab([p.node_id for p in kernel.node_data if p.node_present_pages])
 
 
 def drop_caches(kernel: Kernel, what: int, comm: str, pid: int) -> None:

@@ -13,7 +13,6 @@ Simplified: the pages of [vvar] and [vdso] are not faulted in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from signal import SIGBUS, SIGKILL, SIGSEGV
 from typing import TYPE_CHECKING, cast
 
@@ -26,7 +25,7 @@ from mmfs.mm import rmap
 from mmfs.mm.filemap import PageCache, filemap_fault, task_ns
 from mmfs.mm.lru_gen import LruGenState
 from mmfs.mm.mempolicy import policy_nodemask
-from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
+from mmfs.mm.mman import CAP_FOWNER, FMODE_WRITE, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
 from mmfs.mm.shmem import ShmMnt
 from mmfs.mm.swapfile import SwapFiles
 from mmfs.mm_types import (
@@ -48,7 +47,6 @@ from mmfs.mm_types import (
     PAGE_MASK,
     PAGE_SHIFT,
     PAGE_SIZE,
-    PG_ACTIVE,
     PG_TABLE,
     PTE_ACCESSED,
     PTE_RW,
@@ -244,28 +242,46 @@ def _cannot_be_faulted(vma: VmAreaStruct) -> bool:
     return bool(vma.vm_flags & (VM_PFNMAP | VM_HUGETLB)) or (vma.vm_file is None and vma.vm_ops is not None)
 
 
-def _retry(mm: MmStruct, addr: int, attempt: int) -> None:
-    """The fast path found no memory: make some, or raise Fault. Linux: __alloc_pages_slowpath()."""
+def _retry(mm: MmStruct, addr: int) -> None:
+    """The fast path found no memory: have the slow path hand it a page, or raise Fault(SIGKILL)."""
     kernel = mm.kernel
-    if attempt == 0:
-        kernel.mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
-    elif attempt == 1:
-        kernel.page_alloc.drain_all_pages()
-    elif kernel.page_alloc.unreserve_highatomic(GFP_HIGHUSER_MOVABLE):
-        pass
-    elif not kernel.page_alloc.out_of_memory(GFP_ANONYMOUS, 0, _nodemask(mm, addr)):
+    buddy = kernel.page_alloc.buddy
+    _give_back(kernel)
+    _task(mm).account_faults()
+    pfn = kernel.page_alloc.slowpath(GFP_ANONYMOUS, 0, int(buddy.cpu_nodes[buddy.cpu]), _nodemask(mm, addr))
+    buddy.handed = pfn
+    kernel.mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
+    if pfn < 0 or mm.row < 0 or kernel.page_alloc.current_is_victim():
+        _give_back(kernel)
         raise Fault(SIGKILL, addr)
-    if mm.row < 0 or kernel.page_alloc.current_is_victim():
-        raise Fault(SIGKILL, addr)
+
+
+def _give_back(kernel: Kernel) -> None:
+    """The page that the slow path has handed out was not needed in the end."""
+    buddy = kernel.page_alloc.buddy
+    if buddy.handed >= 0:
+        pfn, buddy.handed = int(buddy.handed), -1
+        buddy.free_pages(pfn, 0)
+
+
+def _stop_retrying(kernel: Kernel) -> None:
+    """The call is over, or others run: the next fault begins at the low watermark again."""
+    kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+    _give_back(kernel)
+    if kernel.page_alloc.buddy.wake_kswapd:
+        kernel.page_alloc.wake_boosted()
+
+
+def _task(mm: MmStruct) -> Task:
+    """Who accesses an address space: the running task, unless it acts for another."""
+    task = mm.kernel.tasks.current
+    return cast("Task", mm.owner) if task is None or task.mm is not mm else task
 
 
 def _cond_resched(mm: MmStruct, addr: int) -> None:
     """A long call has used up its slice: account it, and let others run. Raises Fault if they have killed it."""
-    kernel = mm.kernel
-    kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
-    task = kernel.tasks.current
-    if task is None or task.mm is not mm:
-        task = cast("Task", mm.owner)
+    kernel, task = mm.kernel, _task(mm)
+    _stop_retrying(kernel)
     kernel.cond_resched(task)
     if mm.row < 0 or not task.alive:
         raise Fault(SIGKILL, addr)
@@ -290,23 +306,20 @@ def _file_fault(mm: MmStruct, addr: int) -> None:
         raise Fault(SIGKILL, addr)
 
 
-def _serve(mm: MmStruct, stopped_at: int, addr: int, progress: bool, attempt: int) -> int:
-    """After a stop of the loop: the number of the next attempt, or a Fault."""
+def _serve(mm: MmStruct, stopped_at: int, addr: int) -> None:
+    """After a stop of the loop: see to it that it can go on, or raise Fault."""
     reason = mm.kernel.mmu.reason
     if reason == FAULT_SLICE:
         _cond_resched(mm, addr)
-        return 0
+        return
     if reason == FAULT_SIGBUS:
         raise Fault(SIGBUS, addr)
     if reason == FAULT_FILE:
         _file_fault(mm, addr)
-        return 0
+        return
     if reason != FAULT_OOM:
         raise AssertionError(f"fast path stopped with {reason} at {stopped_at}")
-    if progress:
-        attempt = 0
-    _retry(mm, addr, attempt)
-    return attempt + 1
+    _retry(mm, addr)
 
 
 def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = PAGE_SIZE) -> None:
@@ -315,7 +328,7 @@ def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = 
         raise ValueError("stride: must be above zero")
     mmu = mm.kernel.mmu
     mmu.filemap.now_ns = task_ns(mm.kernel)
-    addr, attempt = start, 0
+    addr = start
     try:
         while addr < end:
             vma = _vma_for_access(mm, addr, write)
@@ -325,11 +338,11 @@ def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = 
                 continue
             reached = mmu.touch_range(mm.row, _row(vma), addr, stop, stride, write)
             if reached < stop:
-                attempt = _serve(mm, reached, reached, reached > addr, attempt)
+                _serve(mm, reached, reached)
             addr = reached
     finally:
         mmu.tried = False
-        mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        _stop_retrying(mm.kernel)
 
 
 def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
@@ -337,7 +350,7 @@ def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
     mmu = mm.kernel.mmu
     mmu.filemap.now_ns = task_ns(mm.kernel)
     order = np.ascontiguousarray(addresses, dtype=np.int64).ravel()
-    done, attempt = 0, 0
+    done = 0
     try:
         while done < len(order):
             pending = order[done : done + _WINDOW]
@@ -348,11 +361,11 @@ def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
                 continue
             reached = mmu.touch_pages(mm.row, rows, pending[:known], 0, write)
             if reached < known:
-                attempt = _serve(mm, done + reached, int(pending[reached]), reached > 0, attempt)
+                _serve(mm, done + reached, int(pending[reached]))
             done += reached
     finally:
         mmu.tried = False
-        mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        _stop_retrying(mm.kernel)
 
 
 def _row_for_access(vma: VmAreaStruct, write: bool) -> int | None:
@@ -423,19 +436,17 @@ def copy_page_range(mm: MmStruct, vma: VmAreaStruct, src: VmAreaStruct) -> None:
     if src.anon_vma is None:
         return
     tables = mm.kernel.pagetables
-    attempt, addr = 0, src.vm_start
+    addr = src.vm_start
     try:
         while addr < src.vm_end:
             reached = tables.copy_range(mm.row, src.vm_mm.row, src.vm_flags, addr, src.vm_end)
             if reached < src.vm_end:
-                attempt = 0 if reached > addr else attempt
-                _retry(src.vm_mm, reached, attempt)
-                attempt += 1
+                _retry(src.vm_mm, reached)
             addr = reached
     except Fault as fault:
         raise OSError(ENOMEM, "no memory for page tables") from fault
     finally:
-        mm.kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        _stop_retrying(mm.kernel)
 
 
 def change_protection(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
@@ -448,19 +459,17 @@ def move_page_tables(
 ) -> int:
     """Move entries from one VMA to another; returns how many bytes. Linux: mm/mremap.c, move_page_tables()."""
     tables = mm.kernel.pagetables
-    attempt, done = 0, 0
+    done = 0
     try:
         while done < length:
             moved = tables.move_range(mm.row, old_addr + done, new_addr + done, length - done)
             done += moved
             if done < length:
-                attempt = 0 if moved else attempt
-                _retry(mm, new_addr + done, attempt)
-                attempt += 1
+                _retry(mm, new_addr + done)
     except Fault:
         return done
     finally:
-        mm.kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        _stop_retrying(mm.kernel)
     return done
 
 
@@ -479,17 +488,6 @@ def clear_refs(mm: MmStruct, vma: VmAreaStruct, soft_dirty: bool) -> None:
 # ---------------------------------------------------------------------------------- madvise
 
 
-def _mapped_pages(mm: MmStruct, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """(address, frame) of the pages that are mapped in a range, the zero page left out."""
-    entries = np.zeros((end - start) // PAGE_SIZE, np.uint64)
-    mm.kernel.pagetables.read_entries(mm.row, start, entries)
-    zero = mm.kernel.mmu.zero_pfn
-    for i in np.flatnonzero(entries & np.uint64(1)):
-        pfn = (int(entries[i]) & 0x000F_FFFF_FFFF_F000) >> 12
-        if pfn != zero:
-            yield start + int(i) * PAGE_SIZE, pfn
-
-
 def madvise_free(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     """MADV_FREE: pages may be dropped unless they are written again. Linux: madvise_free_single_vma()."""
     mm.kernel.lru.lru_add_drain()
@@ -498,27 +496,18 @@ def madvise_free(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
 
 def madvise_cold(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     """MADV_COLD: move pages to the inactive lists. Linux: madvise_cold()."""
-    lru, pages = mm.kernel.lru, mm.kernel.frames.pages
-    lru.lru_add_drain()
-    for _, pfn in list(_mapped_pages(mm, start, end)):
-        if pages[pfn]["mapcount"] == 1 and pages[pfn]["flags"] & PG_ACTIVE:
-            lru.deactivate(pfn)
-    mm.kernel.pagetables.clear_refs(mm.row, start, end, PTE_ACCESSED)
+    mm.kernel.lru.lru_add_drain()
+    mm.kernel.pagetables.cold_or_pageout_range(mm.row, start, end, False)
 
 
 def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
-    """MADV_PAGEOUT: reclaim pages. Linux: madvise_pageout().
-
-    Simplified: files' pages become cold only.
-    """
+    """MADV_PAGEOUT: reclaim pages, those of files only if the caller may write them. Linux: madvise_pageout()."""
     kernel = mm.kernel
+    anon_only = vma.vm_file is not None and not vma.vm_file.f_mode & FMODE_WRITE and not mm.capable(CAP_FOWNER)
     kernel.lru.lru_add_drain()
-    if vma.vm_file is not None:
-        madvise_cold(mm, vma, start, end)
     pfns = np.zeros((end - start) // PAGE_SIZE, np.int64)
-    found = kernel.pagetables.pageout_range(mm.row, start, end, pfns)
-    kernel.mmu.swapin.pageout(pfns[:found])
-    kernel.swap_files.write_unplug()
+    found = kernel.pagetables.cold_or_pageout_range(mm.row, start, end, anon_only, pfns)
+    kernel.reclaim.reclaim_pages(_task(mm), pfns[:found])
 
 
 def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:

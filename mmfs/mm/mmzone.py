@@ -24,6 +24,7 @@ from mmfs.mm_types import (
     PAGEBLOCK_ORDER,
     ZONE_MOVABLE,
     ZONE_NAMES,
+    ZoneStatItem,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,29 @@ class Zone:
     def watermark_boost(self) -> int:
         """Pages by which fragmentation has raised the watermarks for now."""
         return int(self._row["watermark_boost"])
+
+    @watermark_boost.setter
+    def watermark_boost(self, pages: int) -> None:
+        self._row["watermark_boost"] = pages
+
+    @property
+    def reclaim_active(self) -> bool:
+        """Whether kswapd works on it. Linux: ZONE_RECLAIM_ACTIVE."""
+        return bool(self._row["reclaim_active"])
+
+    @reclaim_active.setter
+    def reclaim_active(self, active: bool) -> None:
+        self._row["reclaim_active"] = active
+
+    @property
+    def nr_free_pages(self) -> int:
+        """Free pages."""
+        return int(self.buddy.zone_stats[self.index, ZoneStatItem.NR_FREE_PAGES])
+
+    def watermark_ok(self, order: int, mark: int, highest: int, alloc_flags: int = 0, free: int | None = None) -> bool:
+        """Whether a block can be had with `mark` pages left, if `free` are free. Linux: zone_watermark_ok()."""
+        free = self.nr_free_pages if free is None else free
+        return bool(self.buddy.watermark_ok_with(self.index, order, mark, highest, alloc_flags, free))
 
     def min_wmark_pages(self) -> int:
         """The min watermark, boost included, as Linux's macro of this name."""
@@ -174,6 +198,10 @@ class PglistData:
         self.cpus = cpus
         self.distances = distances
         self.kswapd_failures = 0
+        self.kswapd_order = 0
+        self.kswapd_highest_zoneidx = MAX_NR_ZONES
+        self.congested = self.dirty = self.writeback = False
+        """What kswapd found at the end of the lists. Linux: LRUVEC_NODE_CONGESTED, PGDAT_DIRTY, PGDAT_WRITEBACK."""
         self.node_zones = [Zone(buddy, self, zone) for zone in zones]
         self.node_zonelists: list[Zone] = []
 

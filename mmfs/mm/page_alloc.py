@@ -25,7 +25,6 @@ from mmfs.mm_types import (
     ALLOC_KSWAPD,
     ALLOC_MIN_RESERVE,
     ALLOC_NON_BLOCK,
-    ALLOC_OOM,
     ALLOC_WMARK_LOW,
     ALLOC_WMARK_MIN,
     GFP_DIRECT_RECLAIM_BIT,
@@ -99,9 +98,11 @@ def gfp_to_alloc_flags(gfp: int, order: int) -> int:
 class PageAllocator:
     """The free memory of a machine and the rules by which it is given out.
 
-    Three are set by the kernel: ``out_of_memory``, called with (gfp, order, nodemask) when nothing helps, kills
-    somebody and returns whether to try again; ``current_is_victim`` tells whether it is the caller who has to die,
-    and so may use the reserves; ``warn_alloc`` logs what could not be had.
+    Set by the kernel: ``slowpath``, called with (gfp, order, nid, nodemask) when no zone has its low watermark, and
+    ``wake_boosted`` when watermarks were raised (mm/page_alloc_slowpath.py, mm/kswapd.py); ``out_of_memory``, called
+    with (gfp, order, nodemask) when nothing helps, kills somebody and returns whether to try again;
+    ``current_is_victim`` tells whether it is the caller who has to die, and so may use the reserves; ``warn_alloc``
+    logs what could not be had.
     """
 
     def __init__(
@@ -119,6 +120,8 @@ class PageAllocator:
         self.out_of_memory: Callable[..., bool] = lambda gfp, order, nodemask=None: False
         self.current_is_victim: Callable[[], bool] = lambda: False
         self.warn_alloc: Callable[..., None] = lambda gfp, order, nodemask=None: None
+        self.slowpath: Callable[[int, int, int, int | None], int] = self._boot_slowpath
+        self.wake_boosted: Callable[[], None] = lambda: None
         spare = Lru.heads_needed(self.nr_nodes) + _LRU_HEADS_SPARE
         self.buddy = Buddy.of_machine(memblock.max_pfn, vmstat, self.nr_nodes, machine.nr_cpus, spare)
         self.frames = self.buddy.frames
@@ -260,36 +263,15 @@ class PageAllocator:
         mask = 1 << nid if gfp & GFP_THISNODE_BIT else _ALL_NODES
         flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM_BIT else 0)
         pfn = buddy.alloc_pages(order, gfp_migratetype(gfp), nid, gfp_zone(gfp), flags, mask)
-        return pfn if pfn >= 0 else self._alloc_pages_slowpath(gfp, order, nid, mask)
+        if buddy.wake_kswapd:
+            self.wake_boosted()
+        return pfn if pfn >= 0 else self.slowpath(gfp, order, nid, mask if gfp & GFP_THISNODE_BIT else None)
 
-    def _alloc_pages_slowpath(self, gfp: int, order: int, nid: int, mask: int) -> int:
-        """Linux: mm/page_alloc.c, __alloc_pages_slowpath()."""
+    def _boot_slowpath(self, gfp: int, order: int, nid: int, nodemask: int | None) -> int:
+        """What is left to try before there are threads that could reclaim."""
         flags = gfp_to_alloc_flags(gfp, order)
-
-        def attempt() -> int:
-            return int(self.buddy.alloc_pages(order, gfp_migratetype(gfp), nid, gfp_zone(gfp), flags, mask))
-
-        pfn = attempt()
-        if pfn < 0 and not gfp & GFP_DIRECT_RECLAIM_BIT:
-            self.warn_alloc(gfp, order)
-        if pfn >= 0 or not gfp & GFP_DIRECT_RECLAIM_BIT:
-            return pfn
-        while True:
-            self.drain_all_pages()
-            pfn = attempt()
-            if pfn < 0 and self.unreserve_highatomic(gfp):
-                pfn = attempt()
-            if pfn >= 0:
-                return pfn
-            if not self.may_oom(gfp, order) or not self.out_of_memory(gfp, order):
-                break
-            if self.current_is_victim():
-                flags |= ALLOC_OOM
-                pfn = attempt()
-                break
-        if pfn < 0:
-            self.warn_alloc(gfp, order)
-        return pfn
+        mask = _ALL_NODES if nodemask is None else nodemask
+        return int(self.buddy.alloc_pages(order, gfp_migratetype(gfp), nid, gfp_zone(gfp), flags, mask))
 
     @staticmethod
     def may_oom(gfp: int, order: int) -> bool:

@@ -8,6 +8,7 @@ Linux: mm/swapfile.c, mm/page_io.c.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 SWAP_MAP_BAD = 0x3FFF_FFFF
 SECTORS_PER_PAGE = 8
 WRITE = 1
+RWB_DEF_DEPTH = 16
 
 
 class SwapDisk(Protocol):
@@ -97,6 +99,8 @@ class SwapFiles:
         self.areas: dict[int, SwapInfoStruct] = {}
         self.least_priority = -1
         self._next_base = 0
+        self._writes: deque[tuple[int, int]] = deque()
+        """When writes will be done, and how many requests they are."""
 
     def enable(self, file: str, disk: SwapDisk, pages: int, prio: int = -1, partition: bool = True) -> SwapInfoStruct:
         """Add an area of so many pages, the header among them. Linux: setup_swap_info(), enable_swap_info()."""
@@ -116,7 +120,7 @@ class SwapFiles:
             slots.setup_clusters(number)
         else:
             self.kernel.mmu.swapin.nr_rotate_swap += 1
-        slots.nr_swap_pages += pages - 1
+        slots.workingset.nr_swap_pages += pages - 1
         slots.total_swap_pages += pages - 1
         slots.add_area(number)
         self.swap.slot_cache_enabled = True
@@ -133,7 +137,7 @@ class SwapFiles:
                 pfns, runs, slot = self.swap.take_batch(number)
                 offset = slot - int(self.swap.slots.areas[number]["base"])
                 sector = offset * SECTORS_PER_PAGE if area.partition and runs == 1 else -1
-                area.disk.submit_bio(
+                took_ns = area.disk.submit_bio(
                     WRITE,
                     len(pfns) * SECTORS_PER_PAGE,
                     len(pfns),
@@ -142,6 +146,24 @@ class SwapFiles:
                     end_io=self.end_swap_bio_write,
                     args=(pfns,),
                 )
+                self._writes.append((self.kernel.clock.now_ns + took_ns, runs))
+
+    def write_throttle_ns(self) -> int:
+        """How long who swaps out waits until fewer writes are under way. Linux: block/blk-wbt.c, wbt_wait().
+
+        Simplified: the limit does not follow the latency of reads, and is one for all areas.
+        """
+        now = self.kernel.clock.now_ns
+        while self._writes and self._writes[0][0] <= now:
+            self._writes.popleft()
+        excess = sum(requests for _, requests in self._writes) - RWB_DEF_DEPTH
+        until = now
+        for done_ns, requests in self._writes:
+            if excess <= 0:
+                break
+            excess -= requests
+            until = done_ns
+        return until - now
 
     def end_swap_bio_write(self, pfns: NDArray[np.int64]) -> None:
         """Pages have been written."""
@@ -155,4 +177,4 @@ def total_swap_pages(kernel: Kernel) -> int:
 
 def nr_swap_pages(kernel: Kernel) -> int:
     """Free pages of all areas. Linux: get_nr_swap_pages()."""
-    return int(kernel.mmu.swap.slots.nr_swap_pages)
+    return int(kernel.mmu.swap.slots.workingset.nr_swap_pages)

@@ -54,7 +54,7 @@ def forget_copies(kernel: Any) -> int:
     caches = np.concatenate([slots.caches[a["base"] : a["base"] + a["max"]] for a in slots.areas])
     cached = caches[(caches != 0) & (caches < 1 << 63)].astype(np.int64) - 1
     chosen = cached[pages[cached]["mapcount"] == 0]
-    freed = int(kernel.mmu.swapin.pageout(chosen))
+    freed = int(kernel.reclaim.reclaim_pages(None, chosen))
     kernel.check()
     return freed
 

@@ -1,0 +1,481 @@
+# cython: language_level=3
+"""Taking pages back: the loops over the active and inactive lists.
+
+What is scanned comes from the end of a list, 32 pages at a time (`isolate_lru_folios`). Active pages become
+inactive; inactive ones are freed, unless they were used since (`check_references`), are being written or cannot be:
+anonymous memory gets a slot in swap and is written there, a file's page that is clean leaves a shadow entry in its
+address_space and goes. Who is to be scanned how much is decided by mm/vmscan.py, which fills a ScanControl and calls
+`shrink_lruvec()` until it says that all is done; a call stops when it has used up ``budget_ns``.
+
+Linux: mm/vmscan.c, shrink_lruvec() and below.
+
+Simplified: nobody else runs within a call, so pages are never seen isolated.
+"""
+
+import cython
+import numpy as np
+
+from mmfs.fastpath.frames import view
+
+if not cython.compiled:
+    from mmfs.fastpath.defs import *  # noqa: F403
+
+_LIST_MAX = cython.declare(cython.long, 4096)
+
+# enum folio_references, and what becomes of a page.
+_RECLAIM = cython.declare(cython.int, 0)
+_RECLAIM_CLEAN = cython.declare(cython.int, 1)
+_KEEP = cython.declare(cython.int, 2)
+_ACTIVATE = cython.declare(cython.int, 3)
+_FREED = cython.declare(cython.int, 4)
+_MAX_REQUEST = cython.declare(cython.long, 320)  # pages; Linux: BLK_DEF_MAX_SECTORS_CAP
+_DEF_PRIORITY = cython.declare(cython.int, 12)
+
+
+class ScanControl:
+    """One run of reclaim: what is wanted and allowed, what was found. Linux: struct scan_control.
+
+    ``kswapd``: whether it is kswapd that runs; ``node_dirty``, ``node_writeback``: PGDAT_DIRTY, PGDAT_WRITEBACK.
+    """
+
+    def __init__(self, gfp, order=0, priority=12, reclaim_idx=4, nr_to_reclaim=32):
+        self.gfp = gfp
+        self.order = order
+        self.priority = priority
+        self.reclaim_idx = reclaim_idx
+        self.nr_to_reclaim = nr_to_reclaim
+        self.may_unmap = True
+        self.kswapd = self.may_writepage = self.may_swap = False
+        self.anon_cost = self.file_cost = self.may_deactivate = 0
+        self.force_deactivate = self.skipped_deactivate = self.full_walk = self.compaction_ready = False
+        self.no_cache_trim_mode = self.cache_trim_mode = self.cache_trim_mode_failed = self.file_is_tiny = False
+        self.node_writeback = self.node_dirty = False
+        self.nr_scanned = self.nr_reclaimed = self.lruvec_reclaimed = 0
+        if not cython.compiled:
+            self.nr = [0] * 5
+            self.target = [0] * 5
+        self.clear_counts()
+
+    def clear_counts(self):
+        """Before a node is shrunk: nothing found yet. Linux: memset(&sc->nr)."""
+        self.nr_dirty = self.nr_unqueued_dirty = self.nr_congested = self.nr_writeback = self.nr_immediate = 0
+        self.nr_file_taken = self.nr_taken = 0
+
+    def set_targets(self, counts):
+        """Scan so many pages of each evictable list."""
+        lru: cython.int
+        for lru in range(4):
+            self.nr[lru] = self.target[lru] = counts[lru]
+        self.lruvec_reclaimed = 0
+
+    def to_scan(self):
+        """Pages that are still to be scanned, by list."""
+        return [self.nr[0], self.nr[1], self.nr[2], self.nr[3]]
+
+
+class Vmscan:
+    """The loops, over the lists of an Lru. ``cpu_ns`` grows by what the calls cost, by the ``cost_*`` of a page.
+
+    ``nr_written``: pages handed to swap since whoever sends them to the disk has set it to 0.
+    """
+
+    def __init__(self, rmap, swap, vmstat):
+        folios = rmap.folios
+        self.rmap = rmap
+        self.swap = swap
+        self.frames = folios.frames
+        self.buddy = folios.buddy
+        self.lru = folios.lru
+        self.folios = folios
+        self.workingset = folios.workingset
+        self.lruvec = view(self.lru.lruvecs)
+        self.node_stat = view(vmstat.node_stat)
+        self.zone_stat = view(vmstat.zone_stat)
+        self.event = view(vmstat.event)
+        self.folio = view(np.zeros(_LIST_MAX, np.uint32))
+        self.rotated = view(np.zeros(32, np.uint32))
+        self.nr_scanned = self.nr_reclaimed = self.nr_pageout = 0
+        self.cpu_ns = self.nr_written = 0
+        self.budget_ns = 1 << 62
+        self.wake_flusher = False
+        self.cost_scan = self.cost_referenced = self.cost_steal = self.cost_unmap = self.cost_pageout = 0
+
+    # ------------------------------------------------------------------------------ taking off and putting back
+
+    def isolate_lru_folios(self, lruvec, lru, nr_to_scan, sc):
+        """Take pages off the end of a list into ``folio``; how many. Linux: isolate_lru_folios()."""
+        head: cython.long = self.lru.page_heads + lruvec * NR_LRU_LISTS + lru
+        blocks: cython.long = self.lru.block_heads + lruvec * NR_LRU_LISTS + lru
+        pfn: cython.long
+        zid: cython.int
+        scan: cython.long = 0
+        total: cython.long = 0
+        size: cython.long = self.lru.size(lruvec, lru)
+        taken: cython.long = 0
+        while self.frames.block[blocks].prv != cython.cast(cython.uint, blocks):
+            self.rmap.split_block(self.frames.block[blocks].prv)
+            if size > PAGEBLOCK_NR_PAGES:
+                break
+        while scan < nr_to_scan and total < size:
+            pfn = self.frames.page[head].prv
+            if pfn == head:
+                break
+            total += 1
+            zid = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].zid
+            if zid > sc.reclaim_idx:
+                self.frames.page_list_del(pfn)
+                self.frames.page_list_add(head, pfn)
+                self.event[PGSKIP_DMA + zid] += 1
+                continue
+            scan += 1
+            if not sc.may_unmap and self.frames.page[pfn].mapcount:
+                self.frames.page_list_del(pfn)
+                self.frames.page_list_add(head, pfn)
+                continue
+            self.lru.del_page(pfn)
+            self.folio[taken] = cython.cast(cython.uint, pfn)
+            taken += 1
+        self.nr_scanned = total
+        return taken
+
+    def move_folios_to_lru(self, n):
+        """Put the first ``n`` of ``folio`` back on their lists. Linux: move_folios_to_lru()."""
+        i: cython.Py_ssize_t
+        pfn: cython.long
+        for i in range(n):
+            pfn = self.folio[i]
+            if self.frames.page[pfn].flags & PG_MLOCKED:
+                self.frames.page[pfn].flags |= PG_UNEVICTABLE
+                self.lru.add(pfn, False)
+                continue
+            self.lru.add_page(pfn)
+            if self.frames.page[pfn].flags & PG_ACTIVE:
+                self.lru.age_nonresident(self.lru.lruvec_of(pfn), 1)
+
+    # ------------------------------------------------------------------------------ one page
+
+    def check_references(self, pfn, sc):
+        """Whether an inactive page was used since it was looked at last. Linux: folio_check_references()."""
+        referenced: cython.bint = (self.frames.page[pfn].flags & PG_REFERENCED) != 0
+        ptes: cython.int = 0
+        if self.frames.page[pfn].mapcount:
+            ptes = self.rmap.folio_referenced(pfn)
+            self.cpu_ns += self.cost_referenced
+            if self.rmap.vm_flags & VMF_LOCKED:
+                return _ACTIVATE
+        self.frames.page[pfn].flags &= ~PG_REFERENCED
+        if ptes:
+            self.frames.page[pfn].flags |= PG_REFERENCED
+            if referenced or ptes > 1:
+                return _ACTIVATE
+            if self.rmap.vm_flags & VMF_EXEC and not self.frames.page[pfn].flags & PG_SWAPBACKED:
+                return _ACTIVATE
+            return _KEEP
+        if referenced and not self.frames.page[pfn].flags & PG_SWAPBACKED:
+            return _RECLAIM_CLEAN
+        return _RECLAIM
+
+    def activate(self, pfn):
+        """A page is not to be reclaimed now: out of the way. Linux: shrink_folio_list(), activate_locked."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        if flags & PG_SWAPCACHE and (flags & PG_MLOCKED or self.swap.slots.swap_full()):
+            self.swap.free_swap(pfn)
+        if not self.frames.page[pfn].flags & PG_MLOCKED:
+            self.frames.page[pfn].flags |= PG_ACTIVE
+            self.event[PGACTIVATE] += 1
+
+    def shrink_folio(self, pfn, sc, ignore_references):
+        """Free a page if that is possible: _FREED, _KEEP or _ACTIVATE. Linux: the loop of shrink_folio_list()."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        references: cython.int = _RECLAIM
+        dirty: cython.bint = False
+        writeback: cython.bint = False
+        sc.nr_scanned += 1
+        self.cpu_ns += self.cost_scan
+        if flags & PG_MLOCKED:
+            return _ACTIVATE
+        if not sc.may_unmap and self.frames.page[pfn].mapcount:
+            return _KEEP
+        if not flags & (PG_SWAPBACKED | PG_ANON):
+            dirty = (flags & PG_DIRTY) != 0
+            writeback = (flags & PG_WRITEBACK) != 0
+            sc.nr_dirty += dirty or writeback
+            sc.nr_unqueued_dirty += dirty and not writeback
+            sc.nr_congested += writeback and (flags & PG_RECLAIM) != 0
+        if flags & PG_WRITEBACK:
+            if sc.kswapd and flags & PG_RECLAIM and sc.node_writeback:
+                sc.nr_immediate += 1
+            else:
+                self.frames.page[pfn].flags |= PG_RECLAIM
+                sc.nr_writeback += 1
+            return _ACTIVATE
+        if not ignore_references:
+            references = self.check_references(pfn, sc)
+            if references == _ACTIVATE or references == _KEEP:
+                return references
+        return self.reclaim_folio(pfn, sc, references)
+
+    def reclaim_folio(self, pfn, sc, references):
+        """The page was not used and can go: unmap, clean, free it. Linux: the second half of that loop."""
+        result: cython.int
+        flags: cython.uint = self.frames.page[pfn].flags
+        if flags & PG_ANON and flags & PG_SWAPBACKED and not flags & PG_SWAPCACHE:
+            if not sc.gfp & GFP_IO_BIT:
+                return _KEEP
+            if not self.swap.add_to_swap(pfn):
+                return _ACTIVATE
+        if self.frames.page[pfn].mapcount:
+            self.cpu_ns += self.cost_unmap
+            if not self.rmap.try_to_unmap(pfn):
+                return _ACTIVATE
+        if self.frames.page[pfn].flags & PG_DIRTY:
+            result = self.pageout(pfn, sc, references)
+            if result != _RECLAIM:
+                return result
+        if self.frames.page[pfn].flags & (PG_ANON | PG_SWAPBACKED) == PG_ANON:
+            self.event[PGLAZYFREED] += 1
+        elif not self.remove_mapping(pfn):
+            return _KEEP
+        self.folios.free_page(pfn)
+        self.cpu_ns += self.cost_steal
+        return _FREED
+
+    def pageout(self, pfn, sc, references):
+        """A dirty page: write it if it goes to swap, leave it to the flusher if it is a file's.
+
+        _RECLAIM: it is clean. Linux: shrink_folio_list(), pageout(). ext4 has no writepage().
+        """
+        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
+        if not self.frames.page[pfn].flags & PG_SWAPBACKED:
+            if not sc.kswapd or not self.frames.page[pfn].flags & PG_RECLAIM or not sc.node_dirty:
+                self.node_stat[self.buddy.zone[zone].nid, NR_VMSCAN_IMMEDIATE] += 1
+                self.frames.page[pfn].flags |= PG_RECLAIM
+                return _ACTIVATE
+            if references == _RECLAIM_CLEAN or not sc.gfp & GFP_FS_BIT or not sc.may_writepage:
+                return _KEEP
+            return _ACTIVATE
+        if not sc.gfp & (GFP_FS_BIT | GFP_IO_BIT) or not sc.may_writepage:
+            return _KEEP
+        if not self.frames.page[pfn].flags & PG_SWAPCACHE:
+            return _ACTIVATE
+        return self.writepage(pfn)
+
+    def writepage(self, pfn):
+        """Write a page of the swap cache; _RECLAIM: it is clean at once. Linux: pageout()."""
+        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        self.frames.page[pfn].flags |= PG_RECLAIM
+        if self.swap.writepage(pfn) == SWAP_WRITE_BUSY:
+            self.frames.page[pfn].flags &= ~PG_RECLAIM
+            return _KEEP
+        self.cpu_ns += self.cost_pageout
+        self.node_stat[nid, NR_VMSCAN_WRITE] += 1
+        self.nr_pageout += 1
+        self.nr_written += 1
+        if self.frames.page[pfn].flags & PG_WRITEBACK:
+            return _KEEP
+        self.frames.page[pfn].flags &= ~PG_RECLAIM
+        return _KEEP if self.frames.page[pfn].flags & PG_DIRTY else _RECLAIM
+
+    def remove_mapping(self, pfn):
+        """Take a clean page from where it is found, its shadow left there. Linux: __remove_mapping()."""
+        if self.frames.page[pfn].flags & PG_SWAPCACHE:
+            self.swap.delete_from_swap_cache(pfn, self.workingset.eviction(pfn))
+            return True
+        if self.frames.page[pfn].mapping == 0 or self.frames.page[pfn].flags & PG_ANON:
+            return False
+        if self.frames.page[pfn].flags & PG_SWAPBACKED:
+            self.folios.cache_remove(pfn, 0)
+            return True
+        self.folios.cache_remove(pfn, self.workingset.eviction(pfn))
+        return True
+
+    # ------------------------------------------------------------------------------ lists of pages
+
+    def shrink_folio_list(self, n, sc, ignore_references):
+        """Reclaim from the first ``n`` of ``folio``; how many are left, at its front. Linux: shrink_folio_list()."""
+        i: cython.Py_ssize_t
+        pfn: cython.long
+        result: cython.int
+        left: cython.long = 0
+        for i in range(n):
+            pfn = self.folio[i]
+            result = self.shrink_folio(pfn, sc, ignore_references)
+            if result == _FREED:
+                continue
+            if result == _ACTIVATE:
+                self.activate(pfn)
+            self.folio[left] = cython.cast(cython.uint, pfn)
+            left += 1
+        return left
+
+    def shrink_inactive_list(self, lruvec, lru, nr_to_scan, sc):
+        """Reclaim from the end of an inactive list; how many pages. Linux: shrink_inactive_list()."""
+        file: cython.bint = lru >= LRU_INACTIVE_FILE
+        taken: cython.long
+        left: cython.long
+        reclaimed: cython.long
+        unqueued: cython.long = sc.nr_unqueued_dirty
+        self.lru.drain(self.buddy.cpu)
+        taken = self.isolate_lru_folios(lruvec, lru, nr_to_scan, sc)
+        self.event[PGSCAN_KSWAPD if sc.kswapd else PGSCAN_DIRECT] += self.nr_scanned
+        self.event[PGSCAN_ANON + file] += self.nr_scanned
+        if taken == 0:
+            return 0
+        self.nr_pageout = 0
+        left = self.shrink_folio_list(taken, sc, False)
+        reclaimed = taken - left
+        self.move_folios_to_lru(left)
+        self.event[PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT] += reclaimed
+        self.event[PGSTEAL_ANON + file] += reclaimed
+        self.lru.note_cost(lruvec, file, self.nr_pageout, self.nr_scanned - reclaimed)
+        if sc.nr_unqueued_dirty - unqueued == taken:
+            self.wake_flusher = True
+        sc.nr_taken += taken
+        if file:
+            sc.nr_file_taken += taken
+        return reclaimed
+
+    def shrink_active_list(self, lruvec, lru, nr_to_scan, sc):
+        """Move pages from the end of an active list to the inactive one. Linux: shrink_active_list()."""
+        taken: cython.long
+        i: cython.Py_ssize_t
+        pfn: cython.long
+        left: cython.long = 0
+        nr_rotated: cython.long = 0
+        file: cython.bint = lru >= LRU_INACTIVE_FILE
+        self.lru.drain(self.buddy.cpu)
+        taken = self.isolate_lru_folios(lruvec, lru, nr_to_scan, sc)
+        self.event[PGREFILL] += self.nr_scanned
+        self.cpu_ns += self.nr_scanned * self.cost_scan
+        for i in range(taken):
+            pfn = self.folio[i]
+            if self.referenced(pfn) and self.rmap.vm_flags & VMF_EXEC and file:
+                self.rotated[nr_rotated] = cython.cast(cython.uint, pfn)
+                nr_rotated += 1
+                continue
+            if not self.frames.page[pfn].flags & PG_MLOCKED:
+                self.frames.page[pfn].flags = (self.frames.page[pfn].flags & ~PG_ACTIVE) | PG_WORKINGSET
+                self.event[PGDEACTIVATE] += 1
+            self.folio[left] = cython.cast(cython.uint, pfn)
+            left += 1
+        for i in range(nr_rotated):
+            self.lru.add_page(self.rotated[i])
+            self.lru.age_nonresident(lruvec, 1)
+        self.move_folios_to_lru(left)
+        if nr_rotated:
+            self.lru.note_cost(lruvec, file, 0, nr_rotated)
+
+    def referenced(self, pfn):
+        """Whether a page was accessed through page tables; they forget it."""
+        if self.frames.page[pfn].mapcount == 0 or self.frames.page[pfn].flags & PG_MLOCKED:
+            return False
+        self.cpu_ns += self.cost_referenced
+        return self.rmap.folio_referenced(pfn) != 0
+
+    # ------------------------------------------------------------------------------ a lruvec
+
+    def is_low(self, lruvec, lru):
+        """Whether an inactive list is too short beside its active one. Linux: inactive_is_low()."""
+        inactive: cython.long = self.lru.size(lruvec, lru)
+        active: cython.long = self.lru.size(lruvec, lru + 1)
+        gb: cython.long = (inactive + active) >> (30 - PAGE_SHIFT)
+        ratio: cython.long = 1
+        if gb:
+            while (ratio + 1) * (ratio + 1) <= 10 * gb:
+                ratio += 1
+        return inactive * ratio < active
+
+    def inactive_is_low(self, lruvec: cython.long, lru: cython.int):
+        """For policy: whether the inactive list ``lru`` is too short."""
+        return self.is_low(lruvec, lru)
+
+    def adjust_targets(self, sc):
+        """Enough was reclaimed: scan on only as much as keeps both kinds in proportion. False: stop.
+
+        Linux: shrink_lruvec(), the second half of its loop.
+        """
+        file: cython.long = sc.nr[LRU_INACTIVE_FILE] + sc.nr[LRU_ACTIVE_FILE]
+        anon: cython.long = sc.nr[LRU_INACTIVE_ANON] + sc.nr[LRU_ACTIVE_ANON]
+        smaller: cython.int = LRU_INACTIVE_ANON
+        larger: cython.int = LRU_INACTIVE_FILE
+        nr: cython.long = anon
+        percentage: cython.long
+        lru: cython.int
+        scanned: cython.long
+        if file == 0 or anon == 0:
+            return False
+        if file <= anon:
+            smaller = LRU_INACTIVE_FILE
+            larger = LRU_INACTIVE_ANON
+            nr = file
+        percentage = nr * 100 // (sc.target[smaller] + sc.target[smaller + 1] + 1)
+        sc.nr[smaller] = sc.nr[smaller + 1] = 0
+        for lru in range(larger, larger + 2):
+            scanned = sc.target[lru] - sc.nr[lru]
+            sc.nr[lru] = sc.target[lru] * (100 - percentage) // 100
+            sc.nr[lru] -= min(sc.nr[lru], scanned)
+        return True
+
+    def shrink_lruvec(self, lruvec: cython.long, sc: ScanControl, age_anon: cython.bint):
+        """Scan the lists of a lruvec as far as ``sc`` says. False: the budget is used up, call again.
+
+        ``age_anon``: keep the anonymous lists in balance even if none was to be scanned. Linux: shrink_lruvec().
+        """
+        lru: cython.int
+        n: cython.long
+        proportional: cython.bint = not sc.kswapd and sc.priority == _DEF_PRIORITY
+        more: cython.bint = True
+        with cython.nogil:
+            while sc.nr[LRU_INACTIVE_ANON] or sc.nr[LRU_ACTIVE_FILE] or sc.nr[LRU_INACTIVE_FILE]:
+                if self.cpu_ns >= self.budget_ns or self.nr_written >= _MAX_REQUEST:
+                    more = False
+                    break
+                for lru in range(LRU_UNEVICTABLE):
+                    n = min(sc.nr[lru], cython.cast(cython.long, SWAP_CLUSTER_MAX))
+                    if n == 0:
+                        continue
+                    sc.nr[lru] -= n
+                    if not lru & 1:
+                        sc.lruvec_reclaimed += self.shrink_inactive_list(lruvec, lru, n, sc)
+                    elif sc.may_deactivate & (2 if lru == LRU_ACTIVE_FILE else 1):
+                        self.shrink_active_list(lruvec, lru, n, sc)
+                    else:
+                        sc.skipped_deactivate = True
+                if sc.lruvec_reclaimed >= sc.nr_to_reclaim and not proportional and not self.adjust_targets(sc):
+                    break
+            if more:
+                sc.nr_reclaimed += sc.lruvec_reclaimed
+                if age_anon and self.is_low(lruvec, LRU_INACTIVE_ANON):
+                    self.shrink_active_list(lruvec, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX, sc)
+        return more
+
+    def age_active_anon(self, lruvec: cython.long, sc: ScanControl):
+        """Give anonymous pages a chance to be used before they are scanned. Linux: kswapd_age_node()."""
+        if self.is_low(lruvec, LRU_INACTIVE_ANON):
+            self.shrink_active_list(lruvec, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX, sc)
+
+    # ------------------------------------------------------------------------------ pages that somebody names
+
+    def reclaim_pages(self, pfns: cython.long[::1], sc: ScanControl):
+        """Reclaim pages whatever their use; how many went. Linux: reclaim_pages(), after folio_isolate_lru()."""
+        i: cython.Py_ssize_t = 0
+        n: cython.long
+        left: cython.long
+        pfn: cython.long
+        done: cython.long = 0
+        with cython.nogil:
+            while i < pfns.shape[0]:
+                n = 0
+                while i < pfns.shape[0] and n < _LIST_MAX:
+                    pfn = pfns[i]
+                    i += 1
+                    if self.frames.page[pfn].flags & (PG_LRU | PG_UNEVICTABLE) == PG_LRU:
+                        self.lru.del_page(pfn)
+                        self.frames.page[pfn].flags &= ~PG_ACTIVE
+                        self.folio[n] = cython.cast(cython.uint, pfn)
+                        n += 1
+                left = self.shrink_folio_list(n, sc, True)
+                done += n - left
+                for n in range(left):
+                    self.lru.add(self.folio[n], False)
+        return done

@@ -1,0 +1,99 @@
+# cython: language_level=3
+"""What is remembered of evicted pages, so that one that comes back soon is known to be part of the working set.
+
+Each lruvec has a clock of evictions and activations. A page that is evicted leaves a shadow entry with the time in
+its slot; when it is read again, the difference is how many pages the inactive list was too short for it. If all
+active pages (and, with room in swap, those of the other kind) are at least as many, it takes the place of one of
+them: it comes back active.
+
+A shadow is an unsigned 64-bit number, from the top: SLOT_SHADOW, a zero bit, 35 bits of the clock, 16 of the owner's
+id, 10 of the node, and whether the page had been active.
+
+With the multi-generational LRU the time is the number of the generation that was evicted, and how often the page was
+used (fastpath/lru_gen.py).
+
+Linux: mm/workingset.c.
+"""
+
+import cython
+
+from mmfs.fastpath.frames import view
+
+if not cython.compiled:
+    from mmfs.fastpath.defs import *  # noqa: F403
+
+_NID_SHIFT = cython.declare(cython.int, 1)
+_MEMCG_SHIFT = cython.declare(cython.int, 11)
+_EVICTION_SHIFT = cython.declare(cython.int, 27)
+_NID_MASK = cython.declare(cython.ulong, (1 << 10) - 1)
+_MEMCG_MASK = cython.declare(cython.ulong, (1 << 16) - 1)
+_EVICTION_MASK = cython.declare(cython.ulong, (1 << 35) - 1)
+
+
+class Workingset:
+    """Shadows made and read. ``nr_swap_pages`` is how many slots of all swap areas are free, kept by swap."""
+
+    def __init__(self, lru, vmstat):
+        self.frames = lru.frames
+        self.lru = lru
+        self.lruvec = view(lru.lruvecs)
+        self.node_stat = view(vmstat.node_stat)
+        self.nr_swap_pages = 0
+
+    def pack_shadow(self, lruvec, eviction, workingset):
+        """Linux: pack_shadow()."""
+        return (
+            SLOT_SHADOW
+            | (eviction & _EVICTION_MASK) << _EVICTION_SHIFT
+            | cython.cast(cython.ulong, self.lruvec[lruvec].memcg) << _MEMCG_SHIFT
+            | cython.cast(cython.ulong, self.lruvec[lruvec].nid) << _NID_SHIFT
+            | (1 if workingset else 0)
+        )
+
+    def eviction(self, pfn):
+        """The shadow of a page that is being evicted. Linux: workingset_eviction()."""
+        lruvec: cython.long = self.lru.lruvec_of(pfn)
+        stamp: cython.ulong
+        if self.lru.enabled:
+            stamp = cython.cast(cython.ulong, self.lru.gen.eviction_token(lruvec, pfn))
+            return self.pack_shadow(lruvec, stamp, self.lru.gen.refs_of(pfn) > 0)
+        stamp = cython.cast(cython.ulong, self.lruvec[lruvec].nonresident_age)
+        self.lru.age_nonresident(lruvec, 1)
+        return self.pack_shadow(lruvec, stamp, (self.frames.page[pfn].flags & PG_WORKINGSET) != 0)
+
+    def test_recent(self, shadow, file):
+        """Whether a page was evicted so recently that it could have stayed. Linux: workingset_test_recent()."""
+        lruvec: cython.long = cython.cast(cython.long, shadow >> _NID_SHIFT & _NID_MASK)
+        now: cython.ulong = cython.cast(cython.ulong, self.lruvec[lruvec].nonresident_age)
+        distance: cython.ulong = now - (shadow >> _EVICTION_SHIFT) & _EVICTION_MASK
+        size: cython.long = self.lru.size(lruvec, LRU_ACTIVE_FILE)
+        if not file:
+            size += self.lru.size(lruvec, LRU_INACTIVE_FILE)
+        if self.nr_swap_pages > 0:
+            size += self.lru.size(lruvec, LRU_ACTIVE_ANON)
+            if file:
+                size += self.lru.size(lruvec, LRU_INACTIVE_ANON)
+        return cython.cast(cython.long, distance) <= size
+
+    def refault(self, pfn, shadow, in_fault):
+        """A page that had been evicted is back, not on a list yet. Linux: workingset_refault()."""
+        lruvec: cython.long = self.lru.lruvec_of(pfn)
+        nid: cython.int = self.lruvec[lruvec].nid
+        file: cython.bint = not self.frames.page[pfn].flags & PG_SWAPBACKED
+        if self.lru.enabled:
+            if cython.cast(cython.long, shadow >> _NID_SHIFT & _NID_MASK) == lruvec:
+                self.lru.gen.refault(
+                    lruvec, pfn, cython.cast(cython.long, shadow >> _EVICTION_SHIFT & _EVICTION_MASK),
+                    cython.cast(cython.long, _EVICTION_MASK), (shadow & 1) != 0, in_fault,
+                )
+            return
+        self.node_stat[nid, WORKINGSET_REFAULT_ANON + file] += 1
+        if not self.test_recent(shadow, file):
+            return
+        self.frames.page[pfn].flags |= PG_ACTIVE
+        self.lru.age_nonresident(lruvec, 1)
+        self.node_stat[nid, WORKINGSET_ACTIVATE_ANON + file] += 1
+        if shadow & 1:
+            self.frames.page[pfn].flags |= PG_WORKINGSET
+            self.lru.note_cost(lruvec, file, 1, 0)
+            self.node_stat[nid, WORKINGSET_RESTORE_ANON + file] += 1

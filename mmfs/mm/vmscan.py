@@ -1,0 +1,431 @@
+"""Reclaim: what is taken back when free memory runs short, from where, and how hard it is tried.
+
+Pages stand on lists by recency (fastpath/lru.py). Reclaim scans a part of each list, lru size >> priority: it begins
+with priority 12 and, as long as too little comes of it, goes down to 0, where it looks at everything. How the scan is
+shared between anonymous memory and files depends on what either has cost lately (pages that came back, pages that had
+to be kept) and on swappiness. The loops over pages are the fast path's (fastpath/vmscan.py).
+
+Two reclaim: kswapd, one a node, in the background, from the low watermark up to the high one (mm/kswapd.py), and
+whoever finds no page above the min watermark, in its own time (`try_to_free_pages`). Both shrink a node step by step
+(`NodeReclaim`), so that others get their turn in between.
+
+Linux: mm/vmscan.c.
+
+Simplified: no demotion between nodes; a file system that is asked to write a single page never does, as ext4.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from signal import SIGKILL
+from typing import TYPE_CHECKING, Final
+
+from mmfs.fastpath.vmscan import ScanControl, Vmscan
+from mmfs.mm.shrinker import Shrinkers
+from mmfs.mm_types import (
+    GFP_FS_BIT,
+    GFP_IO_BIT,
+    GFP_KERNEL,
+    LRU_INACTIVE_ANON,
+    LRU_INACTIVE_FILE,
+    MAX_NR_ZONES,
+    PAGE_ALLOC_COSTLY_ORDER,
+    SWAP_CLUSTER_MAX,
+    ZONE_NORMAL,
+    NodeStatItem,
+    VmEventItem,
+    ZoneStatItem,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
+    from mmfs.mm.mmzone import PglistData, Zone
+
+DEF_PRIORITY: Final = 12
+MAX_RECLAIM_RETRIES: Final = 16
+MAX_SWAPPINESS: Final = 200
+DEACTIVATE_ANON, DEACTIVATE_FILE = 1, 2
+NSEC_PER_JIFFY: Final = 4_000_000
+SLICE_NS: Final = 1_000_000
+PF_KTHREAD: Final = 0x0020_0000
+SIGKILL_MASK: Final = 1 << SIGKILL - 1
+
+
+class Throttle(IntEnum):
+    """Why a reclaimer waits. Linux: enum vmscan_throttle_state."""
+
+    WRITEBACK = 0
+    ISOLATED = 1
+    NOPROGRESS = 2
+    CONGESTED = 3
+
+
+_TIMEOUT_NS = {Throttle.WRITEBACK: 25 * NSEC_PER_JIFFY, Throttle.NOPROGRESS: NSEC_PER_JIFFY,
+               Throttle.CONGESTED: NSEC_PER_JIFFY}
+
+
+def compact_gap(order: int) -> int:
+    """Free pages beside a watermark that compaction wants. Linux: include/linux/compaction.h."""
+    return 2 << order
+
+
+def fatal_signal_pending(task: Task) -> bool:
+    """Whether the task is about to die. Linux: include/linux/sched/signal.h."""
+    return not task.alive or bool((task.pending | task.signal.shared_pending) & SIGKILL_MASK)
+
+
+class Reclaim:
+    """Reclaim of a machine: its loops, its shrinkers, and the balance between kinds of pages."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.vmstat = kernel.vmstat
+        self.lru = kernel.lru
+        self.loops = Vmscan(kernel.mmu.rmap, kernel.mmu.swap, kernel.vmstat)
+        self.loops.budget_ns = SLICE_NS
+        self.shrinkers = Shrinkers(kernel.vmstat)
+        self.until_ns = 0
+        """The time of a call in a wakeup, which runs ahead of the clock."""
+
+    # -- words ----------------------------------------------------------------------------------------------
+
+    def can_reclaim_anon_pages(self) -> bool:
+        """Whether there is room in swap. Linux: can_reclaim_anon_pages()."""
+        return self.kernel.nr_swap_pages > 0
+
+    def zone_reclaimable_pages(self, zone: Zone) -> int:
+        """Pages that reclaim could look at, or what is free if there are none. Linux: zone_reclaimable_pages()."""
+        state = self.vmstat.zone_stat[zone.index]
+        nr = int(state[ZoneStatItem.NR_ZONE_INACTIVE_FILE] + state[ZoneStatItem.NR_ZONE_ACTIVE_FILE])
+        if self.can_reclaim_anon_pages():
+            nr += int(state[ZoneStatItem.NR_ZONE_INACTIVE_ANON] + state[ZoneStatItem.NR_ZONE_ACTIVE_ANON])
+        return nr or int(state[ZoneStatItem.NR_FREE_PAGES])
+
+    def lruvec_lru_size(self, pgdat: PglistData, lru: int, zone_idx: int) -> int:
+        """Pages of a list in zones up to `zone_idx`. Linux: lruvec_lru_size()."""
+        first = pgdat.node_id * MAX_NR_ZONES
+        column = self.vmstat.zone_stat[first : first + zone_idx + 1, ZoneStatItem.NR_ZONE_INACTIVE_ANON + lru]
+        return int(column.sum())
+
+    # -- time -----------------------------------------------------------------------------------------------
+
+    def slice_over(self) -> bool:
+        """Whether it is time to let others run."""
+        return bool(self.loops.cpu_ns >= SLICE_NS or self.loops.nr_written)
+
+    def charge(self, task: Task | None) -> int:
+        """What the loops have used is the task's, and what they have set going goes; how many ns."""
+        used_ns = int(self.loops.cpu_ns)
+        self.loops.cpu_ns = self.loops.nr_written = 0
+        self.kernel.swap_files.write_unplug()
+        if self.loops.wake_flusher:
+            self.loops.wake_flusher = False
+            for bdi in self.kernel.bdis:
+                bdi.wb.start_writeback()
+        if task is not None and used_ns:
+            self.kernel.scheduler.charge(task, system_ns=used_ns)
+        return used_ns
+
+    def cond_resched(self, task: Task | None) -> None:
+        """Within direct reclaim: others may run. In a wakeup, disks answer meanwhile. Linux: cond_resched()."""
+        used_ns = self.charge(task)
+        if task is None:
+            return
+        wait_ns = self.kernel.swap_files.write_throttle_ns()
+        if wait_ns:
+            self.kernel.io_schedule(task, self.kernel.clock.now_ns + wait_ns, memstall=True)
+        elif self.kernel.clock.running:
+            self._let_disks_answer(used_ns)
+        elif self.kernel.scheduler.backlog_ns(task) >= SLICE_NS:
+            self.kernel.schedule(task)
+
+    def age_node(self, pgdat: PglistData, sc: ScanControl) -> None:
+        """Before kswapd shrinks a node. Linux: kswapd_age_node()."""
+        if self.kernel.total_swap_pages:
+            self.loops.age_active_anon(pgdat.node_id, sc)
+
+    # -- how the scan is shared -----------------------------------------------------------------------------------
+
+    def prepare_scan_control(self, pgdat: PglistData, sc: ScanControl) -> None:
+        """What a node's state says about where to look. Linux: prepare_scan_control()."""
+        nid = pgdat.node_id
+        state = self.vmstat.node_stat[nid]
+        lruvec = self.lru.lruvecs[nid]
+        sc.anon_cost, sc.file_cost = int(lruvec["anon_cost"]), int(lruvec["file_cost"])
+        if sc.force_deactivate:
+            sc.may_deactivate = DEACTIVATE_ANON | DEACTIVATE_FILE
+        else:
+            sc.may_deactivate = 0
+            if state[NodeStatItem.WORKINGSET_ACTIVATE_ANON] != lruvec["refaults_anon"] or self.loops.inactive_is_low(
+                nid, LRU_INACTIVE_ANON
+            ):
+                sc.may_deactivate |= DEACTIVATE_ANON
+            if state[NodeStatItem.WORKINGSET_ACTIVATE_FILE] != lruvec["refaults_file"] or self.loops.inactive_is_low(
+                nid, LRU_INACTIVE_FILE
+            ):
+                sc.may_deactivate |= DEACTIVATE_FILE
+        file = int(state[NodeStatItem.NR_INACTIVE_FILE])
+        sc.cache_trim_mode = bool(
+            file >> sc.priority and not sc.may_deactivate & DEACTIVATE_FILE and not sc.no_cache_trim_mode
+        )
+        free = self.vmstat.sum_zone_node_page_state(nid, ZoneStatItem.NR_FREE_PAGES)
+        total_high = sum(zone.high_wmark_pages() for zone in pgdat.node_zones if zone.managed())
+        file += int(state[NodeStatItem.NR_ACTIVE_FILE])
+        anon = int(state[NodeStatItem.NR_INACTIVE_ANON])
+        sc.file_is_tiny = bool(
+            file + free <= total_high and not sc.may_deactivate & DEACTIVATE_ANON and anon >> sc.priority
+        )
+
+    def get_scan_count(self, pgdat: PglistData, sc: ScanControl) -> list[int]:
+        """How many pages of each list to scan. Linux: get_scan_count()."""
+        swappiness = self.kernel.vm.swappiness
+        share: tuple[int, int] | None = None
+        denominator = 1
+        if not sc.may_swap or not self.can_reclaim_anon_pages():
+            share = (0, 1)
+        elif not sc.priority and swappiness:
+            share = (1, 1)
+        elif sc.file_is_tiny:
+            share = (1, 0)
+        elif sc.cache_trim_mode:
+            share = (0, 1)
+        else:
+            total_cost = sc.anon_cost + sc.file_cost
+            anon_cost, file_cost = total_cost + sc.anon_cost, total_cost + sc.file_cost
+            total_cost = anon_cost + file_cost
+            share = (
+                swappiness * (total_cost + 1) // (anon_cost + 1),
+                (MAX_SWAPPINESS - swappiness) * (total_cost + 1) // (file_cost + 1),
+            )
+            denominator = share[0] + share[1]
+        return [
+            (self.lruvec_lru_size(pgdat, lru, sc.reclaim_idx) >> sc.priority) * share[lru >= LRU_INACTIVE_FILE]
+            // denominator
+            for lru in range(4)
+        ]
+
+    def snapshot_refaults(self, pgdat: PglistData) -> None:
+        """Remember how many refaults there were, to tell new ones. Linux: snapshot_refaults()."""
+        state, lruvec = self.vmstat.node_stat[pgdat.node_id], self.lru.lruvecs[pgdat.node_id]
+        lruvec["refaults_anon"] = state[NodeStatItem.WORKINGSET_ACTIVATE_ANON]
+        lruvec["refaults_file"] = state[NodeStatItem.WORKINGSET_ACTIVATE_FILE]
+
+    # -- direct reclaim -------------------------------------------------------------------------------------------
+
+    def try_to_free_pages(self, task: Task | None, order: int, gfp: int, zonelist: list[Zone], highest: int) -> int:
+        """Reclaim for an allocation; how many pages, 0 if it is hopeless. Linux: try_to_free_pages()."""
+        sc = ScanControl(gfp, order, DEF_PRIORITY, highest, SWAP_CLUSTER_MAX)
+        sc.may_writepage = not self.kernel.vm.laptop_mode
+        sc.may_swap = True
+        if self._throttle_direct_reclaim(task, gfp, zonelist):
+            return 1
+        return DirectReclaim(self, task, zonelist, sc).run()
+
+    def allow_direct_reclaim(self, pgdat: PglistData) -> bool:
+        """Whether the reserves are large enough not to wait for kswapd. Linux: allow_direct_reclaim()."""
+        if pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES:
+            return True
+        reserve = free = 0
+        for zone in pgdat.node_zones[: ZONE_NORMAL + 1]:
+            if zone.managed() and self.zone_reclaimable_pages(zone):
+                reserve += zone.min_wmark_pages()
+                free += self.vmstat.zone_page_state(zone.index, ZoneStatItem.NR_FREE_PAGES)
+        if not reserve or free > reserve // 2:
+            return True
+        pgdat.kswapd_highest_zoneidx = min(pgdat.kswapd_highest_zoneidx, ZONE_NORMAL)
+        self.kernel.kswapds[pgdat.node_id].wake_up()
+        return False
+
+    def _throttle_direct_reclaim(self, task: Task | None, gfp: int, zonelist: list[Zone]) -> bool:
+        """Wait for kswapd while the reserves are low; whether the task is to die. Linux: throttle_direct_reclaim()."""
+        if task is None or task.flags & PF_KTHREAD or fatal_signal_pending(task):
+            return False
+        pgdat = next((zone.zone_pgdat for zone in zonelist if zone.zone_idx <= ZONE_NORMAL), None)
+        if pgdat is None or self.allow_direct_reclaim(pgdat):
+            return False
+        self.vmstat.count_vm_events(VmEventItem.PGSCAN_DIRECT_THROTTLE)
+        for _ in range(250):
+            self.schedule_timeout(task, NSEC_PER_JIFFY)
+            if self.allow_direct_reclaim(pgdat) or fatal_signal_pending(task):
+                break
+        return fatal_signal_pending(task)
+
+    def schedule_timeout(self, task: Task, ns: int) -> None:
+        """Wait; in a wakeup, disks answer meanwhile."""
+        kernel = self.kernel
+        kernel.schedule_timeout(task, ns, memstall=True)
+        if kernel.clock.running:
+            self._let_disks_answer(ns)
+
+    def _let_disks_answer(self, ns: int) -> None:
+        """In a wakeup: so much more of the call's time is over."""
+        self.until_ns = max(self.until_ns, self.kernel.clock.now_ns) + ns
+        self.kernel.block_devices.complete_until(self.until_ns)
+
+    # -- pages that somebody names ------------------------------------------------------------------------------
+
+    def reclaim_pages(self, task: Task | None, pfns: NDArray[np.int64]) -> int:
+        """Reclaim pages whether they are in use or not; how many went. Linux: reclaim_pages()."""
+        sc = ScanControl(GFP_KERNEL)
+        sc.may_writepage = sc.may_swap = True
+        freed = int(self.loops.reclaim_pages(pfns, sc))
+        self.cond_resched(task)
+        return freed
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
+
+    def skip_throttle_noprogress(self, pgdat: PglistData) -> bool:
+        """Whether waiting would not help. Linux: skip_throttle_noprogress()."""
+        if pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES:
+            return True
+        zones = [zone for zone in pgdat.node_zones if zone.managed()]
+        reclaimable = sum(self.zone_reclaimable_pages(zone) for zone in zones)
+        pending = sum(self.vmstat.zone_page_state(z.index, ZoneStatItem.NR_ZONE_WRITE_PENDING) for z in zones)
+        return 2 * pending <= reclaimable
+
+    def throttle_ns(self, pgdat: PglistData, reason: Throttle) -> int:
+        """How long to wait for this reason. Linux: reclaim_throttle()."""
+        if reason in (Throttle.CONGESTED, Throttle.NOPROGRESS) and self.skip_throttle_noprogress(pgdat):
+            return 0
+        return _TIMEOUT_NS[reason]
+
+
+class NodeReclaim:
+    """Shrinking one node, step by step. Linux: shrink_node()."""
+
+    def __init__(self, reclaim: Reclaim, pgdat: PglistData, sc: ScanControl) -> None:
+        self.reclaim = reclaim
+        self.pgdat = pgdat
+        self.sc = sc
+        self.throttle: Throttle | None = None
+        """Set at the end: why the reclaimer should wait now."""
+        self._begin()
+
+    def _begin(self) -> None:
+        reclaim, sc = self.reclaim, self.sc
+        sc.clear_counts()
+        self.nr_reclaimed = sc.nr_reclaimed
+        sc.node_dirty, sc.node_writeback = self.pgdat.dirty, self.pgdat.writeback
+        reclaim.prepare_scan_control(self.pgdat, sc)
+        sc.set_targets(reclaim.get_scan_count(self.pgdat, sc))
+
+    def step(self) -> bool:
+        """Work for a slice of time; whether the node is done."""
+        reclaim, sc, pgdat = self.reclaim, self.sc, self.pgdat
+        if not reclaim.loops.shrink_lruvec(pgdat.node_id, sc, reclaim.kernel.total_swap_pages > 0):
+            return False
+        _, pages = reclaim.shrinkers.shrink_slab(pgdat.node_id, sc.priority)
+        sc.nr_reclaimed += pages
+        if sc.kswapd:
+            self._note_writeback()
+        congested = sc.nr_dirty and sc.nr_dirty == sc.nr_congested
+        if congested and sc.kswapd:
+            pgdat.congested = True
+        if not sc.kswapd and pgdat.congested:
+            self.throttle = Throttle.CONGESTED
+        progress = sc.nr_reclaimed - self.nr_reclaimed
+        if self._should_continue(progress):
+            self._begin()
+            return False
+        if progress:
+            pgdat.kswapd_failures = 0
+        elif sc.cache_trim_mode:
+            sc.cache_trim_mode_failed = True
+        return True
+
+    def _note_writeback(self) -> None:
+        """What kswapd learns about dirty pages and those being written."""
+        sc, pgdat = self.sc, self.pgdat
+        if sc.nr_writeback and sc.nr_writeback == sc.nr_taken:
+            pgdat.writeback = True
+        if sc.nr_unqueued_dirty == sc.nr_file_taken:
+            pgdat.dirty = True
+        if sc.nr_immediate:
+            self.throttle = Throttle.WRITEBACK
+
+    def _should_continue(self, nr_reclaimed: int) -> bool:
+        """Whether to go on for a block that compaction could make then. Linux: should_continue_reclaim()."""
+        sc, pgdat = self.sc, self.pgdat
+        if not sc.order or not (sc.order > PAGE_ALLOC_COSTLY_ORDER or sc.priority < DEF_PRIORITY - 2):
+            return False
+        if not nr_reclaimed:
+            return False
+        for zone in pgdat.node_zones[: sc.reclaim_idx + 1]:
+            if zone.managed() and zone.watermark_ok(sc.order, zone.min_wmark_pages(), sc.reclaim_idx):
+                return False
+        state = self.reclaim.vmstat.node_stat[pgdat.node_id]
+        inactive = int(state[NodeStatItem.NR_INACTIVE_FILE])
+        if self.reclaim.can_reclaim_anon_pages():
+            inactive += int(state[NodeStatItem.NR_INACTIVE_ANON])
+        return inactive > compact_gap(sc.order)
+
+
+class DirectReclaim:
+    """One call of direct reclaim. Linux: do_try_to_free_pages(), shrink_zones()."""
+
+    def __init__(self, reclaim: Reclaim, task: Task | None, zonelist: list[Zone], sc: ScanControl) -> None:
+        self.reclaim = reclaim
+        self.kernel = reclaim.kernel
+        self.task = task
+        self.sc = sc
+        self.zones = [zone for zone in zonelist if zone.zone_idx <= sc.reclaim_idx]
+        self.nodes = list(dict.fromkeys(zone.zone_pgdat for zone in self.zones))
+
+    def run(self) -> int:
+        """Reclaim until there is enough or nothing more to be had; how many pages."""
+        sc = self.sc
+        while True:
+            self._priorities()
+            for pgdat in self.nodes:
+                self.reclaim.snapshot_refaults(pgdat)
+            if sc.nr_reclaimed:
+                return int(sc.nr_reclaimed)
+            if sc.compaction_ready:
+                return 1
+            if not sc.full_walk:
+                sc.full_walk = True
+            elif sc.skipped_deactivate:
+                sc.force_deactivate, sc.skipped_deactivate = True, False
+            else:
+                return 0
+
+    def _priorities(self) -> None:
+        sc = self.sc
+        self.kernel.vmstat.count_vm_events(VmEventItem(VmEventItem.ALLOCSTALL_DMA + sc.reclaim_idx))
+        sc.priority = DEF_PRIORITY
+        while True:
+            sc.nr_scanned = 0
+            self._shrink_zones()
+            if sc.nr_reclaimed >= sc.nr_to_reclaim or sc.compaction_ready:
+                return
+            if sc.priority < DEF_PRIORITY - 2:
+                sc.may_writepage = True
+            if not sc.priority:
+                return
+            sc.priority -= 1
+
+    def _shrink_zones(self) -> None:
+        sc = self.sc
+        for pgdat in self.nodes:
+            node = NodeReclaim(self.reclaim, pgdat, sc)
+            while not node.step():
+                self.reclaim.cond_resched(self.task)
+            self.reclaim.cond_resched(self.task)
+            if node.throttle is not None:
+                self._wait(pgdat, node.throttle)
+        if self.nodes and sc.priority == 1 and not sc.nr_reclaimed and not sc.nr_scanned >> 3 < sc.nr_reclaimed:
+            self._wait(self.nodes[0], Throttle.NOPROGRESS)
+
+    def _wait(self, pgdat: PglistData, reason: Throttle) -> None:
+        ns = self.reclaim.throttle_ns(pgdat, reason)
+        if ns and self.task is not None and not self.task.flags & PF_KTHREAD:
+            self.reclaim.schedule_timeout(self.task, ns)
+
+
+def gfp_has_io_fs(gfp: int) -> bool:
+    """Whether a request may start I/O and enter file systems. Linux: gfp_has_io_fs()."""
+    return gfp & (GFP_IO_BIT | GFP_FS_BIT) == GFP_IO_BIT | GFP_FS_BIT
