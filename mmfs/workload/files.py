@@ -25,7 +25,7 @@ class CacheReader(Program):
     rate = Parameter(rate, "100M/s", "how much it reads; 0: as much as it can")
     pattern = Parameter(one_of(*PATTERNS), "sequential", "which part it reads next")
     skew = Parameter(skew, "1", "exponent of the zipf pattern")
-    block = Parameter(size, "128K", "how much it reads at once (of a sequential pattern)")
+    block = Parameter(size, "1M", "how much it reads at once (of a sequential pattern)")
     mmap = Parameter(yes_or_no, "no", "whether it maps the file instead of reading it")
 
     def start(self) -> None:
