@@ -32,23 +32,25 @@ _ADDED = cython.declare(cython.int, 3)
 
 
 class LruGenWalk:
-    """Walks for all lruvecs. ``clear_pmd_young`` is the cap LRU_GEN_NONLEAF_YOUNG."""
+    """Walks for all lruvecs. ``clear_pmd_young`` is the cap LRU_GEN_NONLEAF_YOUNG; ``batching``: whoever reclaims has
+    room to note promotions (a struct lru_gen_mm_walk), else what ``look_around()`` finds is activated page by page.
+    """
 
-    def __init__(self, mmu, lru_gen):
-        self.frames = mmu.frames
-        self.buddy = mmu.buddy
-        self.walker = mmu.walker
-        self.folios = mmu.folios
-        self.lru = mmu.lru
-        self.lru_gen = lru_gen
-        self.mm = view(mmu.mms)
-        self.vma = view(mmu.vmas)
-        nr_lruvecs = lru_gen.nr_lruvecs
+    def __init__(self, areas, folios):
+        self.frames = folios.frames
+        self.walker = areas.walker
+        self.folios = folios
+        self.lru = folios.lru
+        self.lru_gen = self.lru.gen
+        self.mm = self.walker.mm
+        self.vma = view(areas.vmas)
+        nr_lruvecs = self.lru_gen.nr_lruvecs
         self.filter = view(np.zeros((nr_lruvecs * 2, 1 << _FILTER_SHIFT), np.uint8))
         self.filter_used = view(np.zeros(nr_lruvecs * 2, np.int32))
         self.stats = np.zeros((nr_lruvecs, 4), np.int64)
         self.stat = view(self.stats)
         self.clear_pmd_young = True
+        self.batching = False
 
     # ------------------------------------------------------------------------------ Bloom filters
 
@@ -155,6 +157,7 @@ class LruGenWalk:
         total: cython.long
         young: cython.long
         looked: cython.long = 0
+        self.walker.cached_key = -1  # the next access marks the upper entry again
         with cython.nogil:
             while i < n:
                 addr = max(addr, ranges[i, 0])
@@ -207,7 +210,7 @@ class LruGenWalk:
                 addr = table_end
         return looked
 
-    def look_around(self, at, addr, vma, pfn, has_walk):
+    def look_around(self, at, addr, vma, pfn):
         """Eviction has found the page at an entry; whether it is in use. If so its neighbours are promoted.
 
         ``at`` is the entry's index, ``vma`` the row of its VMA. Linux: lru_gen_look_around().
@@ -243,7 +246,7 @@ class LruGenWalk:
             other = self.use_entry(lruvec, at, can_swap)
             if other >= 0:
                 young += 1
-                if has_walk:
+                if self.batching:
                     self.lru_gen.update_gen(lruvec, other, gen)
                 else:
                     old = self.lru_gen.gen_of(other)

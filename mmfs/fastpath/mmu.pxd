@@ -10,6 +10,7 @@ from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.walk cimport Walker
 from mmfs.fastpath.vma cimport VmaRec, Vmas
 from mmfs.fastpath.swap cimport Swap
+from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swapin cimport SwapIn
 
@@ -25,6 +26,7 @@ cdef class Mmu:
     cdef readonly Walker walker
     cdef readonly Vmas areas
     cdef readonly Swap swap
+    cdef readonly LruGenWalk lru_gen_walk
     cdef readonly Rmap rmap
     cdef readonly SwapIn swapin
     cdef MmRec[::1] mm

@@ -16,6 +16,7 @@ import cython
 from mmfs.fastpath.filemap import Filemap
 from mmfs.fastpath.folio import Folios
 from mmfs.fastpath.frames import lazy_array, view
+from mmfs.fastpath.lru_gen_walk import LruGenWalk
 from mmfs.fastpath.rmap import Rmap
 from mmfs.fastpath.swap import Swap
 from mmfs.fastpath.swapin import SwapIn
@@ -62,7 +63,8 @@ class Mmu:
         self.vmas = self.areas.vmas
         self.vma = view(self.vmas)
         self.swap = Swap(self.folios, vmstat)
-        self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap)
+        self.lru_gen_walk = LruGenWalk(self.areas, self.folios)
+        self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap, self.lru_gen_walk)
         self.swapin = SwapIn(self.areas, self.folios, self.rmap, self.swap)
         self.mapping = view(self.folios.mappings)
         self.file = view(self.filemap.files)
@@ -344,7 +346,7 @@ class Mmu:
         bulk: cython.bint = (
             write
             and stride == PAGE_SIZE
-            and (end - start) >> 12 >= self.bulk_pages
+            and (self.vma[vma].end - self.vma[vma].start) >> 12 >= self.bulk_pages
             and self.vma[vma].mapping == 0
             and not self.vma[vma].flags & (VMF_LOCKED | VMF_SHARED)
             and self.vma[vma].policy == 0

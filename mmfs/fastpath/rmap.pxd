@@ -3,6 +3,7 @@ from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
+from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
 from mmfs.fastpath.swap cimport Swap
 from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.vma cimport VmaRec, Vmas
@@ -20,6 +21,7 @@ cdef class Rmap:
     cdef readonly Buddy buddy
     cdef readonly Folios folios
     cdef readonly Swap swap
+    cdef readonly LruGenWalk lru_gen_walk
     cdef readonly Tlb tlb
     cdef readonly Vmas areas
     cdef readonly Walker walker

@@ -30,11 +30,12 @@ _INDEX_SPAN = cython.declare(cython.long, 1 << 44)  # after so many bytes a page
 class Rmap:
     """The chains of all anon_vmas and address_spaces. ``vm_flags``: of the VMAs that folio_referenced() counted."""
 
-    def __init__(self, areas, folios, tlb, swap):
+    def __init__(self, areas, folios, tlb, swap, lru_gen_walk):
         self.frames = areas.frames
         self.buddy = areas.buddy
         self.folios = folios
         self.swap = swap
+        self.lru_gen_walk = lru_gen_walk
         self.tlb = tlb
         self.areas = areas
         self.walker = areas.walker
@@ -131,7 +132,9 @@ class Rmap:
             if at >= 0 and self.vma[vma].flags & VMF_LOCKED:
                 self.vm_flags |= VMF_LOCKED
                 return False
-            if at >= 0 and self.frames.entry[at] & PTE_ACCESSED:
+            if at >= 0 and self.folios.lru.enabled:
+                young |= self.lru_gen_walk.look_around(at, addr, vma, pfn)
+            elif at >= 0 and self.frames.entry[at] & PTE_ACCESSED:
                 self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
                 young = True
             addr += _INDEX_SPAN

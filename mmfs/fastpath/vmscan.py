@@ -210,6 +210,8 @@ class Vmscan:
                 sc.nr_writeback += 1
             return _ACTIVATE
         if not ignore_references:
+            if self.lru.enabled and flags & PG_REFERENCED and self.frames.page[pfn].mapcount:
+                return _KEEP  # promoted while it was off its list
             references = self.check_references(pfn, sc)
             if references == _ACTIVATE or references == _KEEP:
                 return references

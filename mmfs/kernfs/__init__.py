@@ -22,11 +22,12 @@ from mmfs.kernfs.kstrtox import (
     sysfs_streq,
 )
 from mmfs.kernfs.node import Attribute, Binary, Directory, Special, Symlink, Text
-from mmfs.kernfs.rules import CGROUP2, PROC, PROC_PID, SYSCTL, SYSFS, Rules
+from mmfs.kernfs.rules import CGROUP2, DEBUGFS, PROC, PROC_PID, SYSCTL, SYSFS, Rules
 from mmfs.kernfs.vfs import Vfs
 
 __all__ = [
     "CGROUP2",
+    "DEBUGFS",
     "DEFAULT_POLLMASK",
     "PROC",
     "PROC_PID",

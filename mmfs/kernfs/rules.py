@@ -72,6 +72,8 @@ SYSFS: Final = Rules(
     order=kernfs_name_hash,
 )
 """Linux: fs/kernfs/file.c, kernfs_fop_open() with KERNFS_ROOT_EXTRA_OPEN_PERM_CHECK."""
+DEBUGFS: Final = Rules("debugfs", create=errno.EACCES, mkdir=errno.EPERM)
+"""Linux: fs/debugfs/inode.c; files as their own file_operations have it."""
 CGROUP2: Final = Rules(
     "cgroup2",
     write_max=PAGE_SIZE,

@@ -19,14 +19,16 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.vmscan import ScanControl
-from mmfs.mm.vmscan import DEF_PRIORITY, MAX_RECLAIM_RETRIES, NSEC_PER_JIFFY, NodeReclaim, compact_gap
+from mmfs.mm.vmscan import DEF_PRIORITY, MAX_RECLAIM_RETRIES, NSEC_PER_JIFFY, compact_gap
 from mmfs.mm_types import GFP_KERNEL, MAX_NR_ZONES, SWAP_CLUSTER_MAX, VmEventItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.clock import Timer
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
+    from mmfs.mm.lru_gen_reclaim import LruGenNode
     from mmfs.mm.mmzone import PglistData, Zone
+    from mmfs.mm.vmscan import NodeReclaim
 
 NAP_NS: Final = 25 * NSEC_PER_JIFFY
 
@@ -52,7 +54,7 @@ class BalancePgdat:
         self.boosted = self.nr_boost_reclaim > 0
         self.raise_priority = True
         self.nr_reclaimed = 0
-        self.node: NodeReclaim | None = None
+        self.node: NodeReclaim | LruGenNode | None = None
         self.done = False
         kernel.vmstat.count_vm_events(VmEventItem.PAGEOUTRUN)
         self._set_reclaim_active(True)
@@ -87,7 +89,7 @@ class BalancePgdat:
         sc.nr_scanned = 0
         sc.nr_to_reclaim = sum(max(zone.high_wmark_pages(), SWAP_CLUSTER_MAX) for zone in self.zones)
         self.nr_reclaimed = sc.nr_reclaimed
-        self.node = NodeReclaim(self.kernel.reclaim, pgdat, sc)
+        self.node = self.kernel.reclaim.shrink_node(pgdat, sc)
         return True
 
     def _end_round(self) -> None:

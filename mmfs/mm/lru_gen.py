@@ -93,6 +93,10 @@ class LruGenLruvec:
         """Pages of a generation."""
         return int(np.maximum(self._sizes[seq % MAX_NR_GENS, kind], 0).sum())
 
+    def tier_counts(self, kind: int, tier: int) -> tuple[int, int, int]:
+        """Of the oldest generation: pages refaulted, evicted and protected."""
+        return int(self._refaulted[kind, tier]), int(self._evicted[kind, tier]), int(self._protected[kind, tier])
+
     # -- the controller -----------------------------------------------------------------------------------
 
     def read_ctrl_pos(self, kind: int, tier: int, gain: int) -> CtrlPos:
@@ -266,7 +270,7 @@ class LruGenState:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.lists: LruGen = kernel.lru.gen
-        self.walk = LruGenWalk(kernel.mmu, self.lists)
+        self.walk: LruGenWalk = kernel.mmu.lru_gen_walk
         self.zones = [
             np.array([zone.index for zone in pgdat.node_zones], np.int32) for pgdat in kernel.node_data
         ]

@@ -21,6 +21,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.vmscan import ScanControl, Vmscan
+from mmfs.mm.lru_gen_reclaim import LruGenNode, LruGenReclaim
 from mmfs.mm.shrinker import Shrinkers
 from mmfs.mm_types import (
     GFP_FS_BIT,
@@ -88,6 +89,7 @@ class Reclaim:
         self.loops = Vmscan(kernel.mmu.rmap, kernel.mmu.swap, kernel.vmstat)
         self.loops.budget_ns = SLICE_NS
         self.shrinkers = Shrinkers(kernel.vmstat)
+        self.generations = LruGenReclaim(self)
         self.until_ns = 0
         """The time of a call in a wakeup, which runs ahead of the clock."""
 
@@ -145,8 +147,14 @@ class Reclaim:
 
     def age_node(self, pgdat: PglistData, sc: ScanControl) -> None:
         """Before kswapd shrinks a node. Linux: kswapd_age_node()."""
-        if self.kernel.total_swap_pages:
+        if self.lru.enabled:
+            self.generations.age_node(pgdat, sc)
+        elif self.kernel.total_swap_pages:
             self.loops.age_active_anon(pgdat.node_id, sc)
+
+    def shrink_node(self, pgdat: PglistData, sc: ScanControl) -> NodeReclaim | LruGenNode:
+        """Begin to shrink a node, by the lists that rule. Linux: shrink_node()."""
+        return LruGenNode(self.generations, pgdat, sc) if self.lru.enabled else NodeReclaim(self, pgdat, sc)
 
     # -- how the scan is shared -----------------------------------------------------------------------------------
 
@@ -411,7 +419,7 @@ class DirectReclaim:
     def _shrink_zones(self) -> None:
         sc = self.sc
         for pgdat in self.nodes:
-            node = NodeReclaim(self.reclaim, pgdat, sc)
+            node = self.reclaim.shrink_node(pgdat, sc)
             while not node.step():
                 self.reclaim.cond_resched(self.task)
             self.reclaim.cond_resched(self.task)
