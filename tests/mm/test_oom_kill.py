@@ -287,6 +287,7 @@ def test_fork_out_of_memory(boot: Boot) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # each kill comes after all that reclaim tries
 def test_a_thousand_kills(boot: Boot, compiled: bool) -> None:
     """Each frees what its report says."""
     kernel = boot(ram="96M", swap=None, cpus=1, preset="bare")
