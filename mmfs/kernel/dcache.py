@@ -12,6 +12,7 @@ Simplified: names of tmpfs stay; directories have no dentries of their own; ever
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Dcache:
     def prune_dcache(self, nr_to_scan: int) -> int:
         """Linux: fs/dcache.c, prune_dcache_sb()."""
         freed = 0
-        for inode in list(self.dentry_lru)[:nr_to_scan]:
+        for inode in list(islice(self.dentry_lru, nr_to_scan)):
             if inode.i_count:
                 del self.dentry_lru[inode]
             elif self.dentry_lru.pop(inode):
@@ -128,7 +129,7 @@ class Dcache:
     def prune_icache(self, nr_to_scan: int) -> int:
         """Linux: fs/inode.c, prune_icache_sb(), inode_lru_isolate()."""
         freed = 0
-        for inode in list(self.inode_lru)[:nr_to_scan]:
+        for inode in list(islice(self.inode_lru, nr_to_scan)):
             if inode.i_count or inode.mapping.nrpages:
                 del self.inode_lru[inode]
                 self.with_pages[inode] = None

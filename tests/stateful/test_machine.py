@@ -49,6 +49,12 @@ TUNABLES = (
     ("overcommit_memory", st.integers(0, 2)),
     ("overcommit_ratio", st.integers(20, 200)),
     ("max_map_count", st.sampled_from([40, 300, 65530])),
+    ("dirty_bytes", st.sampled_from([8192, 1 << 20, 1 << 24])),
+    ("dirty_background_bytes", st.sampled_from([1, 1 << 19, 1 << 23])),
+    ("dirty_expire_centisecs", st.sampled_from([0, 50, 3000])),
+    ("dirty_writeback_centisecs", st.sampled_from([0, 20, 500])),
+    ("laptop_mode", st.sampled_from([0, 1])),
+    ("vfs_cache_pressure", st.sampled_from([0, 100, 1000])),
 )
 STEPS = int(os.environ.get("MMFS_STATEFUL_STEPS", "40"))
 EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "40" if fastpath.compiled else "3"))
@@ -63,7 +69,7 @@ class Machine(RuleBasedStateMachine):
     def boot(self, seed: int) -> None:
         self.kernel = mmfs.boot(preset="bare", seed=seed, **self.options)
         for name in ("a", "b"):
-            self.kernel.namei.create(f"/data/{name}", 700 * PAGE)
+            self.kernel.create_file(f"/data/{name}", 700 * PAGE)
         self.tasks = [self.kernel.spawn("hog")]
 
     # ---- choosing ------------------------------------------------------------------------------------------------
@@ -200,6 +206,27 @@ class Machine(RuleBasedStateMachine):
             self.call(task.write if write else task.read, fd, kilobytes << 10)
         if fd is not None and task.alive:
             self.call(task.close, fd)
+
+    @precondition(alive)
+    @rule(data=st.data(), name=st.sampled_from("abcd"),
+          how=st.sampled_from(["fsync", "sync", "unlink", "truncate", "advise"]))
+    def file_care(self, data: st.DataObject, name: str, how: str) -> None:
+        task, path = self.task(data), f"/data/{name}"
+        if how == "sync":
+            self.call(task.sync)
+        elif how == "unlink":
+            self.call(task.unlink, path)
+        elif (fd := self.call(task.open, path, 0o102)) is not None and task.alive:
+            if how == "fsync":
+                self.call(task.write, fd, data.draw(st.integers(1, 400)) << 10)
+                if task.alive:
+                    self.call(task.fsync, fd)
+            elif how == "truncate":
+                self.call(task.ftruncate, fd, data.draw(st.integers(0, 700)) * PAGE)
+            else:
+                self.call(task.fadvise, fd, 0, 0, data.draw(st.integers(0, 5)))
+            if task.alive:
+                self.call(task.close, fd)
 
     @precondition(alive)
     @rule(data=st.data(), how=st.sampled_from(["exit", 9, 15, 11]))
