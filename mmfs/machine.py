@@ -369,8 +369,8 @@ def _cpu_model(name: str, la57: bool | None) -> CpuModel:
 def _disks(swap: Any, root: int) -> tuple[tuple[SwapDevice, ...], tuple[BlockDevice, ...]]:
     """vda holds the root file system, the swap devices follow as vdb, vdc ..."""
     asked = [] if swap in (None, 0, "0", "") else [swap] if isinstance(swap, (str, int, Mapping)) else list(swap)
-    if len(asked) > 24:
-        raise ValueError(f"swap: {len(asked)} devices are more than the 24 that Linux can enable")
+    if len(asked) > 25:
+        raise ValueError(f"swap: {len(asked)} devices are more than there are letters for disks")
     swaps = []
     disks = [BlockDevice("vda", root // 512 * 512, 254, 0)]
     for number, one in enumerate(asked, 1):

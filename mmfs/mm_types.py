@@ -503,7 +503,7 @@ SWAP_AREA_DTYPE = np.dtype(
         ("flags", "i4"),
     ]
 )
-MAX_SWAPFILES = 24
+MAX_SWAPFILES = 27
 SWAPFILE_CLUSTER = 512
 SWP_USED = 1 << 0
 SWP_WRITEOK = 1 << 1

@@ -43,6 +43,7 @@ cdef class Folios:
     cpdef long lookup(self, long m, long index) noexcept nogil
     cdef void set_slot(self, long m, long index, unsigned long value) noexcept nogil
     cdef void cache_add(self, long m, long index, long pfn, bint in_fault) noexcept nogil
+    cdef void cache_insert(self, long m, long index, long pfn) noexcept nogil
     cdef void cache_remove(self, long pfn, unsigned long shadow) noexcept nogil
     cdef bint in_use(self, long pfn) noexcept nogil
     cdef bint pinned(self, long pfn) noexcept nogil

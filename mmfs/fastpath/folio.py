@@ -75,22 +75,26 @@ class Folios:
 
     def cache_add(self, m, index, pfn, in_fault):
         """Put a new page into the page cache. Linux: mm/filemap.c, filemap_add_folio(); shmem_add_to_page_cache()."""
-        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
         shadow: cython.ulong = self.slot[self.mapping[m].base + index]
         self.frames.page[pfn].flags = PG_UPTODATE
-        self.frames.page[pfn].mapping = m
-        self.frames.page[pfn].index = cython.cast(cython.uint, index)
         self.frames.page[pfn].mapcount = 0
         self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mapping[m].memcg)
+        self.cache_insert(m, index, pfn)
+        if shadow & SLOT_SHADOW:
+            self.workingset.refault(pfn, shadow, in_fault)
+        self.lru.add(pfn, in_fault)
+
+    def cache_insert(self, m, index, pfn):
+        """Have a page found in the page cache."""
+        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        self.frames.page[pfn].mapping = m
+        self.frames.page[pfn].index = cython.cast(cython.uint, index)
         self.set_slot(m, index, pfn + 1)
         self.mapping[m].nrpages += 1
         self.node_stat[nid, NR_FILE_PAGES] += 1
         if self.mapping[m].shmem:
             self.frames.page[pfn].flags |= PG_SWAPBACKED
             self.node_stat[nid, NR_SHMEM] += 1
-        elif shadow & SLOT_SHADOW:
-            self.workingset.refault(pfn, shadow, in_fault)
-        self.lru.add(pfn, in_fault)
 
     def cache_remove(self, pfn, shadow):
         """Take a page out of the page cache, an entry left in its place. Linux: __filemap_remove_folio()."""

@@ -60,6 +60,7 @@ cdef class Mmu:
     cdef void add_anon(self, long mm, long vma, long addr, long pfn) noexcept nogil
     cdef int anonymous_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef bint can_reuse(self, long vma, long pfn) noexcept nogil
+    cdef long shmem_fault(self, long m, long index) noexcept nogil
     cdef int swap_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int write_protect_fault(self, long mm, long vma, long addr, long at) noexcept nogil
     cdef long file_page(self, long vma, long m, long index) noexcept nogil

@@ -178,6 +178,8 @@ class Mmu:
         pfn: cython.long = self.folios.lookup(m, index)
         row: cython.long = self.vma[vma].file
         if self.mapping[m].shmem:
+            if pfn < 0 and self.folios.slot[self.mapping[m].base + index] & SLOT_SWAP:
+                return self.shmem_fault(m, index)
             if pfn < 0:
                 pfn = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
                 if pfn < 0:
@@ -193,6 +195,18 @@ class Mmu:
                 return -1
         if self.filemap.reading_until(pfn):
             return -1
+        return pfn
+
+    def shmem_fault(self, m, index):
+        """A fault on shared memory that is swapped out; as file_page(). Linux: mm/shmem.c, shmem_fault()."""
+        pfn: cython.long
+        self.swapin.begin(max(self.now_ns + self.cpu_ns, self.wait_until_ns))
+        self.swapin.major = False
+        pfn = self.swapin.shmem_swapin(m, index)
+        self.nr_read += self.swapin.nr_read
+        self.wait_until_ns = max(self.wait_until_ns, self.swapin.done_ns)
+        if self.swapin.major:
+            self.tried = True
         return pfn
 
     def map_file(self, mm, vma, pfn, at, write):
@@ -276,15 +290,14 @@ class Mmu:
     def swap_fault(self, mm, vma, addr, at, write):
         """An access to a page that is swapped out. Linux: do_swap_page()."""
         result: cython.int
-        self.swapin.now_ns = max(self.now_ns + self.cpu_ns, self.wait_until_ns)
+        self.swapin.begin(max(self.now_ns + self.cpu_ns, self.wait_until_ns))
         result = self.swapin.swap_in(mm, vma, addr, at, write)
         self.nr_read += self.swapin.nr_read
         self.wait_until_ns = max(self.wait_until_ns, self.swapin.done_ns)
         if result != FAULT_DONE:
             return result
         if self.swapin.major:
-            self.majflt += 1
-            self.cpu_ns += self.cost_major - self.cost_fault
+            self.tried = True
             self.event[PGMAJFAULT] += 1
         if write and not self.frames.entry[at] & PTE_RW:
             return self.write_protect_fault(mm, vma, addr, at)

@@ -456,6 +456,55 @@ class PageTables:
             addr = stop
         self.mmu.tlb.flush_range(mm, start, end)
 
+    def unuse_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long, t: cython.int):
+        """Read back what [start, end) has in swap area ``t``; where it stopped, and ``mmu.reason`` why.
+
+        At most 512 pages a call. Linux: mm/swapfile.c, unuse_vma().
+        """
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        done: cython.long = 0
+        entry: cython.ulong
+        self.mmu.reason = FAULT_DONE
+        with cython.nogil:
+            while addr < end and done < 512 and self.mmu.reason == FAULT_DONE:
+                at = self.seek(mm, addr)
+                stop = min(self.next_addr, end)
+                if at < 0:
+                    addr = stop
+                    continue
+                while addr < stop:
+                    entry = self.frames.entry[at]
+                    if entry != 0 and not entry & _MAPPED and cython.cast(cython.int, entry >> SWP_TYPE_SHIFT) == t:
+                        self.mmu.reason = self.mmu.swapin.unuse(mm, vma, addr, at)
+                        if self.mmu.reason != FAULT_DONE:
+                            break
+                        done += 1
+                    at += 1
+                    addr += PAGE_SIZE
+        return addr
+
+    def willneed_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long):
+        """Read what [start, end) has in swap, while there is memory. Linux: mm/madvise.c, swapin_walk_pmd_entry()."""
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        entry: cython.ulong
+        with cython.nogil:
+            while addr < end:
+                at = self.seek(mm, addr)
+                stop = min(self.next_addr, end)
+                while at >= 0 and addr < stop:
+                    entry = self.frames.entry[at]
+                    if entry != 0 and not entry & _MAPPED and not self.mmu.swapin.read_ahead_of(vma, addr, entry):
+                        stop = end
+                        break
+                    at += 1
+                    addr += PAGE_SIZE
+                addr = stop
+            self.mmu.swapin.finish()
+
     def cold_or_pageout_range(self, mm: cython.long, start: cython.long, end: cython.long, anon_only: cython.bint,
                               out: cython.long[::1] | None = None):
         """Make the pages that [start, end) alone maps inactive, or put them into ``out`` for reclaim; how many then.

@@ -32,6 +32,7 @@ cdef class Swap:
     cdef public bint slot_cache_enabled
     cdef bint slot_cache_active
     cdef long max_batch
+    cdef public long nr_shmem_swapped
     cdef unsigned long entry_of(self, long slot) noexcept nogil
     cdef void drain_slot_caches(self) noexcept nogil
     cdef bint check_cache_active(self) noexcept nogil
@@ -46,6 +47,7 @@ cdef class Swap:
     cdef bint free_swap(self, long pfn) noexcept nogil
     cdef void free_swap_and_cache(self, long slot) noexcept nogil
     cdef bint add_to_swap(self, long pfn) noexcept nogil
+    cdef int shmem_writepage(self, long pfn) noexcept nogil
     cdef int writepage(self, long pfn) noexcept nogil
     cdef void start_writeback(self, long pfn) noexcept nogil
     cdef void end_writeback(self, long pfn) noexcept nogil

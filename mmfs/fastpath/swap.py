@@ -56,6 +56,7 @@ class Swap:
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
         self.slot_cache_enabled = self.slot_cache_active = False
+        self.nr_shmem_swapped = 0
 
     def entry_of(self, slot):
         """The page-table entry for a slot."""
@@ -153,7 +154,7 @@ class Swap:
         if self.entry_free(slot) != _HAS_CACHE:
             return
         pfn = self.slots.lookup(slot)
-        if pfn < 0 or self.frames.page[pfn].flags & PG_LOCKED or not self.slots.freeable(pfn):
+        if pfn < 0 or self.slots.isolated(pfn) or not self.slots.freeable(pfn):
             return
         if self.frames.page[pfn].mapcount == 0 or self.slots.swap_full():
             self.delete_from_swap_cache(pfn, 0)
@@ -198,6 +199,16 @@ class Swap:
         self.frames.page[pfn].flags |= PG_DIRTY
         return True
 
+    def free_unused(self, t: cython.int):
+        """Free the slots of an area that only copies in memory have. Linux: the last loop of try_to_unuse()."""
+        slot: cython.long
+        pfn: cython.long
+        with cython.nogil:
+            for slot in range(self.area[t].base + 1, self.area[t].base + self.area[t].max):
+                pfn = self.slots.lookup(slot)
+                if pfn >= 0 and self.free_swap(pfn) and self.frames.page[pfn].mapcount == 0:
+                    self.folios.free_page(pfn)
+
     # ------------------------------------------------------------------------------ writing
 
     def start_writeback(self, pfn):
@@ -217,6 +228,44 @@ class Swap:
         if self.frames.page[pfn].flags & PG_RECLAIM:
             self.frames.page[pfn].flags &= ~PG_RECLAIM
             self.lru.rotate(pfn)
+
+    def shmem_writepage(self, pfn):
+        """Move a page of shared memory that nobody maps to the swap cache, and have it written; as writepage().
+
+        SWAP_WRITE_BUSY: it stays, for there is no slot. Linux: mm/shmem.c, shmem_writepage().
+        """
+        slot: cython.long = self.alloc_slot()
+        if slot == 0:
+            return SWAP_WRITE_BUSY
+        self.folios.cache_remove(pfn, SLOT_SWAP | slot)
+        self.nr_shmem_swapped += 1
+        self.duplicate(slot)
+        self.add_to_swap_cache(pfn, slot)
+        return self.writepage(pfn)
+
+    def shmem_free_range(self, m: cython.long, first: cython.long, last: cython.long):
+        """Let go of what [first, last) of a file of shared memory has in swap. Linux: shmem_free_swap()."""
+        i: cython.long
+        value: cython.ulong
+        if self.nr_shmem_swapped == 0:
+            return
+        with cython.nogil:
+            for i in range(first, min(last, self.folios.mapping[m].slots)):
+                value = self.folios.slot[self.folios.mapping[m].base + i]
+                if value & SLOT_SWAP:
+                    self.folios.set_slot(m, i, 0)
+                    self.nr_shmem_swapped -= 1
+                    self.free_swap_and_cache(cython.cast(cython.long, value & ~SLOT_SWAP))
+
+    def shmem_swap_usage(self, m: cython.long, first: cython.long, last: cython.long):
+        """Pages among [first, last) of a file that are swapped out. Linux: mm/shmem.c, shmem_partial_swap_usage()."""
+        i: cython.long
+        n: cython.long = 0
+        if self.nr_shmem_swapped:
+            for i in range(first, min(last, self.folios.mapping[m].slots)):
+                if self.folios.slot[self.folios.mapping[m].base + i] & SLOT_SWAP:
+                    n += 1
+        return n
 
     def writepage(self, pfn):
         """Clean a page of the swap cache: it is written with its batch, unless nobody needs that.

@@ -57,5 +57,6 @@ cdef class SwapMap:
     cdef void range_alloc(self, int t, long offset) noexcept nogil
     cdef void range_free(self, long slot) noexcept nogil
     cdef void remove_from_cache(self, long pfn, unsigned long shadow) noexcept nogil
+    cdef bint isolated(self, long pfn) noexcept nogil
     cdef bint freeable(self, long pfn) noexcept nogil
     cdef int reclaim_direct(self, long slot) noexcept nogil

@@ -145,6 +145,10 @@ class SwapMap:
         """A new area may be used."""
         self.add_to_avail_list(t)
 
+    def del_area(self, t: cython.int):
+        """An area goes."""
+        self.del_from_avail_list(t)
+
     def del_from_avail_list(self, t):
         """The area is full, or goes. Linux: del_from_avail_list()."""
         i: cython.int
@@ -206,6 +210,10 @@ class SwapMap:
             self.frames.page[pfn].flags & PG_SWAPCACHE != 0 and not self.frames.page[pfn].flags & PG_WRITEBACK
         )
 
+    def isolated(self, pfn):
+        """Whether reclaim is at work on a page."""
+        return not self.frames.page[pfn].flags & (PG_LRU | PG_BATCHED)
+
     def reclaim_direct(self, slot):
         """Take away the page that alone has a slot, and free the slot: 1; -1 if it cannot be, 0 if there is no page.
 
@@ -214,7 +222,7 @@ class SwapMap:
         pfn: cython.long = self.lookup(slot)
         if pfn < 0:
             return 0
-        if self.frames.page[pfn].flags & PG_LOCKED or not self.freeable(pfn) or self.count[slot] != _HAS_CACHE:
+        if self.isolated(pfn) or not self.freeable(pfn) or self.count[slot] != _HAS_CACHE:
             return -1
         self.remove_from_cache(pfn, 0)
         self.frames.page[pfn].flags |= PG_DIRTY

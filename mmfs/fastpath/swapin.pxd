@@ -44,7 +44,8 @@ cdef class SwapIn:
     cdef public int page_cluster
     cdef public bint enable_vma_readahead
     cdef public int nr_rotate_swap
-    cdef readonly bint major
+    cdef public bint major
+    cdef readonly int reason
     cdef public long now_ns
     cdef readonly long done_ns
     cdef readonly long nr_read
@@ -59,6 +60,7 @@ cdef class SwapIn:
     cdef long window
     cdef long window_end
     cdef bint has_recency(self, long vma) noexcept nogil
+    cpdef void begin(self, long now_ns) noexcept nogil
     cdef bint use_vma_readahead(self) noexcept nogil
     cdef long swap_cache_get(self, long slot, long vma, long addr) noexcept nogil
     cdef void read_folio(self, long slot) noexcept nogil
@@ -70,5 +72,9 @@ cdef class SwapIn:
     cdef long vma_readahead(self, long vma, long addr, long at, long slot) noexcept nogil
     cdef long cluster_readahead(self, long vma, long addr, long slot) noexcept nogil
     cdef long readahead(self, long vma, long addr, long at, long slot) noexcept nogil
+    cdef bint read_ahead_of(self, long vma, long addr, unsigned long entry) noexcept nogil
+    cdef void finish(self) noexcept nogil
     cdef int swap_in(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
+    cdef long shmem_swapin(self, long m, long index) noexcept nogil
+    cdef int unuse(self, long mm, long vma, long addr, long at) noexcept nogil
     cdef void map_page(self, long mm, long vma, long addr, long at, long pfn, bint write) noexcept nogil

@@ -78,12 +78,18 @@ class SwapIn:
         self.pending_slot = self.pending_addr = 0
         self.window = self.window_end = 0
         self.major = self.allocated = False
+        self.reason = FAULT_DONE
         self.now_ns = self.done_ns = self.nr_read = 0
         self.run_start = self.run_pages = 0
 
     def has_recency(self, vma):
         """Whether accesses through a VMA tell that its pages are hot. Linux: vma_has_recency()."""
         return not self.vma[vma].flags & (VMF_SEQ_READ | VMF_RAND_READ)
+
+    def begin(self, now_ns):
+        """Reads are asked for at ``now_ns``."""
+        self.now_ns = now_ns
+        self.done_ns = self.nr_read = 0
 
     def use_vma_readahead(self):
         """Whether neighbours in the address space are read along, not on the disk. Linux: swap_use_vma_readahead()."""
@@ -97,7 +103,7 @@ class SwapIn:
             return -1
         hit = (self.frames.page[pfn].flags & PG_READAHEAD) != 0
         self.frames.page[pfn].flags &= ~PG_READAHEAD
-        if self.use_vma_readahead():
+        if vma and self.use_vma_readahead():
             if self.ra[vma].addr == 0 and self.ra[vma].win == 0 and self.ra[vma].hits == 0:
                 self.ra[vma].hits = 4
             if hit:
@@ -105,7 +111,7 @@ class SwapIn:
             self.ra[vma].addr = addr & PAGE_MASK
         if hit:
             self.event[SWAP_RA_HIT] += 1
-            if not self.use_vma_readahead():
+            if vma == 0 or not self.use_vma_readahead():
                 self.hits += 1
         return pfn
 
@@ -251,11 +257,11 @@ class SwapIn:
         return 0
 
     def readahead(self, vma, addr, at, slot):
-        """Read a slot and its neighbours; the page, or _NO_MEMORY. Linux: swapin_readahead().
+        """Read a slot and its neighbours; the page, or _NO_MEMORY. ``vma`` 0: shared memory. Linux: swapin_readahead().
 
         A fault that runs out of memory goes on with its window when it is taken again.
         """
-        by_vma: cython.bint = self.use_vma_readahead()
+        by_vma: cython.bint = vma != 0 and self.use_vma_readahead()
         alone: cython.bint
         pfn: cython.long
         if self.pending_slot != slot or self.pending_addr != addr:
@@ -279,6 +285,27 @@ class SwapIn:
             self.pending_slot = 0
         return pfn
 
+    def read_ahead_of(self, vma, addr, entry):
+        """Read what a swap entry means into the swap cache; False without memory. Linux: read_swap_cache_async()."""
+        slot: cython.long = self.swap.slots.slot_of(entry)
+        return self.read_swap_cache(vma, slot, self.areas.index(vma, addr)) != _NO_MEMORY
+
+    def finish(self):
+        """All that is wanted has been asked for."""
+        self.read_unplug()
+        self.lru.drain(self.buddy.cpu)
+
+    def shmem_willneed(self, m: cython.long, first: cython.long, last: cython.long):
+        """Read what [first, last) of a file has in swap into the swap cache. Linux: shmem_swapin_range()."""
+        i: cython.long
+        value: cython.ulong
+        with cython.nogil:
+            for i in range(first, min(last, self.folios.mapping[m].slots)):
+                value = self.folios.slot[self.folios.mapping[m].base + i]
+                if value & SLOT_SWAP and self.read_swap_cache(0, value & ~SLOT_SWAP, i) == _NO_MEMORY:
+                    break
+            self.finish()
+
     # ------------------------------------------------------------------------------ the fault
 
     def swap_in(self, mm, vma, addr, at, write):
@@ -289,7 +316,6 @@ class SwapIn:
         slot: cython.long = self.swap.slots.slot_of(self.frames.entry[at])
         pfn: cython.long = -1
         self.major = False
-        self.nr_read = self.done_ns = 0
         if self.pending_slot != slot or self.pending_addr != addr:
             pfn = self.swap_cache_get(slot, vma, addr)
         if pfn < 0:
@@ -336,3 +362,74 @@ class SwapIn:
         self.frames.entry[at] = new
         if flags & VMF_LOCKED:
             self.folios.mlock_page(pfn)
+
+    def unuse(self, mm, vma, addr, at):
+        """Read what a swap entry means and map it again: FAULT_DONE, FAULT_OOM, FAULT_SLICE while it is being written.
+
+        Linux: mm/swapfile.c, unuse_pte_range(), unuse_pte().
+        """
+        entry: cython.ulong = self.frames.entry[at]
+        slot: cython.long = self.swap.slots.slot_of(entry)
+        pfn: cython.long = self.swap_cache_get(slot, vma, addr)
+        if pfn < 0:
+            pfn = self.readahead(vma, addr, at, slot)
+            if pfn < 0:
+                return FAULT_OOM
+        if self.frames.page[pfn].flags & PG_WRITEBACK:
+            return FAULT_SLICE
+        self.mm[mm].rss_anon += 1
+        self.mm[mm].rss_swap -= 1
+        self.rmap.add_anon_rmap(vma, addr, pfn, (entry & SWP_EXCLUSIVE) != 0)
+        self.frames.entry[at] = (
+            cython.cast(cython.ulong, pfn) << 12
+            | (self.areas.prot(self.vma[vma].flags) & ~cython.cast(cython.ulong, PTE_ACCESSED))
+            | (PTE_SOFT_DIRTY if entry & SWP_SOFT_DIRTY else 0)
+        )
+        self.swap.entry_free(slot)
+        self.swap.free_swap(pfn)
+        return FAULT_DONE
+
+    # ------------------------------------------------------------------------------ shared memory
+
+    def shmem_swapin(self, m, index):
+        """Have a page of shared memory that is swapped out back in its file: the page; -1 while it is being written,
+        _NO_MEMORY. Linux: mm/shmem.c, shmem_swapin_folio()."""
+        at: cython.long = self.folios.mapping[m].base + index
+        slot: cython.long = cython.cast(cython.long, self.folios.slot[at] & ~SLOT_SWAP)
+        pfn: cython.long = -1
+        if self.pending_slot != slot or self.pending_addr != index:
+            pfn = self.swap_cache_get(slot, 0, 0)
+        if pfn < 0:
+            pfn = self.readahead(0, index, 0, slot)
+            if pfn < 0:
+                return _NO_MEMORY
+            self.major = True
+            self.event[PGMAJFAULT] += 1
+        if self.frames.page[pfn].flags & PG_WRITEBACK:
+            return -1
+        self.swap.delete_from_swap_cache(pfn, 0)
+        self.folios.cache_insert(m, index, pfn)
+        self.frames.page[pfn].flags |= PG_DIRTY
+        self.swap.entry_free(slot)
+        self.swap.nr_shmem_swapped -= 1
+        return pfn
+
+    def shmem_swapin_range(self, m: cython.long, first: cython.long, last: cython.long, t: cython.int):
+        """Have what [first, last) of a file has in swap area ``t`` (-1: in any) back; where it stopped.
+
+        ``reason``: FAULT_DONE, FAULT_OOM, or FAULT_SLICE at a page that is being written.
+        """
+        i: cython.long = first
+        pfn: cython.long
+        value: cython.ulong
+        self.reason = FAULT_DONE
+        with cython.nogil:
+            while self.swap.nr_shmem_swapped and i < last and i < self.folios.mapping[m].slots:
+                value = self.folios.slot[self.folios.mapping[m].base + i]
+                if value & SLOT_SWAP and (t < 0 or self.swap.slots.type[(value & ~SLOT_SWAP) >> 9] == t):
+                    pfn = self.shmem_swapin(m, i)
+                    if pfn < 0:
+                        self.reason = FAULT_OOM if pfn == _NO_MEMORY else FAULT_SLICE
+                        break
+                i += 1
+        return i if self.reason != FAULT_DONE else last

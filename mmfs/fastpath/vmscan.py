@@ -258,17 +258,20 @@ class Vmscan:
             return _ACTIVATE
         if not sc.gfp & (GFP_FS_BIT | GFP_IO_BIT) or not sc.may_writepage:
             return _KEEP
-        if not self.frames.page[pfn].flags & PG_SWAPCACHE:
-            return _ACTIVATE
         return self.writepage(pfn)
 
     def writepage(self, pfn):
-        """Write a page of the swap cache; _RECLAIM: it is clean at once. Linux: pageout()."""
+        """Write a page of the swap cache, or of shared memory; _RECLAIM: it is clean at once. Linux: pageout()."""
         nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        result: cython.int
         self.frames.page[pfn].flags |= PG_RECLAIM
-        if self.swap.writepage(pfn) == SWAP_WRITE_BUSY:
+        if self.frames.page[pfn].flags & PG_SWAPCACHE:
+            result = self.swap.writepage(pfn)
+        else:
+            result = self.swap.shmem_writepage(pfn)
+        if result == SWAP_WRITE_BUSY:
             self.frames.page[pfn].flags &= ~PG_RECLAIM
-            return _KEEP
+            return _KEEP if self.frames.page[pfn].flags & PG_SWAPCACHE else _ACTIVATE
         self.cpu_ns += self.cost_pageout
         self.node_stat[nid, NR_VMSCAN_WRITE] += 1
         self.nr_pageout += 1

@@ -324,6 +324,20 @@ class Kernel:
         """Log the end of this kernel and stop. Linux: kernel/panic.c, panic()."""
         panic(self, reason, complaint)
 
+    # -- swap ---------------------------------------------------------------------------------------------
+
+    def mkswap(self, path: str) -> None:
+        """Make a disk or a file a swap area, as mkswap(8) does."""
+        self.swap_files.mkswap(path)
+
+    def swapon(self, path: str, priority: int | None = None) -> None:
+        """swapon(2) as root; `priority` from 0 to 32767, or the kernel gives it one below all others."""
+        self.swap_files.swapon(path, swapfile.swap_flags(priority))
+
+    def swapoff(self, path: str) -> None:
+        """swapoff(2) as root: what is in the area is read back, which takes its time."""
+        self.swap_files.swapoff(path)
+
     # -- memory: what has no better owner ---------------------------------------------------------------------
 
     def cpu_to_node(self, cpu: int) -> int:

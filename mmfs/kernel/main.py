@@ -283,10 +283,8 @@ def log_boot(kernel: Kernel) -> None:
 
 def swap_on(kernel: Kernel) -> None:
     """Init enables the swap areas, each with a lower priority than the one before. Linux: mm/swapfile.c."""
-    from mmfs.kernel.setup import swap_line
-
     for device in kernel.machine.swap:
-        partition = device.name.startswith("/dev/")
-        disk = kernel.block_devices[device.name] if partition else kernel.block_devices.disks[0]
-        area = kernel.swap_files.enable(device.name, disk, device.size // PAGE_SIZE, partition=partition)
-        kernel.printk.emit(swap_line(device, area.prio))
+        if not device.name.startswith("/dev/"):
+            kernel.namei.install(device.name, device.size, mode=0o100600)
+        kernel.swap_files.mkswap(device.name)
+        kernel.swap_files.swapon(device.name)

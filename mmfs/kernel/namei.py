@@ -134,6 +134,8 @@ class Namei:
         inode = self.lookup(path)
         if inode is None:
             raise OSError(errno.ENOENT, f"no file {path}")
+        if inode.swapfile:
+            raise OSError(errno.EPERM, f"{path} is swapped on")
         del self.inodes[path]
         if not inode.shmem:
             self.kernel.ext4.unlink(inode)

@@ -23,7 +23,7 @@ from mmfs.mm.fadvise import generic_fadvise
 from mmfs.mm.filemap import Room
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
 from mmfs.mm.page_writeback import balance_dirty_pages, ratelimit
-from mmfs.mm.shmem import shmem_file_setup
+from mmfs.mm.shmem import shmem_file_setup, swapin_range
 from mmfs.mm_types import FAULT_OOM, PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -112,11 +112,19 @@ class FileSyscalls:
         self.io.syscr += 1
         return length
 
+    def _swapin(self: Task, file: OpenFile, pos: int, end: int) -> None:
+        """Have what of a file of shared memory is swapped out back. Linux: mm/shmem.c, shmem_get_folio()."""
+        try:
+            swapin_range(file.mapping, pos >> PAGE_SHIFT, -(-end >> PAGE_SHIFT))
+        except MemoryError as error:
+            raise OSError(errno.ENOMEM, str(error)) from error
+
     def _filemap_read(self: Task, file: OpenFile, pos: int, end: int) -> None:
         """Copy bytes out of the page cache, read from the disk where they are missing. Linux: filemap_read()."""
         kernel, inode = self.kernel, file.inode
         fast, mapping, bdi = kernel.mmu.filemap, file.mapping.id, inode.bdi
         if bdi is None:
+            self._swapin(file, pos, end)
             fast.read_shmem(mapping, pos, end)
             kernel.scheduler.charge(self, system_ns=fast.cpu_ns)
             kernel.cond_resched(self)
@@ -185,6 +193,8 @@ class FileSyscalls:
         """Copy bytes into the page cache, and sleep when that goes too fast. Linux: generic_perform_write()."""
         kernel, inode, mapping = self.kernel, file.inode, file.mapping
         fast, bdi = kernel.mmu.filemap, inode.bdi
+        if bdi is None:
+            self._swapin(file, pos, end)
         now = kernel.scheduler.ready_ns(self)
         with Room(kernel) as room:
             while pos < end:

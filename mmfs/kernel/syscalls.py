@@ -50,6 +50,7 @@ from mmfs.mm.brk import do_brk
 from mmfs.mm.madvise import do_madvise
 from mmfs.mm.mlock import do_mlock, do_mlock2, do_mlockall, do_munlock, do_munlockall
 from mmfs.mm.mman import (
+    CAP_SYS_ADMIN,
     MAP_ANONYMOUS,
     MAP_NORESERVE,
     MAP_PRIVATE,
@@ -310,6 +311,16 @@ class TaskSyscalls:
         if self.brk(new) != new:
             raise OSError(errno.ENOMEM, "the heap cannot grow")
         return old
+
+    def swapon(self: Task, path: str, swap_flags: int = 0) -> None:
+        """swapon(2)."""
+        self._syscall()
+        self.kernel.swap_files.swapon(path, swap_flags, self.capable(CAP_SYS_ADMIN))
+
+    def swapoff(self: Task, path: str) -> None:
+        """swapoff(2)."""
+        with self.running() as mm:
+            self.kernel.swap_files.swapoff(path, mm, self.capable(CAP_SYS_ADMIN))
 
     # ---- processes ------------------------------------------------------------------------------------------
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmfs.mm.swapfile import SWAP_MAP_BAD
-from mmfs.mm_types import PG_SWAPCACHE, SWAPFILE_CLUSTER, SWP_SOLIDSTATE, NodeStatItem
+from mmfs.mm_types import PG_SWAPCACHE, SLOT_SWAP, SWAPFILE_CLUSTER, SWP_SOLIDSTATE, NodeStatItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -26,6 +27,9 @@ def _same(what: str, left: object, right: object) -> None:
 def check_swap(kernel: Kernel, entries: Counter[int]) -> None:
     """Areas, slots and the swap cache; ``entries`` are the swap entries of all page tables by slot."""
     swap = kernel.mmu.swap
+    shmem = [int(slot) & ~SLOT_SWAP for slot in _shmem_entries(kernel)]
+    _same("pages of shared memory that are swapped out", len(shmem), int(swap.nr_shmem_swapped))
+    entries = entries + Counter(shmem)
     kept = Counter(swap.kept_slots())
     known: set[int] = set()
     cached = free = total = 0
@@ -39,6 +43,14 @@ def check_swap(kernel: Kernel, entries: Counter[int]) -> None:
     _same("total_swap_pages", total, int(swap.slots.total_swap_pages))
     _same("swap entries and slots of no area", sorted((entries.keys() | kept.keys()) - known), [])
     _same("nr_swapcached", cached, kernel.vmstat.global_node_page_state(NodeStatItem.NR_SWAPCACHE))
+
+
+def _shmem_entries(kernel: Kernel) -> Iterator[np.uint64]:
+    """The swap entries in the slots of all files of shared memory."""
+    for row, mapping in kernel.page_cache.mappings.items():
+        if kernel.mmu.folios.mappings[row]["shmem"]:
+            slots = mapping.slots()
+            yield from slots[slots & np.uint64(SLOT_SWAP) != 0]
 
 
 def check_area(kernel: Kernel, area: SwapInfoStruct, entries: Counter[int], kept: Counter[int]) -> int:

@@ -210,6 +210,8 @@ class AddressSpace:
             if start < end:
                 memory.zap_page_range(vma.vm_mm, vma, start, end)
         self.wait_writeback(first, last)
+        if self.host.shmem:
+            self.cache.mmu.swap.shmem_free_range(self.id, first, last)
         self.cache.mmu.folios.truncate_range(self.id, first, last)
         self.cache.settle()
 
@@ -424,8 +426,10 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
     kernel, file, task = vma.vm_mm.kernel, vma.vm_file, vma.vm_mm.kernel.tasks.current
     assert file is not None
     mapping, bdi = file.mapping, file.inode.bdi
-    assert bdi is not None
     index = vma.vm_pgoff + ((address - vma.vm_start) >> PAGE_SHIFT)
+    if bdi is None:
+        kernel.swap_files.wait_on_write(mapping, index)
+        return
     mmu, fast, sectors = kernel.mmu, kernel.mmu.filemap, bdi.disk.sectors[0]
     missed = mmu.folios.lookup(mapping.id, index) < 0
     if missed:

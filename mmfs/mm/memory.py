@@ -511,10 +511,17 @@ def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> No
 
 
 def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
-    """MADV_WILLNEED: read a file's pages ahead. Linux: madvise_willneed()."""
-    if vma.vm_file is not None and not vma.vm_file.inode.shmem:
-        first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
-        vma.vm_file.mapping.force_readahead(vma.vm_file, first, first + (end - start) // PAGE_SIZE)
+    """MADV_WILLNEED: read a file's pages ahead, and swapped-out ones. Linux: madvise_willneed()."""
+    file, swapin = vma.vm_file, mm.kernel.mmu.swapin
+    first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
+    last = first + (end - start) // PAGE_SIZE
+    swapin.begin(mm.kernel.clock.now_ns)
+    if file is None:
+        mm.kernel.pagetables.willneed_range(mm.row, vma.row, start, end)
+    elif file.inode.shmem:
+        swapin.shmem_willneed(file.mapping.id, first, last)
+    else:
+        file.mapping.force_readahead(file, first, last)
 
 
 def madvise_remove(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmfs.mm.filemap import File, Inode
+from mmfs.mm.filemap import AddressSpace, File, Inode, Room, task_ns
 from mmfs.mm.mman import VM_NORESERVE
-from mmfs.mm_types import PAGE_SIZE
+from mmfs.mm_types import FAULT_DONE, FAULT_SLICE, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -34,6 +34,23 @@ class ShmMnt:
         ino = self.next_ino
         self.next_ino += 1
         return ino
+
+
+def swapin_range(mapping: AddressSpace, first: int, last: int) -> None:
+    """Have pages [first, last) back that are swapped out. Raises MemoryError. Linux: mm/shmem.c, shmem_get_folio()."""
+    kernel, swapin = mapping.kernel, mapping.kernel.mmu.swapin
+    index = first
+    with Room(kernel) as room:
+        while True:
+            swapin.begin(task_ns(kernel))
+            index = swapin.shmem_swapin_range(mapping.id, index, last, -1)
+            kernel.current_io_schedule(swapin.done_ns)
+            if swapin.reason == FAULT_DONE:
+                return
+            if swapin.reason == FAULT_SLICE:
+                kernel.swap_files.wait_on_write(mapping, index)
+            elif not room.make():
+                raise MemoryError("no memory for swapped-out pages")
 
 
 def shmem_file_setup(kernel: Kernel, name: str, size: int, mm: MmStruct | None = None, flags: int = 0,

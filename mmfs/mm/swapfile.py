@@ -9,13 +9,24 @@ Linux: mm/swapfile.c, mm/page_io.c.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from errno import EBUSY, EINVAL, EISDIR, ENOENT, ENOMEM, EPERM
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mmfs.fastpath.swapin import SwapDevice
+from mmfs.mm.backing_dev import bdi_of
 from mmfs.mm_types import (
+    ALLOC_KSWAPD,
+    ALLOC_WMARK_LOW,
+    ALLOC_WMARK_MIN,
+    FAULT_OOM,
+    FAULT_SLICE,
+    GFP_HIGHUSER_MOVABLE,
+    GFP_NORETRY_BIT,
     MAX_SWAPFILES,
     PAGE_SHIFT,
+    PAGE_SIZE,
+    SLOT_SWAP,
     SWAPFILE_CLUSTER,
     SWP_BLKDEV,
     SWP_SOLIDSTATE,
@@ -30,17 +41,40 @@ if TYPE_CHECKING:
     from mmfs.fastpath.blk import Disk
     from mmfs.fastpath.swap import Swap
     from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.backing_dev import BackingDevInfo
+    from mmfs.mm.filemap import AddressSpace, Inode
+    from mmfs.mm.mm_struct import MmStruct
+    from mmfs.mm.vma import VmAreaStruct
 
-SWAP_MAP_BAD = 0x3FFF_FFFF
-SECTORS_PER_PAGE = 8
-WRITE = 1
-RWB_DEF_DEPTH = 16
+SWAP_FLAG_PREFER: Final = 0x8000
+SWAP_FLAG_PRIO_MASK: Final = 0x7FFF
+SWAP_FLAG_DISCARD: Final = 0x1_0000
+SWAP_FLAG_DISCARD_ONCE: Final = 0x2_0000
+SWAP_FLAG_DISCARD_PAGES: Final = 0x4_0000
+SWAP_FLAGS_VALID: Final = (
+    SWAP_FLAG_PRIO_MASK | SWAP_FLAG_PREFER | SWAP_FLAG_DISCARD | SWAP_FLAG_DISCARD_ONCE | SWAP_FLAG_DISCARD_PAGES
+)
+SWAP_MAP_BAD: Final = 0x3FFF_FFFF
+MIN_SWAP_PAGES: Final = 10
+SECTORS_PER_PAGE: Final = 8
+WRITE: Final = 1
+RWB_DEF_DEPTH: Final = 16
+LOG_ERR: Final = 3
+LOG_WARNING: Final = 4
+
+
+def swap_flags(priority: int | None) -> int:
+    """The flags of swapon(2) for a priority. util-linux: swapon(8)."""
+    if priority is None or priority < 0:
+        return 0
+    return SWAP_FLAG_PREFER | min(priority, SWAP_FLAG_PRIO_MASK)
 
 
 class SwapDisk(Protocol):
     """What swap asks of a disk (kernel/block.py, Gendisk)."""
 
     queue: Disk
+    bios: Sequence[Any]
 
     def submit_bio(
         self, op: Any, nr_sectors: int, nr_bios: int = 1, nr_requests: int = 1, sector: int = -1,
@@ -49,20 +83,45 @@ class SwapDisk(Protocol):
         """Ask for sectors; `end_io(*args)` is called when they have come or gone."""
 
 
+class Backing(NamedTuple):
+    """What a swap area may lie on: a disk, or a file (its inode; without a disk: of tmpfs), so many pages."""
+
+    key: int
+    bdi: BackingDevInfo | None
+    pages: int
+    inode: Inode | None
+    busy: bool
+
+
 class SwapInfoStruct:
     """One swap area; ``pages`` leaves out its header page. Linux: struct swap_info_struct."""
 
-    def __init__(self, swap: Swap, number: int, file: str, disk: SwapDisk, partition: bool) -> None:
+    def __init__(self, swap: Swap, number: int, file: str, backing: Backing) -> None:
+        assert backing.bdi is not None
         self.swap = swap
         self.number = number
         self.file = file
-        self.disk = disk
-        self.partition = partition
+        self.disk: SwapDisk = backing.bdi.disk
+        self.inode = backing.inode
 
     @property
     def type(self) -> str:
-        """What it lies on, as /proc/swaps shows it."""
-        return "partition" if self.partition else "file"
+        """What it is, as /proc/swaps shows it."""
+        return "partition" if self.inode is None else "file"
+
+    @property
+    def sector(self) -> int:
+        """Where on the disk it begins."""
+        return 0 if self.inode is None else int(self.inode.mapping.record["sector"])
+
+    @property
+    def solidstate(self) -> bool:
+        """Whether seeks cost no time there."""
+        return bool(self.swap.slots.areas[self.number]["flags"] & SWP_SOLIDSTATE)
+
+    def adding_line(self, path: str) -> str:
+        """What swapon says."""
+        return f"Adding {self.size}k swap on {path}.  Priority:{self.prio} extents:1 across:{self.size}k "
 
     @property
     def pages(self) -> int:
@@ -91,44 +150,191 @@ class SwapInfoStruct:
 
 
 class SwapFiles:
-    """All swap areas of a machine. Linux: mm/swapfile.c, swap_info and least_priority."""
+    """All swap areas of a machine. Linux: mm/swapfile.c, swap_info[], swap_active_head, least_priority."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.swap = kernel.mmu.swap
         self.areas: dict[int, SwapInfoStruct] = {}
+        self.active: list[SwapInfoStruct] = []
+        """Those that are not being swapped off, by falling priority."""
+        self.headers: dict[int, int] = {}
+        """What mkswap has written, by the id() of a disk or an inode: pages, the header among them."""
         self.least_priority = -1
         self._next_base = 0
         self._writes: deque[tuple[int, int]] = deque()
         """When writes will be done, and how many requests they are."""
+        self._free_bases: dict[int, list[int]] = {}
 
-    def enable(self, file: str, disk: SwapDisk, pages: int, prio: int = -1, partition: bool = True) -> SwapInfoStruct:
-        """Add an area of so many pages, the header among them. Linux: setup_swap_info(), enable_swap_info()."""
-        slots = self.swap.slots
+    # ---- adding and removing areas ------------------------------------------------------------------------------
+
+    def mkswap(self, path: str) -> None:
+        """Write a swap header on a disk or into a file. util-linux: mkswap(8)."""
+        backing = self._open(path)
+        if backing.pages < MIN_SWAP_PAGES:
+            raise OSError(EINVAL, f"{path}: a swap area needs at least {MIN_SWAP_PAGES * PAGE_SIZE >> 10} KiB")
+        if backing.busy:
+            raise OSError(EBUSY, f"{path} is in use")
+        self.headers[backing.key] = backing.pages
+
+    def _open(self, path: str) -> Backing:
+        """What a path names: a disk, or a file. Raises OSError."""
+        kernel = self.kernel
+        if path.startswith("/dev/") and kernel.mounts.find(path).fstype == "devtmpfs":
+            try:
+                disk = kernel.block_devices[path]
+            except KeyError:
+                raise OSError(ENOENT, f"no disk {path}") from None
+            mounted = any(mount.source == disk.path for mount in kernel.mounts)
+            used = mounted or any(area.file == disk.path for area in self.areas.values())
+            bdi = bdi_of(kernel.bdis, disk.dev)
+            return Backing(id(disk), bdi, disk.nr_sectors // SECTORS_PER_PAGE, None, used)
+        inode = kernel.namei.lookup(path)
+        if inode is None and any(mount.mountpoint == path for mount in kernel.mounts):
+            raise OSError(EISDIR, f"{path} is a directory")
+        if inode is None:
+            raise OSError(ENOENT, f"no file {path}")
+        return Backing(id(inode), inode.bdi, inode.size // PAGE_SIZE, inode, inode.swapfile)
+
+    def swapon(self, path: str, swap_flags: int = 0, capable: bool = True) -> SwapInfoStruct:
+        """swapon(2). Linux: mm/swapfile.c, SYSCALL_DEFINE2(swapon).
+
+        Simplified: a file lies on its disk in one piece.
+        """
+        log = self.kernel.printk.emit
+        if swap_flags & ~SWAP_FLAGS_VALID:
+            raise OSError(EINVAL, "no such flag")
+        if not capable:
+            raise OSError(EPERM, "needs CAP_SYS_ADMIN")
+        if len(self.areas) == MAX_SWAPFILES:
+            raise OSError(EPERM, f"{MAX_SWAPFILES} areas are all that there can be")
+        backing = self._open(path)
+        if backing.busy:
+            raise OSError(EBUSY, f"{path} is in use")
+        if backing.bdi is None:
+            raise OSError(EINVAL, "a file of this file system cannot be swapped on")
+        pages = self.headers.get(backing.key, 0)
+        if not pages:
+            log("Unable to find swap-space signature", LOG_ERR)
+            raise OSError(EINVAL, f"{path} has no swap header")
+        if pages > backing.pages:
+            log("Swap area shorter than signature indicates", LOG_WARNING)
+            raise OSError(EINVAL, f"{path} is too short for its swap header")
+        if backing.inode is not None and backing.inode.mapping.record["on_disk"] < pages:
+            log(f"swapon: file {path} has unallocated extents", LOG_ERR)
+            raise OSError(EINVAL, f"{path} has holes")
+        prio = swap_flags & SWAP_FLAG_PRIO_MASK if swap_flags & SWAP_FLAG_PREFER else -1
+        area = self._enable(path, backing, pages, prio)
+        log(f"{area.adding_line(path)}{'SS' if area.solidstate else ''}")
+        return area
+
+    def _enable(self, path: str, backing: Backing, pages: int, prio: int) -> SwapInfoStruct:
+        """Linux: setup_swap_info(), enable_swap_info()."""
+        assert backing.bdi is not None
         number = next(number for number in range(MAX_SWAPFILES) if number not in self.areas)
-        base = self._next_base
-        clusters = -(-pages // SWAPFILE_CLUSTER)
-        self._next_base += clusters * SWAPFILE_CLUSTER
+        slots, clusters = self.swap.slots, -(-pages // SWAPFILE_CLUSTER)
+        base = self._take_base(clusters)
         slots.types[base >> 9 : (base >> 9) + clusters] = number
         slots.counts[base] = SWAP_MAP_BAD
-        if prio < 0:
-            self.least_priority -= 1
-            prio = self.least_priority
-        flags = SWP_USED | SWP_WRITEOK | (SWP_BLKDEV if partition else 0)
-        slots.areas[number] = (base, pages, pages - 1, 0, 1, pages - 1, 1, 0, prio, flags)
+        flags = SWP_USED | (SWP_BLKDEV if backing.inode is None else 0)
+        flags |= 0 if backing.bdi.rotational else SWP_SOLIDSTATE
+        slots.areas[number] = (base, pages, pages - 1, 0, 1, pages - 1, 1, 0, 0, flags)
         if flags & SWP_SOLIDSTATE:
             slots.setup_clusters(number)
         else:
             self.kernel.mmu.swapin.nr_rotate_swap += 1
-        slots.workingset.nr_swap_pages += pages - 1
-        slots.total_swap_pages += pages - 1
-        slots.add_area(number)
-        self.swap.slot_cache_enabled = True
-        swapin = self.kernel.mmu.swapin
-        swapin.devices = SwapDevice(number, disk.queue, 0 if partition else -1, swapin.devices)
-        area = SwapInfoStruct(self.swap, number, file, disk, partition)
+        area = SwapInfoStruct(self.swap, number, path, backing)
         self.areas[number] = area
+        self._set_devices()
+        if backing.inode is not None:
+            backing.inode.swapfile = True
+        self._insert(area, prio)
         return area
+
+    def _take_base(self, clusters: int) -> int:
+        """Where the slots of an area begin; those of areas of the same size that are gone are used again."""
+        if self._free_bases.get(clusters):
+            return self._free_bases[clusters].pop()
+        self._next_base += clusters * SWAPFILE_CLUSTER
+        return self._next_base - clusters * SWAPFILE_CLUSTER
+
+    def _set_devices(self) -> None:
+        swapin = self.kernel.mmu.swapin
+        swapin.devices = None
+        for area in self.areas.values():
+            swapin.devices = SwapDevice(area.number, area.disk.queue, area.sector, swapin.devices)
+
+    def _insert(self, area: SwapInfoStruct, prio: int) -> None:
+        """Let an area be written to. Linux: setup_swap_info(), _enable_swap_info()."""
+        slots = self.swap.slots
+        record = slots.areas[area.number]
+        if prio < 0:
+            self.least_priority -= 1
+            prio = self.least_priority
+        record["prio"] = prio
+        record["flags"] |= SWP_WRITEOK
+        slots.workingset.nr_swap_pages += area.pages
+        slots.total_swap_pages += area.pages
+        at = sum(other.prio >= prio for other in self.active)
+        self.active.insert(at, area)
+        if record["highest_bit"]:
+            slots.add_area(area.number)
+        self.swap.slot_cache_enabled = True
+
+    def _remove(self, area: SwapInfoStruct) -> None:
+        """Let an area be written to no longer; those of lower automatic priority move up. Linux: swapoff()."""
+        slots = self.swap.slots
+        at = self.active.index(area)
+        if area.prio < 0:
+            for other in self.active[at + 1 :]:
+                slots.areas[other.number]["prio"] += 1
+            self.least_priority += 1
+        del self.active[at]
+        slots.del_area(area.number)
+        slots.workingset.nr_swap_pages -= area.pages
+        slots.total_swap_pages -= area.pages
+        slots.areas[area.number]["flags"] &= ~SWP_WRITEOK
+        self.swap.slot_cache_enabled = False
+        self.swap.drain_swap_slots_cache()
+
+    def swapoff(self, path: str, mm: MmStruct | None = None, capable: bool = True) -> None:
+        """swapoff(2): read everything back, or put the area back in and raise. Linux: SYSCALL_DEFINE1(swapoff)."""
+        if not capable:
+            raise OSError(EPERM, "needs CAP_SYS_ADMIN")
+        self._open(path)
+        area = next((area for area in self.active if area.file == path), None)
+        if area is None:
+            raise OSError(EINVAL, f"{path} is not swapped on")
+        self.kernel.overcommit.enough_memory(area.pages, mm)
+        self.kernel.overcommit.vm_unacct_memory(area.pages)
+        self._remove(area)
+        try:
+            Unuse(self.kernel, area).run()
+        except OSError:
+            self._insert(area, area.prio)
+            raise
+        finally:
+            self.kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+            self.swap.slot_cache_enabled = bool(self.active)
+        self._destroy(area)
+
+    def _destroy(self, area: SwapInfoStruct) -> None:
+        """Forget an area without users."""
+        slots = self.swap.slots
+        base, pages = (int(slots.areas[area.number][name]) for name in ("base", "max"))
+        slots.counts[base : base + pages] = 0
+        slots.caches[base : base + pages] = 0
+        self._free_bases.setdefault(-(-pages // SWAPFILE_CLUSTER), []).append(base)
+        if not area.solidstate:
+            self.kernel.mmu.swapin.nr_rotate_swap -= 1
+        self.swap.allocator.forget(area.number)
+        slots.areas[area.number] = 0
+        del self.areas[area.number]
+        self._set_devices()
+        if area.inode is not None:
+            area.inode.swapfile = False
+
+    # ---- traffic --------------------------------------------------------------------------------------------------
 
     def write_unplug(self) -> None:
         """Send what has been collected to the disks. Linux: mm/page_io.c, swap_writepage_bdev_async()."""
@@ -136,7 +342,7 @@ class SwapFiles:
             if self.swap.batched_counts[number]:
                 pfns, runs, slot = self.swap.take_batch(number)
                 offset = slot - int(self.swap.slots.areas[number]["base"])
-                sector = offset * SECTORS_PER_PAGE if area.partition and runs == 1 else -1
+                sector = area.sector + offset * SECTORS_PER_PAGE if runs == 1 else -1
                 took_ns = area.disk.submit_bio(
                     WRITE,
                     len(pfns) * SECTORS_PER_PAGE,
@@ -165,9 +371,94 @@ class SwapFiles:
             until = done_ns
         return until - now
 
+    def wait_on_write(self, mapping: AddressSpace, index: int) -> None:
+        """Sleep until a page of shared memory has been written to swap. Linux: folio_wait_writeback()."""
+        self.write_unplug()
+        slot = int(mapping.slots()[index]) & ~SLOT_SWAP
+        bios = self.areas[int(self.swap.slots.types[slot >> 9])].disk.bios
+        if bios:
+            self.kernel.current_io_schedule(bios[-1].when_ns)
+
     def end_swap_bio_write(self, pfns: NDArray[np.int64]) -> None:
         """Pages have been written."""
         self.swap.end_swap_bio_write(pfns)
+
+
+class Unuse:
+    """Emptying an area: every page of it is read and mapped again. Linux: mm/swapfile.c, try_to_unuse().
+
+    Simplified: nobody is killed to make room; without memory it fails.
+    """
+
+    def __init__(self, kernel: Kernel, area: SwapInfoStruct) -> None:
+        self.kernel = kernel
+        self.area = area
+
+    def run(self) -> None:
+        """Raises OSError(ENOMEM)."""
+        while self.area.inuse_pages:
+            self.wait_for_writes()
+            for mapping in list(self.kernel.page_cache.mappings.values()):
+                if mapping.host.shmem:
+                    self.unuse_shmem(mapping)
+            for mm in list(self.kernel.mms.values()):
+                for vma in list(mm.mmap):
+                    if vma.anon_vma is not None and self.area.inuse_pages:
+                        self.unuse_vma(mm, vma)
+            self.kernel.mmu.swap.free_unused(self.area.number)
+
+    def wait_for_writes(self) -> None:
+        """Linux: folio_wait_writeback()."""
+        self.kernel.swap_files.write_unplug()
+        while self.area.disk.bios:
+            self.wait_until(self.area.disk.bios[-1].when_ns)
+
+    def wait_until(self, when_ns: int) -> None:
+        """Sleep until a disk has answered."""
+        clock = self.kernel.clock
+        if clock.running:
+            self.kernel.block_devices.complete_until(when_ns)
+        else:
+            clock.run_until(max(when_ns, clock.now_ns))
+
+    def unuse_vma(self, mm: MmStruct, vma: VmAreaStruct) -> None:
+        """Linux: unuse_vma()."""
+        mmu, addr, failed_at = self.kernel.mmu, vma.vm_start, -1
+        while addr < vma.vm_end:
+            mmu.swapin.begin(self.kernel.clock.now_ns)
+            reached = self.kernel.pagetables.unuse_range(mm.row, vma.row, addr, vma.vm_end, self.area.number)
+            self.wait_until(mmu.swapin.done_ns)
+            failed_at = self.after(mmu.reason, reached, failed_at)
+            addr = reached
+
+    def unuse_shmem(self, mapping: AddressSpace) -> None:
+        """Linux: mm/shmem.c, shmem_unuse()."""
+        swapin, index, failed_at = self.kernel.mmu.swapin, 0, -1
+        end = int(mapping.record["slots"])
+        while index < end:
+            swapin.begin(self.kernel.clock.now_ns)
+            index = swapin.shmem_swapin_range(mapping.id, index, end, self.area.number)
+            self.wait_until(swapin.done_ns)
+            failed_at = self.after(swapin.reason, index, failed_at)
+
+    def after(self, reason: int, reached: int, failed_at: int) -> int:
+        """A loop has stopped: help it on. Returns where it failed for want of memory, if it did."""
+        if reason == FAULT_SLICE:
+            self.wait_for_writes()
+        if reason != FAULT_OOM:
+            return -1
+        if reached == failed_at:
+            raise OSError(ENOMEM, f"{self.area.file}: no memory for what is in it")
+        self.make_room()
+        return reached
+
+    def make_room(self) -> None:
+        """Reclaim a page, or raise ENOMEM."""
+        pfn = self.kernel.page_alloc.alloc_pages(GFP_HIGHUSER_MOVABLE | GFP_NORETRY_BIT)
+        if pfn < 0:
+            raise OSError(ENOMEM, f"{self.area.file}: no memory for what is in it")
+        self.kernel.page_alloc.free_pages(pfn)
+        self.kernel.mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
 
 
 def total_swap_pages(kernel: Kernel) -> int:

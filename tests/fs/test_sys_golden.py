@@ -34,7 +34,6 @@ NOT_SERVED = (
     "/sys/kernel/mm/mempolicy",
     "/sys/kernel/mm/numa",
     "/sys/kernel/mm/page_idle",
-    "/sys/kernel/mm/swap",
     "/sys/kernel/mm/transparent_hugepage",
 )
 

@@ -38,7 +38,6 @@ NOT_SERVED = (
     "/sys/kernel/mm/ksm",
     "/sys/kernel/mm/mempolicy/",
     "/sys/kernel/mm/numa/",
-    "/sys/kernel/mm/swap/",
     "/sys/kernel/mm/transparent_hugepage/",
     "/sys/module/zswap/",
 )

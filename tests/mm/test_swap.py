@@ -12,6 +12,9 @@ from mmfs.mm.mman import (
     MADV_DONTNEED,
     MADV_FREE,
     MADV_PAGEOUT,
+    MADV_WILLNEED,
+    MAP_ANONYMOUS,
+    MAP_SHARED,
     PROT_READ,
     PROT_WRITE,
 )
@@ -296,3 +299,118 @@ def test_numa_maps(kernel: Any, task: Any) -> None:
     task.touch(addr, MB)
     kernel.run_for(1)
     assert " swapcache=256 active=" in kernel.read(f"/proc/{task.pid}/numa_maps").decode()
+
+
+# ---------------------------------------------------------------------------------- shared memory
+
+
+def shmem_out(task: Any, addr: int, pages: int) -> None:
+    """Swap pages of shared memory out, as reclaim would."""
+    kernel = task.kernel
+    kernel.lru.lru_add_drain_all()
+    pfns = (entries(task, addr, pages).astype(np.int64) >> 12) & (1 << 40) - 1
+    kernel.reclaim.reclaim_pages(None, pfns)
+    kernel.check()
+
+
+def shared(task: Any, size: int = MB) -> int:
+    addr: int = task.mmap(size, flags=MAP_SHARED | MAP_ANONYMOUS)
+    task.touch(addr, size, write=True)
+    return addr
+
+
+def test_shared_memory_leaves_an_entry_in_its_file(kernel: Any, task: Any) -> None:
+    before = rows(kernel, "/proc/meminfo")
+    addr = shared(task)
+    shmem_out(task, addr, 256)
+    now = rows(kernel, "/proc/meminfo")
+    assert now["Shmem"] == before["Shmem"]
+    assert now["SwapCached"] == 1024
+    assert task.mm.get_mm_counter(MM_SWAPENTS) == 0
+    assert not entries(task, addr, 256).any()
+    smaps = kernel.read(f"/proc/{task.pid}/smaps").decode()
+    assert f"Swap:           {1024:8d} kB\nSwapPss:        {0:8d} kB" in smaps
+    kernel.run_for(1)
+    assert forget_copies(kernel) == 256
+    major = task.maj_flt
+    child = task.fork()
+    child.touch(addr, MB // 2)
+    task.touch(addr, MB, write=True)
+    kernel.check()
+    assert rows(kernel, "/proc/meminfo")["Shmem"] == before["Shmem"] + 1024
+    assert task.maj_flt + child.maj_flt - major >= 256 // 8
+    assert event(kernel, VmEventItem.PSWPIN) == 256
+    assert rows(kernel, "/proc/meminfo")["SwapCached"] == 0
+
+
+def test_a_fault_waits_for_the_write(kernel: Any, task: Any) -> None:
+    addr = shared(task)
+    shmem_out(task, addr, 256)
+    began = kernel.clock.now_ns
+    assert rows(kernel, "/proc/meminfo")["Writeback"] == 1024
+    task.touch(addr, MB)
+    kernel.check()
+    assert rows(kernel, "/proc/meminfo")["Writeback"] == 0
+    assert kernel.clock.now_ns > began
+
+
+def test_truncating_frees_slots(kernel: Any, task: Any) -> None:
+    fd = task.memfd_create("m")
+    task.ftruncate(fd, MB)
+    addr = task.mmap(MB, flags=MAP_SHARED, file=fd)
+    task.touch(addr, MB, write=True)
+    shmem_out(task, addr, 256)
+    kernel.run_for(1)
+    forget_copies(kernel)
+    used = kernel.swap_info[0].inuse_pages
+    task.ftruncate(fd, MB // 2)
+    kernel.check()
+    assert kernel.swap_info[0].inuse_pages <= used - 64
+    assert task.read(fd, MB, 0) == MB // 2
+    kernel.check()
+    assert event(kernel, VmEventItem.PSWPIN) >= 128
+    task.close(fd)
+    task.exit()
+    kernel.check()
+    assert kernel.mmu.swap.nr_shmem_swapped == 0
+
+
+def test_writing_a_swapped_out_file(kernel: Any, task: Any) -> None:
+    fd = task.memfd_create("m")
+    task.write(fd, MB, 0)
+    addr = task.mmap(MB, flags=MAP_SHARED, file=fd)
+    task.touch(addr, MB)
+    shmem_out(task, addr, 256)
+    task.write(fd, MB // 4, 0)
+    kernel.check()
+    assert kernel.mmu.swap.nr_shmem_swapped == 192
+
+
+def test_swapoff_reads_shared_memory_back(kernel: Any, task: Any) -> None:
+    addr = shared(task)
+    shmem_out(task, addr, 256)
+    kernel.run_for(1)
+    forget_copies(kernel)
+    kernel.swapoff("/dev/vdb")
+    kernel.check()
+    assert kernel.mmu.swap.nr_shmem_swapped == 0
+    task.touch(addr, MB)
+    assert kernel.swap_info == []
+
+
+def test_willneed_reads_into_the_swap_cache(kernel: Any, task: Any) -> None:
+    addr = swapped(task)
+    other = shared(task)
+    shmem_out(task, other, 256)
+    kernel.run_for(1)
+    forget_copies(kernel)
+    task.madvise(addr, MB, MADV_WILLNEED)
+    task.madvise(other, MB, MADV_WILLNEED)
+    kernel.check()
+    assert rows(kernel, "/proc/meminfo")["SwapCached"] == 2048
+    assert event(kernel, VmEventItem.PSWPIN) == 512
+    assert event(kernel, VmEventItem.SWAP_RA) == 0
+    major = task.maj_flt
+    task.touch(addr, MB)
+    task.touch(other, MB)
+    assert task.maj_flt == major

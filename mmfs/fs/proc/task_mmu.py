@@ -167,8 +167,14 @@ def maps(task: Task) -> str:
 
 
 def smap_gather_stats(mm: MmStruct, vma: VmAreaStruct, counts: NDArray[np.int64]) -> None:
-    """Add a mapping's pages to the counts. Linux: smap_gather_stats()."""
+    """Add a mapping's pages to the counts. Linux: smap_gather_stats().
+
+    Simplified: of a private mapping of shared memory, what is in swap counts even where the page was copied.
+    """
     mm.kernel.pagetables.smaps(mm.row, vma.vm_flags, vma.vm_start, vma.vm_end, counts)
+    if vma.vm_file is not None and vma.vm_file.inode.shmem:
+        mapping = vma.vm_file.mapping.id
+        counts[SMAPS_SWAP] += mm.kernel.mmu.swap.shmem_swap_usage(mapping, vma.vm_pgoff, vma.vm_pgoff + vma.pages)
 
 
 SMAP_ROWS: Final = "".join(

@@ -18,7 +18,31 @@ def create(kernel: Kernel, words: Words) -> None:
     """Put a file on the disk, nothing of it cached."""
     path, length = words.take("FILE", word), words.take("SIZE", size)
     words.end()
-    kernel.namei.create(path, length)
+    kernel.create_file(path, length)
+
+
+@command("mkswap", "PATH")
+def mkswap(kernel: Kernel, words: Words) -> None:
+    """Make a disk or a file a swap area."""
+    path = words.take("PATH", word)
+    words.end()
+    kernel.mkswap(path)
+
+
+@command("swapon", "PATH [priority=N]")
+def swapon(kernel: Kernel, words: Words) -> None:
+    """Let memory be swapped out to a disk or a file."""
+    path, priority = words.take("PATH", word), words.option("priority", number, -1)
+    words.end()
+    kernel.swapon(path, priority)
+
+
+@command("swapoff", "PATH")
+def swapoff(kernel: Kernel, words: Words) -> None:
+    """Read everything back from a swap area and let it be."""
+    path = words.take("PATH", word)
+    words.end()
+    kernel.swapoff(path)
 
 
 @command("translate", "PID ADDR")

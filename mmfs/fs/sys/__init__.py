@@ -4,9 +4,9 @@ Linux: fs/sysfs.
 """
 
 from mmfs.fs.cgroup import cgroup
-from mmfs.fs.sys import block, cpu, debug, device, hugepages, lru_gen, memory, node
+from mmfs.fs.sys import block, cpu, debug, device, hugepages, lru_gen, memory, node, swap
 from mmfs.fs.sys.root import fs, sys
 
 fs.mount("cgroup", cgroup, obj=lambda kernel: kernel.cgroups.root)
 
-__all__ = ["block", "cpu", "debug", "device", "hugepages", "lru_gen", "memory", "node", "sys"]
+__all__ = ["block", "cpu", "debug", "device", "hugepages", "lru_gen", "memory", "node", "swap", "sys"]

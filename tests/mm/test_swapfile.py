@@ -1,0 +1,229 @@
+"""Swap areas come and go: what swapon and swapoff accept, priorities, and reading everything back."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from mmfs.mm.mman import MADV_PAGEOUT
+from mmfs.mm.swapfile import SWAP_FLAG_PREFER
+from mmfs.mm_types import MAX_SWAPFILES, MM_SWAPENTS, VmEventItem
+from tests.mm.test_swap import MB, entries, event, rows
+
+SWAP = ["32M", "32M", "32M"]
+pytestmark = pytest.mark.machine(ram="128M", swap=SWAP, cpus=2, preset="bare")
+
+
+def fails(number: int, function: Any, *arguments: Any, **keywords: Any) -> None:
+    with pytest.raises(OSError) as caught:
+        function(*arguments, **keywords)
+    assert caught.value.errno == number
+
+
+def table(kernel: Any) -> list[tuple[str, str, str]]:
+    """File, kind and priority of each row of /proc/swaps."""
+    lines = [line.split() for line in kernel.read("/proc/swaps").decode().splitlines()[1:]]
+    return [(words[0], words[1], words[4]) for words in lines]
+
+
+def put_out(task: Any, size: int) -> int:
+    addr: int = task.mmap(size)
+    task.touch(addr, size, write=True)
+    task.madvise(addr, size, MADV_PAGEOUT)
+    return addr
+
+
+def test_errors(kernel: Any) -> None:
+    """As a real kernel's, asked one after the other."""
+    fails(errno.EBUSY, kernel.swapon, "/dev/vdb")
+    fails(errno.EBUSY, kernel.swapon, "/dev/vda")
+    fails(errno.ENOENT, kernel.swapon, "/dev/vdz")
+    fails(errno.ENOENT, kernel.swapon, "/nofile")
+    fails(errno.EISDIR, kernel.swapon, "/")
+    kernel.namei.create("/f", 20 * MB)
+    fails(errno.EINVAL, kernel.swapon, "/f")
+    assert "Unable to find swap-space signature" in kernel.read("/dev/kmsg").decode()
+    kernel.namei.create("/dev/shm/s" if kernel.mounts.find("/dev/shm/s").fstype == "tmpfs" else "/run/s", MB)
+    fails(errno.EINVAL, kernel.swapoff, "/f")
+    fails(errno.ENOENT, kernel.swapoff, "/nofile")
+    fails(errno.EINVAL, kernel.swap_files.swapon, "/f", 1 << 20)
+
+
+def test_only_the_administrator(kernel: Any) -> None:
+    task = kernel.spawn("hog", uid=1000)
+    fails(errno.EPERM, task.swapon, "/dev/vdb")
+    fails(errno.EPERM, task.swapoff, "/dev/vdb")
+    root = kernel.spawn("hog")
+    root.swapoff("/dev/vdb")
+    root.swapon("/dev/vdb", SWAP_FLAG_PREFER | 3)
+    assert ("/dev/vdb", "partition", "3") in table(kernel)
+
+
+def test_a_file(kernel: Any) -> None:
+    kernel.create_file("/swapfile", 20 * MB)
+    kernel.mkswap("/swapfile")
+    kernel.swapon("/swapfile", priority=7)
+    assert table(kernel)[-1] == ("/swapfile", "file", "7")
+    assert kernel.swap_info[-1].size == 20 * 1024 - 4
+    fails(errno.EBUSY, kernel.swapon, "/swapfile")
+    fails(errno.EPERM, kernel.namei.unlink, "/swapfile")
+    fails(errno.ETXTBSY, kernel.namei.open, "/swapfile", write=True)
+    put_out(kernel.spawn("hog"), MB)
+    kernel.check()
+    assert kernel.swap_info[-1].inuse_pages >= 256
+    kernel.swapoff("/swapfile")
+    kernel.check()
+    kernel.namei.unlink("/swapfile")
+
+
+def test_so_many_are_all(kernel: Any) -> None:
+    for number in range(MAX_SWAPFILES - 3):
+        kernel.create_file(f"/s{number}", 40 << 10)
+        kernel.mkswap(f"/s{number}")
+        kernel.swapon(f"/s{number}")
+    kernel.create_file("/one", 40 << 10)
+    kernel.mkswap("/one")
+    fails(errno.EPERM, kernel.swapon, "/one")
+    assert len(kernel.swap_info) == MAX_SWAPFILES == 27
+    kernel.check()
+
+
+def test_automatic_priorities_move_up(kernel: Any) -> None:
+    """The numbers of a real kernel's /proc/swaps: vdb leaves and comes back last, in its old row."""
+    assert [prio for _, _, prio in table(kernel)] == ["-2", "-3", "-4"]
+    kernel.swapoff("/dev/vdb")
+    assert table(kernel) == [("/dev/vdc", "partition", "-2"), ("/dev/vdd", "partition", "-3")]
+    kernel.swapon("/dev/vdb")
+    assert [prio for _, _, prio in table(kernel)] == ["-4", "-2", "-3"]
+    line = "Adding 32764k swap on /dev/vdb.  Priority:-4 extents:1 across:32764k \n"
+    assert line in kernel.read("/dev/kmsg").decode()
+
+
+def test_the_highest_priority_first(kernel: Any) -> None:
+    kernel.swapoff("/dev/vdd")
+    kernel.swapon("/dev/vdd", priority=1)
+    put_out(kernel.spawn("hog"), 4 * MB)
+    assert [area.inuse_pages > 0 for area in kernel.swap_info] == [False, False, True]
+    put_out(kernel.spawn("hog"), 40 * MB)
+    kernel.check()
+    assert kernel.swap_info[2].inuse_pages == kernel.swap_info[2].pages
+    assert [area.inuse_pages > 0 for area in kernel.swap_info] == [True, False, True]
+
+
+def test_equal_priorities_in_turn(kernel: Any) -> None:
+    for disk in ("/dev/vdc", "/dev/vdd"):
+        kernel.swapoff(disk)
+        kernel.swapon(disk, priority=5)
+    put_out(kernel.spawn("hog"), 8 * MB)
+    kernel.check()
+    used = [area.inuse_pages for area in kernel.swap_info]
+    assert used[0] == 0
+    assert abs(used[1] - used[2]) <= 2 * 64
+    assert used[1] + used[2] >= 2048
+
+
+def test_swapoff_reads_everything_back(kernel: Any) -> None:
+    for disk in ("/dev/vdc", "/dev/vdd"):
+        kernel.swapoff(disk)
+    task = kernel.spawn("hog")
+    addr = put_out(task, 16 * MB)
+    child = task.fork()
+    kernel.run_for(1)
+    began = kernel.clock.now_ns
+    read = event(kernel, VmEventItem.PSWPIN)
+    kernel.swapoff("/dev/vdb")
+    kernel.check()
+    assert kernel.swap_info == []
+    assert rows(kernel, "/proc/meminfo")["SwapTotal"] == rows(kernel, "/proc/meminfo")["SwapCached"] == 0
+    assert task.mm.get_mm_counter(MM_SWAPENTS) == child.mm.get_mm_counter(MM_SWAPENTS) == 0
+    raw = entries(task, addr, 4096)
+    assert (raw & 1 == 1).all() and not (raw & (1 << 5 | 1 << 1)).any()
+    assert (raw == entries(child, addr, 4096)).all()
+    assert event(kernel, VmEventItem.PSWPIN) - read == 0  # all of it was in the swap cache still
+    assert kernel.clock.now_ns == began
+
+
+def test_swapoff_takes_the_disk_s_time(kernel: Any) -> None:
+    from tests.mm.test_swap import forget_copies
+
+    task = kernel.spawn("hog")
+    put_out(task, 16 * MB)
+    kernel.run_for(1)
+    assert forget_copies(kernel) == 4096
+    began = kernel.clock.now_ns
+    read = event(kernel, VmEventItem.PSWPIN)
+    kernel.swapoff("/dev/vdb")
+    kernel.check()
+    assert event(kernel, VmEventItem.PSWPIN) - read == 4096
+    assert kernel.clock.now_ns - began > 16 * MB * 1_000_000_000 // 600_000_000
+
+
+@pytest.mark.machine(ram="96M", swap="200M", cpus=1, preset="bare")
+def test_swapoff_without_memory_fails_and_leaves_the_area(kernel: Any) -> None:
+    from tests.mm.test_swap import forget_copies
+
+    task = kernel.spawn("hog", oom_score_adj=-1000)
+    for _ in range(5):
+        put_out(task, 24 * MB)
+        kernel.run_for(1)
+        forget_copies(kernel)
+    fails(errno.ENOMEM, kernel.swapoff, "/dev/vdb")
+    kernel.check()
+    assert table(kernel) == [("/dev/vdb", "partition", "-2")]
+    assert task.alive
+    assert kernel.swap_info[0].inuse_pages > 1000
+
+
+def test_overcommit_forbids_swapoff(kernel: Any) -> None:
+    task = kernel.spawn("hog")
+    task.mmap(80 * MB)
+    kernel.write("/proc/sys/vm/overcommit_memory", "2")
+    kernel.write("/proc/sys/vm/overcommit_ratio", "0")
+    fails(errno.ENOMEM, kernel.swapoff, "/dev/vdb")
+    assert len(table(kernel)) == 3
+
+
+def test_on_a_disk_without_seeks_each_cpu_has_a_cluster(kernel: Any) -> None:
+    kernel.swapoff("/dev/vdb")
+    kernel.write("/sys/block/vdb/queue/rotational", "0")
+    kernel.swapon("/dev/vdb", priority=9)
+    assert "across:32764k SS\n" in kernel.read("/dev/kmsg").decode()
+    for cpu in (0, 1):
+        task = kernel.spawn("hog", cpus=[cpu])
+        put_out(task, MB)
+    kernel.check()
+    clusters = {number: count for number, count, *_ in kernel.mmu.swap.slots.clusters_of(0)}
+    assert sum(count > 1 for count in clusters.values()) == 2
+
+
+def test_vma_readahead(kernel: Any) -> None:
+    for disk in ("/dev/vdb", "/dev/vdc", "/dev/vdd"):
+        kernel.swapoff(disk)
+    kernel.write("/sys/block/vdb/queue/rotational", "0")
+    kernel.swapon("/dev/vdb")
+    from tests.mm.test_swap import forget_copies
+
+    task = kernel.spawn("hog")
+    addr = put_out(task, 2 * MB)
+    kernel.run_for(1)
+    forget_copies(kernel)
+    assert kernel.read("/sys/kernel/mm/swap/vma_ra_enabled") == b"true\n"
+    task.touch(addr, MB)
+    kernel.check()
+    assert event(kernel, VmEventItem.SWAP_RA_HIT) > 200
+    kernel.write("/sys/kernel/mm/swap/vma_ra_enabled", "0")
+    assert kernel.read("/sys/kernel/mm/swap/vma_ra_enabled") == b"false\n"
+    fails(errno.EINVAL, kernel.write, "/sys/kernel/mm/swap/vma_ra_enabled", "maybe")
+
+
+def test_commands(kernel: Any) -> None:
+    kernel.write("/sim/control", "swapoff /dev/vdb")
+    kernel.write("/sim/control", "swapon /dev/vdb priority=12")
+    assert ("/dev/vdb", "partition", "12") in table(kernel)
+    fails(errno.EBUSY, kernel.write, "/sim/control", "swapon /dev/vdb")
+    kernel.write("/sim/control", "create /sw 8M")
+    kernel.write("/sim/control", "mkswap /sw")
+    kernel.write("/sim/control", "swapon /sw")
+    assert table(kernel)[-1][:2] == ("/sw", "file")
