@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tests.fidelity.compare import Row, compare, recorded
+from tests.fidelity.compare import Row, compare, recorded, recordings
 from tests.fidelity.probe import SCENARIOS
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "fidelity.md"
@@ -17,7 +17,7 @@ HEAD = """# How near to a real kernel
 
 Workloads that were recorded on a real Linux 6.12 (512 MB of RAM; `tests/golden/curves`), played call by call on mmfs
 (`tests/fidelity`). Levels in kB, at the step where they differ most, the error in parts of RAM; totals over the
-whole curve in pages. The bands are those of `tests/fidelity/compare.py`; what misses its band is marked **miss**.
+whole curve in pages. `tests/fidelity/compare.py` says how the bands come about; what misses its own is marked **miss**.
 """
 
 
@@ -25,7 +25,8 @@ def table(name: str, rows: list[Row]) -> str:
     """One curve as a Markdown table."""
     lines = [f"\n## {name}\n", "| counter | worst at | real | simulated | error | band | |", "|---|---|--:|--:|--:|--:|---|"]
     for row in rows:
-        error, band = (f"{row.error:+.0f}", f"{row.band:.0f}") if row.band > 1 else (f"{row.error:+.1%}", f"{row.band:.0%}")
+        whole = row.counter.startswith("OOM")
+        error, band = (f"{row.error:+.0f}", f"{row.band:.0f}") if whole else (f"{row.error:+.1%}", f"{row.band:.1%}")
         lines.append(
             f"| {row.counter} | {row.step} | {row.real:.0f} | {row.simulated:.0f} | {error} | {band} | "
             f"{'' if row.kept else '**miss**'} |"
@@ -52,7 +53,7 @@ def main(write: bool, only: str, steps: str) -> None:
                     cells = [(real.get(label, {}).get(c), ours.get(label, {}).get(c)) for c in steps.split(",")]
                     click.echo(f"{name} {label:22} " + "  ".join(f"{a}/{b}" for a, b in cells))
                 continue
-            part = table(name, compare(real, ours))
+            part = table(name, compare(recordings(folder, name), ours))
             text += part
             click.echo(part)
             sys.stdout.flush()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fidelity.compare import compare, recorded
+from tests.fidelity.compare import compare, recordings
 from tests.fidelity.probe import SCENARIOS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -20,7 +20,7 @@ def test_curves(folder: str) -> None:
     """Each curve of a scenario, played in order on one machine."""
     wrong = []
     for name, ours in SCENARIOS[folder]():
-        rows = compare(recorded(folder, name), ours)
+        rows = compare(recordings(folder, name), ours)
         missed = {row.counter for row in rows if not row.kept}
         expected = set(KNOWN.get(name, ()))
         wrong += [f"{name}: {row}" for row in rows if row.counter in missed - expected]
