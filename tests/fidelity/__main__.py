@@ -23,7 +23,8 @@ whole curve in pages. `tests/fidelity/compare.py` says how the bands come about;
 
 def table(name: str, rows: list[Row]) -> str:
     """One curve as a Markdown table."""
-    lines = [f"\n## {name}\n", "| counter | worst at | real | simulated | error | band | |", "|---|---|--:|--:|--:|--:|---|"]
+    lines = [f"\n## {name}\n", "| counter | worst at | real | simulated | error | band | |"]
+    lines.append("|---|---|--:|--:|--:|--:|---|")
     for row in rows:
         whole = row.counter.startswith("OOM")
         error, band = (f"{row.error:+.0f}", f"{row.band:.0f}") if whole else (f"{row.error:+.1%}", f"{row.band:.1%}")
