@@ -50,7 +50,7 @@ class Probe:
 
     def readfile(self, path: str, size_mb: int, offset_mb: int = 0) -> None:
         """Read a part of a file from a program of its own, 128 KB a call."""
-        reader = self.kernel.spawn("reader")
+        reader = self.kernel.spawn("probe")
         fd = reader.open(path)
         reader.lseek(fd, offset_mb * MB)
         left = size_mb * MB
@@ -60,7 +60,7 @@ class Probe:
 
     def hold(self, size_mb: int) -> Task:
         """A process that has so much anonymous memory, written once, and sleeps."""
-        holder = self.kernel.spawn("hold")
+        holder = self.kernel.spawn("probe")
         holder.touch(holder.mmap(size_mb * MB), size_mb * MB, write=True)
         return holder
 
