@@ -249,7 +249,9 @@ class Folios:
 
     def free_page(self, pfn):
         """Free a page that nobody maps or caches. Linux: __folio_put()."""
-        if self.frames.page[pfn].flags & (PG_LRU | PG_BATCHED):
+        if self.frames.page[pfn].flags & PG_BATCHED:
+            self.lru.drain_all()
+        if self.frames.page[pfn].flags & PG_LRU:
             self.lru.del_page(pfn)
         if self.frames.page[pfn].flags & PG_MLOCKED:
             self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1

@@ -7,7 +7,7 @@ some pages. Moves (activate, deactivate, rotate to the tail) wait in batches of 
 stays where it is. PG_BATCHED says that a page waits in one of them.
 
 A block that is mapped as a whole stands as one record on a list of blocks beside the list of pages and counts
-as 512; its pages are older than those of the list beside it.
+as 512; its pages are younger than those of the list beside it.
 
 ``enabled`` says whether the multi-generational lists rule (lru_gen_enabled()): then evictable pages are in the
 generations of ``gen`` (fastpath/lru_gen.py) and the lists here hold only the unevictable ones.
@@ -316,7 +316,7 @@ class Lru:
         self.count(self.frames.block[block].zone, self.lru_of(self.frames.block[block].flags), -PAGEBLOCK_NR_PAGES)
 
     def split_block(self, block):
-        """Replace a block by its 512 pages, whose records the caller has written, at the end of the list of pages."""
+        """Replace a block by its 512 pages, whose records the caller has written, at the front of the list of pages."""
         lru: cython.int = self.lru_of(self.frames.block[block].flags)
         first: cython.long = block << PAGEBLOCK_ORDER
         head: cython.long = self.page_heads + self.lruvec_of(first) * NR_LRU_LISTS + lru
@@ -326,8 +326,8 @@ class Lru:
             return
         self.frames.block_list_del(block)
         for i in range(PAGEBLOCK_NR_PAGES):
-            self.frames.page[first + 511 - i].flags |= PG_LRU
-            self.frames.page_list_add_tail(head, first + 511 - i)
+            self.frames.page[first + i].flags |= PG_LRU
+            self.frames.page_list_add(head, first + i)
 
     # ------------------------------------------------------------------------------ the other kind of lists
 

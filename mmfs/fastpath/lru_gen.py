@@ -185,7 +185,7 @@ class LruGen:
         self.frames.block_list_del(block)
 
     def split_block(self, lruvec, block):
-        """Replace a block by its 512 pages, whose records the caller has written, at the cold end of its list."""
+        """Replace a block by its 512 pages, whose records the caller has written, at the warm end of its list."""
         gen: cython.int = self.frames.block[block].gen - 1
         zone: cython.long = self.frames.block[block].zone
         head: cython.long = self.head(lruvec, gen, 0, self.buddy.zone[zone].zid)
@@ -195,7 +195,7 @@ class LruGen:
         for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
             self.frames.page[pfn].flags |= PG_LRU
             self.frames.page[pfn].mlock_count = cython.cast(cython.ushort, gen + 1)
-            self.frames.page_list_add_tail(head, pfn)
+            self.frames.page_list_add(head, pfn)
 
     # ------------------------------------------------------------------------------ use
 

@@ -11,4 +11,5 @@ cdef class LruGenEvict:
     cdef readonly LruGen lru_gen
     cdef long[::1] event
     cdef long[::1] isolated
+    cdef void split_oldest(self, long lruvec) noexcept nogil
     cdef long put_back(self, long left, bint retried) noexcept nogil

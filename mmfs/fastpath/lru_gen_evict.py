@@ -11,6 +11,7 @@ from mmfs.fastpath.frames import view
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
+    from mmfs.fastpath.vmscan import ScanControl
 
 _BATCH = 64
 
@@ -33,6 +34,8 @@ class LruGenEvict:
         scanned: cython.long
         taken: cython.long
         item: cython.int = PGSCAN_KSWAPD if sc.kswapd else PGSCAN_DIRECT
+        if kind == 0:
+            self.split_oldest(lruvec)
         scanned = self.lru_gen.scan_folios(
             lruvec, kind, tier, sc.reclaim_idx, (sc.gfp & GFP_IO_BIT) != 0, item, self.isolated
         )
@@ -41,6 +44,16 @@ class LruGenEvict:
             sc.nr_file_taken += taken
         sc.nr_taken += taken
         return scanned
+
+    def split_oldest(self, lruvec):
+        """Where only blocks mapped as a whole are left in the oldest generation of anonymous memory, split one."""
+        gen: cython.int = self.lru_gen.seq[lruvec, 1] & 3
+        zid: cython.int
+        head: cython.long
+        for zid in range(MAX_NR_ZONES):
+            head = self.lru_gen.head(lruvec, gen, 0, zid)
+            if self.frames.page[head].prv == head:
+                self.vmscan.split_last(head + self.lru_gen.block_heads - self.lru_gen.page_heads)
 
     def shrink_isolated(self, kind: cython.int, sc: ScanControl):
         """Reclaim the pages taken, and once more those that have become clean meanwhile. Linux: evict_folios()."""

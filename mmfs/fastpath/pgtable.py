@@ -506,7 +506,7 @@ class PageTables:
             self.mmu.swapin.finish()
 
     def cold_or_pageout_range(self, mm: cython.long, start: cython.long, end: cython.long, anon_only: cython.bint,
-                              out: cython.long[::1] | None = None):
+                              out: cython.long[::1] = None):
         """Make the pages that [start, end) alone maps inactive, or put them into ``out`` for reclaim; how many then.
 
         Linux: mm/madvise.c, madvise_cold_or_pageout_pte_range().

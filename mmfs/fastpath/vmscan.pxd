@@ -82,6 +82,7 @@ cdef class Vmscan:
     cdef bint remove_mapping(self, long pfn) noexcept nogil
     cdef void activate(self, long pfn) noexcept nogil
     cdef long shrink_folio_list(self, long n, ScanControl sc, bint ignore_references) noexcept nogil
+    cdef bint split_last(self, long head) noexcept nogil
     cdef void move_folios_to_lru(self, long n) noexcept nogil
     cdef long shrink_inactive_list(self, long lruvec, int lru, long nr_to_scan, ScanControl sc) noexcept nogil
     cdef void shrink_active_list(self, long lruvec, int lru, long nr_to_scan, ScanControl sc) noexcept nogil

@@ -112,14 +112,12 @@ class Vmscan:
         total: cython.long = 0
         size: cython.long = self.lru.size(lruvec, lru)
         taken: cython.long = 0
-        while self.frames.block[blocks].prv != cython.cast(cython.uint, blocks):
-            self.rmap.split_block(self.frames.block[blocks].prv)
-            if size > PAGEBLOCK_NR_PAGES:
-                break
         while scan < nr_to_scan and total < size:
             pfn = self.frames.page[head].prv
             if pfn == head:
-                break
+                if not self.split_last(blocks):
+                    break
+                continue
             total += 1
             zid = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].zid
             if zid > sc.reclaim_idx:
@@ -137,6 +135,17 @@ class Vmscan:
             taken += 1
         self.nr_scanned = total
         return taken
+
+    def split_last(self, head):
+        """Write out the pages of the last block of a list, which are now on the list of pages; False if there is none.
+
+        Linux: split_huge_page(), as reclaim does with a huge page that it cannot swap in one piece.
+        """
+        block: cython.long = self.frames.block[head].prv
+        if block == head:
+            return False
+        self.rmap.split_block(block)
+        return self.frames.block[block].state != BLK_UNIFORM
 
     def move_folios_to_lru(self, n):
         """Put the first ``n`` of ``folio`` back on their lists. Linux: move_folios_to_lru()."""

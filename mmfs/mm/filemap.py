@@ -131,7 +131,7 @@ class PageCache:
                 slab.free(name, -missing)
             elif missing and not slab.alloc(name, missing):
                 continue
-            self._objects[name] = wanted
+            self._objects[name] += missing  # not `wanted`: others may have run while memory was made
 
 
 class AddressSpace:

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import mmfs
 from mmfs import fastpath
+from mmfs.kernel.panic import KernelPanicError
 from mmfs.kernel.signal import TaskKilled
 from mmfs.mm.mman import (
     MADV_COLD,
@@ -274,6 +275,44 @@ class NumaMachine(Machine):
     options: ClassVar[dict[str, Any]] = {"nodes": [{"memory": "96M", "cpus": 1}, {"memory": "32M", "cpus": 1}]}
 
 
+class SwappingMachine(Machine):
+    """A machine that is always short of memory, with swap and, to choose at any time, either kind of LRU lists."""
+
+    options: ClassVar[dict[str, Any]] = {"ram": "96M", "cpus": 2, "swap": "24M"}
+
+    @initialize(seed=st.integers(0, 3))
+    def boot(self, seed: int) -> None:
+        super().boot(seed)
+        self.kernel.write("/proc/sys/vm/overcommit_memory", "1")
+        self.kernel.write("/sys/kernel/mm/lru_gen/enabled", "ny"[seed % 2])
+
+    def call(self, function: Any, *arguments: Any, **keywords: Any) -> Any:
+        """As ever; when only those are left who must not be killed, the kernel panics, and is booted anew."""
+        try:
+            return super().call(function, *arguments, **keywords)
+        except KernelPanicError:
+            self.kernel.check()
+            self.boot(0)
+            return None
+
+    @precondition(Machine.alive)
+    @rule(data=st.data(), pages=st.integers(1000, 12000), write=st.booleans())
+    def press(self, data: st.DataObject, pages: int, write: bool) -> None:
+        task = self.task(data)
+        start = self.call(task.mmap, pages * PAGE)
+        if start is not None and task.alive:
+            self.call(task.touch, start, pages * PAGE, write=write)
+
+    @rule(enabled=st.sampled_from("ny"))
+    def switch_lists(self, enabled: str) -> None:
+        self.kernel.write("/sys/kernel/mm/lru_gen/enabled", enabled)
+
+    @rule(swappiness=st.sampled_from([0, 1, 60, 100, 200]), zone_reclaim=st.integers(0, 7))
+    def tune_reclaim(self, swappiness: int, zone_reclaim: int) -> None:
+        self.kernel.write("/proc/sys/vm/swappiness", str(swappiness))
+        self.kernel.write("/proc/sys/vm/zone_reclaim_mode", str(zone_reclaim))
+
+
 _SETTINGS = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
@@ -286,3 +325,5 @@ TestMachine = pytest.mark.stateful(Machine.TestCase)
 TestMachine.settings = _SETTINGS
 TestNumaMachine = pytest.mark.stateful(NumaMachine.TestCase)
 TestNumaMachine.settings = _SETTINGS
+TestSwappingMachine = pytest.mark.stateful(SwappingMachine.TestCase)
+TestSwappingMachine.settings = _SETTINGS
