@@ -59,6 +59,7 @@ class PageCache:
         self._next_file = 1
         self._free_files: list[int] = []
         self._objects = {"radix_tree_node": 0, "buffer_head": 0}
+        self._settling = False
 
     def new_row(self, mapping: AddressSpace) -> int:
         """A row for a new address_space; 0 is never one."""
@@ -123,15 +124,20 @@ class PageCache:
 
         Linux: lib/xarray.c, xas_alloc(); fs/buffer.c, alloc_buffer_head().
         """
+        if self._settling:  # the slab had to make room, and reclaim has called
+            return
+        self._settling = True
         slab, folios = self.kernel.slab, self.mmu.folios
-        nodes: int = folios.nr_nodes
-        for name, wanted in (("radix_tree_node", nodes + nodes // NODE_SLOTS), ("buffer_head", folios.nr_buffers)):
+        for name in self._objects:
+            nodes: int = folios.nr_nodes
+            wanted = folios.nr_buffers if name == "buffer_head" else nodes + nodes // NODE_SLOTS
             missing = wanted - self._objects[name]
             if missing < 0:
                 slab.free(name, -missing)
             elif missing and not slab.alloc(name, missing):
                 continue
-            self._objects[name] += missing  # not `wanted`: others may have run while memory was made
+            self._objects[name] = wanted
+        self._settling = False
 
 
 class AddressSpace:
