@@ -127,6 +127,12 @@ class PageCache:
         if self._settling:  # the slab had to make room, and reclaim has called
             return
         self._settling = True
+        try:
+            self._settle()
+        finally:
+            self._settling = False
+
+    def _settle(self) -> None:
         slab, folios = self.kernel.slab, self.mmu.folios
         for name in self._objects:
             nodes: int = folios.nr_nodes
@@ -137,7 +143,6 @@ class PageCache:
             elif missing and not slab.alloc(name, missing):
                 continue
             self._objects[name] = wanted
-        self._settling = False
 
 
 class AddressSpace:
