@@ -278,7 +278,7 @@ def test_fork_out_of_memory(boot: Boot) -> None:
     kernel = boot(ram="128M", swap=None, cpus=1, preset="bare")
     kernel.overcommit.sysctl_overcommit_memory = 1
     task = kernel.spawn("hog")
-    task.touch(task.mmap("10G"), "10G", write=True, stride="2M")  # a page table a page
+    task.touch(task.mmap("12G"), "12G", write=True, stride="2M")  # a page table a page
     with pytest.raises(TaskKilled):
         fork_on(task)
     kernel.check()
