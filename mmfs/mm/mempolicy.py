@@ -15,7 +15,6 @@ from errno import EFAULT, EINVAL
 from typing import TYPE_CHECKING
 
 from mmfs.mm.mman import page_align
-from mmfs.mm.vma_merge import vma_modify_policy
 from mmfs.mm_types import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -79,6 +78,8 @@ def mempolicy_in_oom_domain(policy: Mempolicy | None, nodemask: int) -> bool:
 
 def do_mbind(mm: MmStruct, start: int, length: int, mode: str, nodes: tuple[int, ...] = ()) -> None:
     """Give a range a policy for the pages it will take. EINVAL, EFAULT for a hole. Linux: do_mbind()."""
+    from mmfs.mm.vma_merge import vma_modify_policy
+
     possible = tuple(pgdat.node_id for pgdat in mm.kernel.node_data if pgdat.node_present_pages)
     policy = make_policy(mode, nodes, possible)
     if start % PAGE_SIZE:

@@ -153,7 +153,7 @@ def test_la57() -> None:
         ({"nodes": ["1G", "1G"], "distances": [[10, 20]]}, "rows for 2 nodes"),
         ({"ram": "1G", "swap": "-1"}, "not a size"),
         ({"ram": "1G", "swap": "8K"}, "mkswap"),
-        ({"ram": "1G", "swap": ["1G"] * 25}, "24"),
+        ({"ram": "1G", "swap": ["1G"] * 26}, "letters for disks"),
         ({"ram": "1G", "cpu": "z80"}, "unknown model 'z80'"),
         ({"ram": "1G", "cpus": 3, "threads": 2}, "not 1 sockets"),
     ],

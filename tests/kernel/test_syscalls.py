@@ -192,6 +192,7 @@ def test_stack_grows_to_its_limit(task: Task) -> None:
 
 
 @pytest.mark.slow  # minutes uncompiled: all of a machine is touched
+@pytest.mark.machine(ram="512M", cpus=2, preset="bare", swap="128M")
 def test_oom_kills_the_biggest(kernel: Kernel, task: Task) -> None:
     hog = kernel.spawn("hog")
     addr = hog.mmap("600M")
@@ -206,6 +207,7 @@ def test_oom_kills_the_biggest(kernel: Kernel, task: Task) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.machine(ram="512M", cpus=2, preset="bare", swap=None)
 def test_oom_spares_who_asks_for_it(kernel: Kernel) -> None:
     big = kernel.spawn("big", oom_score_adj=-1000)
     big.touch(big.mmap("200M"), "200M", write=True)
