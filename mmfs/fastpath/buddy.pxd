@@ -38,6 +38,10 @@ cdef class Buddy:
     cdef public int nr_online_nodes
     cdef public bint wake_kswapd
     cdef public long handed
+    cdef public long reclaim_zone
+    cdef public unsigned long reclaimed
+    cdef readonly object reclaim_nodes
+    cdef unsigned long[::1] reclaim_node
     cdef long pcp_heads
     cdef bint whole_blocks
     cdef int nr_pcp_alloc(self, long slot, long zone, int order) noexcept nogil

@@ -28,6 +28,9 @@ class Buddy:
     [nodes, ...] zone rows ended by -1, ``lowmem_reserves`` [nr_zones, 5]; counters go to the arrays of the
     VmStat. ``cpu`` is the CPU that runs: its per-CPU lists serve, its node is the local one. ``handed``: a page that
     the slow path has found for an access that is tried again, which takes it; else -1.
+
+    ``reclaim_nodes`` [nodes] uint64: nodes to shrink (vm.zone_reclaim_mode) before an allocation that prefers a node
+    passes them over; it stops with ``reclaim_zone``, unless the node is one of those in ``reclaimed``.
     """
 
     def __init__(self, areas, vmstat, nr_nodes, nr_cpus):
@@ -54,7 +57,10 @@ class Buddy:
         self.cpu = 0
         self.nr_online_nodes = nr_nodes
         self.wake_kswapd = False
-        self.handed = -1
+        self.handed = self.reclaim_zone = -1
+        self.reclaim_nodes = np.zeros(nr_nodes, np.uint64)
+        self.reclaim_node = view(self.reclaim_nodes)
+        self.reclaimed = 0
         self.whole_blocks = False
         self.pcp_heads = self.frames.next_page_head
         for _ in range(nr_cpus * self.nr_zones * NR_PCP_LISTS):
@@ -316,6 +322,7 @@ class Buddy:
         mark: cython.long
         pfn: cython.long
         flags: cython.int = alloc_flags
+        self.reclaim_zone = -1
         if self.handed >= 0 and order == 0:
             pfn = self.handed
             self.handed = -1
@@ -355,6 +362,13 @@ class Buddy:
                             and z.watermark_boost
                             and self.watermark_ok(zone, 0, z.wmark_min, highest, flags)
                         ):
+                            if (
+                                flags & ALLOC_WMARK_LOW
+                                and self.reclaim_node[self.zone[preferred].nid] & ~self.reclaimed
+                                & cython.cast(cython.ulong, 1) << z.nid
+                            ):
+                                self.reclaim_zone = zone
+                                return -1
                             continue
                 pfn = self.rmqueue(preferred, zone, order, mt, flags)
                 if pfn >= 0:

@@ -250,7 +250,8 @@ def _retry(mm: MmStruct, addr: int) -> None:
     _task(mm).account_faults()
     pfn = kernel.page_alloc.slowpath(GFP_ANONYMOUS, 0, int(buddy.cpu_nodes[buddy.cpu]), _nodemask(mm, addr))
     buddy.handed = pfn
-    kernel.mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
+    mark = ALLOC_WMARK_LOW if kernel.vm.zone_reclaim_mode else ALLOC_WMARK_MIN
+    kernel.mmu.walker.alloc_flags = mark | ALLOC_KSWAPD
     if pfn < 0 or mm.row < 0 or kernel.page_alloc.current_is_victim():
         _give_back(kernel)
         raise Fault(SIGKILL, addr)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmfs.mm.kswapd import wake_all_kswapds
+from mmfs.mm.node_reclaim import node_reclaim
 from mmfs.mm.page_alloc import gfp_migratetype, gfp_to_alloc_flags, gfp_zone
 from mmfs.mm.vmscan import MAX_RECLAIM_RETRIES
 from mmfs.mm_types import (
@@ -23,7 +24,9 @@ from mmfs.mm_types import (
     ALLOC_NO_WATERMARKS,
     ALLOC_OOM,
     ALLOC_WMARK_HIGH,
+    ALLOC_WMARK_LOW,
     GFP_DIRECT_RECLAIM_BIT,
+    GFP_KSWAPD_RECLAIM_BIT,
     GFP_MEMALLOC_BIT,
     GFP_NOFAIL_BIT,
     GFP_NOMEMALLOC_BIT,
@@ -75,6 +78,9 @@ class SlowPath:
     def alloc(self) -> int:
         """The first frame of a block, or -1. Linux: __alloc_pages_slowpath()."""
         flags = gfp_to_alloc_flags(self.gfp, self.order)
+        pfn = self._shrink_near_nodes() if self.page_alloc.buddy.reclaim_zone >= 0 else -1
+        if pfn >= 0:
+            return pfn
         self._wake_kswapds(flags)
         pfn = self.attempt(flags)
         while pfn < 0:
@@ -84,6 +90,20 @@ class SlowPath:
                     self.page_alloc.warn_alloc(self.gfp, self.order, self._policy_nodemask())
                     return -1
                 pfn = self.attempt(ALLOC_MIN_RESERVE)
+        return pfn
+
+    def _shrink_near_nodes(self) -> int:
+        """The fast path has stopped at nodes that are to be shrunk first. Linux: get_page_from_freelist()."""
+        buddy, pfn = self.page_alloc.buddy, -1
+        try:
+            while pfn < 0 and buddy.reclaim_zone >= 0:
+                pgdat = self.kernel.zones[buddy.reclaim_zone].zone_pgdat
+                buddy.reclaimed |= 1 << pgdat.node_id
+                if not self._reclaims():
+                    node_reclaim(self.kernel, pgdat, self.gfp, self.order)
+                pfn = self.attempt(ALLOC_WMARK_LOW | (ALLOC_KSWAPD if self.gfp & GFP_KSWAPD_RECLAIM_BIT else 0))
+        finally:
+            buddy.reclaimed = 0
         return pfn
 
     def _wake_kswapds(self, flags: int) -> None:

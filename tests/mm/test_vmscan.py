@@ -203,3 +203,18 @@ class TestShrinker:
         assert asked == []
         shrinkers.shrink_slab(0, 6)
         assert sum(asked) == 256 and int(vmstat.event[VmEventItem.SLABS_SCANNED]) == 256
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_zone_reclaim_mode(boot: Callable[..., Kernel], mode: int) -> None:
+    """With it the page cache of the near node makes room, without it the far node is used."""
+    kernel = classic(boot(nodes=[{"memory": "128M", "cpus": 1}, {"memory": "128M", "cpus": 1}], preset="bare"))
+    kernel.write("/proc/sys/vm/zone_reclaim_mode", str(mode))
+    task = kernel.spawn("cat", cpus=[0])
+    task.read(new_file(task, 64 * MB), 64 * MB, 0)
+    far = kernel.vmstat.node_stat[1]
+    before = int(far[NodeStatItem.NR_ANON_MAPPED])
+    task.touch(task.mmap(64 * MB), 64 * MB, write=True)
+    used = int(far[NodeStatItem.NR_ANON_MAPPED]) - before
+    assert (event(kernel, VmEventItem.ZONE_RECLAIM_SUCCESS) > 0) == bool(mode)
+    assert used < 1024 if mode else used > 2048

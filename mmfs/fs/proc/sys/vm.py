@@ -29,6 +29,7 @@ from mmfs.kernfs.sysctl import (
 )
 from mmfs.mm.compaction import compact_nodes
 from mmfs.mm.drop_caches import drop_caches
+from mmfs.mm.node_reclaim import node_reclaim_mode_changed
 from mmfs.mm.watermark import MIN_PERCPU_PAGELIST_HIGH_FRACTION
 from mmfs.mm_types import PAGE_SIZE
 
@@ -69,6 +70,11 @@ def watermark_scale_factor_changed(kernel: Kernel, _: int) -> None:
 def watermark_boost_factor_changed(kernel: Kernel, _: int) -> None:
     """The next pageblock that is stolen boosts by it."""
     kernel.page_alloc.buddy.areas.watermark_boost_factor = kernel.vm.watermark_boost_factor
+
+
+def zone_reclaim_mode_changed(kernel: Kernel, _: int) -> None:
+    """The page allocator stops for it from now on."""
+    node_reclaim_mode_changed(kernel)
 
 
 def page_cluster_changed(kernel: Kernel, _: int) -> None:
@@ -325,5 +331,5 @@ register_sysctl(vm, (
     tunable(of_vm, "vfs_cache_pressure", NATURAL),
     tunable(of_vm, "watermark_boost_factor", NATURAL, watermark_boost_factor_changed),
     tunable(of_vm, "watermark_scale_factor", proc_dointvec_minmax(1, 3000), watermark_scale_factor_changed),
-    tunable(of_vm, "zone_reclaim_mode", NATURAL),
+    tunable(of_vm, "zone_reclaim_mode", NATURAL, zone_reclaim_mode_changed),
 ))  # fmt: skip
