@@ -117,6 +117,6 @@ def test_two_at_once(machines: Machines) -> None:
         writing(machine, "sim/control", f"touch {pid} {address} 8G write") as touch,
     ):
         assert (step.wait(60), touch.wait(60)) == (0, 0)
-    assert 0 <= uptime(machine) - before - 5 * 3600 < 1  # what is left of the touch when the step is done takes its time
+    assert 0 <= uptime(machine) - before - 5 * 3600 < 1  # the rest of the touch takes its time
     assert machine.status_kb(pid, "VmRSS") > 8 << 20
     assert control(machine, "check") == "ok"
