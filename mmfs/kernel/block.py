@@ -229,7 +229,7 @@ class BlockDevices:
 
     def nr_blockdev_pages(self) -> int:
         """Buffers of /proc/meminfo. Linux: block/bdev.c, nr_blockdev_pages()."""
-        return sum(disk.nr_pages() for disk in self.disks)
+        return sum([disk.bd_mapping.nrpages for disk in self.disks if disk.bd_mapping is not None])
 
 
 def virtio_disks(clock: Clock, vmstat: VmStat, hardware: Iterable[tuple[str, int, int, int, str]]) -> BlockDevices:

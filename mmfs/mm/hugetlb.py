@@ -91,6 +91,11 @@ class Hstate:
         """Pages that stay. Linux: persistent_huge_pages()."""
         return self.nr_huge_pages - self.surplus_huge_pages
 
+    def state(self) -> tuple[int, ...]:
+        """All its counts, to see whether one has changed."""
+        free = map(len, self.hugepage_freelists)
+        return (*self.nr_huge_pages_node, *free, *self.surplus_huge_pages_node, self.resv_huge_pages)
+
     @property
     def nr_base_pages(self) -> int:
         """The pool in pages of 4 KB."""

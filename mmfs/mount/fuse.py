@@ -260,13 +260,16 @@ class Operations:
 
     # ------------------------------------------------------------------------------------------------- files
 
-    def open(self, path: str, flags: int) -> int:
-        """OPEN: the mode has been looked at by the kernel (default_permissions), the file's own rules have not."""
+    def open(self, path: str, flags: int, known: Inode | None = None) -> int:
+        """OPEN: the mode has been looked at by the kernel (default_permissions), the file's own rules have not.
+
+        `known` is the inode if the request has named it.
+        """
         entry = self.vfs.walk(path)
         caller = self.caller()
         handle = Handle(entry.open(flags, caller, check=False), path)
         if flags & os.O_ACCMODE != os.O_WRONLY:
-            inode = handle.inode = self.inode(path, entry)
+            inode = handle.inode = known or self.inode(path, entry)
             if inode.size < inode.limit:
                 self.enlarge(inode)
             if not inode.senders:

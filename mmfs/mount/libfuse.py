@@ -147,8 +147,8 @@ def bridge(session: Session) -> Any:
 class Session:
     """One mount's connection to the kernel; without a loop of its own (`fd` < 0) it knows less.
 
-    `shortcut(memory)` may answer the request in the buffer; it returns whether it has. `shortcut.settle(wait)` is
-    called before waiting for the next; it returns whether to wait.
+    `shortcut.answer(memory)` may answer the request in the buffer; it returns whether it has. While something waits in
+    its queues, `shortcut.postpone(memory)` is asked before, and `shortcut.settle(wait)` before waiting for the next.
     """
 
     def __init__(self, binding: Any) -> None:
@@ -237,13 +237,11 @@ class Session:
         self._process = lambda fuse_buf: process(handle, fuse_buf)
         device = select.poll()
         device.register(fd, select.POLLIN)
-        receive, answer, self.memory = os.readv, None if shortcut is None else shortcut.__call__, memory
+        receive, self.memory = os.readv, memory
+        answer: Callable[[bytearray], bool] = (lambda memory: False) if shortcut is None else shortcut.answer
+        sending, doubted, postponed, writes = ((), (), (), ()) if shortcut is None else shortcut.queues
         while not self._ended:
-            if (
-                shortcut is not None
-                and (shortcut.doubted or shortcut.postponed or shortcut.writes)
-                and not shortcut.settle(device.poll)
-            ):
+            if (doubted or postponed or writes) and shortcut and not shortcut.settle(device.poll):
                 continue
             self._receiving = True
             try:
@@ -255,7 +253,7 @@ class Session:
                     continue
                 return 0 if error.errno == errno.ENODEV else 7
             self._receiving = False
-            if answer is None or not answer(memory):
+            if not (sending and shortcut and shortcut.postpone(memory)) and not answer(memory):
                 buffer.size = size
                 process(handle, address)
                 if exited(handle):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernfs.rules import PAGE_SIZE
@@ -61,7 +61,7 @@ unpack_request, pack_out = REQUEST.unpack_from, OUT.pack
 
 
 class Shortcut:
-    """Answers what it can; called with the memory of a request, it returns whether it has answered."""
+    """Answers what it can."""
 
     def __init__(self, session: Session, operations: Operations) -> None:
         self.session = session
@@ -79,20 +79,23 @@ class Shortcut:
         }
         self.names = Names()
         self._attributes: dict[tuple[int, ...], bytes] = {}
-        self._lock, self._handles, self._sending = operations.big_lock, operations.handles, operations.sending
-
+        self._lock, self._handles = operations.big_lock, operations.handles
         self.doubted: list[Inode] = []
         """Inodes whose size has changed since the queue of requests was last seen empty."""
         self.postponed: list[tuple[Inode, bytes]] = []
         self.writes = LongWrites()
 
-    def __call__(self, memory: Any) -> bool:
-        if self._sending:
-            inode = self.in_the_way(memory)
-            if inode is not None:
-                self.postponed.append((inode, bytes(memory[: REQUEST.unpack_from(memory)[0]])))
-                return True
-        return self.answer(memory)
+    @property
+    def queues(self) -> tuple[Collection[Inode], Collection[Inode], Collection[tuple[Inode, bytes]], Collection[Any]]:
+        """What makes a difference before a request: while all are empty, `answer()` is all there is to call."""
+        return self.operations.sending, self.doubted, self.postponed, self.writes.waiting
+
+    def postpone(self, memory: Any) -> bool:
+        """While pages are being read: put aside a request that would disturb it; whether it is put aside."""
+        inode = self.in_the_way(memory)
+        if inode is not None:
+            self.postponed.append((inode, bytes(memory[: REQUEST.unpack_from(memory)[0]])))
+        return inode is not None
 
     def in_the_way(self, memory: Any) -> Inode | None:
         """The inode whose pages are being read while this request would have its size changed."""
@@ -177,7 +180,7 @@ class Shortcut:
         if inode is None:
             return None
         kept = 0 if inode.touched else FOPEN_KEEP_CACHE
-        fh = self.operations.open(inode.path, flags & 0xFFFFFFFF)
+        fh = self.operations.open(inode.path, flags & 0xFFFFFFFF, inode)
         self._handles[fh].short = True
         return OPEN_OUT.pack(OPEN_OUT.size, 0, unique, fh, FOPEN_DIRECT_IO | kept, 0)
 

@@ -27,17 +27,17 @@ class LongWrites:
     """The writes under way, by the number of their request; they take turns."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[int, Slices]] = deque()
+        self.waiting: deque[tuple[int, Slices]] = deque()
         self._last = 0.0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def begin(self, unique: int, slices: Slices) -> int | None:
         """The first slice; what the write has taken if that was all."""
         taken = self._slice(slices)
         if taken is None:
-            self._waiting.append((unique, slices))
+            self.waiting.append((unique, slices))
         return taken
 
     @property
@@ -47,16 +47,16 @@ class LongWrites:
 
     def work(self, answer: Callable[[int, Callable[[], int | None]], bool]) -> None:
         """A slice of the write whose turn it is; `answer(unique, work)` calls `work` and says whether that is done."""
-        unique, slices = self._waiting.popleft()
+        unique, slices = self.waiting.popleft()
         if not answer(unique, lambda: self._slice(slices)):
-            self._waiting.append((unique, slices))
+            self.waiting.append((unique, slices))
         time.sleep(YIELD_SECONDS)
 
     def interrupt(self, unique: int) -> bool:
         """Break a write off; whether there is such a one."""
-        for one in self._waiting:
+        for one in self.waiting:
             if one[0] == unique:
-                self._waiting.remove(one)
+                self.waiting.remove(one)
                 one[1].close()
                 return True
         return False

@@ -37,7 +37,7 @@ class Kernel:
         head = struct.pack("=IIQQIII4x", 40 + len(body), opcode, UNIQUE, nodeid, 0, 0, pid)
         memory = bytearray((head + body).ljust(8192, b"\0"))
         self.session.memory = memory
-        return self.shortcut(memory)
+        return self.shortcut.postpone(memory) or self.shortcut.answer(memory)
 
     def answers(self) -> list[tuple[int, int, bytes]]:
         """What was sent: error or notice, unique, the rest."""

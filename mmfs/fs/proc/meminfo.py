@@ -209,11 +209,8 @@ def version(kernel: Kernel) -> tuple[object, ...]:
         kernel.vmstat.node_stat.tobytes(),
         kernel.page_alloc.buddy.zones.tobytes(),
         kernel.nr_blockdev_pages(),
-        [(area.pages, area.inuse_pages) for area in kernel.swap_info],
-        [
-            (*h.nr_huge_pages_node, *h.free_huge_pages_node, *h.surplus_huge_pages_node, h.resv_huge_pages)
-            for h in kernel.hugetlb.hstates
-        ],
+        kernel.mmu.swap.slots.areas.tobytes(),
+        [h.state() for h in kernel.hugetlb.hstates],
         _OTHERS(kernel),
     )
 
