@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernfs.rules import PAGE_SIZE
 from mmfs.mount.handles import checked
-from mmfs.mount.libfuse import BODY, LOOKUP, MAX_STATS, READ_LOCKOWNER, Session, errno_of
+from mmfs.mount.libfuse import BODY, GETATTR, LOOKUP, MAX_STATS, READ_LOCKOWNER, Session, errno_of
 from mmfs.mount.writes import LongWrites
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mmfs.mount.handles import Inode
 
 FORGET: Final = 2
-GETATTR: Final = 3
 OPEN: Final = 14
 READ: Final = 15
 WRITE: Final = 16
@@ -56,6 +55,9 @@ ATTR_OUT: Final = struct.Struct("=IiQ QI4x Q")
 """struct fuse_out_header, struct fuse_attr_out up to the inode number."""
 ENTRY_OUT: Final = struct.Struct("=IiQ QQQQII Q")
 """struct fuse_out_header, struct fuse_entry_out up to the inode number."""
+NO_ENTRY: Final = struct.Struct("=IiQ QQQQ 96x")
+"""The same of a name that is known not to exist: no inode, and for how many seconds that holds."""
+NEVER_SECONDS: Final = 10
 
 unpack_request, pack_out = REQUEST.unpack_from, OUT.pack
 
@@ -135,7 +137,7 @@ class Shortcut:
                 taken = work()
                 if taken is None:
                     return False
-                self.operations.pollers.check()
+                self.operations.settle()
             message = WRITE_OUT.pack(WRITE_OUT.size, 0, unique, taken)
         except Exception as error:
             message = pack_out(OUT_SIZE, -errno_of(error, "write", unique), unique)
@@ -163,8 +165,13 @@ class Shortcut:
         if directory is None:
             return None
         path = f"{directory}/{self.session.name()}"
-        status, entry_valid, attr_valid = self.operations.status(path)
         nodeid = self.names.nodeids.get(path)
+        try:
+            status, entry_valid, attr_valid = self.operations.status(path, nodeid or 0)
+        except FileNotFoundError:
+            if not self.operations.never(path):
+                raise
+            return NO_ENTRY.pack(NO_ENTRY.size, 0, unique, 0, 0, NEVER_SECONDS, 0)
         if nodeid is None:
             return None
         self.names.more(nodeid)
@@ -201,7 +208,7 @@ class Shortcut:
             if done is None:
                 return b""
             taken = done
-        self.operations.pollers.check()
+        self.operations.settle()
         return WRITE_OUT.pack(WRITE_OUT.size, 0, unique, taken)
 
     def interrupt(self, unique: int, nodeid: int, wanted: int, *_: int) -> bytes | None:
@@ -216,7 +223,7 @@ class Shortcut:
         if inode is None or flags & GETATTR_FH:
             return None
         if inode.attributes is None:
-            status, _entry_valid, valid = self.operations.status(inode.path)
+            status, _entry_valid, valid = self.operations.status(inode.path, nodeid)
             data, whole = self.pack(status), int(valid)
             fixed = whole, int((valid - whole) * 1e9), status.ino
             if self.operations.vfs.walk(inode.path).constant:

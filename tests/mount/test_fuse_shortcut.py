@@ -12,8 +12,8 @@ import pytest
 
 from mmfs.kernfs import Vfs
 from mmfs.mount import fuse, handles
-from mmfs.mount.libfuse import LOOKUP, Session, load_binding
-from mmfs.mount.shortcut import BATCH_FORGET, FORGET, GETATTR, OPEN, READ, RELEASE, Names, Shortcut
+from mmfs.mount.libfuse import GETATTR, LOOKUP, Session, load_binding
+from mmfs.mount.shortcut import BATCH_FORGET, FORGET, OPEN, READ, RELEASE, Names, Shortcut
 from tests.kernfs import toy
 
 NODE = 5
