@@ -248,7 +248,7 @@ class Session:
         answer: Callable[[bytearray], bool] = (lambda memory: False) if shortcut is None else shortcut.answer
         sending, doubted, postponed, writes = ((), (), (), ()) if shortcut is None else shortcut.queues
         while not self._ended:
-            if (doubted or postponed or writes) and shortcut and not shortcut.settle(device.poll):
+            if (doubted or postponed or writes) and shortcut and not shortcut.settle(device.poll, idle < SPINS):
                 continue
             self._receiving = True
             try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections import deque
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,8 +34,8 @@ RELEASE: Final = 18
 INTERRUPT: Final = 36
 BATCH_FORGET: Final = 42
 
-REQUEST: Final = struct.Struct("=IIQQ16xQQII")
-"""struct fuse_in_header: length, opcode, unique, nodeid; what may follow: a handle or flags, offset, size, flags."""
+REQUEST: Final = struct.Struct("=IIQQ8xI4xQQII")
+"""struct fuse_in_header: length, opcode, unique, nodeid, pid; what may follow: handle or flags, offset, size, flags."""
 GETATTR_FH: Final = 1
 WRITE_DATA: Final = 80
 FORGET_IN: Final = struct.Struct("=Q")
@@ -86,6 +87,8 @@ class Shortcut:
         """Inodes whose size has changed since the queue of requests was last seen empty."""
         self.postponed: list[tuple[Inode, bytes]] = []
         self.writes = LongWrites()
+        self._asked: deque[int] = deque(maxlen=4)
+        """Who has made the last requests."""
 
     @property
     def queues(self) -> tuple[Collection[Inode], Collection[Inode], Collection[tuple[Inode, bytes]], Collection[Any]]:
@@ -112,8 +115,11 @@ class Shortcut:
                     return inode
         return None
 
-    def settle(self, wait: Callable[[int], list[tuple[int, int]]]) -> bool:
-        """Before the next request: take up what was put aside; whether there is one, or nothing to be done but wait."""
+    def settle(self, wait: Callable[[int], list[tuple[int, int]]], spinning: bool) -> bool:
+        """Before the next request: take up what was put aside; whether there is one, or nothing to be done but wait.
+
+        `spinning`: the loop still looks out for a request without sleeping.
+        """
         for inode, request in list(self.postponed):
             if not inode.busy:
                 self.postponed.remove((inode, request))
@@ -126,6 +132,8 @@ class Shortcut:
             inode.doubted = False
         self.doubted.clear()
         if self.writes:
+            if spinning and not self.writes.due:
+                return True
             self.writes.work(self._work)
             return False
         return not self.postponed
@@ -146,7 +154,8 @@ class Shortcut:
 
     def answer(self, memory: Any) -> bool:
         """Answer a request; False if libfuse has to."""
-        _, opcode, unique, nodeid, first, second, third, fourth = unpack_request(memory)
+        _, opcode, unique, nodeid, pid, first, second, third, fourth = unpack_request(memory)
+        self._asked.append(pid)
         answer = self.answers.get(opcode)
         if answer is None:
             return False
@@ -204,6 +213,9 @@ class Shortcut:
         data = bytes(self.session.memory[WRITE_DATA : WRITE_DATA + size])
         taken = self._handles[fh].file.begin_write(data, offset)
         if not isinstance(taken, int):
+            if self._asked.count(self._asked[-1]) < len(self._asked):
+                self.writes.defer(unique, taken)
+                return b""
             done = self.writes.begin(unique, taken)
             if done is None:
                 return b""

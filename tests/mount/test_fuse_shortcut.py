@@ -202,7 +202,7 @@ def test_pages_are_not_kept_once_read(kernel: Kernel) -> None:
 
 
 def settle(kernel: Kernel, waiting: bool = False) -> bool:
-    return kernel.shortcut.settle(lambda timeout: [(1, 1)] if waiting else [])
+    return kernel.shortcut.settle(lambda timeout: [(1, 1)] if waiting else [], False)
 
 
 def test_who_sends_is_not_disturbed(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
