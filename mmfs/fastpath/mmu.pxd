@@ -10,6 +10,9 @@ from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.walk cimport Walker
 from mmfs.fastpath.vma cimport VmaRec, Vmas
 from mmfs.fastpath.swap cimport Swap
+from mmfs.fastpath.swap_map cimport SwapMap
+from mmfs.fastpath.zswap cimport Zswap
+from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swapin cimport SwapIn

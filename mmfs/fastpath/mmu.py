@@ -204,6 +204,7 @@ class Mmu:
         self.swapin.major = False
         pfn = self.swapin.shmem_swapin(m, index)
         self.nr_read += self.swapin.nr_read
+        self.cpu_ns += self.swapin.zswap.contents.take_ns()
         self.wait_until_ns = max(self.wait_until_ns, self.swapin.done_ns)
         if self.swapin.major:
             self.tried = True
@@ -293,6 +294,7 @@ class Mmu:
         self.swapin.begin(max(self.now_ns + self.cpu_ns, self.wait_until_ns))
         result = self.swapin.swap_in(mm, vma, addr, at, write)
         self.nr_read += self.swapin.nr_read
+        self.cpu_ns += self.swapin.zswap.contents.take_ns()
         self.wait_until_ns = max(self.wait_until_ns, self.swapin.done_ns)
         if result != FAULT_DONE:
             return result

@@ -6,6 +6,9 @@ from mmfs.fastpath.lru cimport Lru, LruvecRec
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swap cimport Swap
+from mmfs.fastpath.swap_map cimport SwapMap
+from mmfs.fastpath.zswap cimport Zswap
+from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.workingset cimport Workingset
 
 @cython.final

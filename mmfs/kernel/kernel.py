@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.scheduler import Scheduler
     from mmfs.kernel.signal import Workload
     from mmfs.kernel.task import Task, TaskTable
+    from mmfs.kernel.zram import ZramControl
     from mmfs.machine import Machine
     from mmfs.mm.backing_dev import BackingDevInfo
     from mmfs.mm.direct_map import DirectMap
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from mmfs.mm.vmalloc import Vmalloc
     from mmfs.mm.vmscan import Reclaim
     from mmfs.mm.vmstat import VmStat
+    from mmfs.mm.zswap import Zswap
     from mmfs.profile import Profile
 
 
@@ -90,6 +92,8 @@ class Kernel:
     page_cache: PageCache
     rmap: Rmap
     swap_files: SwapFiles
+    zswap: Zswap
+    zrams: ZramControl
     shm_mnt: ShmMnt
     mm_rows: Rows
     vma_rows: Rows
