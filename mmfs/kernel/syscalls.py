@@ -96,11 +96,11 @@ class TaskSyscalls:
         """Check that the task can run, and charge a system call. It comes when the work of earlier ones is done."""
         kernel = self.kernel
         check_panicked(kernel)
-        if not kernel.clock.running and kernel.scheduler.backlog_ns(self) >= kernel.mmu.budget_ns:
-            kernel.schedule(self)
-        exit_to_user_mode(self)
         if self.flags & sched.PF_EXITING:
             raise OSError(errno.ESRCH, f"task {self.pid} has exited")
+        if not kernel.clock.running and kernel.scheduler.backlog_ns(self) >= kernel.mmu.budget_ns:
+            kernel.schedule(self)
+        self._check_killed()
         if self.state in (sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE):
             raise TaskStopped(f"task {self.pid} is in state {self.state}")
         kernel.tasks.current = self

@@ -21,6 +21,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.vmscan import ScanControl, Vmscan
+from mmfs.mm.filemap import task_ns
 from mmfs.mm.lru_gen_reclaim import LruGenNode, LruGenReclaim
 from mmfs.mm.shrinker import Shrinkers
 from mmfs.mm_types import (
@@ -86,7 +87,7 @@ class Reclaim:
         self.kernel = kernel
         self.vmstat = kernel.vmstat
         self.lru = kernel.lru
-        self.loops = Vmscan(kernel.mmu.rmap, kernel.mmu.swap, kernel.vmstat)
+        self.loops = Vmscan(kernel.mmu.rmap, kernel.mmu.swap, kernel.mmu.filemap, kernel.vmstat)
         self.loops.budget_ns = SLICE_NS
         self.shrinkers = Shrinkers(kernel.vmstat)
         self.generations = LruGenReclaim(self)
@@ -130,7 +131,12 @@ class Reclaim:
                 bdi.wb.start_writeback()
         if task is not None and used_ns:
             self.kernel.scheduler.charge(task, system_ns=used_ns)
+        self._set_time()
         return used_ns
+
+    def _set_time(self) -> None:
+        """Tell the loops how late it is, for pages that are being read."""
+        self.loops.now_ns = max(task_ns(self.kernel), self.until_ns)
 
     def cond_resched(self, task: Task | None) -> None:
         """Within direct reclaim: others may run. In a wakeup, disks answer meanwhile. Linux: cond_resched()."""
@@ -154,6 +160,7 @@ class Reclaim:
 
     def shrink_node(self, pgdat: PglistData, sc: ScanControl) -> NodeReclaim | LruGenNode:
         """Begin to shrink a node, by the lists that rule. Linux: shrink_node()."""
+        self._set_time()
         return LruGenNode(self.generations, pgdat, sc) if self.lru.enabled else NodeReclaim(self, pgdat, sc)
 
     # -- how the scan is shared -----------------------------------------------------------------------------------
@@ -282,6 +289,7 @@ class Reclaim:
         """Reclaim pages whether they are in use or not; how many went. Linux: reclaim_pages()."""
         sc = ScanControl(GFP_KERNEL)
         sc.may_writepage = sc.may_swap = True
+        self._set_time()
         freed = int(self.loops.reclaim_pages(pfns, sc))
         self.cond_resched(task)
         return freed

@@ -263,7 +263,7 @@ def test_a_victim_may_use_the_reserves(boot: Boot) -> None:
     assert task.alive and fatal_signal_pending(task)
     for pfn in got:
         kernel.page_alloc.free_pages(pfn)
-    with pytest.raises(OSError):
+    with pytest.raises(TaskKilled):
         task.mmap("4K")
     assert task.pid not in kernel.tasks
 
