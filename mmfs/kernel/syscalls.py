@@ -81,8 +81,6 @@ PTHREAD_GUARD = PAGE_SIZE
 PTHREAD_STACK_TOUCHED = 2 * PAGE_SIZE
 ARENA_BYTES = 64 << 20
 ARENA_START = 132 << 10
-TOUCH_SLICE = 2 << 20
-"""As large as a huge page, so that none is cut."""
 
 
 class TaskSyscalls:
@@ -204,20 +202,6 @@ class TaskSyscalls:
                 memory.access_range(mm, addr, addr + nr_bytes(length), write, nr_bytes(stride))
             else:
                 memory.access_pages(mm, addr, write)
-
-    def touch_slices(
-        self: Task, addr: int, length: int, write: bool = False, stride: int = PAGE_SIZE
-    ) -> Iterator[None]:
-        """As touch() of a range; between two slices of it others may run."""
-        end, resume = addr + length, False
-        while addr < end:
-            stop = min(end, (addr | TOUCH_SLICE - 1) + 1)
-            with self.running(resume) as mm:
-                memory.access_range(mm, addr, stop, write, stride)
-            addr += -(-(stop - addr) // stride) * stride
-            if addr < end:
-                yield
-            resume = True
 
     def mmap(
         self: Task, length: Size, prot: int = DEFAULT_PROT, flags: int | None = None,
