@@ -37,6 +37,7 @@ cdef class Filemap:
     cdef public long write_ns
     cdef public long nr_dirtied
     cdef public long spare
+    cdef public long locked
     cdef readonly long last_done_ns
     cdef readonly long ra_index
     cdef readonly long ra_end
@@ -47,6 +48,7 @@ cdef class Filemap:
     cdef long alloc_page(self) noexcept nogil
     cdef void spend(self, long ns) noexcept nogil
     cpdef long reading_until(self, long pfn) noexcept nogil
+    cdef bint is_locked(self, long pfn, long now_ns) noexcept nogil
     cdef void begin(self, long m, Disk disk, long index, long nr, long lookahead) noexcept
     cdef int resume(self) noexcept nogil
     cdef void read_pages(self) noexcept nogil

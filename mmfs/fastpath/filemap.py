@@ -34,6 +34,7 @@ class Filemap:
     """The page cache as files use it. ``files`` FILE_RA_DTYPE: rows of open files, handed out by mm/filemap.py.
 
     ``read_ns``, ``write_ns``, ``add_ns``: what it costs to copy a page out, to copy one in and dirty it, to add one.
+    ``locked``: the page that a fault waits for and is about to map, or -1.
     """
 
     def __init__(self, folios, walker):
@@ -51,7 +52,7 @@ class Filemap:
         self.reason = FAULT_DONE
         self.now_ns = self.cpu_ns = self.nr_dirtied = 0
         self.read_ns = self.add_ns = self.write_ns = 0
-        self.spare = -1
+        self.spare = self.locked = -1
         self.last_done_ns = 0
         self.ra_index = self.ra_end = self.ra_mark = self.ra_run = self.ra_m = 0
         self.ra_disk = None
@@ -82,6 +83,19 @@ class Filemap:
             return self.bio_done_ns[at]
         self.frames.page[pfn].private = 0
         return 0
+
+    def is_locked(self, pfn, now_ns):
+        """Whether a file's page must not be reclaimed: it is to be read, is being read, or a fault is about to map it.
+
+        Linux: include/linux/pagemap.h, folio_trylock().
+        """
+        number: cython.uint = self.frames.page[pfn].private
+        at: cython.long = number & (_BIOS - 1)
+        if pfn == self.locked:
+            return True
+        return number != 0 and (
+            number == self.next_bio or (self.bio_number[at] == number and self.bio_done_ns[at] > now_ns)
+        )
 
     # ------------------------------------------------------------------------------ windows
 

@@ -93,7 +93,7 @@ class LruGenEvict:
             elif flags & PG_RECLAIM and flags & (PG_DIRTY | PG_WRITEBACK):
                 if flags & PG_WORKINGSET:
                     self.frames.page[pfn].flags |= PG_REFERENCED
-            elif retried or flags & busy or self.frames.page[pfn].mapcount:
+            elif retried or flags & busy or self.frames.page[pfn].mapcount or self.vmscan.is_locked(pfn):
                 self.lru_gen.clear_refs(pfn)
                 self.frames.page[pfn].flags |= PG_ACTIVE
             else:

@@ -3,6 +3,7 @@ from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru cimport Lru, LruvecRec
+from mmfs.fastpath.filemap cimport Filemap
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swap cimport Swap
@@ -57,6 +58,7 @@ cdef class Vmscan:
     cdef readonly Workingset workingset
     cdef readonly Rmap rmap
     cdef readonly Swap swap
+    cdef readonly Filemap filemap
     cdef LruvecRec[::1] lruvec
     cdef long[:, ::1] node_stat
     cdef long[:, ::1] zone_stat
@@ -66,6 +68,7 @@ cdef class Vmscan:
     cdef long nr_scanned
     cdef long nr_reclaimed
     cdef long nr_pageout
+    cdef public long now_ns
     cdef public long cpu_ns
     cdef public long nr_written
     cdef public long budget_ns
@@ -77,6 +80,7 @@ cdef class Vmscan:
     cdef public long cost_pageout
     cdef long isolate_lru_folios(self, long lruvec, int lru, long nr_to_scan, ScanControl sc) noexcept nogil
     cdef int check_references(self, long pfn, ScanControl sc) noexcept nogil
+    cdef bint is_locked(self, long pfn) noexcept nogil
     cdef int shrink_folio(self, long pfn, ScanControl sc, bint ignore_references) noexcept nogil
     cdef int reclaim_folio(self, long pfn, ScanControl sc, int references) noexcept nogil
     cdef int pageout(self, long pfn, ScanControl sc, int references) noexcept nogil

@@ -76,13 +76,15 @@ class ScanControl:
 class Vmscan:
     """The loops, over the lists of an Lru. ``cpu_ns`` grows by what the calls cost, by the ``cost_*`` of a page.
 
-    ``nr_written``: pages handed to swap since whoever sends them to the disk has set it to 0.
+    ``nr_written``: pages handed to swap since whoever sends them to the disk has set it to 0. ``now_ns``: the time,
+    which tells what disks have read.
     """
 
-    def __init__(self, rmap, swap, vmstat):
+    def __init__(self, rmap, swap, filemap, vmstat):
         folios = rmap.folios
         self.rmap = rmap
         self.swap = swap
+        self.filemap = filemap
         self.frames = folios.frames
         self.buddy = folios.buddy
         self.lru = folios.lru
@@ -95,7 +97,7 @@ class Vmscan:
         self.folio = view(np.zeros(_LIST_MAX, np.uint32))
         self.rotated = view(np.zeros(32, np.uint32))
         self.nr_scanned = self.nr_reclaimed = self.nr_pageout = 0
-        self.cpu_ns = self.nr_written = 0
+        self.now_ns = self.cpu_ns = self.nr_written = 0
         self.budget_ns = 1 << 62
         self.wake_flusher = False
         self.cost_scan = self.cost_referenced = self.cost_steal = self.cost_unmap = self.cost_pageout = 0
@@ -193,12 +195,18 @@ class Vmscan:
             self.frames.page[pfn].flags |= PG_ACTIVE
             self.event[PGACTIVATE] += 1
 
+    def is_locked(self, pfn):
+        """Whether somebody is at work on the page of a file. Linux: folio_trylock()."""
+        return not self.frames.page[pfn].flags & (PG_ANON | PG_SWAPBACKED) and self.filemap.is_locked(pfn, self.now_ns)
+
     def shrink_folio(self, pfn, sc, ignore_references):
         """Free a page if that is possible: _FREED, _KEEP or _ACTIVATE. Linux: the loop of shrink_folio_list()."""
         flags: cython.uint = self.frames.page[pfn].flags
         references: cython.int = _RECLAIM
         dirty: cython.bint = False
         writeback: cython.bint = False
+        if self.is_locked(pfn):
+            return _KEEP
         sc.nr_scanned += 1
         self.cpu_ns += self.cost_scan
         if flags & PG_MLOCKED:

@@ -59,6 +59,7 @@ class FileSyscalls:
         fd = files.get_unused_fd(self.rlimit(RLIMIT_NOFILE))
         file = self.kernel.namei.do_open(self._absolute(path), flags, mode & ~self.umask)
         files.install(fd, file, bool(flags & O_CLOEXEC))
+        self._check_killed()
         return fd
 
     def _absolute(self: Task, path: str) -> str:
@@ -96,7 +97,8 @@ class FileSyscalls:
             try:
                 return self.read(opened, 1 << 62 if offset is None else offset, count)
             finally:
-                self.close(opened)
+                if self.alive:
+                    self.close(opened)
         file = self._fd(fd)
         if not file.f_mode & FMODE_READ:
             raise OSError(errno.EBADF, "not open for reading")
@@ -138,9 +140,10 @@ class FileSyscalls:
                 nr_sectors += bdi.disk.sectors[0] - before
                 last_pos, window = pos, fast.window() if fast.reason == FAULT_OOM else None
                 now = self._spent(now)
-                if window is not None and not room.make(window):
+                if window is not None and not room.make(window, ahead=window[2] > pos >> PAGE_SHIFT):
                     fast.abandon()
-                    raise OSError(errno.ENOMEM, "no memory for the page cache")
+                    if window[2] <= pos >> PAGE_SHIFT:
+                        raise OSError(errno.ENOMEM, "no memory for the page cache")
                 end = min(end, inode.size)
         fast.files[file.ra]["prev_pos"] = pos
         if nr_sectors:
@@ -172,7 +175,8 @@ class FileSyscalls:
             try:
                 return self.write(opened, 0 if offset is None else offset, count)
             finally:
-                self.close(opened)
+                if self.alive:
+                    self.close(opened)
         file = self._fd(fd)
         if not file.f_mode & FMODE_WRITE:
             raise OSError(errno.EBADF, "not open for writing")

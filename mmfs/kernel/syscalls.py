@@ -81,8 +81,6 @@ PTHREAD_GUARD = PAGE_SIZE
 PTHREAD_STACK_TOUCHED = 2 * PAGE_SIZE
 ARENA_BYTES = 64 << 20
 ARENA_START = 132 << 10
-TOUCH_SLICE = 2 << 20
-"""As large as a huge page, so that none is cut."""
 
 
 class TaskSyscalls:
@@ -96,11 +94,11 @@ class TaskSyscalls:
         """Check that the task can run, and charge a system call. It comes when the work of earlier ones is done."""
         kernel = self.kernel
         check_panicked(kernel)
-        if not kernel.clock.running and kernel.scheduler.backlog_ns(self) >= kernel.mmu.budget_ns:
-            kernel.schedule(self)
-        exit_to_user_mode(self)
         if self.flags & sched.PF_EXITING:
             raise OSError(errno.ESRCH, f"task {self.pid} has exited")
+        if not kernel.clock.running and kernel.scheduler.backlog_ns(self) >= kernel.mmu.budget_ns:
+            kernel.schedule(self)
+        self._check_killed()
         if self.state in (sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE):
             raise TaskStopped(f"task {self.pid} is in state {self.state}")
         kernel.tasks.current = self
@@ -204,20 +202,6 @@ class TaskSyscalls:
                 memory.access_range(mm, addr, addr + nr_bytes(length), write, nr_bytes(stride))
             else:
                 memory.access_pages(mm, addr, write)
-
-    def touch_slices(
-        self: Task, addr: int, length: int, write: bool = False, stride: int = PAGE_SIZE
-    ) -> Iterator[None]:
-        """As touch() of a range; between two slices of it others may run."""
-        end, resume = addr + length, False
-        while addr < end:
-            stop = min(end, (addr | TOUCH_SLICE - 1) + 1)
-            with self.running(resume) as mm:
-                memory.access_range(mm, addr, stop, write, stride)
-            addr += -(-(stop - addr) // stride) * stride
-            if addr < end:
-                yield
-            resume = True
 
     def mmap(
         self: Task, length: Size, prot: int = DEFAULT_PROT, flags: int | None = None,

@@ -23,6 +23,7 @@ from mmfs.kernel.pid import PidAllocator
 from mmfs.kernel.read_write import FileSyscalls
 from mmfs.kernel.signal import Sighand
 from mmfs.kernel.signal_struct import IoAccounting, SignalStruct
+from mmfs.kernel.slices import SliceSyscalls
 from mmfs.kernel.sys import SysSyscalls
 from mmfs.kernel.syscalls import TaskSyscalls
 from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 MAX_FLUSHED: Final = 1024
 
 
-class Task(TaskSyscalls, SysSyscalls, FileSyscalls):
+class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
     """One schedulable thread. Linux: include/linux/sched.h, struct task_struct."""
 
     __slots__ = (

@@ -388,10 +388,13 @@ class Room:
     def __enter__(self) -> Room:
         return self
 
-    def make(self, window: object = None) -> bool:
-        """Find a page, and go on with a window that was begun; False if there is none to be had."""
+    def make(self, window: object = None, ahead: bool = False) -> bool:
+        """Find a page, and go on with a window that was begun; False if there is none to be had.
+
+        `ahead`: nobody has asked for the page yet, so it is not worth a life. Linux: readahead_gfp_mask().
+        """
         mmu = self.kernel.mmu
-        pfn = self.kernel.page_alloc.alloc_pages(self.gfp)
+        pfn = self.kernel.page_alloc.alloc_pages(self.gfp | (GFP_NORETRY_BIT | GFP_NOWARN_BIT if ahead else 0))
         mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
         mmu.filemap.spare = pfn
         if window is not None:
@@ -413,15 +416,12 @@ def task_ns(kernel: Kernel) -> int:
 
 
 def finish_readahead(kernel: Kernel, reason: int) -> int:
-    """Make memory for a window until it is full, or let it be; when its pages will have come, 0 if they are there.
-
-    Linux: include/linux/pagemap.h, readahead_gfp_mask().
-    """
+    """Make memory for a window until it is full, or let it be; when its pages will have come, 0 if they are there."""
     fast = kernel.mmu.filemap
     if reason == FAULT_OOM:
-        with Room(kernel, GFP_HIGHUSER_MOVABLE | GFP_NORETRY_BIT | GFP_NOWARN_BIT) as room:
+        with Room(kernel) as room:
             while reason == FAULT_OOM:
-                if not room.make(fast.window()):
+                if not room.make(fast.window(), ahead=True):
                     fast.abandon()
                     break
                 reason = fast.go_on(task_ns(kernel))
@@ -455,6 +455,7 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
         bdi.wb.laptop_io_completion()
     pfn = mmu.folios.lookup(mapping.id, index)
     until = fast.reading_until(pfn) if pfn >= 0 else 0
+    fast.locked = pfn
     if task is not None:
         task.account_faults()
         if until:

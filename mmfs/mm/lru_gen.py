@@ -211,13 +211,15 @@ class LruGenLruvec:
         if oldest + MIN_NR_GENS > self.max_seq:
             return True, 0
         total = young = old = 0
+        sizes = np.maximum(self._sizes, 0).sum(axis=2).tolist()  # once for all: this runs at each priority
+        youngest = self.max_seq
         for kind in range(ANON if can_swap else FILE, 2):
-            for seq in range(self.min_seq(kind), self.max_seq + 1):
-                size = self.size(kind, seq)
+            for seq in range(self.min_seq(kind), youngest + 1):
+                size = sizes[seq % MAX_NR_GENS][kind]
                 total += size
-                if seq == self.max_seq:
+                if seq == youngest:
                     young += size
-                elif seq + MIN_NR_GENS == self.max_seq:
+                elif seq + MIN_NR_GENS == youngest:
                     old += size
         if oldest + MIN_NR_GENS < self.max_seq:
             return False, total

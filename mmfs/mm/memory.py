@@ -267,6 +267,7 @@ def _give_back(kernel: Kernel) -> None:
 
 def _stop_retrying(kernel: Kernel) -> None:
     """The call is over, or others run: the next fault begins at the low watermark again."""
+    kernel.mmu.filemap.locked = -1
     kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
     _give_back(kernel)
     if kernel.page_alloc.buddy.wake_kswapd:

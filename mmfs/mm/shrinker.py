@@ -67,15 +67,17 @@ class Shrinkers:
 
     def shrink_slab(self, nid: int, priority: int) -> tuple[int, int]:
         """Have every cache give up its share on a node; (objects, pages) that became free. Linux: shrink_slab()."""
-        before = self._slab_pages()
-        objects = sum(self._do_shrink_slab(shrinker, nid, priority) for shrinker in self.shrinkers)
-        return objects, max(before - self._slab_pages(), 0)
+        objects = pages = 0
+        for shrinker in self.shrinkers:
+            freeable = shrinker.count_objects(nid)
+            if freeable:
+                before = self._slab_pages()
+                objects += self._do_shrink_slab(shrinker, freeable, nid, priority)
+                pages += before - self._slab_pages()
+        return objects, max(pages, 0)
 
-    def _do_shrink_slab(self, shrinker: Shrinker, nid: int, priority: int) -> int:
+    def _do_shrink_slab(self, shrinker: Shrinker, freeable: int, nid: int, priority: int) -> int:
         """Linux: do_shrink_slab()."""
-        freeable = shrinker.count_objects(nid)
-        if not freeable:
-            return 0
         deferred = shrinker.nr_deferred.pop(nid, 0)
         delta = (freeable >> priority) * 4 // shrinker.seeks if shrinker.seeks else freeable // 2
         total_scan = min((deferred >> priority) + delta, 2 * freeable)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from mmfs.mm_types import GFP_KERNEL, HPAGE_PMD_ORDER
+from mmfs.mm_types import GFP_KERNEL, GFP_NOWARN_BIT, HPAGE_PMD_ORDER
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -39,6 +39,11 @@ class Vmalloc:
 
         Linux: mm/vmalloc.c, __vmalloc_node_range().
         """
+        pages = self._take(nr_pages, nid)
+        self._add(nr_pages)
+        return pages
+
+    def _take(self, nr_pages: int, nid: int) -> list[int]:
         page_alloc = self.kernel.page_alloc
         pages: list[int] = []
         for _ in range(nr_pages):
@@ -50,19 +55,19 @@ class Vmalloc:
             for pfn in pages:
                 page_alloc.free_pages(pfn, 0)
             raise OSError(errno.ENOMEM, f"vmalloc of {nr_pages} pages failed")
-        self.kernel.slab.alloc("vmap_area", 1)
-        self.nr_pages += nr_pages
-        self.nr_areas += 1
         return pages
 
-    def alloc_huge(self, nr_pages: int, nid: int) -> None:
-        """An area that stays, in pages of 2 MB. Linux: mm/vmalloc.c, vmalloc_huge()."""
-        for _ in range(nr_pages >> HPAGE_PMD_ORDER):
-            if self.kernel.page_alloc.alloc_pages(GFP_KERNEL, HPAGE_PMD_ORDER, nid) < 0:
-                raise OSError(errno.ENOMEM, f"vmalloc of {nr_pages} pages failed")
+    def _add(self, nr_pages: int) -> None:
         self.kernel.slab.alloc("vmap_area", 1)
         self.nr_pages += nr_pages
         self.nr_areas += 1
+
+    def alloc_huge(self, nr_pages: int, nid: int) -> None:
+        """An area that stays, in pages of 2 MB as far as there are any. Linux: mm/vmalloc.c, vmalloc_huge()."""
+        for _ in range(nr_pages >> HPAGE_PMD_ORDER):
+            if self.kernel.page_alloc.alloc_pages(GFP_KERNEL | GFP_NOWARN_BIT, HPAGE_PMD_ORDER, nid) < 0:
+                self._take(1 << HPAGE_PMD_ORDER, nid)
+        self._add(nr_pages)
 
     def free(self, pages: list[int]) -> None:
         """Give an area back. Linux: mm/vmalloc.c, vfree()."""

@@ -21,6 +21,7 @@ from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.vmscan import ScanControl, Vmscan
+from mmfs.mm.filemap import task_ns
 from mmfs.mm.lru_gen_reclaim import LruGenNode, LruGenReclaim
 from mmfs.mm.shrinker import Shrinkers
 from mmfs.mm_types import (
@@ -86,7 +87,7 @@ class Reclaim:
         self.kernel = kernel
         self.vmstat = kernel.vmstat
         self.lru = kernel.lru
-        self.loops = Vmscan(kernel.mmu.rmap, kernel.mmu.swap, kernel.vmstat)
+        self.loops = Vmscan(kernel.mmu.rmap, kernel.mmu.swap, kernel.mmu.filemap, kernel.vmstat)
         self.loops.budget_ns = SLICE_NS
         self.shrinkers = Shrinkers(kernel.vmstat)
         self.generations = LruGenReclaim(self)
@@ -107,11 +108,11 @@ class Reclaim:
             nr += int(state[ZoneStatItem.NR_ZONE_INACTIVE_ANON] + state[ZoneStatItem.NR_ZONE_ACTIVE_ANON])
         return nr or int(state[ZoneStatItem.NR_FREE_PAGES])
 
-    def lruvec_lru_size(self, pgdat: PglistData, lru: int, zone_idx: int) -> int:
-        """Pages of a list in zones up to `zone_idx`. Linux: lruvec_lru_size()."""
-        first = pgdat.node_id * MAX_NR_ZONES
-        column = self.vmstat.zone_stat[first : first + zone_idx + 1, ZoneStatItem.NR_ZONE_INACTIVE_ANON + lru]
-        return int(column.sum())
+    def lruvec_lru_sizes(self, pgdat: PglistData, zone_idx: int) -> list[int]:
+        """Pages of the four lists that are scanned, in zones up to `zone_idx`. Linux: lruvec_lru_size()."""
+        first, item = pgdat.node_id * MAX_NR_ZONES, ZoneStatItem.NR_ZONE_INACTIVE_ANON
+        sizes: list[int] = self.vmstat.zone_stat[first : first + zone_idx + 1, item : item + 4].sum(axis=0).tolist()
+        return sizes
 
     # -- time -----------------------------------------------------------------------------------------------
 
@@ -130,7 +131,12 @@ class Reclaim:
                 bdi.wb.start_writeback()
         if task is not None and used_ns:
             self.kernel.scheduler.charge(task, system_ns=used_ns)
+        self._set_time()
         return used_ns
+
+    def _set_time(self) -> None:
+        """Tell the loops how late it is, for pages that are being read."""
+        self.loops.now_ns = max(task_ns(self.kernel), self.until_ns)
 
     def cond_resched(self, task: Task | None) -> None:
         """Within direct reclaim: others may run. In a wakeup, disks answer meanwhile. Linux: cond_resched()."""
@@ -154,6 +160,7 @@ class Reclaim:
 
     def shrink_node(self, pgdat: PglistData, sc: ScanControl) -> NodeReclaim | LruGenNode:
         """Begin to shrink a node, by the lists that rule. Linux: shrink_node()."""
+        self._set_time()
         return LruGenNode(self.generations, pgdat, sc) if self.lru.enabled else NodeReclaim(self, pgdat, sc)
 
     # -- how the scan is shared -----------------------------------------------------------------------------------
@@ -180,13 +187,16 @@ class Reclaim:
         sc.cache_trim_mode = bool(
             file >> sc.priority and not sc.may_deactivate & DEACTIVATE_FILE and not sc.no_cache_trim_mode
         )
-        free = self.vmstat.sum_zone_node_page_state(nid, ZoneStatItem.NR_FREE_PAGES)
-        total_high = sum(zone.high_wmark_pages() for zone in pgdat.node_zones if zone.managed())
         file += int(state[NodeStatItem.NR_ACTIVE_FILE])
         anon = int(state[NodeStatItem.NR_INACTIVE_ANON])
         sc.file_is_tiny = bool(
-            file + free <= total_high and not sc.may_deactivate & DEACTIVATE_ANON and anon >> sc.priority
+            not sc.may_deactivate & DEACTIVATE_ANON and anon >> sc.priority and self._file_is_tiny(pgdat, file)
         )
+
+    def _file_is_tiny(self, pgdat: PglistData, file: int) -> bool:
+        """Whether reclaiming every page of files would not lift the node above its watermarks."""
+        free = self.vmstat.sum_zone_node_page_state(pgdat.node_id, ZoneStatItem.NR_FREE_PAGES)
+        return file + free <= sum(zone.high_wmark_pages() for zone in pgdat.node_zones if zone.managed())
 
     def get_scan_count(self, pgdat: PglistData, sc: ScanControl) -> list[int]:
         """How many pages of each list to scan. Linux: get_scan_count()."""
@@ -211,9 +221,8 @@ class Reclaim:
             )
             denominator = share[0] + share[1]
         return [
-            (self.lruvec_lru_size(pgdat, lru, sc.reclaim_idx) >> sc.priority) * share[lru >= LRU_INACTIVE_FILE]
-            // denominator
-            for lru in range(4)
+            (size >> sc.priority) * share[lru >= LRU_INACTIVE_FILE] // denominator
+            for lru, size in enumerate(self.lruvec_lru_sizes(pgdat, sc.reclaim_idx))
         ]
 
     def snapshot_refaults(self, pgdat: PglistData) -> None:
@@ -280,6 +289,7 @@ class Reclaim:
         """Reclaim pages whether they are in use or not; how many went. Linux: reclaim_pages()."""
         sc = ScanControl(GFP_KERNEL)
         sc.may_writepage = sc.may_swap = True
+        self._set_time()
         freed = int(self.loops.reclaim_pages(pfns, sc))
         self.cond_resched(task)
         return freed

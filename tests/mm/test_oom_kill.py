@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from mmfs.kernel.panic import KernelPanicError
 from mmfs.kernel.sched import CLONE_VM
 from mmfs.kernel.signal import SIGKILL, TaskKilled, exit_to_user_mode, fatal_signal_pending
 from mmfs.mm.debug import gfp_flag_names, ranges
+from mmfs.mm.mman import MAP_ANONYMOUS, MAP_SHARED
 from mmfs.mm.oom_kill import OOM_REAPER_DELAY_NS, OomControl, OomKiller
 from mmfs.mm_types import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, MM_ANONPAGES, VmEventItem
 from tests.golden.oom import LOGS, report
@@ -261,7 +263,7 @@ def test_a_victim_may_use_the_reserves(boot: Boot) -> None:
     assert task.alive and fatal_signal_pending(task)
     for pfn in got:
         kernel.page_alloc.free_pages(pfn)
-    with pytest.raises(OSError):
+    with pytest.raises(TaskKilled):
         task.mmap("4K")
     assert task.pid not in kernel.tasks
 
@@ -286,18 +288,124 @@ def test_fork_out_of_memory(boot: Boot) -> None:
     assert f"Out of memory: Killed process {task.pid} (hog)" in kernel.printk.dmesg()
 
 
+# ---- nobody can be killed ---------------------------------------------------------------------------------------
+
+
+def out_of_memory(kernel: Kernel, task: Task, command: str) -> str:
+    """Touch more than there is through /sim/control; the answer, which is an error."""
+    control = kernel.vfs.open("/sim/control", 2)
+    with pytest.raises(OSError, match="Errno 5"):
+        control.write(command.encode())
+    answer: str = control.read(4096, 0).decode()
+    return answer
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # each kill comes after all that reclaim tries
-def test_a_thousand_kills(boot: Boot, compiled: bool) -> None:
-    """Each frees what its report says."""
+@pytest.mark.parametrize(
+    ("panic_on_oom", "bound", "reason"),
+    [
+        (0, False, "System is deadlocked on memory"),
+        (0, True, "System is deadlocked on memory"),
+        (1, False, "Out of memory: system-wide panic_on_oom is enabled"),
+        (2, False, "Out of memory: compulsory panic_on_oom is enabled"),
+        (2, True, "Out of memory: compulsory panic_on_oom is enabled"),
+    ],
+)
+def test_the_end_of_a_kernel(boot: Boot, panic_on_oom: int, bound: bool, reason: str) -> None:
+    """Whom it happens to is told, what can still be read is, and nothing moves any more."""
+    kernel = boot(ram="192M", swap=None, cpus=2, nodes=2, seed=1, preset="bare")
+    kernel.write("/proc/sys/vm/panic_on_oom", str(panic_on_oom))
+    adj = 0 if panic_on_oom else -1000
+    task = kernel.spawn("hog", oom_score_adj=adj)
+    kernel.write("/proc/sys/vm/overcommit_memory", "1")
+    addr = task.mmap("1G")
+    if bound:
+        task.mbind(addr, "1G", "bind", [1])
+    assert out_of_memory(kernel, task, f"touch {task.pid} {addr:#x} 1G write") == f"kernel panic: {reason}\n"
+    said = lines(kernel)
+    assert f"Kernel panic - not syncing: {reason}" in said
+    assert said[-1] == f"---[ end Kernel panic - not syncing: {reason} ]---"
+    assert ("Out of memory and no killable processes..." in said) == (not panic_on_oom)
+    with pytest.raises(OSError, match=f"Errno 5.*{reason}"):
+        kernel.write("/proc/sys/vm/swappiness", "10")
+    with pytest.raises(KernelPanicError, match=reason):
+        kernel.run_for(1)
+    assert kernel.read("/sim/clock").startswith(b"state halted\n")
+    assert kernel.read("/proc/uptime") == kernel.read("/proc/uptime")
+    assert int(kernel.vmstat.event[VmEventItem.OOM_KILL]) == 0
+    kernel.check()
+
+
+@pytest.mark.slow
+def test_a_mapping_bound_to_a_node(boot: Boot) -> None:
+    """mbind(2) restricts the request: who has no policy of its own may die, who is bound elsewhere may not."""
+    kernel = boot(ram="192M", swap=None, cpus=2, nodes=2, seed=1, preset="bare")
+    kernel.vm.panic_on_oom = 1  # not for a shortage that a policy has made
+    elsewhere, big, task = kernel.spawn("elsewhere", oom_score_adj=1000), kernel.spawn("big"), kernel.spawn("hog")
+    elsewhere.set_mempolicy("bind", [0])
+    big.touch(big.mmap("60M"), "60M", write=True)
+    addr = task.mmap("100M")
+    task.mbind(addr, "100M", "bind", [1])
+    seq = kernel.printk.next_seq
+    with pytest.raises(TaskKilled):
+        task.touch(addr, "100M", write=True)
+    said = log_since(kernel, seq)
+    assert "oom-kill:constraint=CONSTRAINT_MEMORY_POLICY,nodemask=1,cpuset=/,mems_allowed=0-1,global_oom," in said
+    assert " elsewhere\n" not in said and " big\n" in said and "Node 0" not in said
+    assert elsewhere.alive
+    kernel.check()
+
+
+@pytest.mark.slow
+def test_minus_1000_is_spared_and_the_next_dies(boot: Boot) -> None:
     kernel = boot(ram="96M", swap=None, cpus=1, preset="bare")
-    for _ in range(1000 if compiled else 10):
+    spared, other = kernel.spawn("spared", oom_score_adj=-1000), kernel.spawn("other")
+    other.touch(other.mmap("1M"), "1M", write=True)
+    kernel.overcommit.sysctl_overcommit_memory = 1
+    addr = spared.mmap("100M")
+    kernel.vm.oom_kill_allocating_task = 1  # it may not take who is spared either
+    with pytest.raises(KernelPanicError, match="deadlocked"):
+        spared.touch(addr, "100M", write=True)
+    assert spared.alive and not other.alive
+    assert any(line.startswith(f"Out of memory: Killed process {other.pid} (other)") for line in lines(kernel))
+
+
+# ---- again and again --------------------------------------------------------------------------------------------
+
+KERNEL_STACK_AND_PGD = 4 + 2
+"""What a process without threads has besides what its report tells, in pages; two tables at the top for PTI."""
+
+
+def reported(line: str) -> int:
+    """The pages that a kill's line says will come free: page tables and what was resident, none of it a disk's."""
+    return sum(int(kb) >> 2 for kb in re.findall(r"(?:(?:anon|shmem)-rss|pgtables):(\d+)kB", line))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("lru_gen", "kills"), [("y", 1000), ("n", 100)])
+def test_a_thousand_kills(
+    boot: Boot, compiled: bool, lru_gen: str, kills: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each comes after all that reclaim tries, and frees exactly what its report says."""
+    kernel = boot(ram="96M", swap=None, cpus=1, preset="bare")
+    kernel.write("/sys/kernel/mm/lru_gen/enabled", lru_gen)
+    free_before: list[int] = []
+    kill = kernel.oom_killer.kill
+
+    def free() -> int:
+        kernel.page_alloc.drain_all_pages()
+        return kernel.page_alloc.nr_free_pages()
+
+    monkeypatch.setattr(kernel.oom_killer, "kill", lambda task: (free_before.append(free()), kill(task)))
+    kills = kills if compiled else 5
+    for number in range(kills):
         hog = kernel.spawn("hog")
-        free = kernel.page_alloc.nr_free_pages
+        hog.touch(hog.mmap("2M", flags=MAP_SHARED | MAP_ANONYMOUS), "2M", write=True)
         grow(hog, step_mb=4)
         said = kernel.printk.ring[-1].text
-        assert said.startswith(f"Out of memory: Killed process {hog.pid} (hog)")
-        anon = int(said.partition("anon-rss:")[2].partition("kB")[0]) >> 2
-        assert free() >= anon
-    kernel.check()
-    assert int(kernel.vmstat.event[VmEventItem.OOM_KILL]) == (1000 if compiled else 10)
+        assert said.startswith(f"Out of memory: Killed process {hog.pid} (hog)") and "shmem-rss:2048kB" in said
+        assert len(free_before) == number + 1
+        assert free() - free_before[-1] == reported(said) + KERNEL_STACK_AND_PGD
+        kernel.check()
+    assert int(kernel.vmstat.event[VmEventItem.OOM_KILL]) == kills

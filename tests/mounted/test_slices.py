@@ -80,6 +80,36 @@ def test_a_long_touch_lets_others_read(machines: Machines) -> None:
     assert machine.status_kb(pid, "VmRSS") == touched
 
 
+@pytest.mark.parametrize(
+    ("command", "field"),
+    [
+        ("mlock {pid} {address} 512G", "Mlocked"),
+        ("munmap {pid} {address} 512G", "AnonPages"),
+        ("mmap {pid} 512G flags=private,anonymous,populate", "AnonPages"),
+        ("read {pid} /data/large", "Cached"),
+        ("write {pid} /data/new 0 512G", "Cached"),
+    ],
+)
+def test_other_long_calls_let_others_read(machines: Machines, command: str, field: str) -> None:
+    """Each works on half a terabyte; a reader sees it get on, and ^C ends it with the model in order."""
+    machine = machines.mount(*BARE)
+    pid, address = hog(machine)
+    if command.startswith("munmap"):
+        control(machine, f"touch {pid} {address} 512G write")
+    control(machine, "create /data/large 512G")
+    before = machine.meminfo()[field]
+    seen: list[float] = []
+    with writing(machine, "sim/control", command.format(pid=pid, address=address)) as process:
+        reads_while(machine, process, seen, lambda: machine.meminfo()[field])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) != 0
+    assert seen == sorted(seen, reverse=command.startswith("munmap"))
+    now = machine.meminfo()[field]
+    assert now != before and abs(now - before) < 512 << 20
+    assert control(machine, "check") == "ok"
+    assert machine.meminfo()[field] == now
+
+
 def test_a_long_step_lets_others_read(machines: Machines) -> None:
     machine = machines.mount("--ram", "1G", "--seed", "1", "--clock", "manual")
     seen: list[float] = []

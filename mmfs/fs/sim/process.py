@@ -36,7 +36,7 @@ signal_number = bits("SIG", {name: value for name, value in vars(signal).items()
 
 
 @command("mmap", "PID SIZE [prot=] [flags=] [file=] [offset=] [addr=]")
-def mmap(kernel: Kernel, words: Words) -> str:
+def mmap(kernel: Kernel, words: Words) -> Generator[None, None, str]:
     """Map memory, or a file; answers the address."""
     task, length = words.task(), words.take("SIZE", size)
     file = words.option("file", word, "") or None
@@ -49,15 +49,16 @@ def mmap(kernel: Kernel, words: Words) -> str:
         flags |= mman.MAP_ANONYMOUS
     offset, addr = words.option("offset", size, 0), words.option("addr", number, 0)
     words.end()
-    return f"{task.mmap(length, rights, flags, file, offset, addr):#x}\n"
+    where = yield from task.mmap_slices(length, rights, flags, file, offset, addr)
+    return f"{where:#x}\n"
 
 
 @command("munmap", "PID ADDR LENGTH")
-def munmap(kernel: Kernel, words: Words) -> None:
+def munmap(kernel: Kernel, words: Words) -> Generator[None, None, None]:
     """Unmap a range."""
     task, addr, length = words.task(), words.take("ADDR", number), words.take("LENGTH", size)
     words.end()
-    task.munmap(addr, length)
+    yield from task.munmap_slices(addr, length)
 
 
 @command("mprotect", "PID ADDR LENGTH PROT")
@@ -89,20 +90,20 @@ def mremap(kernel: Kernel, words: Words) -> str:
 
 
 @command("mlock", "PID ADDR LENGTH [flags=]")
-def mlock(kernel: Kernel, words: Words) -> None:
+def mlock(kernel: Kernel, words: Words) -> Generator[None, None, None]:
     """Keep a range in memory."""
     task, addr, length = words.task(), words.take("ADDR", number), words.take("LENGTH", size)
     flags = words.option("flags", mlock_flags, 0)
     words.end()
-    task.mlock(addr, length, flags)
+    yield from task.mlock_slices(addr, length, flags)
 
 
 @command("munlock", "PID ADDR LENGTH")
-def munlock(kernel: Kernel, words: Words) -> None:
+def munlock(kernel: Kernel, words: Words) -> Generator[None, None, None]:
     """Keep it no longer."""
     task, addr, length = words.task(), words.take("ADDR", number), words.take("LENGTH", size)
     words.end()
-    task.munlock(addr, length)
+    yield from task.munlock_slices(addr, length)
 
 
 @command("mlockall", "PID [FLAGS]")
@@ -296,7 +297,7 @@ def setrlimit(kernel: Kernel, words: Words) -> None:
 
 
 @command("read", "PID FILE [OFFSET] [LENGTH]")
-def read(kernel: Kernel, words: Words) -> int:
+def read(kernel: Kernel, words: Words) -> Generator[None, None, int]:
     """Open a file, read a part or all of it, close it; answers how many bytes there were."""
     task, path = words.task(), words.take("FILE", word)
     offset, length = words.maybe("OFFSET", size, 0), words.maybe("LENGTH", size, -1)
@@ -304,21 +305,22 @@ def read(kernel: Kernel, words: Words) -> int:
     descriptor = task.open(path, O_RDONLY)
     try:
         inode = kernel.namei.lookup(path)
-        return task.read(descriptor, inode.size if length < 0 and inode is not None else max(length, 0), offset)
+        count = inode.size if length < 0 and inode is not None else max(length, 0)
+        return (yield from task.read_slices(descriptor, count, offset))
     finally:
         if task.alive:
             task.close(descriptor)
 
 
 @command("write", "PID FILE OFFSET LENGTH")
-def write(kernel: Kernel, words: Words) -> int:
+def write(kernel: Kernel, words: Words) -> Generator[None, None, int]:
     """Open a file, write a part of it, close it; answers how many bytes were taken."""
     task, path = words.task(), words.take("FILE", word)
     offset, length = words.take("OFFSET", size), words.take("LENGTH", size)
     words.end()
     descriptor = task.open(path, O_RDWR | O_CREAT)
     try:
-        return task.write(descriptor, length, offset)
+        return (yield from task.write_slices(descriptor, length, offset))
     finally:
         if task.alive:
             task.close(descriptor)
