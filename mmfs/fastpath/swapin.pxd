@@ -40,6 +40,7 @@ cdef class SwapIn:
     cdef public bint enable_vma_readahead
     cdef public int nr_rotate_swap
     cdef public bint major
+    cdef readonly bint thrashing
     cdef readonly int reason
     cdef public long now_ns
     cdef readonly long done_ns

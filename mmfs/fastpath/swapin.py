@@ -33,7 +33,7 @@ class SwapIn:
     """Swap-in for all address spaces. ``ras`` what each VMA's last swap-ins were like.
 
     Of the last fault, which came at ``now_ns``: ``major``, whether it read, ``nr_read`` pages, and when they are there,
-    ``done_ns``.
+    ``done_ns``; ``thrashing``: the page was in use when it was reclaimed.
     """
 
     def __init__(self, areas, folios, rmap, swap):
@@ -60,7 +60,7 @@ class SwapIn:
         self.prev_offset = 0
         self.pending_slot = self.pending_addr = 0
         self.window = self.window_end = 0
-        self.major = self.allocated = self.direct = False
+        self.major = self.allocated = self.direct = self.thrashing = False
         self.reason = FAULT_DONE
         self.now_ns = self.done_ns = self.nr_read = 0
         self.run_start = self.run_pages = 0
@@ -73,6 +73,7 @@ class SwapIn:
         """Reads are asked for at ``now_ns``."""
         self.now_ns = now_ns
         self.done_ns = self.nr_read = 0
+        self.thrashing = False
 
     def use_vma_readahead(self):
         """Whether neighbours in the address space are read along, not on the disk. Linux: swap_use_vma_readahead()."""
@@ -284,6 +285,7 @@ class SwapIn:
         self.read_unplug()
         if pfn >= 0:
             self.pending_slot = 0
+            self.thrashing = (self.frames.page[pfn].flags & PG_WORKINGSET) != 0
         return pfn
 
     def read_ahead_of(self, vma, addr, entry):
