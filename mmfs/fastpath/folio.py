@@ -192,9 +192,9 @@ class Folios:
             self.nr_buffers += 1
 
     def mark_dirty(self, pfn):
-        """A page of the page cache differs from its file, and has a buffer head from then on; or one from its slot.
+        """A page differs from its file, if it has one, where it has a buffer head from then on, or from swap.
 
-        Linux: mm/page-writeback.c, folio_account_dirtied(); fs/buffer.c, folio_create_buffers().
+        Linux: mm/page-writeback.c, folio_mark_dirty(), folio_account_dirtied(); fs/buffer.c, folio_create_buffers().
         """
         m: cython.long = self.frames.page[pfn].mapping
         zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mmfs.mm.lru_gen import ANON, FILE, CtrlPos, positive_ctrl_err
-from mmfs.mm.mman import MADV_PAGEOUT
+from mmfs.mm.mman import MADV_FREE, MADV_PAGEOUT
 from mmfs.mm_types import MAX_NR_GENS, MIN_NR_GENS
 
 if TYPE_CHECKING:
@@ -70,6 +70,18 @@ def test_aging_keeps_what_was_used_young(kernel: Kernel, task: Task, lruvec: Lru
     young = lruvec.size(ANON, lruvec.max_seq - 1)
     assert PAGES <= young < 2 * PAGES
     assert lruvec.size(ANON, lruvec.max_seq - 2) >= 3 * PAGES
+
+
+def test_aging_takes_written_memory_for_no_file_s(kernel: Kernel, task: Task, lruvec: LruGenLruvec) -> None:
+    """Anonymous pages that MADV_FREE has given up and that are written again have an anon_vma, not a file, to tell."""
+    addr = task.mmap(MB)
+    task.touch(addr, MB, write=True)
+    task.madvise(addr, MB, MADV_FREE)
+    task.touch(addr, MB, write=True)
+    dirty = meminfo(kernel, "Dirty")
+    lruvec.try_to_inc_max_seq(can_swap=True)
+    assert meminfo(kernel, "Dirty") == dirty
+    kernel.check()
 
 
 def test_aging_skips_who_did_not_run(kernel: Kernel, task: Task, lruvec: LruGenLruvec) -> None:
