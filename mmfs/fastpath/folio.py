@@ -192,7 +192,7 @@ class Folios:
             self.nr_buffers += 1
 
     def mark_dirty(self, pfn):
-        """A page of the page cache differs from its file, and has a buffer head from then on.
+        """A page of the page cache differs from its file, and has a buffer head from then on; or one of the swap cache.
 
         Linux: mm/page-writeback.c, folio_account_dirtied(); fs/buffer.c, folio_create_buffers().
         """
@@ -201,7 +201,7 @@ class Folios:
         if self.frames.page[pfn].flags & PG_DIRTY:
             return
         self.frames.page[pfn].flags = self.frames.page[pfn].flags & ~PG_RECLAIM | PG_DIRTY
-        if m == 0 or self.mapping[m].shmem:
+        if m == 0 or self.frames.page[pfn].flags & PG_ANON or self.mapping[m].shmem:
             return
         self.add_buffers(pfn)
         if not self.mapping[m].queued:
