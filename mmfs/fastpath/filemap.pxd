@@ -32,6 +32,7 @@ cdef class Filemap:
     cdef public int reason
     cdef public long now_ns
     cdef public long cpu_ns
+    cdef public long memstall_ns
     cdef public long read_ns
     cdef public long add_ns
     cdef public long write_ns
@@ -57,5 +58,6 @@ cdef class Filemap:
     cdef long max_pages(self, long row, Disk disk, long req) noexcept nogil
     cdef int sync_ra(self, long m, long row, Disk disk, long index, long req) noexcept
     cdef int async_ra(self, long m, long row, Disk disk, long pfn, long index, long req) noexcept
+    cdef void wait_on_page(self, long pfn) noexcept nogil
     cdef long read_batch(self, long m, long index, long last) noexcept nogil
     cdef bint write_begin(self, long m, Disk disk, long pos, long end) noexcept

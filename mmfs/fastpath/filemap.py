@@ -50,7 +50,7 @@ class Filemap:
         self.bio_number = view(np.zeros(_BIOS, np.uint32))
         self.next_bio = 1
         self.reason = FAULT_DONE
-        self.now_ns = self.cpu_ns = self.nr_dirtied = 0
+        self.now_ns = self.cpu_ns = self.memstall_ns = self.nr_dirtied = 0
         self.read_ns = self.add_ns = self.write_ns = 0
         self.spare = self.locked = -1
         self.last_done_ns = 0
@@ -320,6 +320,17 @@ class Filemap:
                 break
         return n
 
+    def wait_on_page(self, pfn):
+        """Wait until a page was read; if it was in use when it was reclaimed, that is a stall on memory.
+
+        Linux: folio_wait_bit_common().
+        """
+        done: cython.long = self.reading_until(pfn)
+        if done > self.now_ns:
+            if self.frames.page[pfn].flags & PG_WORKINGSET:
+                self.memstall_ns += done - self.now_ns
+            self.now_ns = done
+
     def read(self, m: cython.long, row: cython.long, disk: Disk, pos: cython.long, end: cython.long,
              last_pos: cython.long, now_ns: cython.long, until_ns: cython.long):
         """Read the bytes [pos, end) of a file, the last read having ended at ``last_pos``. Returns how far it got.
@@ -331,9 +342,8 @@ class Filemap:
         n: cython.long
         i: cython.long
         pfn: cython.long
-        done: cython.long
         self.now_ns = now_ns
-        self.cpu_ns = 0
+        self.cpu_ns = self.memstall_ns = 0
         self.reason = FAULT_DONE
         if self.ra_index < self.ra_end:
             self.reason = self.resume()
@@ -348,9 +358,7 @@ class Filemap:
                 self.reason = self.async_ra(m, row, disk, pfn, index + n - 1, last - (index + n - 1))
                 if self.reason != FAULT_DONE:
                     break
-            done = self.reading_until(pfn)
-            if done > self.now_ns:
-                self.now_ns = done
+            self.wait_on_page(pfn)
             for i in range(index, index + n):
                 if i > index or last_pos <= 0 or (last_pos - 1) >> 12 != index:
                     self.lru.mark_accessed(self.folios.lookup(m, i))
@@ -378,11 +386,8 @@ class Filemap:
         """Have the page of a write cached and up to date; False without memory. Linux: fs/ext4/inode.c."""
         index: cython.long = pos >> 12
         pfn: cython.long = self.folios.lookup(m, index)
-        done: cython.long
         if pfn >= 0:
-            done = self.reading_until(pfn)
-            if done > self.now_ns:
-                self.now_ns = done
+            self.wait_on_page(pfn)
             if self.mapping[m].shmem:
                 self.lru.mark_accessed(pfn)
             return True
@@ -406,7 +411,7 @@ class Filemap:
         queue: Disk = disk
         shmem: cython.bint = self.mapping[m].shmem != 0
         self.now_ns = now_ns
-        self.cpu_ns = self.nr_dirtied = 0
+        self.cpu_ns = self.memstall_ns = self.nr_dirtied = 0
         self.reason = FAULT_DONE
         while pos < end:
             if not self.write_begin(m, queue, pos, end):

@@ -23,6 +23,7 @@ cdef class SwapAlloc:
     cdef long cluster_alloc_swap_entry(self, int t) noexcept nogil
     cdef bint reclaimable(self, int t, long offset) noexcept nogil
     cdef long new_cluster(self, int t) noexcept nogil
+    cdef void scan_latency(self, long nr) noexcept nogil
     cdef long search(self, int t, long offset, long scan_base) noexcept nogil
     cdef long next_in_order(self, int t, long offset, long scan_base) noexcept nogil
     cdef int scan_swap_map_slots(self, int t, int goal) noexcept nogil

@@ -146,19 +146,30 @@ class SwapAlloc:
 
     def new_cluster(self, t):
         """Where to go on after a run of slots: the first 512 free ones in a row, or the first free one."""
+        base: cython.long = self.area[t].base
         first: cython.long = self.area[t].lowest_bit
-        offset: cython.long = first
-        last: cython.long = first + SWAPFILE_CLUSTER - 1
-        while last <= self.area[t].highest_bit:
-            if self.count[self.area[t].base + offset]:
-                last = offset + SWAPFILE_CLUSTER
-            elif offset == last:
-                return offset - (SWAPFILE_CLUSTER - 1)
-            self.latency -= 1
-            if self.latency < 0:
-                self.latency = _LATENCY_LIMIT
-            offset += 1
+        highest: cython.long = self.area[t].highest_bit
+        start: cython.long = first
+        offset: cython.long
+        while start + SWAPFILE_CLUSTER - 1 <= highest:
+            offset = start + SWAPFILE_CLUSTER - 1
+            while offset >= start and self.count[base + offset] == 0:  # from the end: most of a row need not be seen
+                offset -= 1
+            if offset < start:
+                self.scan_latency(start + SWAPFILE_CLUSTER - 1 - first)
+                return start
+            if offset + SWAPFILE_CLUSTER > highest:  # Linux, which goes forward, stops at the first of these
+                start = max(start, highest - SWAPFILE_CLUSTER + 1)
+                while self.count[base + start] == 0:
+                    start += 1
+                self.scan_latency(start + 1 - first)
+                break
+            start = offset + 1
         return first
+
+    def scan_latency(self, nr):
+        """So many slots were looked at. Linux: latency_ration of scan_swap_map_slots()."""
+        self.latency = _LATENCY_LIMIT - (_LATENCY_LIMIT - self.latency + nr) % (_LATENCY_LIMIT + 1)
 
     def search(self, t, offset, scan_base):
         """The next slot behind an offset that is free or reclaimable, the area's start coming after its end; or 0."""

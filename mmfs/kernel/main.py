@@ -108,6 +108,7 @@ def sched_init(kernel: Kernel) -> None:
     """Run queues and the load average. Linux: kernel/sched/core.c, sched_init()."""
     nodes = [nid for _, nid in sorted(kernel.machine.cpu_to_node.items())]
     kernel.scheduler = Scheduler(kernel.clock, nodes)
+    kernel.scheduler.delayacct_on = int("delayacct" in kernel.cmdline.split())
     mmu = kernel.mmu
     mmu.cost_access, mmu.cost_fault, mmu.cost_cow = Cost.ACCESS, Cost.FAULT_MINOR, Cost.FAULT_COW
     mmu.cost_major = Cost.FAULT_MAJOR

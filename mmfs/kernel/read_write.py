@@ -159,8 +159,9 @@ class FileSyscalls:
         until, cpu_ns = int(fast.now_ns), int(fast.cpu_ns)
         kernel.page_cache.settle()
         kernel.scheduler.charge(self, system_ns=cpu_ns)
-        if until > began + cpu_ns:
-            kernel.io_schedule(self, until)
+        wait_ns = until - kernel.scheduler.ready_ns(self)
+        if until > began + cpu_ns and wait_ns > 0:
+            kernel.io_wait(self, wait_ns, min(int(fast.memstall_ns), wait_ns))
         kernel.cond_resched(self)
         self._check_killed()
         return max(until, kernel.scheduler.ready_ns(self))

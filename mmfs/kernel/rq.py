@@ -42,6 +42,8 @@ class Accountable(Protocol):
     processor: int
     nvcsw: int
     nivcsw: int
+    delays: bool
+    blkio_delay_ns: int
     sched: Any
 
     @property
@@ -57,6 +59,7 @@ class Wait(NamedTuple):
     """An interval for which a task sleeps uninterruptibly."""
 
     until_ns: int
+    nsec: int
     io: bool
     memstall: bool
 

@@ -42,6 +42,8 @@ class Scheduler:
         """Tasks that wait for a disk or are throttled, which count as load."""
         self.psi_system = PsiGroup(clock, self.cpus)
         """The pressure on all tasks of the machine."""
+        self.delayacct_on = 0
+        """Whether tasks' delays are accounted for, of those that begin from then on: kernel.task_delayacct."""
         self._balance_timer: Timer | None = None
         self._ticks = self._migrations = 0
 
@@ -111,7 +113,7 @@ class Scheduler:
         task.nvcsw += times
         entity.cpu.nr_switches += 2 * (times - 1)
         begin = entity.waits[-1].until_ns if entity.waits else self.clock.now_ns
-        entity.waits.append(Wait(begin + nsec, io, memstall))
+        entity.waits.append(Wait(begin + nsec, nsec, io, memstall))
         if len(entity.waits) == 1:
             entity.cpu.dequeue(entity)
             self.nr_uninterruptible += 1
@@ -127,7 +129,10 @@ class Scheduler:
         """The interval is over: on to the next, or run."""
         cpu = entity.cpu
         cpu.sync()
-        cpu.nr_iowait -= entity.waits.pop(0).io
+        wait = entity.waits.pop(0)
+        cpu.nr_iowait -= wait.io
+        if wait.io and self.delayacct_on and entity.task is not None and entity.task.delays:
+            entity.task.blkio_delay_ns += wait.nsec
         if entity.waits:
             self._begin_wait(entity)
         else:

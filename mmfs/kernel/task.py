@@ -46,7 +46,7 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         "kernel", "pid", "tgid", "comm", "full_name", "wq_desc", "group_leader", "parent", "children", "state", "flags",
         "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp",
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
-        "gtime_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
+        "gtime_ns", "delays", "blkio_delay_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
         "timerslack_ns", "no_new_privs", "personality", "mempolicy", "busy",
         "nr_dirtied", "nr_dirtied_pause", "dirty_paused_when",
@@ -82,6 +82,10 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.processor = 0
         self.start_time_ns = kernel.clock.now_ns
         self.gtime_ns = 0
+        self.delays = bool(kernel.scheduler.delayacct_on)
+        """Whether it began while its delays were to be accounted for."""
+        self.blkio_delay_ns = 0
+        """How long it has waited for disks. Linux: kernel/delayacct.c, delayacct_blkio_end()."""
         self.min_flt = self.maj_flt = self.nvcsw = self.nivcsw = 0
         self.io = IoAccounting()
         self.sched: Any = None

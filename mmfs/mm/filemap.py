@@ -26,6 +26,7 @@ from mmfs.mm_types import (
     GFP_NOWARN_BIT,
     PAGE_SHIFT,
     PAGE_SIZE,
+    PG_WORKINGSET,
     SLOT_SHADOW,
     SLOT_SWAP,
     VmEventItem,
@@ -456,10 +457,11 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
     pfn = mmu.folios.lookup(mapping.id, index)
     until = fast.reading_until(pfn) if pfn >= 0 else 0
     fast.locked = pfn
+    workingset = pfn >= 0 and bool(kernel.frames.pages[pfn]["flags"] & PG_WORKINGSET)
     if task is not None:
         task.account_faults()
         if until:
-            kernel.io_schedule(task, until)
+            kernel.io_schedule(task, until, memstall=workingset)
     mmu.tried = missed or until > 0
 
 

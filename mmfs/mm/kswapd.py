@@ -240,23 +240,28 @@ class Kswapd:
             balance.step()
         kernel.reclaim.charge(task)
         kernel.tasks.current, kernel.page_alloc.buddy.cpu = current, cpu
-        io_wait_ns = kernel.swap_files.write_throttle_ns()
+        io_wait_ns = kernel.swap_files.write_throttle_ns(kernel.clock.now_ns)
         if balance.done:
             self._balanced(balance)
         elif io_wait_ns:
-            self._timer = kernel.clock.add_timer(kernel.clock.now_ns + io_wait_ns, self._continue)
+            self._continue(io_wait_ns, io=True)
         elif node is not None and node.throttle is not None and balance.node is not node:
-            wait_ns = kernel.reclaim.throttle_ns(self.pgdat, node.throttle)
-            self._timer = kernel.clock.add_timer(kernel.clock.now_ns + wait_ns, self._continue)
+            self._continue(kernel.reclaim.throttle_ns(self.pgdat, node.throttle))
         else:
             self._continue()
 
-    def _continue(self) -> None:
+    def _continue(self, wait_ns: int = 0, io: bool = False) -> None:
+        """Run again when the work is done, after a wait for the disk (`io`) or for others.
+
+        All of it is a stall on memory. Linux: balance_pgdat(), psi_memstall_enter().
+        """
         task = self.task
         if task is not None:
+            if wait_ns:
+                self.kernel.scheduler.wait(task, wait_ns, io=io, memstall=True)
             self.kernel.scheduler.call_when_ready(task, self.run)
         else:
-            self._timer = self.kernel.clock.add_timer(self.kernel.clock.now_ns, self.run)
+            self._timer = self.kernel.clock.add_timer(self.kernel.clock.now_ns + wait_ns, self.run)
 
     def _read_request(self) -> None:
         """What was asked for since: order and highest zone."""

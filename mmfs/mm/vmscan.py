@@ -109,10 +109,10 @@ class Reclaim:
         return nr or int(state[ZoneStatItem.NR_FREE_PAGES])
 
     def lruvec_lru_sizes(self, pgdat: PglistData, zone_idx: int) -> list[int]:
-        """Pages of the four lists that are scanned, in zones up to `zone_idx`. Linux: lruvec_lru_size()."""
-        first, item = pgdat.node_id * MAX_NR_ZONES, ZoneStatItem.NR_ZONE_INACTIVE_ANON
-        sizes: list[int] = self.vmstat.zone_stat[first : first + zone_idx + 1, item : item + 4].sum(axis=0).tolist()
-        return sizes
+        """Pages of each evictable list in zones up to `zone_idx`. Linux: lruvec_lru_size()."""
+        first, lists = pgdat.node_id * MAX_NR_ZONES, ZoneStatItem.NR_ZONE_INACTIVE_ANON
+        rows = self.vmstat.zone_stat[first : first + zone_idx + 1, lists : lists + 4]
+        return [sum(column) for column in zip(*rows.tolist(), strict=True)]
 
     # -- time -----------------------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class Reclaim:
         used_ns = self.charge(task)
         if task is None:
             return
-        wait_ns = self.kernel.swap_files.write_throttle_ns()
+        wait_ns = self.kernel.swap_files.write_throttle_ns(self.kernel.scheduler.ready_ns(task))
         if wait_ns:
             self.kernel.io_wait(task, wait_ns, wait_ns)
         elif self.kernel.clock.running:
@@ -220,9 +220,9 @@ class Reclaim:
                 (MAX_SWAPPINESS - swappiness) * (total_cost + 1) // (file_cost + 1),
             )
             denominator = share[0] + share[1]
+        sizes = self.lruvec_lru_sizes(pgdat, sc.reclaim_idx)
         return [
-            (size >> sc.priority) * share[lru >= LRU_INACTIVE_FILE] // denominator
-            for lru, size in enumerate(self.lruvec_lru_sizes(pgdat, sc.reclaim_idx))
+            (size >> sc.priority) * share[lru >= LRU_INACTIVE_FILE] // denominator for lru, size in enumerate(sizes)
         ]
 
     def snapshot_refaults(self, pgdat: PglistData) -> None:

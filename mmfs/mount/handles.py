@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import select
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -146,7 +147,9 @@ class Pollers:
         self._wake.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="mmfs-poll", daemon=True)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they stay the main thread's
             self._thread.start()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def forget(self, handle: Handle) -> None:
         """Nobody polls this file any more."""

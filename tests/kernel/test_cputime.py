@@ -25,6 +25,8 @@ class FakeTask:
     cpus_allowed: set[int] | None = None
     nvcsw: int = 0
     nivcsw: int = 0
+    delays: bool = True
+    blkio_delay_ns: int = 0
     sched: Any = None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmfs.mm.mman import MADV_PAGEOUT
-from mmfs.mm.zswap import parse_contents
+from mmfs.mm.zswap import WRITEBACK_SLICE, parse_contents
 from mmfs.mm_types import VmEventItem, ZoneStatItem
 from tests.mm.test_swap import MB, entries, event, forget_copies, rows
 
@@ -115,6 +115,22 @@ def test_a_full_pool_writes_its_oldest_back(kernel: Any) -> None:
     assert forget_copies(kernel) > 0, "what has been written is in the swap cache until it is reclaimed"
     task.touch(addr, 16 * MB)
     assert event(kernel, VmEventItem.PSWPIN) > 0, "those come from the disk"
+    kernel.check()
+
+
+def test_the_worker_goes_on_until_the_threshold(kernel: Any) -> None:
+    """A slice at a time, waiting for the disk in between."""
+    kernel.write(f"{PARAMETERS}/max_pool_percent", "5")
+    enable(kernel, "anon mean=500 spread=0 incompressible=0")
+    task = kernel.spawn("hog")
+    put_out(task, 16 * MB)
+    kernel.write(f"{PARAMETERS}/accept_threshold_percent", "10")
+    for _ in range(150):
+        put_out(task, MB // 16)
+        kernel.run_for(0.01)
+    limit = kernel.totalram_pages() * 5 // 1000
+    assert debug(kernel, "written_back_pages") > 4 * WRITEBACK_SLICE
+    assert debug(kernel, "pool_total_size") >> 12 < limit * 3
     kernel.check()
 
 

@@ -81,7 +81,7 @@ def task_state_words(task: Task, mm: MmStruct | None, whole: bool, permitted: bo
         f" {task.prio} {task.nice} {nr_threads} 0 {nsec_to_clock_t(task.start_time_ns)} {memory}"
         f" {signal.rlimits[RLIMIT_RSS][0]} {code} 0 0"
         f" {task.pending & 0x7FFF_FFFF} {task.blocked & 0x7FFF_FFFF} {ignored} {caught} {wchan} 0 0"
-        f" {task.exit_signal} {task.processor} {task.rt_priority} {task.policy} 0"
+        f" {task.exit_signal} {task.processor} {task.rt_priority} {task.policy} {nsec_to_clock_t(task.blkio_delay_ns)}"
         f" {nsec_to_clock_t(gtime)} {nsec_to_clock_t(signal.cgtime_ns if whole else 0)} {layout}"
         f" {task.exit_code if permitted else 0}"
     )

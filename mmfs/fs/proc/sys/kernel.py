@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.params import IpcSysctl, KernelSysctl, UtsNamespace
     from mmfs.kernel.pid import PidAllocator
     from mmfs.kernel.printk import Printk
+    from mmfs.kernel.scheduler import Scheduler
     from mmfs.kernel.task import TaskTable
 
 IPCMNI: Final = 32768
@@ -72,6 +73,11 @@ def of_pids(kernel: Kernel) -> PidAllocator:
 def of_tasks(kernel: Kernel) -> TaskTable:
     """All tasks."""
     return kernel.tasks
+
+
+def of_delayacct(kernel: Kernel) -> Scheduler:
+    """Who accounts for what tasks wait for."""
+    return kernel.scheduler
 
 
 def of_printk(kernel: Kernel) -> Printk:
@@ -255,6 +261,7 @@ register_sysctl(kernel_dir, (
     tunable(of_ipc, "shmmni", proc_dointvec_minmax(0, IPCMNI)),
     tunable(of_sysctl, "sysrq", INT),
     tunable(of_sysctl, "tainted", proc_taint()),
+    tunable(of_delayacct, "task_delayacct", FLAG, field="delayacct_on"),
     tunable(of_tasks, "threads-max", proc_dointvec_minmax(1, MAX_THREADS), field="max_threads"),
     fact("version", lambda kernel: f"{kernel.uts.version}\n"),
 ))  # fmt: skip
