@@ -380,6 +380,9 @@ cdef enum:
     SWAP_WRITE_CLEAN = 0
     SWAP_WRITE_STARTED = 1
     SWAP_WRITE_BUSY = 2
+    LRU_GEN_DONE = 0
+    LRU_GEN_SLICE = 1
+    LRU_GEN_AGE = 2
 
 cdef extern from *:
     """

@@ -20,6 +20,8 @@ cdef class LruGen:
     cdef readonly object evicted
     cdef readonly object refaulted
     cdef readonly object protected
+    cdef readonly object avg_refaulted
+    cdef readonly object avg_total
     cdef readonly long nr_lruvecs
     cdef readonly long isolated
     cdef long page_heads
@@ -45,7 +47,8 @@ cdef class LruGen:
     cdef int inc_gen(self, long lruvec, long pfn, int kind, bint reclaiming) noexcept nogil
     cdef bint sort_folio(self, long lruvec, long pfn, int kind, int zid, int tier_idx, int reclaim_idx) noexcept nogil
     cdef bint isolate_folio(self, long lruvec, long pfn, bint may_io) noexcept nogil
-    cpdef bint gen_empty(self, long lruvec, int kind, long seq)
+    cpdef bint gen_empty(self, long lruvec, int kind, long seq) noexcept nogil
+    cdef long scan_folios(self, long lruvec, int kind, int tier, int reclaim_idx, bint may_io, int item, long[::1] out) noexcept nogil
     cdef long eviction_token(self, long lruvec, long pfn) noexcept nogil
     cdef bint test_recent(self, long lruvec, int kind, long token, long mask) noexcept nogil
     cdef void refault(self, long lruvec, long pfn, long token, long mask, bint workingset, bint in_fault) noexcept nogil

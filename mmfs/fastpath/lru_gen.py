@@ -50,6 +50,8 @@ class LruGen:
         self.evicted = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
         self.refaulted = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
         self.protected = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
+        self.avg_refaulted = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
+        self.avg_total = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
         self.seq = view(self.seqs)
         self.size = view(self.sizes)
         self.evict = view(self.evicted)
@@ -293,8 +295,7 @@ class LruGen:
         self.del_folio(lruvec, pfn, True)
         return True
 
-    def scan_folios(self, lruvec: cython.long, kind: cython.int, tier: cython.int, reclaim_idx: cython.int,
-                    may_io: cython.bint, item: cython.int, out: cython.long[::1]):
+    def scan_folios(self, lruvec, kind, tier, reclaim_idx, may_io, item, out):
         """Take up to 64 pages of the oldest generation to ``out`` (int64), coldest first; the fast path of eviction.
 
         ``isolated`` is how many there are; counted as scanned under ``item`` (PGSCAN_KSWAPD and so on). Returns how
@@ -314,33 +315,32 @@ class LruGen:
         if self.seq[lruvec, _MAX_SEQ] - self.seq[lruvec, _MIN_SEQ + kind] + 1 == MIN_NR_GENS:
             return 0
         gen = self.seq[lruvec, _MIN_SEQ + kind] & 3
-        with cython.nogil:
-            for i in range(MAX_NR_ZONES, 0, -1):
-                zid = (reclaim_idx + i) % MAX_NR_ZONES
-                head = self.head(lruvec, gen, kind, zid)
-                skipped = 0
-                while self.frames.page[head].prv != head:
-                    pfn = self.frames.page[head].prv
-                    scanned += 1
-                    if self.sort_folio(lruvec, pfn, kind, zid, tier, reclaim_idx):
-                        sorted_ += 1
-                    elif self.isolate_folio(lruvec, pfn, may_io):
-                        out[taken] = pfn
-                        taken += 1
-                    else:
-                        self.frames.page_list_del(pfn)
-                        self.frames.page_list_add(head, pfn)
-                        skipped += 1
-                    remaining -= 1
-                    if remaining == 0 or max(taken, skipped) >= MIN_LRU_BATCH:
-                        break
-                if skipped:
-                    self.event[PGSKIP_DMA + zid] += skipped
-                if remaining == 0 or taken >= MIN_LRU_BATCH:
+        for i in range(MAX_NR_ZONES, 0, -1):
+            zid = (reclaim_idx + i) % MAX_NR_ZONES
+            head = self.head(lruvec, gen, kind, zid)
+            skipped = 0
+            while self.frames.page[head].prv != head:
+                pfn = self.frames.page[head].prv
+                scanned += 1
+                if self.sort_folio(lruvec, pfn, kind, zid, tier, reclaim_idx):
+                    sorted_ += 1
+                elif self.isolate_folio(lruvec, pfn, may_io):
+                    out[taken] = pfn
+                    taken += 1
+                else:
+                    self.frames.page_list_del(pfn)
+                    self.frames.page_list_add(head, pfn)
+                    skipped += 1
+                remaining -= 1
+                if remaining == 0 or max(taken, skipped) >= MIN_LRU_BATCH:
                     break
-            self.event[item] += taken
-            self.event[PGREFILL] += sorted_
-            self.event[PGSCAN_ANON + kind] += taken
+            if skipped:
+                self.event[PGSKIP_DMA + zid] += skipped
+            if remaining == 0 or taken >= MIN_LRU_BATCH:
+                break
+        self.event[item] += taken
+        self.event[PGREFILL] += sorted_
+        self.event[PGSCAN_ANON + kind] += taken
         self.isolated = taken
         return scanned if taken or remaining == 0 else 0
 

@@ -1,7 +1,10 @@
 cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec
+from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.free_area cimport ZoneRec
 from mmfs.fastpath.lru_gen cimport LruGen
+from mmfs.fastpath.lru_gen_ctrl cimport LruGenCtrl
 from mmfs.fastpath.vmscan cimport ScanControl, Vmscan
 
 @cython.final
@@ -9,7 +12,14 @@ cdef class LruGenEvict:
     cdef readonly Frames frames
     cdef readonly Vmscan vmscan
     cdef readonly LruGen lru_gen
+    cdef readonly LruGenCtrl ctrl
+    cdef readonly Buddy buddy
+    cdef readonly long scanned
     cdef long[::1] event
     cdef long[::1] isolated
+    cdef bint should_abort_scan(self, long lruvec, ScanControl sc) noexcept nogil
+    cpdef long evict_folios(self, long lruvec, int swappiness, ScanControl sc) noexcept nogil
+    cdef long isolate_folios(self, long lruvec, int kind, int tier, ScanControl sc) noexcept nogil
+    cdef void shrink_isolated(self, int kind, ScanControl sc) noexcept nogil
     cdef void split_oldest(self, long lruvec) noexcept nogil
     cdef long put_back(self, long left, bint retried) noexcept nogil

@@ -1,32 +1,130 @@
 # cython: language_level=3
 """Eviction from the oldest generation: 64 pages at a time, reclaimed as those of the other lists are.
 
-Linux: mm/vmscan.c, evict_folios().
+Linux: mm/vmscan.c, try_to_shrink_lruvec(), evict_folios().
 """
 
 import cython
 import numpy as np
 
 from mmfs.fastpath.frames import view
+from mmfs.fastpath.lru_gen_ctrl import LruGenCtrl
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
     from mmfs.fastpath.vmscan import ScanControl
 
 _BATCH = 64
+_FILE = cython.declare(cython.int, 1)
+_TIERS = cython.declare(cython.int, 4)
+_MIN_SEQ = cython.declare(cython.int, 1)
+_MAX_SWAPPINESS = cython.declare(cython.int, 200)
+_DEF_PRIORITY = cython.declare(cython.int, 12)
+_MAX_REQUEST = cython.declare(cython.long, 320)  # pages; Linux: BLK_DEF_MAX_SECTORS_CAP
 
 
 class LruGenEvict:
-    """Eviction for all lruvecs; ``vmscan`` reclaims the pages that ``lru_gen`` gives out."""
+    """Eviction for all lruvecs; ``vmscan`` reclaims the pages that ``lru_gen`` gives out, as ``ctrl`` decides.
+
+    ``scanned``: how many pages try_to_shrink_lruvec() has looked at.
+    """
 
     def __init__(self, vmscan, lru_gen):
         self.frames = lru_gen.frames
         self.vmscan = vmscan
         self.lru_gen = lru_gen
+        self.buddy = lru_gen.buddy
+        self.ctrl = LruGenCtrl(lru_gen)
+        self.scanned = 0
         self.event = self.vmscan.event
         self.isolated = view(np.zeros(_BATCH, np.int64))
 
-    def isolate_folios(self, lruvec: cython.long, kind: cython.int, tier: cython.int, sc: ScanControl):
+    # ------------------------------------------------------------------------------ a lruvec
+
+    def try_to_shrink_lruvec(self, lruvec: cython.long, swappiness: cython.int, sc: ScanControl,
+                             scanned: cython.long):
+        """Evict until there is enough; ``scanned`` pages have been looked at before.
+
+        LRU_GEN_DONE, LRU_GEN_SLICE: the budget is used up, call again; LRU_GEN_AGE: a generation is due instead.
+        Linux: try_to_shrink_lruvec(), get_nr_to_scan().
+        """
+        nr_to_scan: cython.long
+        delta: cython.long
+        result: cython.int = LRU_GEN_DONE
+        self.scanned = scanned
+        with cython.nogil:
+            while True:
+                nr_to_scan = self.ctrl.should_run_aging(lruvec, swappiness != 0)
+                if self.ctrl.due and sc.priority != _DEF_PRIORITY:
+                    result = LRU_GEN_AGE
+                    break
+                nr_to_scan >>= sc.priority
+                if nr_to_scan <= 0:
+                    break
+                delta = self.evict_folios(lruvec, swappiness, sc)
+                self.scanned += delta
+                if delta == 0 or self.scanned >= nr_to_scan or self.should_abort_scan(lruvec, sc):
+                    break
+                if self.vmscan.cpu_ns >= self.vmscan.budget_ns or self.vmscan.nr_written >= _MAX_REQUEST:
+                    result = LRU_GEN_SLICE
+                    break
+        return result
+
+    def should_abort_scan(self, lruvec, sc):
+        """Whether that is enough. Linux: should_abort_scan()."""
+        zid: cython.int
+        zone: cython.long
+        if sc.nr_reclaimed >= max(sc.nr_to_reclaim, cython.cast(cython.long, 2) << sc.order):
+            return True
+        if not sc.kswapd or sc.order:
+            return False
+        for zid in range(sc.reclaim_idx + 1):
+            zone = lruvec * MAX_NR_ZONES + zid
+            if self.buddy.zone[zone].managed > 0 and not self.buddy.watermark_ok(
+                zone, 0, self.buddy.zone[zone].wmark_high + self.buddy.zone[zone].watermark_boost + MIN_LRU_BATCH,
+                sc.reclaim_idx, 0,
+            ):  # fmt: skip
+                return False
+        return True
+
+    def evict_folios(self, lruvec, swappiness, sc):
+        """Evict up to 64 pages of the kind that refaults less; how many were looked at.
+
+        Linux: evict_folios(), isolate_folios().
+        """
+        kind: cython.int = _FILE
+        tier: cython.int = -1
+        tries: cython.int
+        scanned: cython.long = 0
+        choice: cython.int
+        if swappiness:
+            if self.lru_gen.seq[lruvec, _MIN_SEQ] < self.lru_gen.seq[lruvec, _MIN_SEQ + 1]:
+                kind = 0
+            elif swappiness == _MAX_SWAPPINESS:
+                kind = 0
+            elif swappiness != 1 and sc.gfp & GFP_IO_BIT:
+                choice = self.ctrl.type_to_scan(lruvec, swappiness)
+                kind = choice // _TIERS
+                tier = choice % _TIERS
+        for tries in range(2 if swappiness else 1):
+            if tier < 0:
+                tier = self.ctrl.tier_idx(lruvec, kind)
+            scanned = self.isolate_folios(lruvec, kind, tier, sc)
+            if scanned:
+                break
+            kind = 1 - kind
+            tier = -1
+        if self.ctrl.try_to_inc_min_seq(lruvec, swappiness != 0):
+            scanned += 1
+        if (
+            self.lru_gen.seq[lruvec, 0] - self.lru_gen.seq[lruvec, _MIN_SEQ + (0 if swappiness else 1)] + 1
+            == MIN_NR_GENS
+        ):
+            scanned = 0
+        self.shrink_isolated(kind, sc)
+        return scanned
+
+    def isolate_folios(self, lruvec, kind, tier, sc):
         """Take pages of the oldest generation of a kind, tiers up to ``tier``. How many were looked at.
 
         Linux: scan_folios().
@@ -55,24 +153,23 @@ class LruGenEvict:
             if self.frames.page[head].prv == head:
                 self.vmscan.split_last(head + self.lru_gen.block_heads - self.lru_gen.page_heads)
 
-    def shrink_isolated(self, kind: cython.int, sc: ScanControl):
+    def shrink_isolated(self, kind, sc):
         """Reclaim the pages taken, and once more those that have become clean meanwhile. Linux: evict_folios()."""
         retry: cython.bint = False
         taken: cython.long = self.lru_gen.isolated
         left: cython.long
         reclaimed: cython.long
         i: cython.Py_ssize_t
-        with cython.nogil:
-            for i in range(taken):
-                self.vmscan.folio[i] = cython.cast(cython.uint, self.isolated[i])
-            while taken:
-                left = self.vmscan.shrink_folio_list(taken, sc, retry)
-                reclaimed = taken - left
-                sc.nr_reclaimed += reclaimed
-                taken = self.put_back(left, retry)
-                self.event[PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT] += reclaimed
-                self.event[PGSTEAL_ANON + kind] += reclaimed
-                retry = True
+        for i in range(taken):
+            self.vmscan.folio[i] = cython.cast(cython.uint, self.isolated[i])
+        while taken:
+            left = self.vmscan.shrink_folio_list(taken, sc, retry)
+            reclaimed = taken - left
+            sc.nr_reclaimed += reclaimed
+            taken = self.put_back(left, retry)
+            self.event[PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT] += reclaimed
+            self.event[PGSTEAL_ANON + kind] += reclaimed
+            retry = True
 
     def put_back(self, left, retried):
         """Put pages that were not freed into generations; those that may go now stay, how many.

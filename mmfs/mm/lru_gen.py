@@ -10,12 +10,13 @@ Linux: mm/vmscan.c, from "shorthand helpers" of CONFIG_LRU_GEN on; Documentation
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmfs.fastpath.lru_gen import LruGen
+from mmfs.fastpath.lru_gen_ctrl import LruGenCtrl
 from mmfs.fastpath.lru_gen_walk import LruGenWalk
 from mmfs.mm.mman import VM_HUGETLB, VM_LOCKED, VM_RAND_READ, VM_SEQ_READ, VM_SPECIAL
 from mmfs.mm_types import (
@@ -23,7 +24,6 @@ from mmfs.mm_types import (
     MAX_NR_GENS,
     MAX_NR_TIERS,
     MAX_NR_ZONES,
-    MIN_LRU_BATCH,
     MIN_NR_GENS,
     PAGEBLOCK_NR_PAGES,
     PG_LRU,
@@ -41,21 +41,6 @@ LRU_GEN_CORE, LRU_GEN_MM_WALK, LRU_GEN_NONLEAF_YOUNG = 1, 2, 4
 ALL_CAPS = LRU_GEN_CORE | LRU_GEN_MM_WALK | LRU_GEN_NONLEAF_YOUNG
 
 
-class CtrlPos(NamedTuple):
-    """How much of what was evicted came back, and the weight of that. Linux: struct ctrl_pos."""
-
-    refaulted: int
-    total: int
-    gain: int
-
-
-def positive_ctrl_err(sp: CtrlPos, pv: CtrlPos) -> bool:
-    """Whether the process variable refaults no more than the set point. Linux: positive_ctrl_err()."""
-    return pv.refaulted < MIN_LRU_BATCH or (
-        pv.refaulted * (sp.total + MIN_LRU_BATCH) * sp.gain <= (sp.refaulted + 1) * pv.total * pv.gain
-    )
-
-
 class LruGenLruvec:
     """The generations of one lruvec. Linux: struct lru_gen_folio, struct lru_gen_mm_state."""
 
@@ -68,8 +53,8 @@ class LruGenLruvec:
         self._evicted = lists.evicted[number].reshape(2, MAX_NR_TIERS)
         self._refaulted = lists.refaulted[number].reshape(2, MAX_NR_TIERS)
         self._protected = lists.protected[number].reshape(2, MAX_NR_TIERS)
-        self.avg_refaulted = [[0] * MAX_NR_TIERS, [0] * MAX_NR_TIERS]
-        self.avg_total = [[0] * MAX_NR_TIERS, [0] * MAX_NR_TIERS]
+        self.avg_refaulted = lists.avg_refaulted[number].reshape(2, MAX_NR_TIERS)
+        self.avg_total = lists.avg_total[number].reshape(2, MAX_NR_TIERS)
         self.birth = [owner.kernel.clock.jiffies] * MAX_NR_GENS
         self.walk_seq = MIN_NR_GENS
         self._walked = 0
@@ -97,44 +82,6 @@ class LruGenLruvec:
         """Of the oldest generation: pages refaulted, evicted and protected."""
         return int(self._refaulted[kind, tier]), int(self._evicted[kind, tier]), int(self._protected[kind, tier])
 
-    # -- the controller -----------------------------------------------------------------------------------
-
-    def read_ctrl_pos(self, kind: int, tier: int, gain: int) -> CtrlPos:
-        """Linux: read_ctrl_pos()."""
-        return CtrlPos(
-            self.avg_refaulted[kind][tier] + int(self._refaulted[kind, tier]),
-            self.avg_total[kind][tier] + int(self._evicted[kind, tier]) + int(self._protected[kind, tier]),
-            gain,
-        )
-
-    def _reset_ctrl_pos(self, kind: int) -> None:
-        """The oldest generation is done: what it did goes into the averages. Linux: reset_ctrl_pos()."""
-        for tier in range(MAX_NR_TIERS):
-            refaulted, total, _ = self.read_ctrl_pos(kind, tier, 1)
-            self.avg_refaulted[kind][tier] = refaulted // 2
-            self.avg_total[kind][tier] = total // 2
-        self._refaulted[kind] = self._evicted[kind] = self._protected[kind] = 0
-
-    def tier_idx(self, kind: int) -> int:
-        """The last tier of a kind that may be evicted. Linux: get_tier_idx()."""
-        sp = self.read_ctrl_pos(kind, 0, 1)
-        for tier in range(1, MAX_NR_TIERS):
-            if not positive_ctrl_err(sp, self.read_ctrl_pos(kind, tier, 2)):
-                return tier - 1
-        return MAX_NR_TIERS - 1
-
-    def type_to_scan(self, swappiness: int) -> tuple[int, int]:
-        """Which kind to evict, and its last tier that may be. Linux: get_type_to_scan()."""
-        gain = (swappiness, MAX_SWAPPINESS - swappiness)
-        kind = int(
-            positive_ctrl_err(self.read_ctrl_pos(ANON, 0, gain[ANON]), self.read_ctrl_pos(FILE, 0, gain[FILE]))
-        )
-        sp = self.read_ctrl_pos(1 - kind, 0, gain[1 - kind])
-        for tier in range(1, MAX_NR_TIERS):
-            if not positive_ctrl_err(sp, self.read_ctrl_pos(kind, tier, gain[kind])):
-                return kind, tier - 1
-        return kind, MAX_NR_TIERS - 1
-
     # -- old and new generations ----------------------------------------------------------------------------
 
     def _inc_min_seq(self, kind: int, can_swap: bool) -> None:
@@ -142,28 +89,12 @@ class LruGenLruvec:
         if kind == FILE or can_swap:
             while not self.owner.lists.move_oldest(self.number, kind, 1 << 12):
                 pass
-        self._reset_ctrl_pos(kind)
+        self.owner.ctrl.reset_ctrl_pos(self.number, kind)
         self._seq[1 + kind] += 1
 
     def try_to_inc_min_seq(self, can_swap: bool) -> bool:
         """Drop oldest generations that are empty; whether there were any. Linux: try_to_inc_min_seq()."""
-        oldest = [self.min_seq(ANON), self.min_seq(FILE)]
-        first = ANON if can_swap else FILE
-        for kind in range(first, 2):
-            while oldest[kind] + MIN_NR_GENS <= self.max_seq and self.owner.lists.gen_empty(
-                self.number, kind, oldest[kind]
-            ):
-                oldest[kind] += 1
-        if can_swap:
-            oldest[ANON] = min(oldest)
-            oldest[FILE] = max(oldest[ANON], self.min_seq(FILE))
-        success = False
-        for kind in range(first, 2):
-            if oldest[kind] != self.min_seq(kind):
-                self._reset_ctrl_pos(kind)
-                self._seq[1 + kind] = oldest[kind]
-                success = True
-        return success
+        return bool(self.owner.ctrl.try_to_inc_min_seq(self.number, can_swap))
 
     def _inc_max_seq(self, can_swap: bool) -> None:
         """A new generation begins. Linux: inc_max_seq()."""
@@ -204,26 +135,6 @@ class LruGenLruvec:
                 looked += walk.walk_mm(mm.row, self.number, ranges, seq, can_swap, force_scan)
         self._walked = newest
         return looked
-
-    def should_run_aging(self, can_swap: bool) -> tuple[bool, int]:
-        """Whether a new generation is due, and how many pages may be scanned at most. Linux: should_run_aging()."""
-        oldest = self.min_seq(ANON if can_swap else FILE)
-        if oldest + MIN_NR_GENS > self.max_seq:
-            return True, 0
-        total = young = old = 0
-        sizes = np.maximum(self._sizes, 0).sum(axis=2).tolist()  # once for all: this runs at each priority
-        youngest = self.max_seq
-        for kind in range(ANON if can_swap else FILE, 2):
-            for seq in range(self.min_seq(kind), youngest + 1):
-                size = sizes[seq % MAX_NR_GENS][kind]
-                total += size
-                if seq == youngest:
-                    young += size
-                elif seq + MIN_NR_GENS == youngest:
-                    old += size
-        if oldest + MIN_NR_GENS < self.max_seq:
-            return False, total
-        return young * MIN_NR_GENS > total or old * (MIN_NR_GENS + 2) < total, total
 
     def total_size(self, can_swap: bool) -> int:
         """Pages of all generations. Linux: lruvec_is_sizable()."""
@@ -272,6 +183,7 @@ class LruGenState:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.lists: LruGen = kernel.lru.gen
+        self.ctrl = LruGenCtrl(self.lists)
         self.walk: LruGenWalk = kernel.mmu.lru_gen_walk
         self.zones = [
             np.array([zone.index for zone in pgdat.node_zones], np.int32) for pgdat in kernel.node_data

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Final
 from mmfs.fastpath.lru_gen_evict import LruGenEvict
 from mmfs.fastpath.vmscan import ScanControl
 from mmfs.mm.lru_gen import ANON, FILE, MAX_SWAPPINESS, LruGenLruvec
-from mmfs.mm_types import GFP_IO_BIT, GFP_KERNEL, MAX_NR_GENS, MAX_NR_ZONES, MIN_LRU_BATCH, MIN_NR_GENS, NodeStatItem
+from mmfs.mm_types import (
+    GFP_KERNEL,
+    LRU_GEN_AGE,
+    LRU_GEN_SLICE,
+    MAX_NR_GENS,
+    MAX_NR_ZONES,
+    MIN_LRU_BATCH,
+    MIN_NR_GENS,
+    NodeStatItem,
+)
 
 if TYPE_CHECKING:
     from mmfs.mm.mmzone import PglistData
@@ -23,11 +32,6 @@ if TYPE_CHECKING:
 DEF_PRIORITY: Final = 12
 AGING_ENTRY_NS: Final = 4
 """What a page-table entry costs the aging."""
-
-
-def compact_gap(order: int) -> int:
-    """Free pages beside a watermark that compaction wants. Linux: include/linux/compaction.h."""
-    return 2 << order
 
 
 class LruGenReclaim:
@@ -142,79 +146,19 @@ class LruGenNode:
         if seq + MIN_NR_GENS > lruvec.max_seq:
             raise OSError(errno.EINVAL, "the two youngest generations are not evicted")
         while seq >= lruvec.min_seq(ANON if swappiness else FILE) and sc.nr_reclaimed < nr_to_reclaim:
-            if not self._evict_folios(swappiness):
+            if not self.gens.evict.evict_folios(lruvec.number, swappiness, sc):
                 break
 
     def _try_to_shrink_lruvec(self) -> bool:
-        """Evict until there is enough. False: the slice is over. Linux: try_to_shrink_lruvec()."""
-        sc = self.sc
-        swappiness = self.gens.get_swappiness(sc)
-        while True:
-            nr_to_scan = self._get_nr_to_scan(bool(swappiness))
-            if nr_to_scan <= 0:
-                return True
-            delta = self._evict_folios(swappiness)
-            self.scanned += delta
-            if not delta or self.scanned >= nr_to_scan or self._should_abort_scan():
-                return True
-            if self.reclaim.slice_over():
-                return False
+        """Evict until there is enough, or begin a generation instead. False: the slice is over.
 
-    def _get_nr_to_scan(self, can_swap: bool) -> int:
-        """How many pages may be scanned at this priority; -1 after the aging has begun a generation instead.
-
-        Linux: get_nr_to_scan().
+        Linux: try_to_shrink_lruvec(), get_nr_to_scan().
         """
-        due, nr_to_scan = self.lruvec.should_run_aging(can_swap)
-        if not due or self.sc.priority == DEF_PRIORITY:
-            return nr_to_scan >> int(self.sc.priority)
-        looked = self.lruvec.try_to_inc_max_seq(can_swap)
-        self.gens.state.walk.batching = True
-        self.reclaim.loops.cpu_ns += looked * AGING_ENTRY_NS
-        return -1
-
-    def _evict_folios(self, swappiness: int) -> int:
-        """Evict up to 64 pages of the kind that refaults less. Linux: evict_folios(), isolate_folios()."""
-        lruvec, sc = self.lruvec, self.sc
-        kind, tier = self._first_choice(swappiness)
-        scanned = 0
-        for _ in range(2 if swappiness else 1):
-            if tier < 0:
-                tier = lruvec.tier_idx(kind)
-            scanned = self.gens.evict.isolate_folios(lruvec.number, kind, tier, sc)
-            if scanned:
-                break
-            kind, tier = 1 - kind, -1
-        scanned += lruvec.try_to_inc_min_seq(bool(swappiness))
-        if lruvec.nr_gens(ANON if swappiness else FILE) == MIN_NR_GENS:
-            scanned = 0
-        self.gens.evict.shrink_isolated(kind, sc)
-        return scanned
-
-    def _first_choice(self, swappiness: int) -> tuple[int, int]:
-        """The kind to try first, and its last tier (-1: not known yet)."""
-        lruvec = self.lruvec
-        if not swappiness:
-            return FILE, -1
-        if lruvec.min_seq(ANON) < lruvec.min_seq(FILE):
-            return ANON, -1
-        if swappiness == 1:
-            return FILE, -1
-        if swappiness == MAX_SWAPPINESS:
-            return ANON, -1
-        if not self.sc.gfp & GFP_IO_BIT:
-            return FILE, -1
-        return lruvec.type_to_scan(swappiness)
-
-    def _should_abort_scan(self) -> bool:
-        """Whether that is enough. Linux: should_abort_scan()."""
-        sc = self.sc
-        if sc.nr_reclaimed >= max(sc.nr_to_reclaim, compact_gap(sc.order)):
-            return True
-        if not sc.kswapd or sc.order:
-            return False
-        return all(
-            zone.watermark_ok(0, zone.high_wmark_pages() + MIN_LRU_BATCH, sc.reclaim_idx)
-            for zone in self.pgdat.node_zones[: sc.reclaim_idx + 1]
-            if zone.managed()
-        )
+        evict, swappiness = self.gens.evict, self.gens.get_swappiness(self.sc)
+        result = evict.try_to_shrink_lruvec(self.lruvec.number, swappiness, self.sc, self.scanned)
+        self.scanned = int(evict.scanned)
+        if result == LRU_GEN_AGE:
+            looked = self.lruvec.try_to_inc_max_seq(bool(swappiness))
+            self.gens.state.walk.batching = True
+            self.reclaim.loops.cpu_ns += looked * AGING_ENTRY_NS
+        return bool(result != LRU_GEN_SLICE)

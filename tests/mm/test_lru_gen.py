@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mmfs.mm.lru_gen import ANON, FILE, CtrlPos, positive_ctrl_err
+from mmfs.mm.lru_gen import ANON, FILE
 from mmfs.mm.mman import MADV_FREE, MADV_PAGEOUT
 from mmfs.mm_types import MAX_NR_GENS, MIN_NR_GENS
 
@@ -170,8 +170,9 @@ def test_min_ttl_is_kept_in_jiffies(kernel: Kernel) -> None:
     assert refused.value.errno == errno.EINVAL
 
 
-def test_controller_tolerates_few_refaults() -> None:
-    set_point = CtrlPos(refaulted=0, total=1000, gain=1)
-    assert positive_ctrl_err(set_point, CtrlPos(63, 64, 1))
-    assert not positive_ctrl_err(set_point, CtrlPos(64, 64, 1))
-    assert positive_ctrl_err(CtrlPos(500, 1000, 1), CtrlPos(400, 1000, 1))
+def test_controller_tolerates_few_refaults(kernel: Kernel) -> None:
+    """Refaulted, of how many, gain: of the set point, of the process variable."""
+    err = kernel.lru_gen.ctrl.positive_ctrl_err
+    assert err(0, 1000, 1, 63, 64, 1)
+    assert not err(0, 1000, 1, 64, 64, 1)
+    assert err(500, 1000, 1, 400, 1000, 1)
