@@ -198,6 +198,8 @@ class Cpu:
     def sync(self) -> None:
         """Account for the time since the last call: work the queue off, then idle."""
         now, times = self.clock.now_ns, self._times
+        if now == self.now_ns:
+            return
         while self.curr is not None:
             curr, step = self.curr, now - self.now_ns
             if step <= 0:
