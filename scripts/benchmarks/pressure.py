@@ -177,5 +177,6 @@ def kswapd(rounds: int = 5) -> Iterator[Row]:
     scanned = [int(text.split("pgscan_kswapd ")[1].split()[0]) for text in (before, after)]
     yield Row(
         "cat proc/meminfo while kswapd works", "us", Side.of("busy", samples["busy"]),
-        Side.of("at rest", samples["rest"]), most=3, notes=[f"kswapd scanned {scanned[1] - scanned[0]} pages meanwhile"],
+        Side.of("at rest", samples["rest"]), most=3,
+        notes=[f"kswapd scanned {scanned[1] - scanned[0]} pages meanwhile"],
     )  # fmt: skip
