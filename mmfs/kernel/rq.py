@@ -271,7 +271,8 @@ class Cpu:
 
     def enqueue(self, entity: SchedEntity, bucket: CpuTime, nsec: int, memstall: bool = False) -> None:
         """Give a task of this CPU `nsec` of work, to be done once it waits for nothing."""
-        self.sync()
+        if self.now_ns != self.clock.now_ns:
+            self.sync()
         entity.add(bucket, nsec, memstall)
         if entity.on_rq:
             self._drained_ns += nsec

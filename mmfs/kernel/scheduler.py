@@ -109,7 +109,7 @@ class Scheduler:
 
         Linux: kernel/sched/core.c, io_schedule(); kernel/time/timer.c, schedule_timeout().
         """
-        entity = self._entity(task)
+        entity: SchedEntity = task.sched or self._entity(task)
         if entity.task is None:
             return
         task.nvcsw += times
@@ -160,7 +160,7 @@ class Scheduler:
 
     def backlog_ns(self, task: Accountable) -> int:
         """CPU time that the task has called for and not had yet."""
-        entity = self._entity(task)
+        entity: SchedEntity = task.sched or self._entity(task)
         entity.cpu.sync()
         return entity.total if entity.task is not None else 0
 
@@ -180,7 +180,7 @@ class Scheduler:
 
     def call_when_ready(self, task: Accountable, function: Callable[..., object], *args: object) -> None:
         """Call `function(*args)` from the clock once the task is ready: a program's next step."""
-        entity = self._entity(task)
+        entity: SchedEntity = task.sched or self._entity(task)
         entity.waiters.append((function, args))
         entity.cpu.sync()
         if entity.on_rq:

@@ -28,13 +28,13 @@ PROGRAMS = [
     (10, "jvm", {"heap": "1G", "live": "300M", "alloc": "20M/s"}),
     (4, "database", {"buffers": "1G", "file": "4G", "rate": "100/s"}),
     (8, "cache-reader", {"rate": "20M/s", "file": "1G"}),
-    (4, "cache-reader", {"rate": "2M/s", "file": "1G", "pattern": "zipf"}),
+    (4, "cache-reader", {"rate": "500K/s", "file": "1G", "pattern": "zipf"}),
     (8, "file-writer", {"rate": "2M/s", "file": "256M"}),
-    (2, "batch", {"jobs": "4"}),
+    (1, "batch", {"jobs": "4"}),
     (3, "forkserver", {"rate": "5/s"}),
     (1, "leak", {"anon": "5M/s"}),
 ]
-"""How many of which program: about twenty forks a second in all."""
+"""How many of which program: over twenty forks a second in all."""
 BUSY = """
 import json, sys, time
 import mmfs
