@@ -160,6 +160,11 @@ class Gendisk:
         return self._column(2)
 
     @property
+    def sectors_read(self) -> int:
+        """Those of reads alone."""
+        return int(self.queue.stats[StatGroup.READ, 2])
+
+    @property
     def nsecs(self) -> list[int]:
         """Time that requests took."""
         return self._column(3)

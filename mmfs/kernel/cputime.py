@@ -28,7 +28,10 @@ class CpuTime(IntEnum):
 
 
 class Cost:
-    """What operations cost, in nanoseconds of CPU time of a 2.4 GHz server core (orders of magnitude)."""
+    """What operations cost, in nanoseconds of CPU time of a 2.4 GHz server core (orders of magnitude).
+
+    scripts/benchmarks/costs.py measures those that a program can on the kernel that it runs on, and prints both.
+    """
 
     SYSCALL: Final = 150
     FAULT_MINOR: Final = 500

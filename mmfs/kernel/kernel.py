@@ -298,7 +298,7 @@ class Kernel:
     def cond_resched(self, task: Task) -> None:
         """In a long call: charge what the access loops have used, and let others run. Linux: cond_resched()."""
         task.account_faults()
-        if self.scheduler.backlog_ns(task) >= SLICE_NS:
+        if not self.clock.running and self.scheduler.backlog_ns(task) >= SLICE_NS:
             self.schedule(task)
 
     def io_schedule(self, task: Task, until_ns: int, memstall: bool = False) -> None:

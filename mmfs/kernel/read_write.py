@@ -135,9 +135,9 @@ class FileSyscalls:
         now, last_pos = kernel.scheduler.ready_ns(self), int(fast.files[file.ra]["prev_pos"])
         with Room(kernel) as room:
             while pos < end:
-                before = bdi.disk.sectors[0]
+                before = bdi.disk.sectors_read
                 pos = fast.read(mapping, file.ra, bdi.queue, pos, end, last_pos, now, now + SLICE_NS)
-                nr_sectors += bdi.disk.sectors[0] - before
+                nr_sectors += bdi.disk.sectors_read - before
                 last_pos, window = pos, fast.window() if fast.reason == FAULT_OOM else None
                 now = self._spent(now)
                 if window is not None and not room.make(window, ahead=window[2] > pos >> PAGE_SHIFT):

@@ -198,6 +198,8 @@ class Cpu:
     def sync(self) -> None:
         """Account for the time since the last call: work the queue off, then idle."""
         now, times = self.clock.now_ns, self._times
+        if now == self.now_ns:
+            return
         while self.curr is not None:
             curr, step = self.curr, now - self.now_ns
             if step <= 0:
@@ -269,7 +271,8 @@ class Cpu:
 
     def enqueue(self, entity: SchedEntity, bucket: CpuTime, nsec: int, memstall: bool = False) -> None:
         """Give a task of this CPU `nsec` of work, to be done once it waits for nothing."""
-        self.sync()
+        if self.now_ns != self.clock.now_ns:
+            self.sync()
         entity.add(bucket, nsec, memstall)
         if entity.on_rq:
             self._drained_ns += nsec

@@ -55,12 +55,14 @@ class Scheduler:
 
     def charge(self, task: Accountable, *, user_ns: int = 0, system_ns: int = 0, memstall: bool = False) -> None:
         """The task needs CPU time: for its own code, for the kernel on its behalf; `memstall`: to reclaim memory."""
-        entity = self._entity(task)
-        user = CpuTime.NICE if task.nice > 0 else CpuTime.USER
+        entity: SchedEntity = task.sched or self._entity(task)
+        user = CpuTime.NICE if user_ns and task.nice > 0 else CpuTime.USER
         if entity.task is None:
             self._charge_exited(entity, user, user_ns, system_ns)
             return
-        cpu = self.select_task_rq(task, entity)
+        cpu = entity.cpu
+        if not entity.waits and not (entity.on_rq and cpu.now_ns == self.clock.now_ns):
+            cpu = self.select_task_rq(task, entity)
         if user_ns:
             cpu.enqueue(entity, user, user_ns)
         if system_ns:
@@ -107,7 +109,7 @@ class Scheduler:
 
         Linux: kernel/sched/core.c, io_schedule(); kernel/time/timer.c, schedule_timeout().
         """
-        entity = self._entity(task)
+        entity: SchedEntity = task.sched or self._entity(task)
         if entity.task is None:
             return
         task.nvcsw += times
@@ -158,16 +160,19 @@ class Scheduler:
 
     def backlog_ns(self, task: Accountable) -> int:
         """CPU time that the task has called for and not had yet."""
-        entity = self._entity(task)
+        entity: SchedEntity = task.sched or self._entity(task)
         entity.cpu.sync()
         return entity.total if entity.task is not None else 0
 
     def ready_ns(self, task: Accountable) -> int:
         """The time before which the task is not ready; the time now if it is. Who finds it busy then asks again."""
-        entity = self._entity(task)
+        entity: SchedEntity = task.sched or self._entity(task)
         if entity.waits:
             return entity.waits[-1].until_ns + entity.total
-        return entity.cpu.not_before_ns(entity) if self.is_running(task) else self.clock.now_ns
+        if not entity.on_rq:
+            return self.clock.now_ns
+        entity.cpu.sync()
+        return entity.cpu.not_before_ns(entity) if entity.on_rq and entity.task is not None else self.clock.now_ns
 
     def is_ready(self, task: Accountable) -> bool:
         """Whether the task has done all that it called for."""
@@ -175,7 +180,7 @@ class Scheduler:
 
     def call_when_ready(self, task: Accountable, function: Callable[..., object], *args: object) -> None:
         """Call `function(*args)` from the clock once the task is ready: a program's next step."""
-        entity = self._entity(task)
+        entity: SchedEntity = task.sched or self._entity(task)
         entity.waiters.append((function, args))
         entity.cpu.sync()
         if entity.on_rq:

@@ -309,7 +309,7 @@ def oom_kill(task: Task) -> None:
 
 def exit_to_user_mode(task: Task) -> None:
     """A call is over: a SIGKILL that came meanwhile acts. Linux: kernel/entry/common.c, exit_to_user_mode_loop()."""
-    if task.alive and not task.busy and fatal_signal_pending(task):
+    if (task.pending or task.signal.shared_pending) and task.alive and not task.busy and fatal_signal_pending(task):
         deliver_pending(task)
 
 

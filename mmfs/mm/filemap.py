@@ -61,6 +61,8 @@ class PageCache:
         self._free_files: list[int] = []
         self._objects = {"radix_tree_node": 0, "buffer_head": 0}
         self._settling = False
+        self._settled = (0, 0)
+        """Nodes and buffer heads that the slab holds what is needed for."""
 
     def new_row(self, mapping: AddressSpace) -> int:
         """A row for a new address_space; 0 is never one."""
@@ -125,16 +127,20 @@ class PageCache:
 
         Linux: lib/xarray.c, xas_alloc(); fs/buffer.c, alloc_buffer_head().
         """
-        if self._settling:  # the slab had to make room, and reclaim has called
+        folios = self.mmu.folios
+        wanted = folios.nr_nodes, folios.nr_buffers
+        if wanted == self._settled or self._settling:  # nothing new, or the slab had to make room and reclaim calls
             return
         self._settling = True
         try:
-            self._settle()
+            if self._settle():
+                self._settled = wanted
         finally:
             self._settling = False
 
-    def _settle(self) -> None:
-        slab, folios = self.kernel.slab, self.mmu.folios
+    def _settle(self) -> bool:
+        """Whether the slab had memory for all of them."""
+        slab, folios, all_there = self.kernel.slab, self.mmu.folios, True
         for name in self._objects:
             nodes: int = folios.nr_nodes
             wanted = folios.nr_buffers if name == "buffer_head" else nodes + nodes // NODE_SLOTS
@@ -142,8 +148,10 @@ class PageCache:
             if missing < 0:
                 slab.free(name, -missing)
             elif missing and not slab.alloc(name, missing):
+                all_there = False
                 continue
             self._objects[name] = wanted
+        return all_there
 
 
 class AddressSpace:
@@ -442,7 +450,7 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
     if bdi is None:
         kernel.swap_files.wait_on_write(mapping, index)
         return
-    mmu, fast, sectors = kernel.mmu, kernel.mmu.filemap, bdi.disk.sectors[0]
+    mmu, fast, sectors = kernel.mmu, kernel.mmu.filemap, bdi.disk.sectors_read
     missed = mmu.folios.lookup(mapping.id, index) < 0
     if missed:
         kernel.vmstat.count_vm_events(VmEventItem.PGMAJFAULT)
@@ -450,7 +458,7 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
         _read_folio(mapping, bdi, index)
     elif not vma.vm_flags & VM_RAND_READ:
         finish_readahead(kernel, fast.mmap_async_ra(mapping.id, file.ra, bdi.queue, index, task_ns(kernel)))
-    nr_read = (bdi.disk.sectors[0] - sectors) >> 3
+    nr_read = (bdi.disk.sectors_read - sectors) >> 3
     if nr_read:
         mmu.nr_read += nr_read
         bdi.wb.laptop_io_completion()

@@ -16,7 +16,7 @@ from mmfs.workload.program import FOREVER, MAX_BYTES, Program, programs_of, work
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
 
-COMPILE_STEP_NS = NSEC_PER_MSEC
+COMPILE_STEP_NS = 10 * NSEC_PER_MSEC
 """What a compiler computes between two looks at its memory."""
 
 

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-from benchmarks import engine, machines, reading
+from benchmarks import engine, machines, pressure, reading
 from benchmarks.measure import Row, Side, Unavailable
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -17,6 +17,10 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "faults": engine.faults,
     "buddy": engine.buddy,
     "boot": machines.boot,
+    "zipf": pressure.zipf,
+    "reclaim": pressure.reclaim,
+    "server": pressure.server,
+    "kswapd": pressure.kswapd,
     "terabytes": machines.terabytes,
     "files": machines.files,
     "help": machines.answering,
