@@ -404,8 +404,8 @@ class Filemap:
               now_ns: cython.long, until_ns: cython.long):
         """Write the bytes [pos, end) of a file. Returns how far it got.
 
-        ``reason`` is FAULT_OOM, or FAULT_SLICE when time has reached ``until_ns`` or ``limit`` pages have become
-        dirty (``nr_dirtied``). Linux: mm/filemap.c, generic_perform_write().
+        ``reason`` is FAULT_OOM, FAULT_SWAP at a page that is swapped out, or FAULT_SLICE when time has reached
+        ``until_ns`` or ``limit`` pages have become dirty (``nr_dirtied``). Linux: mm/filemap.c, generic_perform_write().
         """
         pfn: cython.long
         queue: Disk = disk
@@ -414,6 +414,9 @@ class Filemap:
         self.cpu_ns = self.memstall_ns = self.nr_dirtied = 0
         self.reason = FAULT_DONE
         while pos < end:
+            if shmem and self.folios.slot[self.mapping[m].base + (pos >> 12)] & SLOT_SWAP:
+                self.reason = FAULT_SWAP
+                break
             if not self.write_begin(m, queue, pos, end):
                 self.reason = FAULT_OOM
                 break

@@ -24,7 +24,7 @@ from mmfs.mm.filemap import Room
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
 from mmfs.mm.page_writeback import balance_dirty_pages, ratelimit
 from mmfs.mm.shmem import shmem_file_setup, swapin_range
-from mmfs.mm_types import FAULT_OOM, PAGE_SHIFT
+from mmfs.mm_types import FAULT_OOM, FAULT_SWAP, PAGE_SHIFT, PAGE_SIZE, SWAP_CLUSTER_MAX
 
 if TYPE_CHECKING:
     from mmfs.kernel.fdtable import FilesStruct
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SEEK_SET, SEEK_CUR, SEEK_END = 0, 1, 2
 MAX_RW_COUNT = 0x7FFF_F000
 SLICE_NS = NSEC_PER_MSEC
+SWAPIN_BYTES = SWAP_CLUSTER_MAX * PAGE_SIZE
 """How long a loop works or waits before others have a turn."""
 
 
@@ -198,8 +199,6 @@ class FileSyscalls:
         """Copy bytes into the page cache, and sleep when that goes too fast. Linux: generic_perform_write()."""
         kernel, inode, mapping = self.kernel, file.inode, file.mapping
         fast, bdi = kernel.mmu.filemap, inode.bdi
-        if bdi is None:
-            self._swapin(file, pos, end)
         now = kernel.scheduler.ready_ns(self)
         with Room(kernel) as room:
             while pos < end:
@@ -213,6 +212,9 @@ class FileSyscalls:
                 if reason == FAULT_OOM and not room.make():
                     inode.truncate(pos)
                     raise OSError(errno.ENOMEM, "no memory for the page cache")
+                if reason == FAULT_SWAP:  # maybe just now, to make room for the pages before it
+                    self._swapin(file, pos, min(end, pos + SWAPIN_BYTES))
+                    now = kernel.scheduler.ready_ns(self)
                 if bdi is not None and ratelimit(self, bdi.wb) <= 0:
                     now = self._balance_dirty_pages(file, now)
                 end = min(end, inode.size)

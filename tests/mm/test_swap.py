@@ -414,3 +414,18 @@ def test_willneed_reads_into_the_swap_cache(kernel: Any, task: Any) -> None:
     task.touch(addr, MB)
     task.touch(other, MB)
     assert task.maj_flt == major
+
+
+@pytest.mark.machine(ram="96M", swap="96M", cpus=2, preset="bare")
+def test_a_tmpfs_file_larger_than_memory_is_written_again(kernel: Any, task: Any) -> None:
+    """Pages that go to swap while the pages before them are written keep their slots until they are back."""
+    fd = task.open("/dev/shm/big", 0o102)
+    size = 100 * MB
+    for _ in range(2):
+        assert task.write(fd, size, 0) == size
+        kernel.check()
+    assert rows(kernel, "/proc/meminfo")["SwapFree"] > 0
+    task.ftruncate(fd, 0)
+    kernel.check()
+    assert rows(kernel, "/proc/meminfo")["Shmem"] == 0
+    assert kernel.mmu.swap.nr_shmem_swapped == 0
