@@ -69,7 +69,7 @@ class Commands(click.Group):
 def cli() -> None:
     """A Linux memory subsystem that you can mount.
 
-    Sizes are written 8G, 512M, 1.5G or "8 GB"; units are powers of 1024. mount(8) works as well:
+    Sizes are written 8G, 512M, 1.5G or 8GB; units are powers of 1024. mount(8) works as well:
     mount -t fuse.mmfs 8G /mnt -o swap=2G
     """
 

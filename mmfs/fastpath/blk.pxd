@@ -24,5 +24,6 @@ cdef class Disk:
     cdef public long io_pages
     cpdef long account(self, int op, long nr_sectors, long nr_bios, long nr_requests, long now_ns, long sector=*) noexcept nogil
     cpdef long submit(self, int op, long nr_sectors, long nr_bios, long nr_requests, long now_ns, long sector=*) noexcept nogil
+    cdef void count(self, int op, long nr_sectors, long nsec) noexcept nogil
     cpdef long in_flight(self, long now_ns) noexcept nogil
     cpdef long io_ns(self, long now_ns) noexcept nogil

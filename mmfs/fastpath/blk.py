@@ -92,6 +92,19 @@ class Disk:
             self.event[PGPGOUT] += nr_sectors
         return self.account(op, nr_sectors, nr_bios, nr_requests, now_ns, sector)
 
+    def count(self, op, nr_sectors, nsec):
+        """A request that is done at once, on no queue. Linux: bio_start_io_acct(), bio_end_io_acct()."""
+        self.event[PGPGIN if op == _READ else PGPGOUT] += nr_sectors
+        self.stat[op, _IOS] += 1
+        self.stat[op, _SECTORS] += nr_sectors
+        self.stat[op, _NSECS] += nsec
+        self.busy_ns += nsec
+
+    def reset_stats(self):
+        """Count from 0 on. Linux: part_stat_set_all()."""
+        self.stats[:] = 0
+        self.busy_ns = 0
+
     def in_flight(self, now_ns):
         """Requests that have not been answered yet. Linux: block/genhd.c, bdev_count_inflight()."""
         while self.nr_waiting and self.done_ns[self.oldest] <= now_ns:

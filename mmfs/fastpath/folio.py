@@ -192,16 +192,16 @@ class Folios:
             self.nr_buffers += 1
 
     def mark_dirty(self, pfn):
-        """A page of the page cache differs from its file, and has a buffer head from then on.
+        """A page differs from its file, if it has one, where it has a buffer head from then on, or from swap.
 
-        Linux: mm/page-writeback.c, folio_account_dirtied(); fs/buffer.c, folio_create_buffers().
+        Linux: mm/page-writeback.c, folio_mark_dirty(), folio_account_dirtied(); fs/buffer.c, folio_create_buffers().
         """
         m: cython.long = self.frames.page[pfn].mapping
         zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
         if self.frames.page[pfn].flags & PG_DIRTY:
             return
         self.frames.page[pfn].flags = self.frames.page[pfn].flags & ~PG_RECLAIM | PG_DIRTY
-        if m == 0 or self.mapping[m].shmem:
+        if m == 0 or self.frames.page[pfn].flags & PG_ANON or self.mapping[m].shmem:
             return
         self.add_buffers(pfn)
         if not self.mapping[m].queued:

@@ -10,6 +10,9 @@ from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.walk cimport Walker
 from mmfs.fastpath.vma cimport VmaRec, Vmas
 from mmfs.fastpath.swap cimport Swap
+from mmfs.fastpath.swap_map cimport SwapMap
+from mmfs.fastpath.zswap cimport Zswap
+from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swapin cimport SwapIn
@@ -47,7 +50,8 @@ cdef class Mmu:
     cdef public long now_ns
     cdef public long cpu_ns
     cdef public long user_ns
-    cdef public long wait_until_ns
+    cdef public long wait_ns
+    cdef public long nr_waits
     cdef public long memstall_ns
     cdef public long budget_ns
     cdef public long cost_access
@@ -56,6 +60,9 @@ cdef class Mmu:
     cdef public long cost_major
     cdef public bint tried
     cdef public long bulk_pages
+    cdef long task_ns(self) noexcept nogil
+    cdef void wait_on_read(self) noexcept nogil
+    cdef void use(self, long ns) noexcept nogil
     cdef bint has_recency(self, long vma) noexcept nogil
     cdef void add_anon(self, long mm, long vma, long addr, long pfn) noexcept nogil
     cdef int anonymous_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil

@@ -42,9 +42,10 @@ class Mmu:
     ``tlb`` the TLBs, ``folios`` the page cache. ``tried``: the next fault has waited for the disk before.
 
     For whoever accounts the task that ran, since ``begin()``: ``minflt``, ``majflt``, ``cow``, ``nr_read`` pages read,
-    ``cpu_ns`` of time by the ``cost_*`` (``user_ns`` of it in user mode), and ``wait_until_ns``, when the last page
-    will have come from its device (``memstall_ns`` of that for pages that were in use when they were reclaimed).
-    A loop stops with FAULT_SLICE when it has used up ``budget_ns`` of either.
+    ``cpu_ns`` of time by the ``cost_*`` (``user_ns`` of it in user mode), and ``wait_ns`` spent in ``nr_waits`` waits
+    for a device (``memstall_ns`` of that for pages that were in use when they were reclaimed). So the task's own time
+    runs ahead of the clock: a page is asked for when the waits before are over. A loop stops with FAULT_SLICE when
+    both together come to ``budget_ns``.
     """
 
     def __init__(self, buddy, lru, vmstat, levels, zero_pfn):
@@ -82,7 +83,22 @@ class Mmu:
         """A task runs from ``now_ns`` on, with nothing used up yet."""
         self.now_ns = now_ns
         self.minflt = self.majflt = self.cow = self.nr_read = 0
-        self.cpu_ns = self.user_ns = self.wait_until_ns = self.memstall_ns = 0
+        self.cpu_ns = self.user_ns = self.wait_ns = self.nr_waits = self.memstall_ns = 0
+
+    def task_ns(self):
+        """The task's time."""
+        return self.now_ns + self.cpu_ns + self.wait_ns
+
+    def wait_on_read(self):
+        """Sleep until what the swap-in of a fault has asked for is there. Linux: folio_wait_bit_common()."""
+        wait: cython.long = self.swapin.done_ns - self.task_ns()
+        self.nr_read += self.swapin.nr_read
+        self.cpu_ns += self.swapin.zswap.contents.take_ns()
+        if wait > 0:
+            self.wait_ns += wait
+            self.nr_waits += 1
+            if self.swapin.thrashing:
+                self.memstall_ns += wait
 
     # ------------------------------------------------------------------------------ faults
 
@@ -200,11 +216,10 @@ class Mmu:
     def shmem_fault(self, m, index):
         """A fault on shared memory that is swapped out; as file_page(). Linux: mm/shmem.c, shmem_fault()."""
         pfn: cython.long
-        self.swapin.begin(max(self.now_ns + self.cpu_ns, self.wait_until_ns))
+        self.swapin.begin(self.task_ns())
         self.swapin.major = False
         pfn = self.swapin.shmem_swapin(m, index)
-        self.nr_read += self.swapin.nr_read
-        self.wait_until_ns = max(self.wait_until_ns, self.swapin.done_ns)
+        self.wait_on_read()
         if self.swapin.major:
             self.tried = True
         return pfn
@@ -290,10 +305,9 @@ class Mmu:
     def swap_fault(self, mm, vma, addr, at, write):
         """An access to a page that is swapped out. Linux: do_swap_page()."""
         result: cython.int
-        self.swapin.begin(max(self.now_ns + self.cpu_ns, self.wait_until_ns))
+        self.swapin.begin(self.task_ns())
         result = self.swapin.swap_in(mm, vma, addr, at, write)
-        self.nr_read += self.swapin.nr_read
-        self.wait_until_ns = max(self.wait_until_ns, self.swapin.done_ns)
+        self.wait_on_read()
         if result != FAULT_DONE:
             return result
         if self.swapin.major:
@@ -327,12 +341,10 @@ class Mmu:
         return result
 
     def access(self, mm, vma, addr, write):
-        """One access by the running CPU: TLB, walk, fault. FAULT_DONE or why not."""
+        """One access that the running CPU's TLB does not know: walk, fault. FAULT_DONE or why not."""
         at: cython.long
         entry: cython.ulong
         result: cython.int
-        if self.tlb.hit(mm, addr, write):
-            return FAULT_DONE
         at = self.walker.get_entry(mm, addr)
         if at < 0:
             return FAULT_OOM
@@ -347,6 +359,11 @@ class Mmu:
         self.frames.entry[at] = entry
         self.tlb.fill(mm, addr, entry)
         return FAULT_DONE
+
+    def use(self, ns):
+        """The task has run so long in user mode."""
+        self.cpu_ns += ns
+        self.user_ns += ns
 
     def touch_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long,
                     stride: cython.long, write: cython.bint):
@@ -368,19 +385,21 @@ class Mmu:
         self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
             while addr < end:
-                if self.cpu_ns + used >= self.budget_ns or self.wait_until_ns - self.now_ns >= self.budget_ns:
+                if self.cpu_ns + self.wait_ns + used >= self.budget_ns:
                     self.reason = FAULT_SLICE
                     break
                 if bulk and addr & ((1 << 21) - 1) == 0 and end - addr >= 1 << 21 and self.bulk_fault(mm, vma, addr):
                     addr += 1 << 21
                     continue
-                self.reason = self.access(mm, vma, addr, write)
-                if self.reason != FAULT_DONE:
-                    break
+                if not self.tlb.hit(mm, addr, write):
+                    self.use(used)
+                    used = 0
+                    self.reason = self.access(mm, vma, addr, write)
+                    if self.reason != FAULT_DONE:
+                        break
                 used += self.cost_access
                 addr += stride
-        self.cpu_ns += used
-        self.user_ns += used
+            self.use(used)
         return addr
 
     def touch_pages(self, mm: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
@@ -396,18 +415,20 @@ class Mmu:
         self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
             while i < n:
-                if self.cpu_ns + used >= self.budget_ns or self.wait_until_ns - self.now_ns >= self.budget_ns:
+                if self.cpu_ns + self.wait_ns + used >= self.budget_ns:
                     self.reason = FAULT_SLICE
                     break
                 if i + _AHEAD < n:
                     self.walker.prefetch_entry(mm, addresses[i + _AHEAD])
-                self.reason = self.access(mm, rows[i], addresses[i], write)
-                if self.reason != FAULT_DONE:
-                    break
+                if not self.tlb.hit(mm, addresses[i], write):
+                    self.use(used)
+                    used = 0
+                    self.reason = self.access(mm, rows[i], addresses[i], write)
+                    if self.reason != FAULT_DONE:
+                        break
                 used += self.cost_access
                 i += 1
-        self.cpu_ns += used
-        self.user_ns += used
+            self.use(used)
         return i
 
     # ------------------------------------------------------------------------------ blocks mapped as a whole

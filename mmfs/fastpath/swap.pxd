@@ -6,6 +6,8 @@ from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.swap_alloc cimport SwapAlloc
 from mmfs.fastpath.swap_map cimport SwapMap, SwapAreaRec
+from mmfs.fastpath.zram cimport SwapDevice
+from mmfs.fastpath.zswap cimport Zswap
 
 @cython.final
 cdef class Swap:
@@ -49,5 +51,6 @@ cdef class Swap:
     cdef bint add_to_swap(self, long pfn) noexcept nogil
     cdef int shmem_writepage(self, long pfn) noexcept nogil
     cdef int writepage(self, long pfn) noexcept nogil
+    cdef int write_to_area(self, long pfn, long slot) noexcept nogil
     cdef void start_writeback(self, long pfn) noexcept nogil
     cdef void end_writeback(self, long pfn) noexcept nogil

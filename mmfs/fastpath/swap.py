@@ -114,6 +114,7 @@ class Swap:
         cpu: cython.Py_ssize_t = self.buddy.cpu
         i: cython.Py_ssize_t
         self.count[slot] = _HAS_CACHE
+        self.slots.zswap.invalidate(slot)
         if not (self.slot_cache_active and self.slot_cache_enabled):
             self.slots.range_free(slot)
             return
@@ -268,14 +269,27 @@ class Swap:
         return n
 
     def writepage(self, pfn):
-        """Clean a page of the swap cache: it is written with its batch, unless nobody needs that.
+        """Clean a page of the swap cache: it is compressed, or written with its batch, unless nobody needs that.
 
-        SWAP_WRITE_CLEAN, _STARTED, or _BUSY: still dirty, for the batch is full. Linux: swap_writepage().
+        SWAP_WRITE_CLEAN, _STARTED, or _BUSY: still dirty, for there was no room. Linux: swap_writepage().
         """
-        t: cython.int
+        slot: cython.long = self.frames.page[pfn].private
         if self.free_swap(pfn):
             return SWAP_WRITE_CLEAN
-        t = self.slots.type[self.frames.page[pfn].private >> 9]
+        if self.slots.zswap.store_zero(pfn, slot) or self.slots.zswap.store(pfn, slot):
+            self.frames.page[pfn].flags &= ~PG_DIRTY
+            return SWAP_WRITE_CLEAN
+        return self.write_to_area(pfn, slot)
+
+    def write_to_area(self, pfn, slot):
+        """As writepage(), to where the area lies. Linux: __swap_writepage()."""
+        t: cython.int = self.slots.type[slot >> 9]
+        if self.area[t].flags & SWP_SYNCHRONOUS_IO:
+            self.event[PSWPOUT] += 1
+            if not self.slots.devices.zram_write(t, slot - self.area[t].base, pfn):
+                return SWAP_WRITE_BUSY
+            self.frames.page[pfn].flags &= ~PG_DIRTY
+            return SWAP_WRITE_CLEAN
         if self.batched[t] == self.max_batch:
             return SWAP_WRITE_BUSY
         self.frames.page[pfn].flags &= ~PG_DIRTY

@@ -4,6 +4,8 @@ from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.workingset cimport Workingset
+from mmfs.fastpath.zram cimport SwapDevice
+from mmfs.fastpath.zswap cimport Zswap
 
 cdef packed struct SwapAreaRec:
     long base
@@ -29,6 +31,8 @@ cdef class SwapMap:
     cdef readonly Buddy buddy
     cdef readonly Folios folios
     cdef readonly Workingset workingset
+    cdef readonly Zswap zswap
+    cdef public SwapDevice devices
     cdef SwapAreaRec[::1] area
     cdef unsigned int[::1] count
     cdef unsigned long[::1] cached

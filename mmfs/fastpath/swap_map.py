@@ -17,7 +17,9 @@ Simplified: a slot's count needs no continuation pages; all nodes see one list o
 import cython
 import numpy as np
 
+from mmfs.fastpath.contents import Contents
 from mmfs.fastpath.frames import lazy_array, view
+from mmfs.fastpath.zswap import Zswap
 from mmfs.mm_types import SWAP_AREA_DTYPE
 
 if not cython.compiled:
@@ -36,12 +38,17 @@ _FULL = cython.declare(cython.int, 4)
 
 
 class SwapMap:
-    """``areas`` SWAP_AREA_DTYPE; ``counts`` and ``caches`` per slot; ``types`` the area of each 512 slots."""
+    """``areas`` SWAP_AREA_DTYPE; ``counts`` and ``caches`` per slot; ``types`` the area of each 512 slots.
+
+    ``devices`` are those of all areas, ``zswap`` keeps pages in front of them.
+    """
 
     def __init__(self, folios, vmstat):
         self.frames = folios.frames
         self.buddy = folios.buddy
         self.folios = folios
+        self.zswap = Zswap(folios.buddy, Contents(folios.frames), vmstat)
+        self.devices = None
         self.areas = np.zeros(MAX_SWAPFILES, SWAP_AREA_DTYPE)
         self.counts = lazy_array(_MAX_SLOTS, np.uint32)
         self.caches = lazy_array(_MAX_SLOTS, np.uint64)
@@ -178,6 +185,9 @@ class SwapMap:
         cluster: cython.long = slot >> 9
         self.count[slot] = 0
         self.cached[slot] = 0
+        self.zswap.invalidate(slot)
+        if self.area[t].flags & SWP_SYNCHRONOUS_IO:
+            self.devices.zram_free(t, offset)
         if self.area[t].flags & SWP_SOLIDSTATE:
             self.cluster[cluster].count -= 1
             if self.cluster[cluster].count == 0:

@@ -1,28 +1,23 @@
 cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
-from mmfs.fastpath.blk cimport Disk
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swap cimport Swap
-from mmfs.fastpath.swap_map cimport SwapAreaRec
+from mmfs.fastpath.swap_map cimport SwapMap, SwapAreaRec
+from mmfs.fastpath.zram cimport SwapDevice
+from mmfs.fastpath.contents cimport Contents
+from mmfs.fastpath.zsmalloc cimport ZsPool
 from mmfs.fastpath.tlb cimport MmRec
 from mmfs.fastpath.vma cimport VmaRec, Vmas
+from mmfs.fastpath.zswap cimport Zswap
 
 cdef packed struct SwapRaRec:
     long addr
     int win
     int hits
-
-@cython.final
-cdef class SwapDevice:
-    cdef int type
-    cdef Disk disk
-    cdef long sector
-    cdef readonly SwapDevice nxt
-    cdef long read(self, int t, long offset, long pages, long now_ns) noexcept nogil
 
 @cython.final
 cdef class SwapIn:
@@ -40,11 +35,12 @@ cdef class SwapIn:
     cdef SwapRaRec[::1] ra
     cdef long[::1] event
     cdef readonly object ras
-    cdef public SwapDevice devices
+    cdef readonly Zswap zswap
     cdef public int page_cluster
     cdef public bint enable_vma_readahead
     cdef public int nr_rotate_swap
     cdef public bint major
+    cdef readonly bint thrashing
     cdef readonly int reason
     cdef public long now_ns
     cdef readonly long done_ns
@@ -52,6 +48,7 @@ cdef class SwapIn:
     cdef long run_start
     cdef long run_pages
     cdef bint allocated
+    cdef bint direct
     cdef int hits
     cdef int last_pages
     cdef long prev_offset
@@ -63,7 +60,11 @@ cdef class SwapIn:
     cpdef void begin(self, long now_ns) noexcept nogil
     cdef bint use_vma_readahead(self) noexcept nogil
     cdef long swap_cache_get(self, long slot, long vma, long addr) noexcept nogil
-    cdef void read_folio(self, long slot) noexcept nogil
+    cdef void read_folio(self, long pfn, long slot) noexcept nogil
+    cdef long alloc_swap_cache(self, long vma, long slot, long index) noexcept nogil
+    cdef bint alone_in_zram(self, long slot) noexcept nogil
+    cdef int shrink_oldest(self, int nid) noexcept nogil
+    cdef bint writeback_entry(self, long slot) noexcept nogil
     cdef void read_unplug(self) noexcept nogil
     cdef long read_swap_cache(self, long vma, long slot, long index) noexcept nogil
     cdef int nr_pages(self, long prev, long here, int hits, int max_pages, int prev_win) noexcept nogil

@@ -26,31 +26,14 @@ _HAS_CACHE = cython.declare(cython.uint, 1 << 30)
 _PMD_SIZE = cython.declare(cython.long, 1 << 21)
 _READ = cython.declare(cython.int, 0)
 _NO_MEMORY = cython.declare(cython.long, -2)
-
-
-class SwapDevice:
-    """Where an area's pages are: on a disk, from a sector on (-1: scattered). One leads to the next."""
-
-    def __init__(self, type, disk, sector, nxt):
-        self.type = type
-        self.disk = disk
-        self.sector = sector
-        self.nxt = nxt
-
-    def read(self, t, offset, pages, now_ns):
-        """Ask area ``t``'s disk for neighbouring pages; when they are there."""
-        if self.type != t:
-            return self.nxt.read(t, offset, pages, now_ns)
-        return self.disk.submit(
-            _READ, pages * 8, pages, 1, now_ns, -1 if self.sector < 0 else self.sector + offset * 8
-        )
+_MAX_RECLAIM_RETRIES = cython.declare(cython.int, 16)
 
 
 class SwapIn:
     """Swap-in for all address spaces. ``ras`` what each VMA's last swap-ins were like.
 
     Of the last fault, which came at ``now_ns``: ``major``, whether it read, ``nr_read`` pages, and when they are there,
-    ``done_ns``. ``devices`` are those of all areas.
+    ``done_ns``; ``thrashing``: the page was in use when it was reclaimed.
     """
 
     def __init__(self, areas, folios, rmap, swap):
@@ -68,7 +51,7 @@ class SwapIn:
         self.ras = lazy_array(_MAX_VMAS, _RA_DTYPE)
         self.ra = view(self.ras)
         self.event = self.folios.event
-        self.devices = None
+        self.zswap = self.swap.slots.zswap
         self.page_cluster = 3
         self.enable_vma_readahead = True
         self.nr_rotate_swap = 0
@@ -77,7 +60,7 @@ class SwapIn:
         self.prev_offset = 0
         self.pending_slot = self.pending_addr = 0
         self.window = self.window_end = 0
-        self.major = self.allocated = False
+        self.major = self.allocated = self.direct = self.thrashing = False
         self.reason = FAULT_DONE
         self.now_ns = self.done_ns = self.nr_read = 0
         self.run_start = self.run_pages = 0
@@ -90,6 +73,7 @@ class SwapIn:
         """Reads are asked for at ``now_ns``."""
         self.now_ns = now_ns
         self.done_ns = self.nr_read = 0
+        self.thrashing = False
 
     def use_vma_readahead(self):
         """Whether neighbours in the address space are read along, not on the disk. Linux: swap_use_vma_readahead()."""
@@ -118,6 +102,16 @@ class SwapIn:
     def read_swap_cache(self, vma, slot, index):
         """The page of a slot, read if need be (``allocated``); -1 if nobody uses the slot, _NO_MEMORY.
 
+        Linux: read_swap_cache_async().
+        """
+        pfn: cython.long = self.alloc_swap_cache(vma, slot, index)
+        if pfn >= 0 and self.allocated:
+            self.read_folio(pfn, slot)
+        return pfn
+
+    def alloc_swap_cache(self, vma, slot, index):
+        """The page of a slot, or a new one for it with nothing in it; as read_swap_cache().
+
         Linux: __read_swap_cache_async().
         """
         pfn: cython.long = self.swap.slots.lookup(slot)
@@ -139,12 +133,20 @@ class SwapIn:
         if shadow:
             self.folios.workingset.refault(pfn, shadow, self.has_recency(vma))
         self.lru.add(pfn, self.has_recency(vma))
-        self.event[PSWPIN] += 1
-        self.read_folio(slot)
         return pfn
 
-    def read_folio(self, slot):
-        """Read a slot, in one request with the slots before it. Linux: mm/page_io.c, swap_read_folio_bdev_async()."""
+    def read_folio(self, pfn, slot):
+        """Read a slot, from a disk in one request with the slots before it. Linux: mm/page_io.c, swap_read_folio()."""
+        t: cython.int = self.swap.slots.type[slot >> 9]
+        if self.zswap.load_zero(slot):
+            return
+        if self.zswap.load(slot):
+            self.frames.page[pfn].flags |= PG_DIRTY
+            return
+        self.event[PSWPIN] += 1
+        if self.area[t].flags & SWP_SYNCHRONOUS_IO:
+            self.swap.slots.devices.zram_read(t, slot - self.area[t].base)
+            return
         if slot != self.run_start + self.run_pages:
             self.read_unplug()
             self.run_start = slot
@@ -157,7 +159,7 @@ class SwapIn:
         if self.run_pages:
             self.done_ns = max(
                 self.done_ns,
-                self.devices.read(t, self.run_start - self.area[t].base, self.run_pages, self.now_ns),
+                self.swap.slots.devices.read(t, self.run_start - self.area[t].base, self.run_pages, self.now_ns),
             )
         self.run_pages = 0
 
@@ -283,6 +285,7 @@ class SwapIn:
         self.read_unplug()
         if pfn >= 0:
             self.pending_slot = 0
+            self.thrashing = (self.frames.page[pfn].flags & PG_WORKINGSET) != 0
         return pfn
 
     def read_ahead_of(self, vma, addr, entry):
@@ -306,6 +309,69 @@ class SwapIn:
                     break
             self.finish()
 
+    # ------------------------------------------------------------------------------ writing zswap's pages back
+
+    def writeback_entry(self, slot):
+        """Have a page that zswap keeps written to its area. False: it could not be. Linux: zswap_writeback_entry()."""
+        pfn: cython.long
+        self.allocated = False
+        pfn = self.alloc_swap_cache(0, slot, slot)
+        if pfn < 0 or not self.allocated:
+            return False
+        self.zswap.load_for_writeback(slot)
+        self.frames.page[pfn].flags |= PG_RECLAIM | PG_DIRTY
+        if self.swap.write_to_area(pfn, slot) == SWAP_WRITE_BUSY:
+            self.frames.page[pfn].flags &= ~PG_RECLAIM
+        return True
+
+    def shrink_oldest(self, nid):
+        """Write back a node's oldest copy: 1; 0 if it cannot be, or got its second chance; -1 if there is none."""
+        slot: cython.long = self.zswap.second_chance(nid)
+        if slot <= 0:
+            return 0 if slot else -1
+        if self.writeback_entry(slot):
+            self.zswap.written_back_pages += 1
+            return 1
+        self.zswap.reject_reclaim_fail += 1
+        return 0
+
+    def shrink_zswap_node(self, nid: cython.int, nr_to_scan: cython.long):
+        """Scan a node's oldest copies; how many were written back. Linux: zswap_shrinker_scan()."""
+        failed: cython.long = self.zswap.reject_reclaim_fail
+        shrunk: cython.long = 0
+        one: cython.int
+        with cython.nogil:
+            while nr_to_scan > 0 and self.zswap.reject_reclaim_fail == failed:
+                one = self.shrink_oldest(nid)
+                if one < 0:
+                    break
+                shrunk += one
+                nr_to_scan -= 1
+        return shrunk
+
+    def shrink_zswap(self, nr_nodes: cython.int, most: cython.long):
+        """Write back what is oldest until the pool takes pages again, at most ``most``. False: there is more to do.
+
+        Linux: shrink_worker(), shrink_memcg().
+        """
+        failures: cython.int = 0
+        written: cython.long = 0
+        shrunk: cython.int
+        nid: cython.int
+        done: cython.bint = False
+        with cython.nogil:
+            while written < most and not done:
+                shrunk = 0
+                for nid in range(nr_nodes):
+                    shrunk += max(self.shrink_oldest(nid), cython.cast(cython.int, 0))
+                written += shrunk
+                if shrunk == 0:
+                    failures += 1
+                done = (
+                    failures == _MAX_RECLAIM_RETRIES or self.zswap.pool.pages_allocated <= self.zswap.accept_pages
+                )
+        return done
+
     # ------------------------------------------------------------------------------ the fault
 
     def swap_in(self, mm, vma, addr, at, write):
@@ -319,12 +385,24 @@ class SwapIn:
         if self.pending_slot != slot or self.pending_addr != addr:
             pfn = self.swap_cache_get(slot, vma, addr)
         if pfn < 0:
-            pfn = self.readahead(vma, addr, at, slot)
+            self.direct = self.alone_in_zram(slot)
+            if self.direct:
+                pfn = self.read_swap_cache(vma, slot, self.areas.index(vma, addr))
+            else:
+                pfn = self.readahead(vma, addr, at, slot)
             if pfn < 0:
+                self.direct = False
                 return FAULT_OOM
             self.major = True
         self.map_page(mm, vma, addr, at, pfn, write)
+        self.direct = False
         return FAULT_DONE
+
+    def alone_in_zram(self, slot):
+        """Whether a page is read at once and has one owner: it skips readahead, and does not stay in the swap cache."""
+        return (
+            self.area[self.swap.slots.type[slot >> 9]].flags & SWP_SYNCHRONOUS_IO != 0 and self.swap.owners(slot) == 1
+        )
 
     def map_page(self, mm, vma, addr, at, pfn, write):
         """Put a page of the swap cache in place of its swap entry. Linux: the second half of do_swap_page()."""
@@ -346,6 +424,7 @@ class SwapIn:
             or self.frames.page[pfn].flags & PG_MLOCKED
             or (write and self.frames.page[pfn].mapcount == 0 and not self.frames.page[pfn].flags & PG_BATCHED)
             or self.swap.slots.swap_full()
+            or self.direct
         ):
             self.swap.free_swap(pfn)
         self.mm[mm].rss_anon += 1

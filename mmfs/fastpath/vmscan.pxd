@@ -7,6 +7,9 @@ from mmfs.fastpath.filemap cimport Filemap
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swap cimport Swap
+from mmfs.fastpath.swap_map cimport SwapMap
+from mmfs.fastpath.zswap cimport Zswap
+from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.workingset cimport Workingset
 
 @cython.final

@@ -289,7 +289,7 @@ class Vmscan:
         if result == SWAP_WRITE_BUSY:
             self.frames.page[pfn].flags &= ~PG_RECLAIM
             return _KEEP if self.frames.page[pfn].flags & PG_SWAPCACHE else _ACTIVATE
-        self.cpu_ns += self.cost_pageout
+        self.cpu_ns += self.cost_pageout + self.swap.slots.zswap.contents.take_ns()
         self.node_stat[nid, NR_VMSCAN_WRITE] += 1
         self.nr_pageout += 1
         self.nr_written += 1

@@ -9,6 +9,7 @@ model imports nothing from here. `mount()` puts the trees together and hangs the
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -31,7 +32,15 @@ def tree() -> Directory[Kernel]:
 
 def mount(kernel: Kernel) -> Vfs:
     """Bind the tree to a kernel; afterwards `kernel.read()` and its like work."""
-    vfs = Vfs(tree(), kernel, time_ns=lambda: kernel.clock.realtime_ns, guard=lambda: refuse_writes(kernel))
+    root = tree()
+    flushed = import_module("mmfs.fs.proc.pid").flushed
+    vfs = Vfs(
+        root,
+        kernel,
+        time_ns=lambda: kernel.clock.realtime_ns,
+        guard=lambda: refuse_writes(kernel),
+        flushed=partial(flushed, kernel),
+    )
     kernel.vfs = vfs
     kernel.caller = Caller(pid=1)
     return vfs

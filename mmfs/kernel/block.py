@@ -19,6 +19,7 @@ from mmfs.fastpath.blk import Disk
 from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Clock, Timer
 
 if TYPE_CHECKING:
+    from mmfs.fastpath.zram import Zram
     from mmfs.mm.vmstat import VmStat
 
 SECTOR_SHIFT: Final = 9
@@ -85,6 +86,10 @@ class Gendisk:
         self.minor = minor
         self.nr_sectors = nr_sectors
         self.queue = Disk(vmstat)
+        self.virtual = False
+        """Whether there is no hardware behind it."""
+        self.zram: Zram | None = None
+        """What keeps its pages, if that is memory."""
         self.bd_mapping: Any = None
         """Pages of the device itself (Buffers in /proc/meminfo), once someone reads it."""
         self.bios: deque[Timer] = deque()

@@ -143,6 +143,7 @@ def _begin_new_exec(task: Task, bprm: LinuxBinprm) -> None:
     """The point of no return: the old program goes. Linux: fs/exec.c, begin_new_exec()."""
     _de_thread(task)
     old, task.mm = task.mm, bprm.mm
+    task.kernel.tasks.proc_flush_pid(task.pid)
     if old is not None:
         task.signal.maxrss = max(task.signal.maxrss, old.rss)
         fork.mmput(old, task)

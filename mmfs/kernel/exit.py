@@ -60,6 +60,7 @@ def _exit_mm(task: Task) -> None:
     mm, task.mm = task.mm, None
     if mm is None:
         return
+    task.kernel.tasks.proc_flush_pid(task.pid)
     mm.update_hiwater_rss()
     task.signal.maxrss = max(task.signal.maxrss, mm.hiwater_rss)
     fork.mmput(mm, task)

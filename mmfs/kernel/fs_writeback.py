@@ -160,10 +160,13 @@ class BdiWriteback:
         finished = True
         while (work := self.work or self._next_work()) is not None:
             self.work = work
+            left = work.nr_pages
             if not self._writeback(work):
                 finished = False
                 break
             self.work = None
+            if work.for_background and work.nr_pages == left:
+                break
         pages = max(self.pages_in_flight - before, 0)
         self.kernel.run_worker("kworker/u", Cost.WAKEUP + pages * Cost.WRITE_PAGE)
         if finished and self.inodes():
@@ -197,19 +200,25 @@ class BdiWriteback:
 
     def _writeback(self, work: WritebackWork) -> bool:
         """Write as a work says; False if the disk's queue is full before it is done. Linux: wb_writeback()."""
+        progress = True
         while work.nr_pages > 0:
             if (work.for_background or work.for_kupdate) and self.work_list:
                 break
             if work.for_background and not self.over_bg_thresh():
                 break
             if not self.b_io:
+                if not progress:  # what is dirty is being written already
+                    break
+                progress = False
                 self._queue_io(work)
                 if not self.b_io:
                     break
             room = (WB_BACKGROUND if work.for_background else WB_NORMAL) - self.requests
             if room <= 0:
                 return False
+            left = work.nr_pages
             self._write_inode(self.b_io[0], work, room)
+            progress |= work.nr_pages < left
         return True
 
     def _queue_io(self, work: WritebackWork) -> None:

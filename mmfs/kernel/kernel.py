@@ -17,6 +17,7 @@ from mmfs.kernel.panic import KernelPanicError, check_panicked, panic
 from mmfs.kernel.printk import Printk
 from mmfs.kernel.sched import TASK_UNINTERRUPTIBLE
 from mmfs.mm import swapfile
+from mmfs.mm.memory import SLICE_NS
 
 if TYPE_CHECKING:
     from mmfs.fastpath.frames import Frames
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.scheduler import Scheduler
     from mmfs.kernel.signal import Workload
     from mmfs.kernel.task import Task, TaskTable
+    from mmfs.kernel.zram import ZramControl
     from mmfs.machine import Machine
     from mmfs.mm.backing_dev import BackingDevInfo
     from mmfs.mm.direct_map import DirectMap
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from mmfs.mm.vmalloc import Vmalloc
     from mmfs.mm.vmscan import Reclaim
     from mmfs.mm.vmstat import VmStat
+    from mmfs.mm.zswap import Zswap
     from mmfs.profile import Profile
 
 
@@ -90,6 +93,8 @@ class Kernel:
     page_cache: PageCache
     rmap: Rmap
     swap_files: SwapFiles
+    zswap: Zswap
+    zrams: ZramControl
     shm_mnt: ShmMnt
     mm_rows: Rows
     vma_rows: Rows
@@ -299,7 +304,7 @@ class Kernel:
     def cond_resched(self, task: Task) -> None:
         """In a long call: charge what the access loops have used, and let others run. Linux: cond_resched()."""
         task.account_faults()
-        if self.scheduler.backlog_ns(task) >= self.mmu.budget_ns:
+        if self.scheduler.backlog_ns(task) >= SLICE_NS:
             self.schedule(task)
 
     def io_schedule(self, task: Task, until_ns: int, memstall: bool = False) -> None:
@@ -313,6 +318,17 @@ class Kernel:
             self.schedule_timeout(task, until_ns - ready, memstall=memstall, io=True)
         if self.clock.running:  # also if the task's own time has come so far, which runs ahead of the clock
             self.block_devices.complete_until(until_ns)
+
+    def io_wait(self, task: Task, nsec: int, memstall_ns: int = 0, times: int = 1) -> None:
+        """The task sleeps for devices, `nsec` in all in so many turns, of which `memstall_ns` are a stall on memory."""
+        scheduler = self.scheduler
+        if memstall_ns:
+            scheduler.wait(task, memstall_ns, io=True, memstall=True, times=times if memstall_ns == nsec else 1)
+        if nsec > memstall_ns:
+            scheduler.wait(task, nsec - memstall_ns, io=True, times=max(times - (memstall_ns > 0), 1))
+        self.schedule(task)
+        if self.clock.running:
+            self.block_devices.complete_until(scheduler.ready_ns(task))
 
     def current_io_schedule(self, until_ns: int) -> None:
         """The running task sleeps until a device has answered."""

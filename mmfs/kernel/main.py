@@ -9,6 +9,7 @@ Linux: init/main.c, start_kernel(), rest_init(), kernel_init().
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -212,6 +213,7 @@ def kernel_init(kernel: Kernel) -> None:
     boot_delay(kernel, INIT_NS)
     swap_on(kernel)
     kswapd_init(kernel)
+    module_params(kernel)
     kthread.start_all(kernel)
     presets.populate(kernel, kernel.preset)
     kernel.ext4.live = True
@@ -221,6 +223,7 @@ def kernel_init(kernel: Kernel) -> None:
 def writeback_init(kernel: Kernel) -> None:
     """What the page cache knows of the disks, and a flusher each. Linux: mm/page-writeback.c, page_writeback_init()."""
     from mmfs.kernel.fs_writeback import BdiWriteback
+    from mmfs.kernel.zram import ZramControl
     from mmfs.mm.backing_dev import BackingDevInfo
     from mmfs.mm.page_writeback import WbDomain
 
@@ -229,6 +232,7 @@ def writeback_init(kernel: Kernel) -> None:
         bdi = BackingDevInfo(disk)
         bdi.wb = BdiWriteback(kernel, bdi)
         kernel.bdis.append(bdi)
+    kernel.zrams = ZramControl(kernel)
     kernel.wb_domain = WbDomain(kernel)
     fast = kernel.mmu.filemap
     fast.read_ns, fast.add_ns, fast.write_ns = Cost.READ_PAGE, Cost.ADD_PAGE, Cost.DIRTY_PAGE
@@ -240,8 +244,10 @@ def kswapd_init(kernel: Kernel) -> None:
     from mmfs.mm.page_alloc_slowpath import alloc_pages_slowpath
     from mmfs.mm.shrinker import SUPER_BATCH, Shrinker
     from mmfs.mm.vmscan import Reclaim
+    from mmfs.mm.zswap import Zswap
 
     kernel.reclaim = Reclaim(kernel)
+    kernel.zswap = Zswap(kernel)
     loops = kernel.reclaim.loops
     loops.cost_scan, loops.cost_referenced = Cost.RECLAIM_SCAN, Cost.RECLAIM_REFERENCED
     loops.cost_unmap, loops.cost_pageout, loops.cost_steal = (
@@ -254,6 +260,37 @@ def kswapd_init(kernel: Kernel) -> None:
     kernel.kswapds = [Kswapd(kernel, pgdat) for pgdat in kernel.node_data]
     kernel.page_alloc.slowpath = partial(alloc_pages_slowpath, kernel)
     kernel.page_alloc.wake_boosted = partial(wake_boosted, kernel)
+
+
+def _flag(text: str) -> bool:
+    """A yes or no of the command line; ValueError."""
+    if text.lower() in ("1", "y", "yes", "on", "true"):
+        return True
+    if text.lower() in ("0", "n", "no", "off", "false"):
+        return False
+    raise ValueError(text)
+
+
+def module_params(kernel: Kernel) -> None:
+    """What the command line says of zswap, and zram if it says anything of it. Linux: kernel/params.c, parse_args()."""
+    zswap = kernel.zswap
+    setters: dict[str, Callable[[str], object]] = {
+        "zswap.compressor": zswap.set_compressor,
+        "zswap.zpool": zswap.set_zpool,
+        "zswap.max_pool_percent": lambda value: setattr(zswap, "max_pool_percent", int(value)),
+        "zswap.accept_threshold_percent": lambda value: setattr(zswap, "accept_threshold_percent", int(value)),
+        "zswap.shrinker_enabled": lambda value: setattr(zswap, "shrinker_enabled", _flag(value)),
+        "zswap.enabled": lambda value: zswap.set_enabled(_flag(value)),
+        "zram.num_devices": lambda value: kernel.zrams.load(int(value)),
+    }
+    for word in kernel.cmdline.split():
+        name, _, value = word.partition("=")
+        if name in setters:
+            try:
+                setters[name](value)
+            except (OSError, ValueError):
+                kernel.printk.emit(f"Booting kernel: `{value}' invalid for parameter `{name}'", 3)
+    zswap.update()
 
 
 def mount_root(kernel: Kernel) -> None:

@@ -98,15 +98,18 @@ class Scheduler:
 
     # -- waiting -------------------------------------------------------------------------------------------
 
-    def wait(self, task: Accountable, nsec: int, *, io: bool, memstall: bool = False) -> None:
+    def wait(self, task: Accountable, nsec: int, *, io: bool, memstall: bool = False, times: int = 1) -> None:
         """The task sleeps uninterruptibly for `nsec` from when its other waits are over; `io`: until a disk answers.
+
+        In `times` turns, between which it runs for moments.
 
         Linux: kernel/sched/core.c, io_schedule(); kernel/time/timer.c, schedule_timeout().
         """
         entity = self._entity(task)
         if entity.task is None:
             return
-        task.nvcsw += 1
+        task.nvcsw += times
+        entity.cpu.nr_switches += 2 * (times - 1)
         begin = entity.waits[-1].until_ns if entity.waits else self.clock.now_ns
         entity.waits.append(Wait(begin + nsec, io, memstall))
         if len(entity.waits) == 1:

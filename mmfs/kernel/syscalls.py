@@ -96,7 +96,7 @@ class TaskSyscalls:
         check_panicked(kernel)
         if self.flags & sched.PF_EXITING:
             raise OSError(errno.ESRCH, f"task {self.pid} has exited")
-        if not kernel.clock.running and kernel.scheduler.backlog_ns(self) >= kernel.mmu.budget_ns:
+        if not kernel.clock.running and kernel.scheduler.backlog_ns(self) >= memory.SLICE_NS:
             kernel.schedule(self)
         self._check_killed()
         if self.state in (sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE):
@@ -147,18 +147,15 @@ class TaskSyscalls:
     def account_faults(self: Task) -> None:
         """Faults, reads and time of the access loops since the last call are the task's, and it waits for its reads."""
         mmu, io = self.kernel.mmu, self.io
-        until_ns, stalled_ns = mmu.wait_until_ns, mmu.memstall_ns
+        wait_ns, stalled_ns, times = mmu.wait_ns, mmu.memstall_ns, mmu.nr_waits
         self.min_flt += mmu.minflt
         self.maj_flt += mmu.majflt
         io.read_bytes += mmu.nr_read << PAGE_SHIFT
         if mmu.cpu_ns:
             self.kernel.scheduler.charge(self, user_ns=mmu.user_ns, system_ns=mmu.cpu_ns - mmu.user_ns)
         mmu.begin(self.kernel.clock.now_ns)
-        if stalled_ns:
-            self.kernel.io_schedule(self, min(self.kernel.clock.now_ns + stalled_ns, until_ns), memstall=True)
-            until_ns = max(until_ns - (stalled_ns if self.kernel.clock.running else 0), 0)
-        if until_ns:
-            self.kernel.io_schedule(self, until_ns)
+        if wait_ns:
+            self.kernel.io_wait(self, wait_ns, stalled_ns, times)
 
     @contextmanager
     def _unkillable(self: Task) -> Iterator[None]:

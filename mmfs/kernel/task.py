@@ -10,10 +10,11 @@ Linux: include/linux/sched.h, include/linux/sched/signal.h, kernel/cred.c.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, ValuesView
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernel import sched
 from mmfs.kernel.cred import Cred
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from mmfs.kernel.namei import OpenFile
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.mm_struct import MmStruct
+
+MAX_FLUSHED: Final = 1024
 
 
 class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
@@ -259,8 +262,8 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
 
     @property
     def auxv(self) -> bytes:
-        """The auxiliary vector that the program was given."""
-        return self.exec_image.auxv if self.exec_image is not None and self.mm is not None else b""
+        """The auxiliary vector that the program was given; whoever has the file open reads it after the death, too."""
+        return self.exec_image.auxv if self.exec_image is not None else b""
 
     def set_title(self, title: str) -> None:
         """What setproctitle(3) does: the arguments that ps shows are overwritten in place."""
@@ -344,6 +347,9 @@ class TaskTable:
         self._last_cpu = nr_cpus - 1
         self._tasks: dict[int, Task] = {}
         self._leaders: list[Task] | None = None
+        self.nr_flushed = 0
+        self.flushed: deque[int] = deque(maxlen=MAX_FLUSHED)
+        """Numbers whose /proc entries are not what they were, as somebody has gone or has become somebody else."""
 
     def __getitem__(self, pid: int) -> Task:
         return self._tasks[pid]
@@ -389,6 +395,7 @@ class TaskTable:
         self._leaders = None
         for task, number in ((old, old.pid), (new, pid)):
             task.cgrp.tasks[number] = task
+            self.proc_flush_pid(number)
 
     @property
     def nr_threads(self) -> int:
@@ -402,9 +409,15 @@ class TaskTable:
         if task.pid == task.tgid:
             self._leaders = None
 
+    def proc_flush_pid(self, pid: int) -> None:
+        """What was looked up in /proc under this number holds no more. Linux: fs/proc/base.c, proc_flush_pid()."""
+        self.nr_flushed += 1
+        self.flushed.append(pid)
+
     def detach(self, task: Task) -> None:
         """Free a task's number. Linux: kernel/pid.c, detach_pid(), free_pid()."""
         del self._tasks[task.pid]
+        self.proc_flush_pid(task.pid)
         if self.current is task:
             self.current = None
         self.nproc[task.uid] -= 1
@@ -417,6 +430,7 @@ class TaskTable:
             self.nproc[task.uid] -= 1
             self.nproc[cred.uid] = self.nproc.get(cred.uid, 0) + 1
         task.cred = cred
+        self.proc_flush_pid(task.pid)
 
     def next_cpu(self, parent: Task) -> int:
         """Where a new task runs first: the CPUs take turns, within those that the creator may use.

@@ -53,7 +53,8 @@ class Entry:
     """A template bound to an object, under a name.
 
     `stable`: it and its object are there as long as the root is. `comes_and_goes`: the name itself may vanish, as a
-    member of a family or a node with `needs`; what stands at a fixed name below such a directory is neither.
+    member of a family or a node with `needs`; what stands at a fixed name below such a directory is neither. `held`:
+    a directory that is `flushed`, or a file at a fixed name in one: it is what it is until that is said.
 
     An entry keeps those below it that were asked for. Whether the name is still there, and stands for the same object,
     is found out anew each time.
@@ -68,6 +69,7 @@ class Entry:
         "directory",
         "file_size",
         "guard",
+        "held",
         "memo",
         "name",
         "node",
@@ -87,6 +89,7 @@ class Entry:
         self.obj = obj
         self.stable = stable
         self.comes_and_goes = False
+        self.held = False
         self.memo: tuple[object, bytes] | None = None
         """The last text and its version, if the template tells versions."""
         self._ino = 0
@@ -246,11 +249,13 @@ class Entry:
         else:
             entry = Entry(node.name, self, node, None, self.obj, stable)
         entry.comes_and_goes = node.needs is not None
+        entry.held = self.held and entry.directory is None and node.needs is None
         return entry
 
     def _bind_member(self, name: str, node: Any, member: Any) -> Entry:
         if isinstance(node, Directory):
             entry = Entry(name, self, None, node, member, False)
+            entry.held = node.flushed
         else:
             entry = Entry(name, self, node, None, member, False)
         entry.comes_and_goes = True

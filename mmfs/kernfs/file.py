@@ -66,6 +66,8 @@ class OpenFile:
             return self._read_binary(size, offset)
         if node.show is None:
             fail(self.entry.rules.no_method)
+        if node.before is not None:
+            node.before(self.entry.obj)
         if offset and node.one_read:
             return b""
         if node.transaction:
@@ -145,6 +147,8 @@ class OpenFile:
         else:
             if node.wants_offset:
                 keywords["offset"] = offset
+            if node.before is not None:
+                node.before(entry.obj)
             self._text, self._base = None, None
             taken = storer(entry.obj, data.decode("utf-8", "surrogateescape"), **keywords)
         return self._slices(taken, len(data)) if isinstance(taken, Generator) else len(data) if taken is None else taken

@@ -83,7 +83,8 @@ class Attribute(Node[T]):
 
     - `wants_caller`, `wants_file`: the functions get `caller=` (who opened) or `file=` (the OpenFile, whose `private`
       is theirs); `wants_offset`: the store gets `offset=`.
-    - `open(obj, caller)` may refuse open(2); `release(obj, file)` is called at the last close(2).
+    - `open(obj, caller)` may refuse open(2), `before(obj)` each read(2) and write(2) of what is open;
+      `release(obj, file)` is called at the last close(2).
     - A store that may take long is a generator: between two steps of it others are served.
     - `poll(obj, file)` returns the poll(2) mask that is true now.
     - `version(obj)`: all that the content depends on; while it is equal, the text that was made last serves again.
@@ -105,6 +106,7 @@ class Attribute(Node[T]):
         wants_file: bool = False,
         wants_offset: bool = False,
         open: Callable[[T, Caller], object] | None = None,
+        before: Callable[[T], object] | None = None,
         poll: Callable[[T, Any], int] | None = None,
         release: Callable[[T, Any], object] | None = None,
         version: Callable[[T], object] | None = None,
@@ -120,6 +122,7 @@ class Attribute(Node[T]):
         self.wants_file = wants_file
         self.wants_offset = wants_offset
         self.open = open
+        self.before = before
         self.poll = poll
         self.release = release
         self.version = version
@@ -262,7 +265,8 @@ class Directory(Generic[T]):
     """What stands in a directory that is bound to an object of type T; subdirectories inherit `rules` and `file_size`.
 
     `owner(obj)` gives uid and gid of the directory and of all below it; `ino(obj)` its inode number and `size(obj)` its
-    st_size, where those mean something.
+    st_size, where those mean something. `flushed`: when a member of a family goes, or what stat(2) tells of it and of
+    the files in it changes, `Vfs.flushed` says so.
     """
 
     type = stat.S_IFDIR
@@ -277,9 +281,11 @@ class Directory(Generic[T]):
         ino: Callable[[T], int] | None = None,
         nlink: Callable[[T], int] | None = None,
         size: Callable[[T], int] | None = None,
+        flushed: bool = False,
     ) -> None:
         self.mode = mode
         self.rules = rules
+        self.flushed = flushed
         self.file_size = file_size
         self.owner = owner
         self.ino = ino

@@ -30,11 +30,17 @@ class Vfs:
         obj: Any,
         time_ns: Callable[[], int] | None = None,
         guard: Callable[[], None] | None = None,
+        flushed: Callable[[int], tuple[int, list[str] | None]] | None = None,
     ) -> None:
-        """`guard` is called before a write(2), mkdir(2) or rmdir(2) and raises if there may be none."""
+        """`guard` is called before a write(2), mkdir(2) or rmdir(2) and raises if there may be none.
+
+        `flushed(count)` gives the paths of directories (`Entry.held`) that have changed since `count` had, and how many
+        have by now; None for the paths if they are too many to tell.
+        """
         self.root = Entry("", None, None, root, obj, True)
         self.root.guard = guard
         self.time_ns: Callable[[], int] = time_ns or (lambda: 0)
+        self.flushed: Callable[[int], tuple[int, list[str] | None]] = flushed or (lambda count: (count, []))
         self._stable: dict[str, Entry] = {"/": self.root}
 
     def walk(self, path: str) -> Entry:

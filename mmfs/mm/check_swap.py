@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmfs.mm.swapfile import SWAP_MAP_BAD
-from mmfs.mm_types import PG_SWAPCACHE, SLOT_SWAP, SWAPFILE_CLUSTER, SWP_SOLIDSTATE, NodeStatItem
+from mmfs.mm_types import PG_SWAPCACHE, SLOT_SWAP, SWAPFILE_CLUSTER, SWP_SOLIDSTATE, NodeStatItem, ZoneStatItem
 
 if TYPE_CHECKING:
+    from mmfs.fastpath.zsmalloc import ZsPool
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.swapfile import SwapInfoStruct
 
@@ -43,6 +44,7 @@ def check_swap(kernel: Kernel, entries: Counter[int]) -> None:
     _same("total_swap_pages", total, int(swap.slots.total_swap_pages))
     _same("swap entries and slots of no area", sorted((entries.keys() | kept.keys()) - known), [])
     _same("nr_swapcached", cached, kernel.vmstat.global_node_page_state(NodeStatItem.NR_SWAPCACHE))
+    check_compressed(kernel)
 
 
 def _shmem_entries(kernel: Kernel) -> Iterator[np.uint64]:
@@ -84,6 +86,56 @@ def check_area(kernel: Kernel, area: SwapInfoStruct, entries: Counter[int], kept
     if slots.areas[area.number]["flags"] & SWP_SOLIDSTATE:
         check_clusters(kernel, area, counts)
     return len(here)
+
+
+def check_compressed(kernel: Kernel) -> None:
+    """What is compressed against the slots and disk pages it is of, and the pages it lies in."""
+    swap = kernel.mmu.swap
+    zswap = swap.slots.zswap
+    stored = check_pool("zswap", zswap.pool)
+    aged = [slot for nid in range(len(kernel.node_data)) for slot in zswap.lru(nid)]
+    _same("zswap: entries by age", sorted(aged), sorted(stored))
+    for slot in stored:
+        if not swap.slots.counts[slot]:
+            raise AssertionError(f"zswap has a page for slot {slot}, which is free")
+    pages = int(zswap.pool.pages_allocated)
+    for disk in kernel.zrams.disks.values():
+        if disk.zram is None:
+            continue
+        keys = check_pool(disk.name, disk.zram.pool)
+        pages += int(disk.zram.pool.pages_allocated)
+        _same(f"{disk.name}: pages", len(keys) + int(disk.zram.same_pages), int(disk.zram.pages_stored))
+        area = next((area for area in kernel.swap_info if area.file == disk.path), None)
+        base = int(swap.slots.areas[area.number]["base"]) if area is not None else 0
+        for key in keys:
+            if key > 1 and (area is None or not swap.slots.counts[base + key - 1]):
+                raise AssertionError(f"{disk.name} keeps page {key - 1}, whose slot is free")
+    _same("nr_zspages", pages, kernel.vmstat.global_zone_page_state(ZoneStatItem.NR_ZSPAGES))
+
+
+def check_pool(what: str, pool: ZsPool) -> list[int]:
+    """Each object in one group, each group on the list of how full it is; the keys of all objects."""
+    keys: list[int] = []
+    pages = 0
+    used = [0] * len(pool.used)
+    for klass, group, number, objects in pool.groups():
+        record = pool.zspages[number]
+        _same(f"{what}: class of group {number}", int(record["klass"]), klass)
+        _same(f"{what}: objects of group {number}", len(objects), int(record["inuse"]))
+        room, nr_pages = (int(n) for n in pool.classes[klass, 2:])
+        full = 11 if len(objects) == room else 100 * len(objects) // room // 10 + 1
+        _same(f"{what}: list of group {number}", group, full)
+        _same(f"{what}: pages of group {number}", len(pool.pages_of(number)), nr_pages)
+        if not (pool.entries["zspage"][objects] == number).all():
+            raise AssertionError(f"{what}: an object of group {number} is of another")
+        used[klass] += len(objects)
+        pages += nr_pages
+        keys += objects
+    _same(f"{what}: objects of each class", used, pool.used.tolist())
+    _same(f"{what}: pages", pages, int(pool.pages_allocated))
+    _same(f"{what}: objects", (len(keys), len(set(keys))), (int(pool.nr_objects), len(keys)))
+    _same(f"{what}: bytes", int(pool.entries["length"][keys].sum()) if keys else 0, int(pool.bytes_stored))
+    return keys
 
 
 def check_clusters(kernel: Kernel, area: SwapInfoStruct, counts: np.ndarray) -> None:

@@ -411,8 +411,8 @@ class Room:
 
 def task_ns(kernel: Kernel) -> int:
     """The running task's time: it may still have to wait for what it has asked disks for."""
-    task = kernel.tasks.current
-    return kernel.scheduler.ready_ns(task) if task is not None else kernel.clock.now_ns
+    task, mmu = kernel.tasks.current, kernel.mmu
+    return (kernel.scheduler.ready_ns(task) if task is not None else kernel.clock.now_ns) + mmu.cpu_ns + mmu.wait_ns
 
 
 def finish_readahead(kernel: Kernel, reason: int) -> int:

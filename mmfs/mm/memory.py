@@ -73,6 +73,8 @@ _COUNTER_FIELDS = {
 
 SLICE_NS = 1_000_000
 """How much a call uses up before others get their turn."""
+LONG_SLICE_NS = 4_000_000
+"""The same where nothing is due before."""
 
 
 class Fault(Exception):
@@ -114,7 +116,6 @@ def paging_init(kernel: Kernel) -> None:
         5 if kernel.machine.cpu.la57 else 4,
         kernel.memblock.kernel_base >> PAGE_SHIFT,
     )
-    kernel.mmu.budget_ns = SLICE_NS
     kernel.pagetables = PageTables(kernel.mmu)
     kernel.lru_gen = LruGenState(kernel)
     kernel.page_cache = PageCache(kernel)
@@ -289,6 +290,15 @@ def _cond_resched(mm: MmStruct, addr: int) -> None:
         raise Fault(SIGKILL, addr)
 
 
+def _begin_slice(kernel: Kernel) -> None:
+    """The running task goes on at its own time, until something else is due; as ever for a while, and not too long."""
+    mmu, now = kernel.mmu, task_ns(kernel)
+    mmu.filemap.now_ns = now
+    mmu.now_ns = now - mmu.cpu_ns - mmu.wait_ns
+    due = kernel.clock.next_event_ns()
+    mmu.budget_ns = min(max((due or 0) - now, SLICE_NS), LONG_SLICE_NS)
+
+
 def _nodemask(mm: MmStruct, addr: int) -> int | None:
     """The nodes to which the policy of an address binds its pages, None if to none. Linux: get_vma_policy()."""
     vma = mm.vma_lookup(addr)
@@ -303,7 +313,6 @@ def _file_fault(mm: MmStruct, addr: int) -> None:
         filemap_fault(vma, addr)
     except MemoryError:
         raise Fault(SIGKILL, addr) from None
-    mm.kernel.mmu.filemap.now_ns = task_ns(mm.kernel)
     if mm.row < 0:
         raise Fault(SIGKILL, addr)
 
@@ -313,15 +322,15 @@ def _serve(mm: MmStruct, stopped_at: int, addr: int) -> None:
     reason = mm.kernel.mmu.reason
     if reason == FAULT_SLICE:
         _cond_resched(mm, addr)
-        return
-    if reason == FAULT_SIGBUS:
+    elif reason == FAULT_SIGBUS:
         raise Fault(SIGBUS, addr)
-    if reason == FAULT_FILE:
+    elif reason == FAULT_FILE:
         _file_fault(mm, addr)
-        return
-    if reason != FAULT_OOM:
+    elif reason == FAULT_OOM:
+        _retry(mm, addr)
+    else:
         raise AssertionError(f"fast path stopped with {reason} at {stopped_at}")
-    _retry(mm, addr)
+    _begin_slice(mm.kernel)
 
 
 def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = PAGE_SIZE) -> None:
@@ -329,7 +338,7 @@ def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = 
     if stride <= 0:
         raise ValueError("stride: must be above zero")
     mmu = mm.kernel.mmu
-    mmu.filemap.now_ns = task_ns(mm.kernel)
+    _begin_slice(mm.kernel)
     addr = start
     try:
         while addr < end:
@@ -350,7 +359,7 @@ def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = 
 def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
     """Access addresses (integers, any order) one after the other. Raises Fault at the first that cannot be."""
     mmu = mm.kernel.mmu
-    mmu.filemap.now_ns = task_ns(mm.kernel)
+    _begin_slice(mm.kernel)
     order = np.ascontiguousarray(addresses, dtype=np.int64).ravel()
     done = 0
     try:

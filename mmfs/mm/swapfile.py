@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from errno import EBUSY, EINVAL, EISDIR, ENOENT, ENOMEM, EPERM
+from errno import EBUSY, EINVAL, EIO, EISDIR, ENOENT, ENOMEM, EPERM
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from mmfs.fastpath.swapin import SwapDevice
+from mmfs.fastpath.zram import SwapDevice
 from mmfs.mm.backing_dev import bdi_of
 from mmfs.mm_types import (
     ALLOC_KSWAPD,
@@ -30,6 +30,8 @@ from mmfs.mm_types import (
     SWAPFILE_CLUSTER,
     SWP_BLKDEV,
     SWP_SOLIDSTATE,
+    SWP_STABLE_WRITES,
+    SWP_SYNCHRONOUS_IO,
     SWP_USED,
     SWP_WRITEOK,
 )
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from mmfs.fastpath.blk import Disk
     from mmfs.fastpath.swap import Swap
+    from mmfs.fastpath.zram import Zram
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.backing_dev import BackingDevInfo
     from mmfs.mm.filemap import AddressSpace, Inode
@@ -56,6 +59,8 @@ SWAP_FLAGS_VALID: Final = (
 )
 SWAP_MAP_BAD: Final = 0x3FFF_FFFF
 MIN_SWAP_PAGES: Final = 10
+HEADER_BYTES: Final = 63
+"""What mkswap(8)'s first page compresses to."""
 SECTORS_PER_PAGE: Final = 8
 WRITE: Final = 1
 RWB_DEF_DEPTH: Final = 16
@@ -75,6 +80,7 @@ class SwapDisk(Protocol):
 
     queue: Disk
     bios: Sequence[Any]
+    zram: Zram | None
 
     def submit_bio(
         self, op: Any, nr_sectors: int, nr_bios: int = 1, nr_requests: int = 1, sector: int = -1,
@@ -175,6 +181,9 @@ class SwapFiles:
             raise OSError(EINVAL, f"{path}: a swap area needs at least {MIN_SWAP_PAGES * PAGE_SIZE >> 10} KiB")
         if backing.busy:
             raise OSError(EBUSY, f"{path} is in use")
+        zram = None if backing.bdi is None else backing.bdi.disk.zram
+        if zram is not None and not zram.write_header(HEADER_BYTES):
+            raise OSError(EIO, f"{path}: no memory for the header")
         self.headers[backing.key] = backing.pages
 
     def _open(self, path: str) -> Backing:
@@ -238,6 +247,7 @@ class SwapFiles:
         slots.counts[base] = SWAP_MAP_BAD
         flags = SWP_USED | (SWP_BLKDEV if backing.inode is None else 0)
         flags |= 0 if backing.bdi.rotational else SWP_SOLIDSTATE
+        flags |= SWP_SYNCHRONOUS_IO | SWP_STABLE_WRITES if backing.bdi.disk.zram is not None else 0
         slots.areas[number] = (base, pages, pages - 1, 0, 1, pages - 1, 1, 0, 0, flags)
         if flags & SWP_SOLIDSTATE:
             slots.setup_clusters(number)
@@ -259,10 +269,11 @@ class SwapFiles:
         return self._next_base - clusters * SWAPFILE_CLUSTER
 
     def _set_devices(self) -> None:
-        swapin = self.kernel.mmu.swapin
-        swapin.devices = None
+        slots = self.swap.slots
+        slots.devices = None
         for area in self.areas.values():
-            swapin.devices = SwapDevice(area.number, area.disk.queue, area.sector, swapin.devices)
+            disk = area.disk
+            slots.devices = SwapDevice(area.number, disk.queue, disk.zram, area.sector, slots.devices)
 
     def _insert(self, area: SwapInfoStruct, prio: int) -> None:
         """Let an area be written to. Linux: setup_swap_info(), _enable_swap_info()."""
@@ -338,6 +349,8 @@ class SwapFiles:
 
     def write_unplug(self) -> None:
         """Send what has been collected to the disks. Linux: mm/page_io.c, swap_writepage_bdev_async()."""
+        if self.swap.slots.zswap.want_shrink:
+            self.kernel.zswap.queue_work()
         for number, area in self.areas.items():
             if self.swap.batched_counts[number]:
                 pfns, runs, slot = self.swap.take_batch(number)

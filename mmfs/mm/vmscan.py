@@ -130,7 +130,7 @@ class Reclaim:
             for bdi in self.kernel.bdis:
                 bdi.wb.start_writeback()
         if task is not None and used_ns:
-            self.kernel.scheduler.charge(task, system_ns=used_ns)
+            self.kernel.scheduler.charge(task, system_ns=used_ns, memstall=True)
         self._set_time()
         return used_ns
 
@@ -145,7 +145,7 @@ class Reclaim:
             return
         wait_ns = self.kernel.swap_files.write_throttle_ns()
         if wait_ns:
-            self.kernel.io_schedule(task, self.kernel.clock.now_ns + wait_ns, memstall=True)
+            self.kernel.io_wait(task, wait_ns, wait_ns)
         elif self.kernel.clock.running:
             self._let_disks_answer(used_ns)
         elif self.kernel.scheduler.backlog_ns(task) >= SLICE_NS:

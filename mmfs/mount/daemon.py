@@ -65,6 +65,8 @@ class Ticker:
         self.kernel = kernel
         self.lock = lock
         self.max_events = 16
+        self.after: Callable[[], None] = lambda: None
+        """Called after each slice, with the lock held."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mmfs-ticker", daemon=True)
 
@@ -106,6 +108,7 @@ class Ticker:
             with self.lock:
                 begin = time.perf_counter()
                 done = clock.paused or clock.run_until(target_ns, max_events=self.max_events)
+                self.after()
                 spent = time.perf_counter() - begin
             if spent > SLICE_SECONDS:
                 self.max_events = max(1, self.max_events // 2)
@@ -210,9 +213,10 @@ def serve(kernel: Kernel, settings: Settings, ready: Callable[[], None]) -> None
     capture = StderrCapture()
     mounted = False
 
-    def started() -> None:
+    def started(operations: fuse.Operations) -> None:
         nonlocal mounted
         mounted = True
+        ticker.after = operations.settle
         capture.release()
         unlock(settings)
         ticker.start()

@@ -19,12 +19,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mmfs.kernfs import ROOT, Caller, Entry, Stat, Vfs, fail
 from mmfs.kernfs.node import Binary, templates
 from mmfs.kernfs.rules import PAGE_SIZE
-from mmfs.mount.handles import SEND_SECONDS, Handle, Inode, Pollers, checked
+from mmfs.mount.handles import SEND_SECONDS, Handle, Held, Inode, Pollers, checked
 from mmfs.mount.libfuse import CAP_SPLICE_READ, MAX_WRITE, Session, bridge, load_binding
 from mmfs.mount.shortcut import Shortcut
 
@@ -37,6 +38,8 @@ FOREVER: Final = 1.0
 """Seconds for which the kernel may believe names and attributes at fixed places."""
 VOLATILE: Final = 0.1
 """... attributes of what comes and goes, which are asked for anew on every walk."""
+HELD: Final = 10.0
+"""... names and attributes of which it is told when they change, `Entry.held`."""
 TEXT_SIZE: Final = (1 << 30) + 1
 """More than any text file has; what the kernel believes while one without a size is open."""
 BINARY_SIZE: Final = (1 << 50) + 1
@@ -67,10 +70,10 @@ class Operations:
         vfs: Vfs,
         lock: threading.Lock | threading.RLock,
         session: Session,
-        on_ready: Callable[[], None] | None = None,
+        on_ready: Callable[[Operations], None] | None = None,
         host_proc: HostProc | None = None,
-        entry_timeout: float = FOREVER,
-        attr_timeout: float = FOREVER,
+        entry_timeout: float = inf,
+        attr_timeout: float = inf,
     ) -> None:
         self.vfs = vfs
         self.big_lock = lock
@@ -87,6 +90,7 @@ class Operations:
         self.sending: set[Inode] = set()
         self.config: Any = None
         self.pollers = Pollers(self)
+        self.held = Held(self)
         self.euid, self.egid = os.geteuid(), os.getegid()
         self._last_caller: tuple[tuple[int, int, int], Caller] = ((-1, -1, -1), ROOT)
         session.root, session.time_ns = (self.euid, self.egid), vfs.time_ns()
@@ -109,7 +113,7 @@ class Operations:
     def init(self, path: str) -> None:
         """The mount works from now on."""
         if self.on_ready is not None:
-            self.on_ready()
+            self.on_ready(self)
 
     def destroy(self, path: str) -> None:
         """The mount is gone."""
@@ -142,14 +146,14 @@ class Operations:
             if handle.inode is not None:  # lseek(2) to the end: the kernel takes the size over
                 handle.inode.size = handle.file.entry.size
             return self.session.pack_stat(handle.file.entry.stat())
-        self.session.learn_parent(path)
-        status, entry_timeout, attr_timeout = self.status(path)
+        status, entry_timeout, attr_timeout = self.status(path, self.session.learn_asked(path))
         self.believe(entry_timeout, attr_timeout)
         return self.session.pack_stat(status)
 
-    def status(self, path: str) -> tuple[Stat, float, float]:
+    def status(self, path: str, nodeid: int = 0) -> tuple[Stat, float, float]:
         """What stat(2) shows, and for how long the kernel may believe in the name and in the attributes.
 
+        `nodeid` if it is known: what has none cannot be taken back.
         While a file of size 0 is open the kernel must go on to believe it large; see mmfs.mount.libfuse.
         """
         try:
@@ -160,9 +164,24 @@ class Operations:
         inode = self.inodes.get(path)
         if inode is not None:
             self.tell_size(inode, status.size)
-        if entry.stable:
-            return status, self.entry_timeout, self.attr_timeout
-        return status, 0.0 if entry.comes_and_goes else self.entry_timeout, min(VOLATILE, self.attr_timeout)
+        name = 0.0 if entry.comes_and_goes else min(FOREVER, self.entry_timeout)
+        if not entry.held:
+            return status, name, min(FOREVER if entry.stable else VOLATILE, self.attr_timeout)
+        if not nodeid:
+            return status, name, 0.0
+        self.held.add(path if entry.directory is not None else path.rpartition("/")[0], nodeid)
+        return status, min(HELD, self.entry_timeout), min(HELD, self.attr_timeout)
+
+    def never(self, path: str) -> bool:
+        """Whether no file of this name can ever be in its directory, as long as that is held."""
+        parent, name = self.parent(path)
+        directory = parent.directory
+        return parent.held and directory is not None and not directory.families and name not in directory.children
+
+    def settle(self) -> None:
+        """After anything has changed: tell those who wait for it, and the kernel; with the lock held."""
+        self.pollers.check()
+        self.held.flush()
 
     def believe(self, entry_timeout: float, attr_timeout: float) -> None:
         """How long the kernel may keep the name and the attributes that are about to be answered.
@@ -218,7 +237,7 @@ class Operations:
         """MKDIR."""
         parent, name = self.parent(path)
         parent.mkdir(name, mode, self.caller())
-        self.pollers.check()
+        self.settle()
         return 0
 
     def rmdir(self, path: str) -> int:
@@ -227,7 +246,7 @@ class Operations:
         parent.rmdir(name, self.caller())
         if self.session.shortcut is not None:
             self.session.shortcut.names.removed(path)
-        self.pollers.check()
+        self.settle()
         return 0
 
     def parent(self, path: str) -> tuple[Entry, str]:
@@ -304,7 +323,7 @@ class Operations:
             inode.size = size
             return
         if inode.touched:
-            self.session.leave_size(inode.nodeid)
+            self.session.forget_attributes(inode.nodeid)
         else:
             inode.size = max(inode.size, inode.limit) + 1  # what is no larger than before would not count
             self.session.store_size(inode.nodeid, inode.size)
@@ -349,7 +368,7 @@ class Operations:
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
         """WRITE: one write(2) is one call of the store."""
         taken = self.handles[fh].file.write(data, offset)
-        self.pollers.check()
+        self.settle()
         return taken
 
     def release(self, path: str | None, fh: int) -> int:
@@ -426,21 +445,21 @@ def serve(
     lock: threading.Lock | threading.RLock,
     options: dict[str, str | bool],
     *,
-    on_ready: Callable[[], None] | None = None,
+    on_ready: Callable[[Operations], None] | None = None,
     host_proc: HostProc | None = None,
     binding: str | None = None,
 ) -> None:
     """Mount and answer until unmounted or a signal comes.
 
     `options` go to libfuse (-o); entry_timeout and attr_timeout among them are upper bounds. Every request is answered
-    with `lock` held; `on_ready()` is called once the mount works. RuntimeError with libfuse's number if it cannot be
-    mounted.
+    with `lock` held; `on_ready(operations)` is called once the mount works. RuntimeError with libfuse's number if it
+    cannot be mounted.
     """
     vfs = machine if isinstance(machine, Vfs) else machine.vfs
     module = load_binding(binding)
     session = Session(module)
     given: dict[str, Any] = dict(options)
-    timeouts = {name: float(given.pop(name, FOREVER)) for name in ("entry_timeout", "attr_timeout")}
+    timeouts = {name: float(given.pop(name, inf)) for name in ("entry_timeout", "attr_timeout")}
     given |= {"foreground": True, "nothreads": True, "direct_io": True}
     if not session.can_loop:
         given |= {"use_ino": True}

@@ -96,6 +96,31 @@ class Handle:
         """Events that poll(2) has not been told of yet."""
 
 
+class Held:
+    """Directories that come and go, and their files, of which the kernel has been told what they are.
+
+    It believes that for a while, so it must hear when they change. Names it may keep: who asks for what is gone is
+    answered ENOENT for its attributes, which every walk through a directory needs.
+    """
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+        self._nodeids: dict[str, set[int]] = {}
+        """By path of the directory."""
+        self._count = operations.vfs.flushed(0)[0]
+
+    def add(self, path: str, nodeid: int) -> None:
+        """The kernel is about to be told of an inode in this directory, or of the directory."""
+        self._nodeids.setdefault(path, set()).add(nodeid)
+
+    def flush(self) -> None:
+        """Have the kernel ask again about what has changed; with the lock held."""
+        self._count, paths = self.operations.vfs.flushed(self._count)
+        for path in list(self._nodeids) if paths is None else paths:
+            for nodeid in self._nodeids.pop(path, ()):
+                self.operations.session.forget_attributes(nodeid)
+
+
 class Pollers:
     """Open files that somebody polls; their events are looked at after every write and every few milliseconds.
 

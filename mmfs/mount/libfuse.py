@@ -49,6 +49,7 @@ STORE: Final = struct.Struct("=IiQQQII1s")
 LENGTH: Final = struct.Struct("=I")
 OPCODE: Final = struct.Struct("=4xI")
 LOOKUP: Final = 1
+GETATTR: Final = 3
 BODY: Final = 40
 """Where what follows struct fuse_in_header begins."""
 NODEID: Final = struct.Struct("=16xQ")
@@ -63,6 +64,8 @@ MAX_WRITE: Final = 1 << 20
 BUFFER_SIZE: Final = MAX_WRITE + PAGE_SIZE
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CAP_SPLICE_READ: Final = 1 << 9
+SPINS: Final = 20
+"""How often to look for the next request before sleeping, some 30 us: it follows soon, and to be woken takes long."""
 OPTION_FLAGS: Final = (b"-f", b"-s")
 
 
@@ -204,6 +207,8 @@ class Session:
                 before = self._catch_signals()
                 try:
                     return self._loop(session)
+                except InterruptedError:  # by _end()
+                    return 0
                 finally:
                     self.fd = -1
                     for number, handler in before.items():
@@ -237,22 +242,32 @@ class Session:
         self._process = lambda fuse_buf: process(handle, fuse_buf)
         device = select.poll()
         device.register(fd, select.POLLIN)
+        os.set_blocking(fd, False)
+        idle = 0
         receive, self.memory = os.readv, memory
         answer: Callable[[bytearray], bool] = (lambda memory: False) if shortcut is None else shortcut.answer
         sending, doubted, postponed, writes = ((), (), (), ()) if shortcut is None else shortcut.queues
         while not self._ended:
-            if (doubted or postponed or writes) and shortcut and not shortcut.settle(device.poll):
+            if (doubted or postponed or writes) and shortcut and not shortcut.settle(device.poll, idle < SPINS):
                 continue
             self._receiving = True
             try:
+                if idle >= SPINS:
+                    device.poll()
+                elif idle:
+                    os.sched_yield()
                 size = receive(fd, buffers)
+            except BlockingIOError:
+                idle += 1
+                continue
             except InterruptedError:
-                break
+                raise
             except OSError as error:
-                if error.errno in (errno.ENOENT, errno.EAGAIN):  # a request that was given up meanwhile
+                if error.errno == errno.ENOENT:  # a request that was given up meanwhile
                     continue
                 return 0 if error.errno == errno.ENODEV else 7
             self._receiving = False
+            idle = 0
             if not (sending and shortcut and shortcut.postpone(memory)) and not answer(memory):
                 buffer.size = size
                 process(handle, address)
@@ -279,10 +294,15 @@ class Session:
         if self.shortcut is not None:
             self.shortcut.names.learn(path, nodeid)
 
-    def learn_parent(self, path: str) -> None:
-        """A LOOKUP names a path to us, and the number of its directory."""
-        if self.memory is not None and self.shortcut is not None and OPCODE.unpack_from(self.memory)[0] == LOOKUP:
+    def learn_asked(self, path: str) -> int:
+        """A LOOKUP names a path to us, and the number of its directory; GETATTR names its own, which is given back."""
+        opcode = 0 if self.memory is None or self.shortcut is None else OPCODE.unpack_from(self.memory)[0]
+        if opcode == LOOKUP:
             self.learn(path.rpartition("/")[0], self.nodeid())
+        if opcode != GETATTR:
+            return 0
+        self.learn(path, self.nodeid())
+        return self.nodeid()
 
     def name(self) -> str:
         """The name that a LOOKUP is about."""
@@ -337,8 +357,8 @@ class Session:
         if self.fd >= 0 and nodeid:
             self.send(STORE.pack(STORE.size, NOTIFY_STORE, 0, nodeid, size - 1, 1, 0, b"\0"))
 
-    def leave_size(self, nodeid: int) -> None:
-        """Have the answer that is about to be given leave the inode as it is."""
+    def forget_attributes(self, nodeid: int) -> None:
+        """Have the kernel ask again for an inode's attributes; an answer under way leaves them as they are."""
         if self.fd >= 0 and nodeid:
             self.send(INVAL_INODE.pack(INVAL_INODE.size, NOTIFY_INVAL_INODE, 0, nodeid, -1, 0))
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections import deque
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernfs.rules import PAGE_SIZE
 from mmfs.mount.handles import checked
-from mmfs.mount.libfuse import BODY, LOOKUP, MAX_STATS, READ_LOCKOWNER, Session, errno_of
+from mmfs.mount.libfuse import BODY, GETATTR, LOOKUP, MAX_STATS, READ_LOCKOWNER, Session, errno_of
 from mmfs.mount.writes import LongWrites
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from mmfs.mount.handles import Inode
 
 FORGET: Final = 2
-GETATTR: Final = 3
 OPEN: Final = 14
 READ: Final = 15
 WRITE: Final = 16
@@ -34,8 +34,8 @@ RELEASE: Final = 18
 INTERRUPT: Final = 36
 BATCH_FORGET: Final = 42
 
-REQUEST: Final = struct.Struct("=IIQQ16xQQII")
-"""struct fuse_in_header: length, opcode, unique, nodeid; what may follow: a handle or flags, offset, size, flags."""
+REQUEST: Final = struct.Struct("=IIQQ8xI4xQQII")
+"""struct fuse_in_header: length, opcode, unique, nodeid, pid; what may follow: handle or flags, offset, size, flags."""
 GETATTR_FH: Final = 1
 WRITE_DATA: Final = 80
 FORGET_IN: Final = struct.Struct("=Q")
@@ -56,6 +56,9 @@ ATTR_OUT: Final = struct.Struct("=IiQ QI4x Q")
 """struct fuse_out_header, struct fuse_attr_out up to the inode number."""
 ENTRY_OUT: Final = struct.Struct("=IiQ QQQQII Q")
 """struct fuse_out_header, struct fuse_entry_out up to the inode number."""
+NO_ENTRY: Final = struct.Struct("=IiQ QQQQ 96x")
+"""The same of a name that is known not to exist: no inode, and for how many seconds that holds."""
+NEVER_SECONDS: Final = 10
 
 unpack_request, pack_out = REQUEST.unpack_from, OUT.pack
 
@@ -84,6 +87,8 @@ class Shortcut:
         """Inodes whose size has changed since the queue of requests was last seen empty."""
         self.postponed: list[tuple[Inode, bytes]] = []
         self.writes = LongWrites()
+        self._asked: deque[int] = deque(maxlen=4)
+        """Who has made the last requests."""
 
     @property
     def queues(self) -> tuple[Collection[Inode], Collection[Inode], Collection[tuple[Inode, bytes]], Collection[Any]]:
@@ -110,8 +115,11 @@ class Shortcut:
                     return inode
         return None
 
-    def settle(self, wait: Callable[[int], list[tuple[int, int]]]) -> bool:
-        """Before the next request: take up what was put aside; whether there is one, or nothing to be done but wait."""
+    def settle(self, wait: Callable[[int], list[tuple[int, int]]], spinning: bool) -> bool:
+        """Before the next request: take up what was put aside; whether there is one, or nothing to be done but wait.
+
+        `spinning`: the loop still looks out for a request without sleeping.
+        """
         for inode, request in list(self.postponed):
             if not inode.busy:
                 self.postponed.remove((inode, request))
@@ -124,6 +132,8 @@ class Shortcut:
             inode.doubted = False
         self.doubted.clear()
         if self.writes:
+            if spinning and not self.writes.due:
+                return True
             self.writes.work(self._work)
             return False
         return not self.postponed
@@ -135,7 +145,7 @@ class Shortcut:
                 taken = work()
                 if taken is None:
                     return False
-                self.operations.pollers.check()
+                self.operations.settle()
             message = WRITE_OUT.pack(WRITE_OUT.size, 0, unique, taken)
         except Exception as error:
             message = pack_out(OUT_SIZE, -errno_of(error, "write", unique), unique)
@@ -144,7 +154,8 @@ class Shortcut:
 
     def answer(self, memory: Any) -> bool:
         """Answer a request; False if libfuse has to."""
-        _, opcode, unique, nodeid, first, second, third, fourth = unpack_request(memory)
+        _, opcode, unique, nodeid, pid, first, second, third, fourth = unpack_request(memory)
+        self._asked.append(pid)
         answer = self.answers.get(opcode)
         if answer is None:
             return False
@@ -163,8 +174,13 @@ class Shortcut:
         if directory is None:
             return None
         path = f"{directory}/{self.session.name()}"
-        status, entry_valid, attr_valid = self.operations.status(path)
         nodeid = self.names.nodeids.get(path)
+        try:
+            status, entry_valid, attr_valid = self.operations.status(path, nodeid or 0)
+        except FileNotFoundError:
+            if not self.operations.never(path):
+                raise
+            return NO_ENTRY.pack(NO_ENTRY.size, 0, unique, 0, 0, NEVER_SECONDS, 0)
         if nodeid is None:
             return None
         self.names.more(nodeid)
@@ -197,11 +213,14 @@ class Shortcut:
         data = bytes(self.session.memory[WRITE_DATA : WRITE_DATA + size])
         taken = self._handles[fh].file.begin_write(data, offset)
         if not isinstance(taken, int):
+            if self._asked.count(self._asked[-1]) < len(self._asked):
+                self.writes.defer(unique, taken)
+                return b""
             done = self.writes.begin(unique, taken)
             if done is None:
                 return b""
             taken = done
-        self.operations.pollers.check()
+        self.operations.settle()
         return WRITE_OUT.pack(WRITE_OUT.size, 0, unique, taken)
 
     def interrupt(self, unique: int, nodeid: int, wanted: int, *_: int) -> bytes | None:
@@ -216,7 +235,7 @@ class Shortcut:
         if inode is None or flags & GETATTR_FH:
             return None
         if inode.attributes is None:
-            status, _entry_valid, valid = self.operations.status(inode.path)
+            status, _entry_valid, valid = self.operations.status(inode.path, nodeid)
             data, whole = self.pack(status), int(valid)
             fixed = whole, int((valid - whole) * 1e9), status.ino
             if self.operations.vfs.walk(inode.path).constant:

@@ -111,7 +111,7 @@ class Program:
     def file_on_disk(self, path: str, size: int) -> None:
         """Have a file there from the start, nothing of it cached."""
         if self.kernel.namei.lookup(path) is None:
-            self.kernel.namei.create(path, size)
+            self.kernel.create_file(path, size)
 
     # ---- running ------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ def one_line(result: Any, *words: str) -> None:
         assert word in result.err, result.err
 
 
-@pytest.mark.parametrize("size", ["-1", "1e9", "0", "8 elephants", "", "G", "1.5", "0x10", "8G8G", "\u0668G"])
+@pytest.mark.parametrize("size", ["-1", "1e9", "0", "8 GB", "8 elephants", "", "G", "1.5", "0x10", "8G8G", "\u0668G"])
 def test_bad_size(mmfs: Callable[..., Any], size: str) -> None:
     """A size that is none."""
     one_line(mmfs("show", "/proc/meminfo", "--ram", size), "ram")
@@ -41,7 +41,7 @@ def test_bad_size_elsewhere(mmfs: Callable[..., Any], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("size", ["512M", "512m", "512MB", "512 MiB", "0.5G", "524288K", str(512 << 20)])
+@pytest.mark.parametrize("size", ["512M", "512m", "512MB", "512MiB", "0.5G", "524288K", str(512 << 20)])
 def test_good_size(mmfs: Callable[..., Any], size: str) -> None:
     """All of these are half a gigabyte."""
     small = mmfs("show", "/proc/meminfo", "--ram", "512M", "--preset", "bare")

@@ -49,7 +49,7 @@ def test_show_errors(mmfs: Callable[..., Any]) -> None:
 
 def test_show_sizes_and_nodes(mmfs: Callable[..., Any]) -> None:
     """The options reach the machine."""
-    result = mmfs("show", "/proc/buddyinfo", "--ram", "64 GB", "--nodes", "2", "--preset", "bare")
+    result = mmfs("show", "/proc/buddyinfo", "--ram", "64GB", "--nodes", "2", "--preset", "bare")
     assert [line.split()[:2] for line in result.out.splitlines() if "Normal" in line] == [
         ["Node", "0,"],
         ["Node", "1,"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import stat
 from functools import cache
@@ -324,3 +325,35 @@ def test_zombie(kernel: Kernel) -> None:
     assert mine.startswith("Name:\tsh\nState:\tZ (zombie)\n")
     assert parent.wait() == (pid, 3 << 8)
     assert str(pid) not in kernel.listdir("/proc")
+
+
+OUTLIVE = {"auxv": 368, "environ": 0, "pagemap": 0, "uid_map": 33, "gid_map": 33, "projid_map": 33, "setgroups": 6}
+"""Files that a real 6.12 lets one read when whoever they are of has been reaped, and how many bytes; all others: ESRCH.
+mounts, mountinfo and mountstats go on, too."""
+
+
+def test_open_files_of_the_reaped(kernel: Kernel) -> None:
+    """What was opened while the process lived, and is read, or written to, after it has been waited for."""
+    parent = kernel.spawn("sh")
+    child = parent.fork()
+    directory = f"/proc/{child.pid}"
+    opened = {
+        name: kernel.vfs.open(f"{directory}/{name}", os.O_RDONLY)
+        for name in kernel.listdir(directory)
+        if stat.S_ISREG(kernel.vfs.lstat(f"{directory}/{name}").mode) and name not in ("clear_refs", "children")
+    }
+    written = [kernel.vfs.open(f"{directory}/{name}", os.O_WRONLY) for name in ("comm", "autogroup", "coredump_filter")]
+    kernel.kill(child.pid, 9)
+    parent.wait()
+    for name, file in opened.items():
+        if name in OUTLIVE:
+            assert len(file.read(4096)) == OUTLIVE[name], name
+        elif name.startswith("mount"):
+            assert file.read(4096)
+        else:
+            with pytest.raises(ProcessLookupError):
+                file.read(4096)
+    for file in written:
+        with pytest.raises(ProcessLookupError):
+            file.write(b"1")
+    assert {"status", "maps", "smaps", "io", "stat", *OUTLIVE} <= set(opened)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -279,6 +279,35 @@ def test_a_shared_mapping_that_is_written(kernel: Kernel, task: Task) -> None:
 
 
 # -- giving up ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.machine(disks="hdd")
+def test_the_flusher_sleeps_while_what_is_dirty_is_being_written(
+    kernel: Kernel, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that become dirty again on their way to the disk are over the threshold, and yet there is nothing to do."""
+    addr = task.mmap(32 * PAGE, prot=PROT_READ | PROT_WRITE, flags=MAP_SHARED, file="/data/f")
+    task.touch(addr, 32 * PAGE, write=True)
+    wb, turns = kernel.bdis[0].wb, 0
+    wb.start_writeback()
+    kernel.run_for(0.002)
+    assert wb.pages_in_flight == 32
+    task.touch(addr, 32 * PAGE, write=True)
+    write_inode = wb._write_inode
+
+    def counted(*arguments: Any) -> None:
+        nonlocal turns
+        turns += 1
+        assert turns < 100
+        write_inode(*arguments)
+
+    monkeypatch.setattr(wb, "_write_inode", counted)
+    kernel.write("/proc/sys/vm/dirty_background_bytes", "1")
+    wb.run()
+    kernel.check()
+    assert counters(kernel)["Dirty"] == 32 * 4
+    kernel.run_for(60)
+    assert counters(kernel)["Dirty"] == 0
 
 
 def test_drop_caches(kernel: Kernel, task: Task) -> None:

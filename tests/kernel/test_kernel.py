@@ -171,7 +171,7 @@ def test_what_cannot_boot_says_why_in_one_line(options: dict[str, object]) -> No
 
 
 def test_sizes_as_users_write_them(boot: Boot) -> None:
-    assert boot(ram="8 GB", preset="bare").machine.ram == boot(ram=8 << 30, preset="bare").machine.ram
+    assert boot(ram="8GB", preset="bare").machine.ram == boot(ram=8 << 30, preset="bare").machine.ram
 
 
 def test_a_boot_costs_little(boot: Boot) -> None:

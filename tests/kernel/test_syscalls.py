@@ -62,7 +62,7 @@ def anon(task: Task) -> int:
 # ---- memory -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", ["64K", "64 KB", 65536, "0.0625M"])
+@pytest.mark.parametrize("size", ["64K", "64KB", 65536, "0.0625M"])
 def test_sizes(task: Task, size: int | str) -> None:
     assert task.mm is not None
     before = task.mm.total_vm

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mmfs.mm.lru_gen import ANON, FILE, CtrlPos, positive_ctrl_err
+from mmfs.mm.mman import MADV_FREE, MADV_PAGEOUT
 from mmfs.mm_types import MAX_NR_GENS, MIN_NR_GENS
 
 if TYPE_CHECKING:
@@ -69,6 +70,18 @@ def test_aging_keeps_what_was_used_young(kernel: Kernel, task: Task, lruvec: Lru
     young = lruvec.size(ANON, lruvec.max_seq - 1)
     assert PAGES <= young < 2 * PAGES
     assert lruvec.size(ANON, lruvec.max_seq - 2) >= 3 * PAGES
+
+
+def test_aging_takes_written_memory_for_no_file_s(kernel: Kernel, task: Task, lruvec: LruGenLruvec) -> None:
+    """Anonymous pages that MADV_FREE has given up and that are written again have an anon_vma, not a file, to tell."""
+    addr = task.mmap(MB)
+    task.touch(addr, MB, write=True)
+    task.madvise(addr, MB, MADV_FREE)
+    task.touch(addr, MB, write=True)
+    dirty = meminfo(kernel, "Dirty")
+    lruvec.try_to_inc_max_seq(can_swap=True)
+    assert meminfo(kernel, "Dirty") == dirty
+    kernel.check()
 
 
 def test_aging_skips_who_did_not_run(kernel: Kernel, task: Task, lruvec: LruGenLruvec) -> None:
@@ -133,6 +146,20 @@ def test_switching_lists_keeps_every_page(kernel: Kernel, task: Task) -> None:
     kernel.write(ENABLED, "0x0003")
     kernel.check()
     assert kernel.read(ENABLED) == b"0x0003\n"
+
+
+@pytest.mark.machine(ram="128M", swap="64M", preset="bare", disks="nvme")
+def test_aging_finds_changed_pages_of_the_swap_cache(kernel: Kernel, task: Task) -> None:
+    """They are dirty, but no file's."""
+    addr = task.mmap(8 * MB)
+    task.touch(addr, 8 * MB, write=True)
+    task.madvise(addr, 8 * MB, MADV_PAGEOUT)
+    task.touch(addr, 8 * MB)
+    task.touch(addr, 8 * MB, write=True)
+    assert meminfo(kernel, "SwapCached") == 8 * PAGES
+    kernel.write("/sys/kernel/debug/lru_gen", f"+ 1 0 {kernel.lru_gen.lruvecs[0].max_seq} 1 1")
+    assert meminfo(kernel, "Dirty") == 0
+    kernel.check()
 
 
 def test_min_ttl_is_kept_in_jiffies(kernel: Kernel) -> None:

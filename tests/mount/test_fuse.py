@@ -499,7 +499,7 @@ from mmfs.kernfs import Vfs
 from mmfs.mount import fuse
 from tests.kernfs import toy
 fuse.serve(Vfs(toy.root, toy.Box()), sys.argv[1], threading.Lock(), {"default_permissions": True, "fsname": "mmfs"},
-           on_ready=lambda: print("ready", flush=True), binding=sys.argv[2] if len(sys.argv) > 2 else None)
+           on_ready=lambda operations: print("ready", flush=True), binding=sys.argv[2] if len(sys.argv) > 2 else None)
 print("ended", flush=True)
 """
 

@@ -12,8 +12,8 @@ import pytest
 
 from mmfs.kernfs import Vfs
 from mmfs.mount import fuse, handles
-from mmfs.mount.libfuse import LOOKUP, Session, load_binding
-from mmfs.mount.shortcut import BATCH_FORGET, FORGET, GETATTR, OPEN, READ, RELEASE, Names, Shortcut
+from mmfs.mount.libfuse import GETATTR, LOOKUP, Session, load_binding
+from mmfs.mount.shortcut import BATCH_FORGET, FORGET, OPEN, READ, RELEASE, Names, Shortcut
 from tests.kernfs import toy
 
 NODE = 5
@@ -202,7 +202,7 @@ def test_pages_are_not_kept_once_read(kernel: Kernel) -> None:
 
 
 def settle(kernel: Kernel, waiting: bool = False) -> bool:
-    return kernel.shortcut.settle(lambda timeout: [(1, 1)] if waiting else [])
+    return kernel.shortcut.settle(lambda timeout: [(1, 1)] if waiting else [], False)
 
 
 def test_who_sends_is_not_disturbed(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:

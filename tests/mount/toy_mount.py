@@ -26,7 +26,9 @@ def mounted(vfs: Vfs, directory: Path, **options: Any) -> Iterator[Path]:
     def serve() -> None:
         try:
             host_proc, lock = options.pop("host_proc", None), threading.Lock()
-            fuse.serve(vfs, str(directory), lock, defaults | options, on_ready=ready.set, host_proc=host_proc)
+            fuse.serve(
+                vfs, str(directory), lock, defaults | options, on_ready=lambda _: ready.set(), host_proc=host_proc
+            )
         except BaseException as error:
             problems.append(error)
         ready.set()

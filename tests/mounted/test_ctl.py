@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from tests.mounted.machines import Machines, mmfs
+from tests.mounted.machines import Machines, mmfs, wait_until
 
 pytestmark = pytest.mark.mounted
 
@@ -60,3 +62,52 @@ def test_translate_refused(machines: Machines) -> None:
     result = mmfs("translate", "--mount", str(machine.path), "999999", "0x1000")
     assert result.returncode == 1
     assert "999999" in result.stderr
+
+
+def test_the_dead_are_gone_at_once(machines: Machines) -> None:
+    """The host's kernel keeps names and attributes of processes; it hears of changes before the writer goes on."""
+    machine = machines.mount(*BARE)
+    control = os.open(machine.path / "sim/control", os.O_RDWR)
+
+    def ctl(command: str) -> str:
+        os.write(control, command.encode())
+        return os.pread(control, 4096, 0).decode().strip()
+
+    parent = int(ctl("spawn parent uid=1234"))
+    for _ in range(20):
+        pid = int(ctl(f"fork {parent}"))
+        directory = machine.path / "proc" / str(pid)
+        for _ in range(3):
+            assert (directory / "stat").read_text().startswith(f"{pid} (parent)")
+            assert directory.stat().st_uid == (directory / "maps").stat().st_uid == 1234
+            assert not (directory / "ctty").exists()
+        inside = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        opened = os.open(directory / "status", os.O_RDONLY)
+        ctl(f"kill {pid} 9")
+        assert (directory.stat().st_uid, (directory / "maps").stat().st_uid) == (1234, os.geteuid()), "a zombie"
+        ctl(f"wait {parent} {pid}")
+        assert not directory.exists()
+        with pytest.raises(FileNotFoundError):
+            (directory / "stat").read_text()
+        with pytest.raises(FileNotFoundError):
+            os.open("stat", os.O_RDONLY, dir_fd=inside)
+        with pytest.raises(ProcessLookupError):
+            os.read(opened, 100)
+        os.close(opened)
+        os.close(inside)
+    assert (machine.path / "proc" / str(parent)).exists()
+    os.close(control)
+
+
+def test_who_dies_by_himself_is_gone(machines: Machines) -> None:
+    """The same when simulated time kills: the ticker says so."""
+    machine = machines.mount("--ram", "512M", "--preset", "bare", "--seed", "1")
+    pid = int(mmfs("ctl", str(machine.path), "spawn", "leak", "anon=400M/s").stdout)
+    directory = machine.path / "proc" / str(pid)
+
+    def dead() -> bool:
+        return not directory.exists()
+
+    assert not dead()
+    assert wait_until(dead, 30)
+    assert str(pid) not in os.listdir(machine.path / "proc")

@@ -141,6 +141,8 @@ def test_temporary_machine_refused() -> None:
     result = mmfs("run", "--ram", "1e9", "--", "true")
     assert result.returncode == 2
     assert result.stderr == "mmfs run: ram: '1e9' is not a size (write 8G, 512M, 1.5G)\n"
+    result = mmfs("run", "--ram", "8 GB", "--", "true")
+    assert (result.returncode, result.stderr) == (2, "mmfs run: ram: '8 GB' is not a size (write 8GB)\n")
 
 
 def children(pid: int) -> list[int]:

@@ -150,3 +150,21 @@ def test_two_at_once(machines: Machines) -> None:
     assert 0 <= uptime(machine) - before - 5 * 3600 < 1  # the rest of the touch takes its time
     assert machine.status_kb(pid, "VmRSS") > 8 << 20
     assert control(machine, "check") == "ok"
+
+
+READ = "import sys\nwhile True: open(sys.argv[1]).read()"
+
+
+def test_a_reader_without_pause_lets_writes_through(machines: Machines) -> None:
+    """Who reads goes first, but not for ever; and what is written is done in order."""
+    machine = machines.mount("--ram", "512M", "--preset", "bare", "--seed", "1", "--clock", "manual")
+    pid = int(control(machine, "spawn writer"))
+    address = int(control(machine, f"mmap {pid} 64M"), 0)
+    with subprocess.Popen([sys.executable, "-c", READ, str(machine.path / "proc/meminfo")]) as reader:
+        for page in range(256):
+            before = machine.status_kb(pid, "VmRSS")
+            control(machine, f"touch {pid} {address + page * 4096:#x} 4K write")
+            assert machine.status_kb(pid, "VmRSS") == before + 4
+        assert reader.poll() is None
+        reader.kill()
+    assert control(machine, "check") == "ok"

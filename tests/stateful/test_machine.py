@@ -312,6 +312,31 @@ class SwappingMachine(Machine):
         self.kernel.write("/proc/sys/vm/swappiness", str(swappiness))
         self.kernel.write("/proc/sys/vm/zone_reclaim_mode", str(zone_reclaim))
 
+    @rule(enabled=st.booleans(), percent=st.sampled_from([0, 1, 5, 20]), shrinker=st.booleans(),
+          incompressible=st.sampled_from([0, 100, 1000]), zero=st.sampled_from([0, 0, 100]))  # fmt: skip
+    def tune_zswap(self, enabled: bool, percent: int, shrinker: bool, incompressible: int, zero: int) -> None:
+        parameters = "/sys/module/zswap/parameters"
+        self.kernel.write(f"{parameters}/enabled", str(int(enabled)))
+        self.kernel.write(f"{parameters}/max_pool_percent", str(percent))
+        self.kernel.write(f"{parameters}/shrinker_enabled", str(int(shrinker)))
+        zero = min(zero, 1000 - incompressible)
+        self.kernel.write("/sim/contents", f"anon incompressible={incompressible} zero={zero}")
+
+    @rule(size=st.sampled_from(["4M", "40M"]), limit=st.sampled_from(["0", "1M"]), same=st.sampled_from([0, 500]))
+    def plug_zram(self, size: str, limit: str, same: int) -> None:
+        """Swap on a disk in memory, or off again if it is on."""
+        kernel, zram = self.kernel, "/sys/block/zram0"
+        kernel.zrams.load()
+        if any(area.file == "/dev/zram0" for area in kernel.swap_info):
+            self.call(kernel.swapoff, "/dev/zram0")
+            return
+        kernel.write(f"{zram}/reset", "1")
+        kernel.write("/sim/contents", f"shmem incompressible=0 zero=0 same={same}")
+        self.call(kernel.write, f"{zram}/disksize", size)
+        self.call(kernel.write, f"{zram}/mem_limit", limit)
+        self.call(kernel.mkswap, "/dev/zram0")
+        self.call(kernel.swapon, "/dev/zram0", 7)
+
 
 _SETTINGS = settings(
     max_examples=EXAMPLES,

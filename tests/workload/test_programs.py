@@ -144,11 +144,13 @@ def test_mlock_is_unevictable(kernel: Kernel) -> None:
 def test_reader_reads_from_the_disk_once(kernel: Kernel, pattern: str, mmap: str) -> None:
     texts = {"file": "2M", "rate": "0", "pattern": pattern, "mmap": mmap}
     program = spawn(kernel, "cache-reader", texts)
+    sectors = kernel.read("/proc/diskstats").split()[5]
     run(kernel, 0.1)
     inode = kernel.namei.lookup("/data/cache")
     assert inode is not None
     if pattern == "sequential":
         assert inode.mapping.nrpages == 2 * MB >> 12
+        assert int(kernel.read("/proc/diskstats").split()[5]) - int(sectors) >= 2 * MB >> 9
     cached, faults = inode.mapping.nrpages, program.task.maj_flt + program.task.io.read_bytes
     run(kernel, 0.02)
     if inode.mapping.nrpages == cached:

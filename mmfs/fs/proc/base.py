@@ -63,13 +63,13 @@ def cmdline(task: Task) -> bytes:
     return task.cmdline
 
 
-@attribute("environ", mode=0o400, open=needs_mm)
+@attribute("environ", mode=0o400, open=needs_mm, outlives=True)
 def environ(task: Task) -> bytes:
     """The environment, each entry ended by a NUL. Linux: environ_read()."""
     return task.environ
 
 
-@attribute("auxv", mode=0o400, open=needs_mm)
+@attribute("auxv", mode=0o400, open=needs_mm, outlives=True)
 def auxv(task: Task) -> bytes:
     """What the kernel told the program when it started. Linux: auxv_read()."""
     return task.auxv

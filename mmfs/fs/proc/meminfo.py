@@ -4,8 +4,7 @@ Every number is read from the counters of mm/vmstat or from the object that owns
 
 Linux: fs/proc/meminfo.c, mm/show_mem.c, mm/hugetlb.c, arch/x86/mm/pat/set_memory.c.
 
-Simplified: zswap and memory failure are not modelled yet; their rows are the zeros of a machine that has not
-used them.
+Simplified: memory failure is not modelled yet; its row is the zero of a machine that has had none.
 """
 
 from __future__ import annotations
@@ -125,8 +124,8 @@ ROWS = (
     zone_item("Mlocked", Zone.NR_MLOCK),
     Row("SwapTotal", lambda m: total_swap_pages(m.kernel)),
     Row("SwapFree", lambda m: nr_swap_pages(m.kernel)),
-    Row("Zswap", nothing, needs=config("ZSWAP")),
-    Row("Zswapped", nothing, needs=config("ZSWAP")),
+    of_kernel("Zswap", "zswap.loops.pool.pages_allocated", needs=config("ZSWAP")),
+    of_kernel("Zswapped", "zswap.loops.pool.nr_objects", needs=config("ZSWAP")),
     item("Dirty", Node.NR_FILE_DIRTY),
     item("Writeback", Node.NR_WRITEBACK),
     item("AnonPages", Node.NR_ANON_MAPPED),
@@ -198,7 +197,7 @@ plan = cache(Plan)
 _OTHERS = attrgetter(
     "page_alloc.totalreserve_pages", "vmalloc.nr_pages", "percpu.nr_pages", "overcommit.vm_committed_as",
     "overcommit.sysctl_overcommit_ratio", "overcommit.sysctl_overcommit_kbytes", "direct_map.nr_4k",
-    "direct_map.nr_2m", "direct_map.nr_1g",
+    "direct_map.nr_2m", "direct_map.nr_1g", "zswap.loops.pool.pages_allocated", "zswap.loops.pool.nr_objects",
 )  # fmt: skip
 
 

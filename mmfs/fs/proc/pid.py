@@ -81,11 +81,20 @@ def file_owner(task: Task) -> tuple[int, int]:
 
 
 pid_dir: Directory[Task] = proc.family(
-    list=_processes, lookup=_find_task, mode=0o555, owner=directory_owner, rules=PROC_PID
+    list=_processes, lookup=_find_task, mode=0o555, owner=directory_owner, rules=PROC_PID, flushed=True
 )
 task_dir: Directory[Task] = pid_dir.directory("task", mode=0o555)
 tid_dir: Directory[Task] = task_dir.family(list=_threads, lookup=_find_thread, mode=0o555, owner=directory_owner)
 BOTH: Final = (pid_dir, tid_dir)
+
+
+def flushed(kernel: Kernel, count: int) -> tuple[int, list[str] | None]:
+    """Which directories have changed since there had been `count` changes; see Vfs. Linux: proc_flush_pid()."""
+    tasks = kernel.tasks
+    new = tasks.nr_flushed - count
+    if new > len(tasks.flushed):
+        return tasks.nr_flushed, None
+    return tasks.nr_flushed, [f"/proc/{tasks.flushed[-index]}" for index in range(new, 0, -1)]
 
 
 # ---- declaring files ----------------------------------------------------------------------------------------------
@@ -93,13 +102,19 @@ BOTH: Final = (pid_dir, tid_dir)
 Show = Callable[Concatenate["Task", ...], Text]
 
 
+def get_proc_task(task: Task) -> None:
+    """ESRCH for an open file of whoever has been reaped. Linux: fs/proc/internal.h, get_proc_task()."""
+    if task.kernel.tasks.get(task.pid) is not task:
+        fail(errno.ESRCH)
+
+
 def attribute(
-    name: str, *, where: tuple[Directory[Task], ...] = BOTH, **options: Any
+    name: str, *, where: tuple[Directory[Task], ...] = BOTH, outlives: bool = False, **options: Any
 ) -> Callable[[Show], Attribute[Task]]:
-    """Decorator: a text file of processes and of threads."""
+    """Decorator: a text file of processes and of threads; `outlives`: once open it can be read when they are gone."""
 
     def decorate(show: Show) -> Attribute[Task]:
-        node = Attribute(name, show, **options)
+        node = Attribute(name, show, before=None if outlives else get_proc_task, **options)
         for directory in where:
             directory.add(node)
         return node

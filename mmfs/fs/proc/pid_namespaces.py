@@ -72,10 +72,10 @@ def id_map_write(task: Task, buf: str) -> None:
 
 
 for _name in ("uid_map", "gid_map", "projid_map"):
-    attribute(_name)(id_map).store(id_map_write)
+    attribute(_name, outlives=True)(id_map).store(id_map_write)
 
 
-@attribute("setgroups")
+@attribute("setgroups", outlives=True)
 def setgroups(task: Task) -> str:
     """Linux: proc_setgroups_show()."""
     return "allow\n"
@@ -122,13 +122,13 @@ def _mounts_open(task: Task, caller: Caller) -> None:
         fail(errno.EINVAL)
 
 
-@attribute("mounts", open=_mounts_open)
+@attribute("mounts", open=_mounts_open, outlives=True)
 def mounts(task: Task) -> str:
     """What is mounted where. Linux: show_vfsmnt()."""
     return "".join([f"{m.source} {m.mountpoint} {m.fstype} {m.combined_options} 0 0\n" for m in task.kernel.mounts])
 
 
-@attribute("mountinfo", open=_mounts_open)
+@attribute("mountinfo", open=_mounts_open, outlives=True)
 def mountinfo(task: Task) -> str:
     """Linux: show_mountinfo()."""
     lines = []
@@ -141,7 +141,7 @@ def mountinfo(task: Task) -> str:
     return "".join(lines)
 
 
-@attribute("mountstats", mode=0o400, open=_mounts_open, where=(pid_dir,))
+@attribute("mountstats", mode=0o400, open=_mounts_open, where=(pid_dir,), outlives=True)
 def mountstats(task: Task) -> str:
     """Linux: show_vfsstat()."""
     return "".join(

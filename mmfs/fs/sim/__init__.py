@@ -2,10 +2,11 @@
 
 control   a command a write(2), the answer on the same open file: control.py, process.py, system.py here
 clock     simulated time: pause, run, rate 10, step 5s
+contents  how well pages compress, for zswap and zram
 tlb       what each processor's translation buffer has done
 """
 
-from mmfs.fs.sim import clock, control, process, system, tlb
+from mmfs.fs.sim import clock, contents, control, process, system, tlb
 from mmfs.fs.sim.root import sim
 
-__all__ = ["clock", "control", "process", "sim", "system", "tlb"]
+__all__ = ["clock", "contents", "control", "process", "sim", "system", "tlb"]

@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 PROT_LETTERS: Final = {"r": PROT_READ, "w": PROT_WRITE, "x": PROT_EXEC, "-": 0}
 MAX_NUMBER: Final = (1 << 64) - 1
+QUOTING: Final = frozenset("\"'\\")
+"""What a shell's rules for words are needed for."""
 
 
 class BadCommandError(ValueError):
@@ -230,7 +232,7 @@ def execute(kernel: Kernel, text: str) -> Generator[None, None, str]:
     """Do a command; returns its answer. BadCommandError, OSError, TaskKilled or TaskStopped if it could not be done."""
     check_panicked(kernel)
     try:
-        name, *words = shlex.split(text)
+        name, *words = shlex.split(text) if QUOTING.intersection(text) else text.split()
     except ValueError as error:
         raise BadCommandError(str(error) if text.strip() else "no command, help lists them") from None
     found = COMMANDS.get(name)

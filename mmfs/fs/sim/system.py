@@ -45,6 +45,16 @@ def swapoff(kernel: Kernel, words: Words) -> None:
     kernel.swapoff(path)
 
 
+@command("modprobe", "zram [num_devices=N]")
+def modprobe(kernel: Kernel, words: Words) -> None:
+    """Load a module: zram, disks in memory that are set up in /sys/block/zram0."""
+    name, count = words.take("zram", word), words.option("num_devices", number, 1)
+    words.end()
+    if name != "zram":
+        raise OSError(errno.ENOENT, f"no module {name}")
+    kernel.zrams.load(count)
+
+
 @command("translate", "PID ADDR")
 def translate(kernel: Kernel, words: Words) -> str:
     """Walk a process's page tables for an address, each entry decoded."""

@@ -4,9 +4,11 @@ Linux: fs/sysfs.
 """
 
 from mmfs.fs.cgroup import cgroup
-from mmfs.fs.sys import block, cpu, debug, device, hugepages, lru_gen, memory, node, swap
+from mmfs.fs.sys import block, cpu, debug, device, hugepages, lru_gen, memory, module, node, swap, zram
 from mmfs.fs.sys.root import fs, sys
 
 fs.mount("cgroup", cgroup, obj=lambda kernel: kernel.cgroups.root)
 
-__all__ = ["block", "cpu", "debug", "device", "hugepages", "lru_gen", "memory", "node", "swap", "sys"]
+__all__ = [
+    "block", "cpu", "debug", "device", "hugepages", "lru_gen", "memory", "module", "node", "swap", "sys", "zram",
+]  # fmt: skip

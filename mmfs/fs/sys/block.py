@@ -57,9 +57,16 @@ def disk_names(kernel: Kernel) -> list[str]:
 
 
 def path_of(disk: Disk) -> str:
-    """Where a virtio disk is, below /sys/devices."""
+    """Where a disk is, below /sys/devices."""
+    if disk.disk.virtual:
+        return f"virtual/block/{disk.disk.name}"
     number = disk.kernel.bdis.index(disk.bdi) + 1
     return f"pci0000:00/0000:00:{number + FIRST_SLOT - 1:02x}.0/virtio{number}/block/{disk.disk.name}"
+
+
+def hardware(kernel: Kernel) -> list[Disk]:
+    """The virtio disks."""
+    return [Disk(kernel, bdi) for bdi in kernel.bdis if not bdi.disk.virtual]
 
 
 # -- the way to a disk: a bus, a slot, a virtio device ---------------------------------------------------------------
@@ -71,11 +78,10 @@ def _step(depth: int) -> tuple[Callable[[Kernel], list[str]], Callable[[Kernel, 
     """Names and lookup of the directories at a depth of the path."""
 
     def names(kernel: Kernel) -> list[str]:
-        return [path_of(Disk(kernel, bdi)).split("/")[depth] for bdi in kernel.bdis]
+        return [path_of(disk).split("/")[depth] for disk in hardware(kernel)]
 
     def lookup(kernel: Kernel, name: str) -> Disk | None:
-        found = (Disk(kernel, bdi) for bdi in kernel.bdis)
-        return next((disk for disk in found if path_of(disk).split("/")[depth] == name), None)
+        return next((disk for disk in hardware(kernel) if path_of(disk).split("/")[depth] == name), None)
 
     return names, lookup
 

@@ -1,21 +1,23 @@
 """/sys/kernel/debug: what debugfs shows of memory.
 
-Linux: mm/vmscan.c, lru_gen_seq_show(), lru_gen_seq_write(); fs/debugfs.
+Linux: mm/vmscan.c, lru_gen_seq_show(), lru_gen_seq_write(); mm/zswap.c, zswap_debugfs_init(); fs/debugfs.
 """
 
 from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mmfs.fs.sys.root import kernel_dir
 from mmfs.kernel.clock import HZ
 from mmfs.kernfs import DEBUGFS, Directory, fail
 from mmfs.mm.lru_gen import ANON, FILE, LruGenLruvec
-from mmfs.mm_types import MAX_NR_GENS, MAX_NR_TIERS
+from mmfs.mm_types import MAX_NR_GENS, MAX_NR_TIERS, PAGE_SHIFT
 
 if TYPE_CHECKING:
+    from mmfs.fastpath.zswap import Zswap
     from mmfs.kernel.kernel import Kernel
 
 ROOT_MEMCG_ID = 1
@@ -99,3 +101,33 @@ def lru_gen_store(kernel: Kernel, buf: str) -> None:
 def lru_gen_full(kernel: Kernel) -> str:
     """The same with tiers and what the walks found."""
     return _show(kernel, full=True)
+
+
+def _zswap_used(kernel: Kernel) -> bool:
+    return bool(kernel.zswap.loops.ever_enabled)
+
+
+ZSWAP: dict[str, Callable[[Zswap], int]] = {
+    "pool_limit_hit": lambda loops: loops.pool_limit_hit,
+    "pool_total_size": lambda loops: loops.pool.pages_allocated << PAGE_SHIFT,
+    "reject_alloc_fail": lambda loops: loops.reject_alloc_fail,
+    "reject_compress_fail": lambda loops: 0,
+    "reject_compress_poor": lambda loops: loops.reject_compress_poor,
+    "reject_kmemcache_fail": lambda loops: 0,
+    "reject_reclaim_fail": lambda loops: loops.reject_reclaim_fail,
+    "stored_pages": lambda loops: loops.pool.nr_objects,
+    "written_back_pages": lambda loops: loops.written_back_pages,
+}
+"""What zswap has done; no compressor fails here, and there is always memory for an entry."""
+
+
+def _zswap_file(name: str, value: Callable[[Zswap], int]) -> None:
+    def show(kernel: Kernel) -> int:
+        return value(kernel.zswap.loops)
+
+    zswap.attributes(name, show, mode=0o444)
+
+
+zswap: Directory[Kernel] = debug.directory("zswap", mode=0o755, needs=_zswap_used)
+for _name, _value in ZSWAP.items():
+    _zswap_file(_name, _value)

@@ -1,0 +1,46 @@
+cimport cython
+from mmfs.fastpath.defs cimport *
+from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.contents cimport Contents
+from mmfs.fastpath.zsmalloc cimport ZsPool, ZsEntryRec
+
+@cython.final
+cdef class Zswap:
+    cdef readonly Frames frames
+    cdef readonly Buddy buddy
+    cdef readonly Contents contents
+    cdef readonly ZsPool pool
+    cdef ZsEntryRec[::1] entry
+    cdef long[::1] event
+    cdef unsigned int[::1] first
+    cdef unsigned int[::1] last
+    cdef long[::1] nr
+    cdef public bint enabled
+    cdef public bint ever_enabled
+    cdef readonly bint reached_full
+    cdef public bint want_shrink
+    cdef public long max_pages
+    cdef public long accept_pages
+    cdef public int factor
+    cdef public long compress_ns
+    cdef public long decompress_ns
+    cdef readonly long pool_limit_hit
+    cdef public long written_back_pages
+    cdef public long reject_reclaim_fail
+    cdef readonly long reject_compress_poor
+    cdef readonly long reject_alloc_fail
+    cdef readonly long nr_zero
+    cdef void lru_add(self, long slot, int nid) noexcept nogil
+    cdef void lru_del(self, long slot) noexcept nogil
+    cdef bint check_limits(self) noexcept nogil
+    cdef void entry_free(self, long slot) noexcept nogil
+    cdef bint store_zero(self, long pfn, long slot) noexcept nogil
+    cdef void clear_zero(self, long slot) noexcept nogil
+    cdef bint store(self, long pfn, long slot) noexcept nogil
+    cdef bint compress(self, long pfn, long slot) noexcept nogil
+    cdef bint load(self, long slot) noexcept nogil
+    cdef void load_for_writeback(self, long slot) noexcept nogil
+    cdef bint load_zero(self, long slot) noexcept nogil
+    cdef void invalidate(self, long slot) noexcept nogil
+    cdef long second_chance(self, int nid) noexcept nogil
