@@ -2,8 +2,8 @@
 
 A kernel keeps all of its state in objects, never in a stack frame, so it can be saved whenever no call is under way. It
 goes on from there byte for byte as the original would have: two copies are two possible futures of one machine. Files
-that are open through `kernel.vfs` belong to whoever has opened them and are not part of it; the tree of files is hung in
-again when the first of them is looked at.
+that are open through `kernel.vfs` belong to whoever has opened them and are not part of it; the tree of files is hung
+in again when the first of them is looked at. What was saved is for the same version of mmfs, built the same way.
 
 Most objects pickle themselves. Arrays need care, because the model looks at the same memory through many of them: each
 is saved as a view of the memory that owns its data, and that once. Of memory that is committed when it is touched
@@ -101,12 +101,17 @@ def address(array: NDArray[Any]) -> int:
     return where
 
 
+def owns_data(array: NDArray[Any]) -> bool:
+    """Whether nobody else keeps its data; one that was unpickled may keep them in the bytes it was made from."""
+    return array.base is None or isinstance(array.base, bytes)
+
+
 def reduce_array(array: NDArray[Any], of: NDArray[Any]) -> tuple[Any, ...]:
     """How an array is saved that looks at the memory of another, or at memory that is no array's: as such a view."""
     while isinstance(of.base, np.ndarray):
         of = of.base
     memory: Any = of
-    if of.base is not None:
+    if not owns_data(of):
         memory = of.base.obj if isinstance(of.base, memoryview) else of.base
         of = np.frombuffer(memory, np.uint8)
     return make_view, (type(array), memory, address(array) - address(of), array.shape, array.strides, array.dtype)
@@ -129,8 +134,8 @@ class Pickler(pickle.Pickler):
             state = {name: value for name, value in vars(obj).items() if name not in OF_THE_TREE}
             return copyreg.__newobj__, (kind,), state | {"_vfs": None}  # type: ignore[attr-defined]
         if isinstance(obj, np.ndarray):
-            return obj.__reduce__() if obj.base is None else reduce_array(obj, obj)
-        if isinstance(obj, np.void) and obj.base is not None:  # a record that looks into its array
+            return obj.__reduce__() if owns_data(obj) else reduce_array(obj, obj)
+        if issubclass(kind, np.void) and obj.base is not None:  # a record that looks into its array
             where = address(np.frombuffer(obj, np.uint8)) - address(obj.base)
             row = np.ndarray((1,), obj.dtype, obj.base, where)
             return make_row, (row,)

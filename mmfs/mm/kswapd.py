@@ -240,7 +240,7 @@ class Kswapd:
             balance.step()
         kernel.reclaim.charge(task)
         kernel.tasks.current, kernel.page_alloc.buddy.cpu = current, cpu
-        io_wait_ns = kernel.swap_files.write_throttle_ns()
+        io_wait_ns = kernel.swap_files.write_throttle_ns(kernel.clock.now_ns)
         if balance.done:
             self._balanced(balance)
         elif io_wait_ns:

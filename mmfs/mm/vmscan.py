@@ -143,7 +143,7 @@ class Reclaim:
         used_ns = self.charge(task)
         if task is None:
             return
-        wait_ns = self.kernel.swap_files.write_throttle_ns()
+        wait_ns = self.kernel.swap_files.write_throttle_ns(self.loops.now_ns)
         if wait_ns:
             self.kernel.io_wait(task, wait_ns, wait_ns)
         elif self.kernel.clock.running:

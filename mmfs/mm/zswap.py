@@ -139,7 +139,7 @@ class Zswap:
         kernel.run_worker("kworker", self.loops.contents.take_ns())
         kernel.swap_files.write_unplug()
         if not done:
-            wait_ns = kernel.swap_files.write_throttle_ns()
+            wait_ns = kernel.swap_files.write_throttle_ns(kernel.clock.now_ns)
             self._timer = kernel.clock.add_timer(kernel.clock.now_ns + max(wait_ns, 1), self.shrink_worker)
 
     def shrinker_count(self, nid: int) -> int:
