@@ -49,20 +49,25 @@ def view(array):
     return array.view(Integers)
 
 
-def lazy_array(count, dtype):
-    """Zeroed array of ``count`` records that costs host memory only where it is touched.
+def lazy_area(size):
+    """Zeroed memory of ``size`` bytes, in whole pages, that the host commits where it is touched.
 
     Raises MemoryError when the host refuses the address space.
     """
-    dtype = np.dtype(dtype)
-    size = max(mmap.PAGESIZE, int(count) * dtype.itemsize)
+    size = -(-max(size, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
     try:
-        area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
     except OSError as error:
         raise MemoryError(
             f"the host refuses {size >> 30} GiB of address space ({error.strerror}); "
             "with vm.overcommit_memory=2 set it to 0 or 1, or simulate a smaller machine"
         ) from error
+
+
+def lazy_array(count, dtype):
+    """Zeroed array of ``count`` records in a memory of its own, as lazy_area()."""
+    dtype = np.dtype(dtype)
+    area = lazy_area(int(count) * dtype.itemsize)
     return np.frombuffer(area, dtype=dtype, count=int(count))
 
 

@@ -158,6 +158,12 @@ class Kernel:
         self.clock = Clock(BOOT_REALTIME_NS if realtime is None else realtime * NSEC_PER_SEC)
         main.start_kernel(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A machine as bytes, from which it goes on as this one would."""
+        from mmfs.kernel import checkpoint
+
+        return checkpoint.restore, (checkpoint.save(self),)
+
     def __repr__(self) -> str:
         return f"<Kernel {self.profile.release}, {self.machine.ram >> 20} MB, {self.machine.nr_cpus} CPUs>"
 
@@ -310,8 +316,8 @@ class Kernel:
         ready = self.scheduler.ready_ns(task)
         if until_ns > ready:
             self.schedule_timeout(task, until_ns - ready, memstall=memstall, io=True)
-            if self.clock.running:
-                self.block_devices.complete_until(until_ns)
+        if self.clock.running:  # also if the task's own time has come so far, which runs ahead of the clock
+            self.block_devices.complete_until(until_ns)
 
     def io_wait(self, task: Task, nsec: int, memstall_ns: int = 0, times: int = 1) -> None:
         """The task sleeps for devices, `nsec` in all in so many turns, of which `memstall_ns` are a stall on memory."""

@@ -19,7 +19,7 @@ from mmfs.kernel.fs_writeback import BdiWriteback
 from mmfs.kernel.module import Module
 from mmfs.mm.backing_dev import BackingDevInfo
 from mmfs.mm.shrinker import Shrinker
-from mmfs.mm.zswap import COMPRESSORS
+from mmfs.mm.zswap import COMPRESSORS, pool_shrinker
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -80,11 +80,7 @@ class ZramDisk(Gendisk):
         zram.factor, zram.compress_ns, zram.decompress_ns = COMPRESSORS[self.comp_algorithm]
         zram.limit_pages = self.limit_pages
         self.zram = zram
-        self._shrinker = Shrinker(
-            f"mm-zspool:{self.name}",
-            lambda nid: 0 if nid else zram.pool.compactable(),
-            lambda nid, nr: zram.compact(),
-        )
+        self._shrinker = pool_shrinker(self.name, zram.pool)
         self.kernel.reclaim.shrinkers.register(self._shrinker)
         self.nr_sectors = pages << PAGE_SHIFT - SECTOR_SHIFT
         self.kernel.printk.emit(f"{self.name}: detected capacity change from 0 to {self.nr_sectors}", LOG_INFO)

@@ -367,22 +367,24 @@ class SwapFiles:
                 )
                 self._writes.append((self.kernel.clock.now_ns + took_ns, runs))
 
-    def write_throttle_ns(self, now: int) -> int:
-        """How long who swaps out waits from `now` until fewer writes are under way. Linux: block/blk-wbt.c, wbt_wait().
+    def write_throttle_ns(self, now_ns: int) -> int:
+        """How long who swaps out at `now_ns`, its own time, waits until fewer writes are under way.
+
+        Linux: block/blk-wbt.c, wbt_wait().
 
         Simplified: the limit does not follow the latency of reads, and is one for all areas.
         """
         while self._writes and self._writes[0][0] <= self.kernel.clock.now_ns:
             self._writes.popleft()
-        under_way = [write for write in self._writes if write[0] > now]
+        under_way = [(done_ns, requests) for done_ns, requests in self._writes if done_ns > now_ns]
         excess = sum(requests for _, requests in under_way) - RWB_DEF_DEPTH
-        until = now
+        until = now_ns
         for done_ns, requests in under_way:
             if excess <= 0:
                 break
             excess -= requests
             until = done_ns
-        return until - now
+        return until - now_ns
 
     def wait_on_write(self, mapping: AddressSpace, index: int) -> None:
         """Sleep until a page of shared memory has been written to swap. Linux: folio_wait_writeback()."""

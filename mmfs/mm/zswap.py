@@ -10,6 +10,7 @@ Simplified: zsmalloc is the only allocator; slab objects for entries are not cha
 from __future__ import annotations
 
 from errno import ENOENT
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmfs.mm.shrinker import DEFAULT_SEEKS, SHRINK_BATCH, Shrinker
@@ -17,6 +18,7 @@ from mmfs.mm_types import ALLOC_KSWAPD, ALLOC_NO_WATERMARKS, VmEventItem
 
 if TYPE_CHECKING:
     from mmfs.fastpath.contents import Contents
+    from mmfs.fastpath.zsmalloc import ZsPool
     from mmfs.kernel.clock import Timer
     from mmfs.kernel.kernel import Kernel
 
@@ -56,6 +58,21 @@ def set_default_contents(contents: Contents) -> None:
     contents.table[:] = (250, 200, 20, 0, 0)
 
 
+def compactable(pool: ZsPool, nid: int) -> int:
+    """Pages that moving objects together would free; a pool is of no node. Linux: zs_shrinker_count()."""
+    return 0 if nid else int(pool.compactable())
+
+
+def compact(pool: ZsPool, nid: int, nr_to_scan: int) -> int:
+    """Move objects together; how many pages that freed. Linux: zs_shrinker_scan()."""
+    return int(pool.compact())
+
+
+def pool_shrinker(name: str, pool: ZsPool) -> Shrinker:
+    """What reclaim asks of a pool. Linux: mm/zsmalloc.c, zs_register_shrinker()."""
+    return Shrinker(f"mm-zspool:{name}", partial(compactable, pool), partial(compact, pool))
+
+
 class Zswap:
     """The module's parameters. Pages are compressed from when `enabled` is set first."""
 
@@ -79,10 +96,7 @@ class Zswap:
         shrinkers.register(
             Shrinker("mm-zswap", self.shrinker_count, self.shrinker_scan, DEFAULT_SEEKS, SHRINK_BATCH)
         )
-        pool = self.loops.pool
-        shrinkers.register(
-            Shrinker("mm-zspool:zswap1", lambda nid: 0 if nid else pool.compactable(), lambda nid, nr: pool.compact())
-        )
+        shrinkers.register(pool_shrinker("zswap1", self.loops.pool))
         self.kernel.printk.emit(f"zswap: loaded using pool {self.compressor}/{self.zpool}", LOG_INFO)
 
     # -- parameters ------------------------------------------------------------------------------------------------
