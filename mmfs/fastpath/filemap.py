@@ -405,9 +405,7 @@ class Filemap:
         """Write the bytes [pos, end) of a file. Returns how far it got.
 
         ``reason`` is FAULT_OOM, FAULT_SWAP at a page that is swapped out, or FAULT_SLICE when time has reached
-        ``until_ns`` or ``limit`` pages have become dirty (``nr_dirtied``).
-
-        Linux: mm/filemap.c, generic_perform_write().
+        ``until_ns`` or ``limit`` pages have become dirty (``nr_dirtied``). Linux: generic_perform_write().
         """
         pfn: cython.long
         queue: Disk = disk

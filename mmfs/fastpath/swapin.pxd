@@ -54,6 +54,7 @@ cdef class SwapIn:
     cdef long prev_offset
     cdef long pending_slot
     cdef long pending_addr
+    cdef bint pending_by_vma
     cdef long window
     cdef long window_end
     cdef bint has_recency(self, long vma) noexcept nogil

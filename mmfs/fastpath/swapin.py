@@ -59,6 +59,7 @@ class SwapIn:
         self.last_pages = 0
         self.prev_offset = 0
         self.pending_slot = self.pending_addr = 0
+        self.pending_by_vma = False
         self.window = self.window_end = 0
         self.major = self.allocated = self.direct = self.thrashing = False
         self.reason = FAULT_DONE
@@ -261,12 +262,13 @@ class SwapIn:
     def readahead(self, vma, addr, at, slot):
         """Read a slot and its neighbours; the page, or _NO_MEMORY. ``vma`` 0: shared memory. Linux: swapin_readahead().
 
-        A fault that runs out of memory goes on with its window when it is taken again.
+        A fault that runs out of memory goes on with its window when it is taken again, unless windows have come to be
+        of the other kind meanwhile.
         """
         by_vma: cython.bint = vma != 0 and self.use_vma_readahead()
         alone: cython.bint
         pfn: cython.long
-        if self.pending_slot != slot or self.pending_addr != addr:
+        if self.pending_slot != slot or self.pending_addr != addr or self.pending_by_vma != by_vma:
             if by_vma:
                 self.vma_window(vma, addr & PAGE_MASK)
             else:
@@ -274,6 +276,7 @@ class SwapIn:
         alone = self.window_end == 0
         self.pending_slot = slot
         self.pending_addr = addr
+        self.pending_by_vma = by_vma
         if by_vma:
             pfn = self.vma_readahead(vma, addr, at, slot)
         else:

@@ -231,14 +231,15 @@ class TaskSyscalls:
 
     def munmap(self: Task, addr: int, length: Size) -> None:
         """munmap(2)."""
-        mm = self._enter()
-        before = mm.rss
-        do_munmap(mm, addr, nr_bytes(length))
-        self.kernel.scheduler.charge(self, system_ns=max(before - mm.rss, 0) * Cost.UNMAP_PAGE)
+        with self.running() as mm:
+            before = mm.rss
+            do_munmap(mm, addr, nr_bytes(length))
+            self.kernel.scheduler.charge(self, system_ns=max(before - mm.rss, 0) * Cost.UNMAP_PAGE)
 
     def mprotect(self: Task, addr: int, length: Size, prot: int) -> None:
         """mprotect(2)."""
-        do_mprotect(self._enter(), addr, nr_bytes(length), prot)
+        with self.running() as mm:
+            do_mprotect(mm, addr, nr_bytes(length), prot)
 
     def madvise(self: Task, addr: int, length: Size, advice: int) -> None:
         """madvise(2)."""
@@ -269,7 +270,8 @@ class TaskSyscalls:
 
     def munlock(self: Task, addr: int, length: Size) -> None:
         """munlock(2)."""
-        do_munlock(self._enter(), addr, nr_bytes(length))
+        with self.running() as mm:
+            do_munlock(mm, addr, nr_bytes(length))
 
     def mlockall(self: Task, flags: int) -> None:
         """mlockall(2)."""
@@ -278,7 +280,8 @@ class TaskSyscalls:
 
     def munlockall(self: Task) -> None:
         """munlockall(2)."""
-        do_munlockall(self._enter())
+        with self.running() as mm:
+            do_munlockall(mm)
 
     def brk(self: Task, addr: int = 0) -> int:
         """brk(2): move the end of the heap; returns where it is then. 0 asks where it is."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import ENOMEM
+from errno import EINTR, ENOMEM
 from typing import TYPE_CHECKING
 
 from mmfs.mm import memory, rmap
@@ -138,6 +138,9 @@ def vm_area_alloc(mm: MmStruct, start: int, end: int, vm_flags: int, pgoff: int)
     """A new VMA, in no tree yet. Linux: kernel/fork.c, vm_area_alloc()."""
     if not mm.kernel.slab.alloc("vm_area_struct", 1):
         raise OSError(ENOMEM, "no memory for a vm_area_struct")
+    if mm.mm_users == 0:  # the OOM killer has chosen the caller to make room for it
+        mm.kernel.slab.free("vm_area_struct", 1)
+        raise OSError(EINTR, "killed")
     vma = VmAreaStruct(mm, start, end, vm_flags, pgoff)
     memory.vma_allocated(vma)
     return vma

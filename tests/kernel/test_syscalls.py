@@ -398,3 +398,30 @@ def test_spawn_options(kernel: Kernel) -> None:
 
 def test_a_kernel_with_tasks_can_be_pickled(task: Task) -> None:
     assert pickle.loads(pickle.dumps(task.cred)) == task.cred
+
+
+@pytest.mark.parametrize("call", ["mmap", "munmap", "mprotect"])
+def test_killed_while_memory_for_a_mapping_is_found(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The OOM killer may choose who asks: its address space is gone then, and no VMA is put into it."""
+    task = kernel.spawn("hog")
+    addr = task.mmap(5 << 12)
+    alloc = kernel.slab.alloc
+
+    def kill_who_asks(name: str, n: int = 1, cpu: int = 0) -> bool:
+        done = alloc(name, n, cpu)
+        if name == "vm_area_struct" and task.alive:
+            kernel.kill(task.pid, SIGKILL)
+        return done
+
+    monkeypatch.setattr(kernel.slab, "alloc", kill_who_asks)
+    with pytest.raises(TaskKilled):
+        if call == "mmap":
+            task.mmap(1 << 12, PROT_READ)
+        elif call == "munmap":
+            task.munmap(addr + (2 << 12), 1 << 12)
+        else:
+            task.mprotect(addr + (2 << 12), 1 << 12, PROT_READ)
+    assert not task.alive
+    kernel.check()

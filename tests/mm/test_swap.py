@@ -429,3 +429,32 @@ def test_a_tmpfs_file_larger_than_memory_is_written_again(kernel: Any, task: Any
     kernel.check()
     assert rows(kernel, "/proc/meminfo")["Shmem"] == 0
     assert kernel.mmu.swap.nr_shmem_swapped == 0
+
+
+@pytest.mark.machine(ram="96M", swap="96M", cpus=2, preset="bare")
+def test_read_ahead_changes_its_kind_while_a_fault_waits_for_memory(
+    kernel: Any, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window of addresses is not gone on with as one of slots, nor the other way round."""
+    kernel.write("/sys/block/vdb/queue/rotational", "0")
+    kernel.swapoff("/dev/vdb")
+    kernel.swapon("/dev/vdb")
+    addr = swapped(task, 4 * MB)
+    slow, calls = kernel.page_alloc.slowpath, 0
+
+    def switch(*arguments: Any) -> int:
+        nonlocal calls
+        calls += 1
+        kernel.write("/sys/kernel/mm/swap/vma_ra_enabled", str(calls & 1))
+        pfn: int = slow(*arguments)
+        return pfn
+
+    other = kernel.spawn("hog")
+    full = other.mmap(60 * MB)
+    other.touch(full, 60 * MB, write=True)
+    monkeypatch.setattr(kernel.page_alloc, "slowpath", switch)
+    for start in range(addr, addr + 4 * MB, MB):
+        task.touch(start, MB)
+        other.touch(full, 60 * MB, write=True)
+    kernel.check()
+    assert calls > 10
