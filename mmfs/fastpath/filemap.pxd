@@ -39,6 +39,7 @@ cdef class Filemap:
     cdef public long nr_dirtied
     cdef public long spare
     cdef public long locked
+    cdef public bint in_fault
     cdef readonly long last_done_ns
     cdef readonly long ra_index
     cdef readonly long ra_end

@@ -34,7 +34,8 @@ class Filemap:
     """The page cache as files use it. ``files`` FILE_RA_DTYPE: rows of open files, handed out by mm/filemap.py.
 
     ``read_ns``, ``write_ns``, ``add_ns``: what it costs to copy a page out, to copy one in and dirty it, to add one.
-    ``locked``: the page that a fault waits for and is about to map, or -1.
+    ``locked``: the page that a fault waits for and is about to map, or -1. ``in_fault``: pages are read for a fault,
+    which tells that they are hot. Linux: lru_gen_in_fault().
     """
 
     def __init__(self, folios, walker):
@@ -54,6 +55,7 @@ class Filemap:
         self.read_ns = self.add_ns = self.write_ns = 0
         self.spare = self.locked = -1
         self.last_done_ns = 0
+        self.in_fault = False
         self.ra_index = self.ra_end = self.ra_mark = self.ra_run = self.ra_m = 0
         self.ra_disk = None
 
@@ -122,7 +124,7 @@ class Filemap:
             pfn = self.alloc_page()
             if pfn < 0:
                 return FAULT_OOM
-            self.folios.cache_add(self.ra_m, self.ra_index, pfn, False)
+            self.folios.cache_add(self.ra_m, self.ra_index, pfn, self.in_fault)
             if self.ra_index == self.ra_mark:
                 self.frames.page[pfn].flags |= PG_READAHEAD
             if self.ra_index < self.mapping[self.ra_m].on_disk:

@@ -452,12 +452,16 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
         return
     mmu, fast, sectors = kernel.mmu, kernel.mmu.filemap, bdi.disk.sectors_read
     missed = mmu.folios.lookup(mapping.id, index) < 0
-    if missed:
-        kernel.vmstat.count_vm_events(VmEventItem.PGMAJFAULT)
-        finish_readahead(kernel, _sync_mmap_readahead(vma, index))
-        _read_folio(mapping, bdi, index)
-    elif not vma.vm_flags & VM_RAND_READ:
-        finish_readahead(kernel, fast.mmap_async_ra(mapping.id, file.ra, bdi.queue, index, task_ns(kernel)))
+    fast.in_fault = not vma.vm_flags & (VM_SEQ_READ | VM_RAND_READ)  # Linux: vma_has_recency()
+    try:
+        if missed:
+            kernel.vmstat.count_vm_events(VmEventItem.PGMAJFAULT)
+            finish_readahead(kernel, _sync_mmap_readahead(vma, index))
+            _read_folio(mapping, bdi, index)
+        elif not vma.vm_flags & VM_RAND_READ:
+            finish_readahead(kernel, fast.mmap_async_ra(mapping.id, file.ra, bdi.queue, index, task_ns(kernel)))
+    finally:
+        fast.in_fault = False
     nr_read = (bdi.disk.sectors_read - sectors) >> 3
     if nr_read:
         mmu.nr_read += nr_read

@@ -258,14 +258,17 @@ class Reclaim:
         return False
 
     def _throttle_direct_reclaim(self, task: Task | None, gfp: int, zonelist: list[Zone]) -> bool:
-        """Wait for kswapd while the reserves are low; whether the task is to die. Linux: throttle_direct_reclaim()."""
+        """Wait for kswapd while the reserves are low; whether the task is to die. Linux: throttle_direct_reclaim().
+
+        Simplified: within a step of a program kswapd cannot run, so the wait is a jiffy, and the task reclaims itself.
+        """
         if task is None or task.flags & PF_KTHREAD or fatal_signal_pending(task):
             return False
         pgdat = next((zone.zone_pgdat for zone in zonelist if zone.zone_idx <= ZONE_NORMAL), None)
         if pgdat is None or self.allow_direct_reclaim(pgdat):
             return False
         self.vmstat.count_vm_events(VmEventItem.PGSCAN_DIRECT_THROTTLE)
-        for _ in range(250):
+        for _ in range(1 if self.kernel.clock.running else 250):
             self.schedule_timeout(task, NSEC_PER_JIFFY)
             if self.allow_direct_reclaim(pgdat) or fatal_signal_pending(task):
                 break

@@ -4,6 +4,10 @@
  *   scenario NAME            what follows is done by a new process
  *   mmap N SIZE PROT FLAGS   touch N OFFSET SIZE STRIDE r|w   munmap N OFFSET SIZE   mprotect N OFFSET SIZE PROT
  *   madvise N OFFSET SIZE ADVICE   fork   wait   brk SIZE   mlock N OFFSET SIZE   write FILE TEXT   snap LABEL
+ *   open F PATH   read F OFFSET SIZE   fwrite F OFFSET SIZE   fsync F   fadvise F OFFSET SIZE ADVICE   truncate F SIZE
+ *   fmap N F SIZE PROT FLAGS   sync
+ * F numbers an open file, which is made if it is not there; /data is the disk, if there is one. Reads and writes are of at
+ * most 128 KB each. mincoreN is how many pages of the mapping N are cached.
  * The steps between `fork` and `wait` are the child's. Huge pages are off. `snap` prints the process's own counters, those of
  * the machine, and smaps of each mapping, as lines `SCENARIO LABEL NAME VALUE`.
  */
@@ -18,10 +22,14 @@
 #include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <dirent.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char *area[64];
+static char *area[64], page[1 << 17];
+static size_t length[64];
+static int file[64];
 static const char *scenario;
 static char buffer[1 << 18], output[1 << 20];
 
@@ -55,6 +63,13 @@ static void snap(const char *label) {
     names(label, "vmstat.", "/proc/vmstat");
     for (int n = 0; n < 64; n++) {
         if (!area[n]) continue;
+        if (length[n]) {
+            static unsigned char cached[1 << 16];
+            long count = 0;
+            mincore(area[n], length[n], cached);
+            for (size_t i = 0; i < length[n] >> 12; i++) count += cached[i] & 1;
+            printf("%s %s mincore%d %ld\n", scenario, label, n, count);
+        }
         unsigned long from, to;
         int inside = 0;
         char *text = slurp("/proc/self/smaps"), name[64];
@@ -70,7 +85,7 @@ static void snap(const char *label) {
 
 static int step(char *line) {
     char verb[16], text[64], how;
-    long n, a, b, c;
+    long n, a, b, c, d;
     if (sscanf(line, "%15s", verb) != 1) return 0;
 #define IS(word, count, ...) (!strcmp(verb, word) && sscanf(line, "%*s " __VA_ARGS__) == count)
     if (IS("mmap", 4, "%ld %ld %ld %ld", &n, &a, &b, &c)) {
@@ -94,6 +109,22 @@ static int step(char *line) {
         close(fd);
         return failed;
     }
+    if (IS("open", 2, "%ld %255s", &n, buffer)) return (file[n] = open(buffer, O_RDWR | O_CREAT, 0644)) < 0 ? errno : 0;
+    if (IS("read", 3, "%ld %ld %ld", &n, &a, &b) || IS("fwrite", 3, "%ld %ld %ld", &n, &a, &b)) {
+        for (long at = a; at < a + b; at += sizeof page) {
+            long part = a + b - at < (long)sizeof page ? a + b - at : (long)sizeof page;
+            if ((*verb == 'r' ? pread(file[n], page, part, at) : pwrite(file[n], page, part, at)) < 0) return errno;
+        }
+        return 0;
+    }
+    if (IS("fsync", 1, "%ld", &n)) return fsync(file[n]) ? errno : 0;
+    if (IS("fadvise", 4, "%ld %ld %ld %ld", &n, &a, &b, &c)) return posix_fadvise(file[n], a, b, c);
+    if (IS("truncate", 2, "%ld %ld", &n, &a)) return ftruncate(file[n], a) ? errno : 0;
+    if (IS("fmap", 5, "%ld %ld %ld %ld %ld", &n, &a, &b, &c, &d)) {
+        area[n] = mmap(NULL, length[n] = b, c, d, file[a], 0);
+        return area[n] == MAP_FAILED ? errno : 0;
+    }
+    if (!strcmp(verb, "sync")) { sync(); return 0; }
     if (IS("snap", 1, "%63s", text)) { snap(text); return 0; }
     return ENOSYS;
 }
@@ -102,6 +133,7 @@ static void play(char *rest) {
     char *line;
     memset(buffer, 1, sizeof buffer); /* no faults of our own between two snaps */
     memset(output, 1, sizeof output);
+    memset(page, 1, sizeof page);
     while ((line = strsep(&rest, "\n")) && strncmp(line, "scenario ", 9)) {
         if (!strcmp(line, "fork")) {
             fflush(stdout);
@@ -119,10 +151,27 @@ static void play(char *rest) {
     exit(0);
 }
 
+static void load_modules(void) {
+    struct dirent **names;
+    int count = scandir("/mods", &names, NULL, alphasort);
+    for (int i = 0; i < count; i++) {
+        char path[300];
+        snprintf(path, sizeof path, "/mods/%s", names[i]->d_name);
+        int fd = open(path, O_RDONLY);
+        if (fd >= 0) { syscall(SYS_finit_module, fd, "", 0); close(fd); unlink(path); }
+    }
+    if (count < 0) return;
+    mkdir("/data", 0755), mkdir("/dev", 0755);
+    mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+    for (int tries = 0; access("/dev/vda", F_OK) && tries < 100; tries++) usleep(50000);
+    if (mount("/dev/vda", "/data", "ext4", 0, NULL)) printf("error in the guest: %s: mount /data\n", strerrorname_np(errno));
+}
+
 int main(void) {
     static char text[1 << 16], *line, *rest = text;
     mkdir("/proc", 0755);
     mount("proc", "/proc", "proc", 0, NULL);
+    load_modules();
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     setvbuf(stdout, output, _IOFBF, sizeof output);
     puts("=====begin=====");

@@ -7,6 +7,7 @@ Emulated: counts are sound, seconds are not.
 from __future__ import annotations
 
 import fcntl
+import lzma
 import os
 import re
 import shutil
@@ -19,6 +20,9 @@ import pytest
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mmfs-differential"
+MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
+"""What the guest needs to have a disk; Debian's kernel has it as modules."""
+DISK_SECTORS = 256 << 11
 PACKAGES = ("linux-image-6.12-amd64", "linux-image-amd64")
 Counters = dict[str, dict[str, int]]
 
@@ -42,14 +46,47 @@ def vmlinuz() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock, tempfile.TemporaryDirectory() as work:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kernel.exists():
+        if not kernel.exists() or not kernel.with_name(f"{package}.modules").exists():
             download = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package]
             subprocess.run(download, cwd=work, check=True)
             (deb,) = Path(work).glob("*.deb")
             subprocess.run(["dpkg", "-x", deb, f"{work}/root"], check=True)
             (inside,) = Path(work).glob("root/boot/vmlinuz-*")
+            keep_modules(next(Path(work).glob("root/**/lib/modules/*")), CACHE / f"{package}.modules")
             shutil.move(inside, kernel)
     return kernel
+
+
+def keep_modules(tree: Path, target: Path) -> None:
+    """Keep MODULES and what they need, unpacked, named in the order in which they are loaded."""
+    target.mkdir(exist_ok=True)
+    version, base = tree.name, tree.parent.parent.parent
+    subprocess.run(["depmod", "-b", base, version], stderr=subprocess.DEVNULL, check=True)
+    rows = (line.split(":") for line in (tree / "modules.dep").read_text().splitlines())
+    needs = {Path(at).name.partition(".")[0].replace("-", "_"): [*reversed(rest.split()), at] for at, rest in rows}
+    order = list(dict.fromkeys(path for name in MODULES for path in needs.get(name, [])))
+    for number, path in enumerate(order):
+        packed = (tree / path).read_bytes()
+        name = Path(path).name.partition(".")[0]
+        (target / f"{number:02}-{name}.ko").write_bytes(lzma.decompress(packed) if path.endswith(".xz") else packed)
+
+
+def modules() -> dict[str, tuple[int, bytes]]:
+    """The modules as files of the initial RAM disk."""
+    kept = vmlinuz().with_name(f"{vmlinuz().name}.modules")
+    return {f"mods/{path.name}": (0o100644, path.read_bytes()) for path in sorted(kept.glob("*.ko"))}
+
+
+def make_disk(path: Path, files: dict[str, int]) -> None:
+    """An ext4 file system with files of so many bytes, none of them zero."""
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("no mkfs.ext4 (apt install e2fsprogs)")
+    with tempfile.TemporaryDirectory() as root:
+        for name, size in files.items():
+            Path(root, name).write_bytes(b"mmfs" * (size // 4))
+        path.touch()
+        os.truncate(path, DISK_SECTORS << 9)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", "-d", root, path], check=True)
 
 
 @cache
@@ -71,15 +108,26 @@ def cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
     return bytes(archive)
 
 
-def run(scenarios: str, memory: str = "512M", cpus: int = 1, timeout: int = 300) -> dict[str, Counters]:
-    """Boot, play scenarios (see guest.c) and return their counters: scenario -> label -> name -> value."""
+def run(
+    scenarios: str, memory: str = "512M", cpus: int = 1, timeout: int = 300, disk: dict[str, int] | None = None
+) -> dict[str, Counters]:
+    """Boot, play scenarios (see guest.c) and return their counters: scenario -> label -> name -> value.
+
+    `disk`: files of a disk that is mounted on /data, with their sizes.
+    """
     with tempfile.TemporaryDirectory() as work:
         files = {"init": (0o100755, guest()), "scenarios": (0o100644, scenarios.encode())}
+        drives = []
+        if disk is not None:
+            make_disk(Path(work, "disk"), disk)
+            files = {"mods": (0o040755, b"")} | modules() | files
+            drives = ["-drive", f"file={work}/disk,if=virtio,format=raw,cache=unsafe"]
         Path(work, "initrd").write_bytes(cpio(files))
         command = [
             "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", memory, "-smp", str(cpus),
             "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{work}/console",
             "-kernel", str(vmlinuz()), "-initrd", f"{work}/initrd", "-append", "console=ttyS0 panic=-1 loglevel=3",
+            *drives,
         ]  # fmt: skip
         subprocess.run(command, check=True, timeout=timeout, env=os.environ | {"TMPDIR": work})
         console = Path(work, "console").read_text(errors="replace").replace("\r", "")

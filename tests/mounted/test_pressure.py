@@ -26,7 +26,7 @@ def test_poll_wakes_when_a_leak_stalls(machines: Machines) -> None:
     machine = machines.mount(*SMALL)
     trigger = os.open(machine.path / "proc/pressure/memory", os.O_RDWR)
     try:
-        os.write(trigger, b"some 20000 1000000")
+        os.write(trigger, b"some 20000 1000000\n")
         poller = select.poll()
         poller.register(trigger, select.POLLPRI)
         assert poller.poll(50) == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmfs.kernel.signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
-from mmfs.mm_types import MM_ANONPAGES, MM_SHMEMPAGES, NodeStatItem
+from mmfs.mm_types import MM_ANONPAGES, MM_SHMEMPAGES, NodeStatItem, VmEventItem
 from mmfs.workload import WORKLOADS, Program, programs_of, spawn, stop
 from mmfs.workload.parameters import duration, frequency, parameters_of, rate, share, size, skew
 from mmfs.workload.pattern import PATTERNS, Pattern, scatter, zipf
@@ -296,3 +296,16 @@ def test_signals_are_noticed(kernel: Kernel) -> None:
     kernel.kill(program.task.pid, SIGTERM)
     assert not program.task.alive
     run(kernel, 2.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lru_gen", ["y", "n"])
+def test_a_full_cache_does_not_slow_reading(boot: Callable[..., Kernel], lru_gen: str) -> None:
+    """Reclaim keeps up with a reader of a fast disk: it reads as fast with memory full as with memory free."""
+    kernel = boot(ram="512M", swap="128M", cpus=2, seed=1, disks="ssd", preset="bare")
+    kernel.write("/sys/kernel/mm/lru_gen/enabled", lru_gen)
+    spawn(kernel, "cache-reader", {"file": "768M", "rate": "200M/s"})
+    kernel.run_for(4.0)
+    sectors = int(kernel.vmstat.event[VmEventItem.PGPGIN])
+    kernel.run_for(4.0)
+    assert 180 < (int(kernel.vmstat.event[VmEventItem.PGPGIN]) - sectors) // 2048 / 4 < 220
