@@ -416,12 +416,12 @@ def test_killed_while_memory_for_a_mapping_is_found(
         return done
 
     monkeypatch.setattr(kernel.slab, "alloc", kill_who_asks)
+    calls: dict[str, Callable[[], object]] = {
+        "mmap": lambda: task.mmap(1 << 12, PROT_READ),
+        "munmap": lambda: task.munmap(addr + (2 << 12), 1 << 12),
+        "mprotect": lambda: task.mprotect(addr + (2 << 12), 1 << 12, PROT_READ),
+    }
     with pytest.raises(TaskKilled):
-        if call == "mmap":
-            task.mmap(1 << 12, PROT_READ)
-        elif call == "munmap":
-            task.munmap(addr + (2 << 12), 1 << 12)
-        else:
-            task.mprotect(addr + (2 << 12), 1 << 12, PROT_READ)
+        calls[call]()
     assert not task.alive
     kernel.check()
