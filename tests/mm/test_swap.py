@@ -458,3 +458,24 @@ def test_read_ahead_changes_its_kind_while_a_fault_waits_for_memory(
         other.touch(full, 60 * MB, write=True)
     kernel.check()
     assert calls > 10
+
+
+@pytest.mark.machine(ram="96M", swap="128M", cpus=2, preset="bare")
+def test_no_page_is_lost_while_shared_memory_comes_back(kernel: Any, task: Any) -> None:
+    """A page that was made for a swap-in is its, or free again. Between the sums lie the per-CPU lists' pages."""
+
+    def known() -> int:
+        now = rows(kernel, "/proc/meminfo")
+        names = "MemFree", "Cached", "SwapCached", "Buffers", "AnonPages", "Slab", "PageTables", "KernelStack", "Percpu"
+        return sum(now[name] for name in names)
+
+    other = kernel.spawn("hog")
+    other.touch(other.mmap(50 * MB), 50 * MB, write=True)
+    fd = task.open("/dev/shm/big", 0o102)
+    task.write(fd, 60 * MB, 0)
+    before = known()
+    for _ in range(3):
+        task.read(fd, 60 * MB, 0)
+        task.write(fd, 60 * MB, 0)
+    kernel.check()
+    assert before - known() < 400

@@ -7,8 +7,15 @@ from typing import Any
 
 import pytest
 
+from mmfs.kernel.block import StatGroup
+from mmfs.kernel.signal import TaskKilled
 from mmfs.mm.mman import MADV_PAGEOUT
-from mmfs.mm.swapfile import SWAP_FLAG_PREFER
+from mmfs.mm.swapfile import (
+    SWAP_FLAG_DISCARD,
+    SWAP_FLAG_DISCARD_ONCE,
+    SWAP_FLAG_DISCARD_PAGES,
+    SWAP_FLAG_PREFER,
+)
 from mmfs.mm_types import MAX_SWAPFILES, MM_SWAPENTS, VmEventItem
 from tests.mm.test_swap import MB, entries, event, rows
 
@@ -227,3 +234,92 @@ def test_commands(kernel: Any) -> None:
     kernel.write("/sim/control", "mkswap /sw")
     kernel.write("/sim/control", "swapon /sw")
     assert table(kernel)[-1][:2] == ("/sw", "file")
+
+
+# ---- swapoff while others run ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.machine(ram="128M", swap="32M", cpus=2, preset="bare", disks={"vdb": "hdd"})
+def test_swapoff_meets_programs_that_unmap_fork_and_exit(kernel: Any) -> None:
+    """It waits for the disk, and what it was reading back for may be gone when it goes on."""
+    from tests.mm.test_swap import forget_copies
+
+    tasks = [kernel.spawn("hog") for _ in range(3)]
+    starts = [put_out(task, 6 * MB) for task in tasks]
+    fd = tasks[0].open("/dev/shm/f", 0o102)
+    tasks[0].write(fd, 4 * MB, 0)
+    start = tasks[0].mmap(4 * MB, flags=1, file="/dev/shm/f")
+    tasks[0].touch(start, 4 * MB, write=True)
+    tasks[0].madvise(start, 4 * MB, MADV_PAGEOUT)
+    kernel.run_for(2)
+    forget_copies(kernel)
+    now = kernel.clock.now_ns
+    for after_ms, call, arguments in (
+        (1, tasks[0].unlink, ("/dev/shm/f",)),
+        (2, tasks[0].munmap, (start, 4 * MB)),
+        (3, tasks[0].close, (fd,)),
+        (20, tasks[1].munmap, (starts[1] + MB, 4 * MB)),
+        (40, tasks[1].fork, ()),
+        (60, tasks[0].munmap, (starts[0], 6 * MB)),
+        (80, tasks[2].exit, (0,)),
+    ):
+        kernel.clock.add_timer(now + after_ms * 1_000_000, call, *arguments)
+    kernel.swapoff("/dev/vdb")
+    assert kernel.clock.now_ns - now > 80_000_000
+    kernel.check()
+    assert kernel.swap_info == []
+    assert not tasks[2].alive
+
+
+@pytest.mark.machine(ram="96M", swap="96M", cpus=2, preset="bare")
+def test_swapoff_without_memory_is_what_the_oom_killer_takes(kernel: Any) -> None:
+    """As a real kernel's swapoff, which was killed; the area stayed with its priority."""
+    hog, root = kernel.spawn("hog"), kernel.spawn("bash")
+    addr = hog.mmap(120 * MB)
+    hog.touch(addr, 120 * MB, write=True)
+    with pytest.raises(TaskKilled):
+        root.swapoff("/dev/vdb")
+    kernel.check()
+    assert hog.alive
+    assert not root.alive
+    assert table(kernel) == [("/dev/vdb", "partition", "-2")]
+    assert f"Killed process {root.pid} (bash)" in kernel.read("/dev/kmsg").decode()
+
+
+@pytest.mark.machine(ram="128M", swap="200M", cpus=2, preset="bare")
+@pytest.mark.parametrize(
+    ("flags", "rotational", "letters", "sectors"),
+    [
+        (SWAP_FLAG_DISCARD, "1", "Dsc", 409592),
+        (SWAP_FLAG_DISCARD | SWAP_FLAG_DISCARD_PAGES, "1", "Dc", 0),
+        (SWAP_FLAG_DISCARD | SWAP_FLAG_DISCARD_ONCE, "1", "Ds", 409592),
+        (SWAP_FLAG_DISCARD, "0", "SSDsc", 409592),
+        (0, "1", "", 0),
+    ],
+)
+def test_discard(kernel: Any, flags: int, rotational: str, letters: str, sectors: int) -> None:
+    """What a real kernel logged, and what it discarded of a disk of 200 MB."""
+    kernel.swapoff("/dev/vdb")
+    kernel.write("/sys/block/vdb/queue/rotational", rotational)
+    kernel.spawn("bash").swapon("/dev/vdb", flags)
+    line = f"Adding 204796k swap on /dev/vdb.  Priority:-2 extents:1 across:204796k {letters}"
+    assert kernel.read("/dev/kmsg").decode().splitlines()[-1].endswith(line)
+    disk = kernel.block_devices["vdb"]
+    assert disk.sectors[StatGroup.DISCARD] == sectors
+    assert disk.ios[StatGroup.DISCARD] == int(sectors > 0)
+
+
+@pytest.mark.machine(ram="128M", swap="32M", cpus=1, preset="bare")
+def test_clusters_are_discarded_when_they_are_free(kernel: Any) -> None:
+    kernel.swapoff("/dev/vdb")
+    kernel.write("/sys/block/vdb/queue/rotational", "0")
+    kernel.spawn("bash").swapon("/dev/vdb", SWAP_FLAG_DISCARD | SWAP_FLAG_DISCARD_PAGES)
+    task = kernel.spawn("hog")
+    addr = put_out(task, 8 * MB)
+    kernel.run_for(1)
+    task.munmap(addr, 8 * MB)
+    kernel.run_for(2)
+    disk = kernel.block_devices["vdb"]
+    assert disk.ios[StatGroup.DISCARD] in (3, 4)
+    assert disk.sectors[StatGroup.DISCARD] == disk.ios[StatGroup.DISCARD] * 512 * 8
+    kernel.check()
