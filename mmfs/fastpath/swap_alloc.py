@@ -7,7 +7,7 @@ only a copy in memory holds are taken back on the way.
 
 Linux: mm/swapfile.c, get_swap_pages(), scan_swap_map_slots(), cluster_alloc_swap_entry().
 
-Simplified: single slots only; a cluster is discarded at once when it is free.
+Simplified: single slots only.
 """
 
 import cython

@@ -46,6 +46,9 @@ cdef class SwapMap:
     cdef readonly object caches
     cdef readonly object types
     cdef readonly object avails
+    cdef readonly object discards
+    cdef long[::1] discard
+    cdef public long nr_discards
     cdef public int nr_avail
     cdef public long total_swap_pages
     cdef bint swap_full(self) noexcept nogil

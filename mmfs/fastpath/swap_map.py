@@ -30,6 +30,7 @@ _CLUSTERS = cython.declare(cython.long, 1 << 22)
 _CLUSTER_DTYPE = np.dtype([("nxt", "u4"), ("prv", "u4"), ("count", "i4"), ("flags", "i4")])
 _HAS_CACHE = cython.declare(cython.uint, 1 << 30)
 _SHADOW = cython.declare(cython.ulong, 1 << 63)
+_MAX_DISCARDS = cython.declare(cython.long, 1 << 16)
 _LISTS = cython.declare(cython.int, 4)
 _FREE = cython.declare(cython.int, 1)
 _NONFULL = cython.declare(cython.int, 2)
@@ -41,6 +42,7 @@ class SwapMap:
     """``areas`` SWAP_AREA_DTYPE; ``counts`` and ``caches`` per slot; ``types`` the area of each 512 slots.
 
     ``devices`` are those of all areas, ``zswap`` keeps pages in front of them.
+    ``discards`` [:nr_discards] are clusters that wait to be discarded.
     """
 
     def __init__(self, folios, vmstat):
@@ -62,6 +64,9 @@ class SwapMap:
         self.cluster = view(lazy_array(_CLUSTERS + MAX_SWAPFILES * _LISTS, _CLUSTER_DTYPE))
         self.frag_nr = view(np.zeros(MAX_SWAPFILES, np.int32))
         self.node_stat = view(vmstat.node_stat)
+        self.discards = np.zeros(_MAX_DISCARDS, np.int64)
+        self.discard = view(self.discards)
+        self.nr_discards = 0
         self.nr_avail = 0
         self.workingset = folios.workingset
         self.total_swap_pages = 0
@@ -192,6 +197,9 @@ class SwapMap:
             self.cluster[cluster].count -= 1
             if self.cluster[cluster].count == 0:
                 self.set_list(t, cluster, _FREE)
+                if self.area[t].flags & SWP_PAGE_DISCARD and self.nr_discards < _MAX_DISCARDS:
+                    self.discard[self.nr_discards] = cluster
+                    self.nr_discards += 1
             elif self.cluster[cluster].flags != _NONFULL:
                 self.set_list(t, cluster, _NONFULL)
         if offset < self.area[t].lowest_bit:

@@ -303,8 +303,8 @@ class TaskSyscalls:
 
     def swapoff(self: Task, path: str) -> None:
         """swapoff(2)."""
-        with self.running() as mm:
-            self.kernel.swap_files.swapoff(path, mm, self.capable(CAP_SYS_ADMIN))
+        with self.running():
+            self.kernel.swap_files.swapoff(path, self, self.capable(CAP_SYS_ADMIN))
 
     # ---- processes ------------------------------------------------------------------------------------------
 

@@ -410,9 +410,20 @@ class Room:
             mmu.filemap.set_window(window)
         return bool(pfn >= 0)
 
+    def hand(self) -> bool:
+        """Find a page that whoever allocates next gets: for loops that know of no spare one. False if there is none."""
+        page_alloc = self.kernel.page_alloc
+        pfn = page_alloc.alloc_pages(self.gfp)
+        self.kernel.mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
+        page_alloc.buddy.handed = pfn
+        return pfn >= 0
+
     def __exit__(self, *_: object) -> None:
-        mmu = self.kernel.mmu
+        mmu, buddy = self.kernel.mmu, self.kernel.page_alloc.buddy
         mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        if buddy.handed >= 0:
+            pfn, buddy.handed = int(buddy.handed), -1
+            buddy.free_pages(pfn, 0)
         if mmu.filemap.spare >= 0:
             self.kernel.page_alloc.free_pages(mmu.filemap.spare)
             mmu.filemap.spare = -1

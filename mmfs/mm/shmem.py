@@ -49,7 +49,7 @@ def swapin_range(mapping: AddressSpace, first: int, last: int) -> None:
                 return
             if swapin.reason == FAULT_SLICE:
                 kernel.swap_files.wait_on_write(mapping, index)
-            elif not room.make():
+            elif not room.hand():
                 raise MemoryError("no memory for swapped-out pages")
 
 

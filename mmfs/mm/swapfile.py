@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from errno import EBUSY, EINVAL, EIO, EISDIR, ENOENT, ENOMEM, EPERM
+from errno import EBUSY, EINTR, EINVAL, EIO, EISDIR, ENOENT, ENOMEM, EPERM
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mmfs.fastpath.zram import SwapDevice
 from mmfs.mm.backing_dev import bdi_of
+from mmfs.mm.filemap import Room
 from mmfs.mm_types import (
-    ALLOC_KSWAPD,
-    ALLOC_WMARK_LOW,
-    ALLOC_WMARK_MIN,
     FAULT_OOM,
     FAULT_SLICE,
     GFP_HIGHUSER_MOVABLE,
@@ -28,7 +26,10 @@ from mmfs.mm_types import (
     PAGE_SIZE,
     SLOT_SWAP,
     SWAPFILE_CLUSTER,
+    SWP_AREA_DISCARD,
     SWP_BLKDEV,
+    SWP_DISCARDABLE,
+    SWP_PAGE_DISCARD,
     SWP_SOLIDSTATE,
     SWP_STABLE_WRITES,
     SWP_SYNCHRONOUS_IO,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from mmfs.fastpath.swap import Swap
     from mmfs.fastpath.zram import Zram
     from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
     from mmfs.mm.backing_dev import BackingDevInfo
     from mmfs.mm.filemap import AddressSpace, Inode
     from mmfs.mm.mm_struct import MmStruct
@@ -63,6 +65,11 @@ HEADER_BYTES: Final = 63
 """What mkswap(8)'s first page compresses to."""
 SECTORS_PER_PAGE: Final = 8
 WRITE: Final = 1
+DISCARD: Final = 2
+MAX_DISCARD_SECTORS: Final = 2147483136 >> 9
+"""Of a virtio disk: what queue/discard_max_bytes says."""
+NSEC_PER_SEC: Final = 1_000_000_000
+DISCARD_FLAGS: Final = {SWP_DISCARDABLE: "D", SWP_AREA_DISCARD: "s", SWP_PAGE_DISCARD: "c"}
 RWB_DEF_DEPTH: Final = 16
 LOG_ERR: Final = 3
 LOG_WARNING: Final = 4
@@ -127,7 +134,18 @@ class SwapInfoStruct:
 
     def adding_line(self, path: str) -> str:
         """What swapon says."""
-        return f"Adding {self.size}k swap on {path}.  Priority:{self.prio} extents:1 across:{self.size}k "
+        flags = int(self.swap.slots.areas[self.number]["flags"])
+        letters = "SS" if self.solidstate else ""
+        letters += "".join(letter for bit, letter in DISCARD_FLAGS.items() if flags & bit)
+        return f"Adding {self.size}k swap on {path}.  Priority:{self.prio} extents:1 across:{self.size}k {letters}"
+
+    def discard(self, offset: int, pages: int) -> None:
+        """Tell the disk that pages are not needed. Linux: discard_swap(), discard_swap_cluster()."""
+        sector, end = self.sector + offset * SECTORS_PER_PAGE, self.sector + (offset + pages) * SECTORS_PER_PAGE
+        while sector < end:
+            nr = min(end - sector, MAX_DISCARD_SECTORS)
+            self.disk.submit_bio(DISCARD, nr, sector=sector)
+            sector += nr
 
     @property
     def pages(self) -> int:
@@ -233,11 +251,11 @@ class SwapFiles:
             log(f"swapon: file {path} has unallocated extents", LOG_ERR)
             raise OSError(EINVAL, f"{path} has holes")
         prio = swap_flags & SWAP_FLAG_PRIO_MASK if swap_flags & SWAP_FLAG_PREFER else -1
-        area = self._enable(path, backing, pages, prio)
-        log(f"{area.adding_line(path)}{'SS' if area.solidstate else ''}")
+        area = self._enable(path, backing, pages, prio, discard_flags(swap_flags))
+        log(area.adding_line(path))
         return area
 
-    def _enable(self, path: str, backing: Backing, pages: int, prio: int) -> SwapInfoStruct:
+    def _enable(self, path: str, backing: Backing, pages: int, prio: int, discards: int) -> SwapInfoStruct:
         """Linux: setup_swap_info(), enable_swap_info()."""
         assert backing.bdi is not None
         number = next(number for number in range(MAX_SWAPFILES) if number not in self.areas)
@@ -246,7 +264,7 @@ class SwapFiles:
         slots.types[base >> 9 : (base >> 9) + clusters] = number
         slots.counts[base] = SWAP_MAP_BAD
         flags = SWP_USED | (SWP_BLKDEV if backing.inode is None else 0)
-        flags |= 0 if backing.bdi.rotational else SWP_SOLIDSTATE
+        flags |= discards | (0 if backing.bdi.rotational else SWP_SOLIDSTATE)
         flags |= SWP_SYNCHRONOUS_IO | SWP_STABLE_WRITES if backing.bdi.disk.zram is not None else 0
         slots.areas[number] = (base, pages, pages - 1, 0, 1, pages - 1, 1, 0, 0, flags)
         if flags & SWP_SOLIDSTATE:
@@ -258,6 +276,10 @@ class SwapFiles:
         self._set_devices()
         if backing.inode is not None:
             backing.inode.swapfile = True
+        if discards & SWP_AREA_DISCARD:
+            area.discard(1, pages - 1)
+        if discards & SWP_PAGE_DISCARD and "swap_discard_work" not in self.kernel.clock.periodics:
+            self.kernel.clock.call_every("swap_discard_work", NSEC_PER_SEC, self.swap_do_scheduled_discard)
         self._insert(area, prio)
         return area
 
@@ -308,24 +330,32 @@ class SwapFiles:
         self.swap.slot_cache_enabled = False
         self.swap.drain_swap_slots_cache()
 
-    def swapoff(self, path: str, mm: MmStruct | None = None, capable: bool = True) -> None:
-        """swapoff(2): read everything back, or put the area back in and raise. Linux: SYSCALL_DEFINE1(swapoff)."""
+    def swapoff(self, path: str, task: Task | None = None, capable: bool = True) -> None:
+        """swapoff(2): read everything back, or put the area back in and raise. Linux: SYSCALL_DEFINE1(swapoff).
+
+        Without memory, the OOM killer's first choice is the task that calls.
+        """
         if not capable:
             raise OSError(EPERM, "needs CAP_SYS_ADMIN")
         self._open(path)
         area = next((area for area in self.active if area.file == path), None)
         if area is None:
             raise OSError(EINVAL, f"{path} is not swapped on")
-        self.kernel.overcommit.enough_memory(area.pages, mm)
+        self.kernel.overcommit.enough_memory(area.pages, task.mm if task is not None else None)
         self.kernel.overcommit.vm_unacct_memory(area.pages)
         self._remove(area)
         try:
-            Unuse(self.kernel, area).run()
+            if task is not None:
+                task.signal.oom_flag_origin = True
+            unuse = Unuse(self.kernel, area, task)
+            with unuse.room:
+                unuse.run()
         except OSError:
             self._insert(area, area.prio)
             raise
         finally:
-            self.kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+            if task is not None:
+                task.signal.oom_flag_origin = False
             self.swap.slot_cache_enabled = bool(self.active)
         self._destroy(area)
 
@@ -344,6 +374,18 @@ class SwapFiles:
         self._set_devices()
         if area.inode is not None:
             area.inode.swapfile = False
+
+    def swap_do_scheduled_discard(self) -> None:
+        """Discard the clusters that have become free. Linux: swap_do_scheduled_discard().
+
+        Simplified: once a second, and a cluster may be taken again before that.
+        """
+        slots = self.swap.slots
+        for cluster in slots.discards[: slots.nr_discards].tolist():
+            area = self.areas.get(int(slots.types[cluster]))
+            if area is not None:
+                area.discard((cluster << 9) - int(slots.areas[area.number]["base"]), SWAPFILE_CLUSTER)
+        slots.nr_discards = 0
 
     # ---- traffic --------------------------------------------------------------------------------------------------
 
@@ -402,22 +444,24 @@ class SwapFiles:
 class Unuse:
     """Emptying an area: every page of it is read and mapped again. Linux: mm/swapfile.c, try_to_unuse().
 
-    Simplified: nobody is killed to make room; without memory it fails.
+    Others run while it waits for a disk, so what it has been looking at may be gone then.
     """
 
-    def __init__(self, kernel: Kernel, area: SwapInfoStruct) -> None:
+    def __init__(self, kernel: Kernel, area: SwapInfoStruct, task: Task | None = None) -> None:
         self.kernel = kernel
         self.area = area
+        self.task = task
+        self.room = Room(kernel, GFP_HIGHUSER_MOVABLE | (GFP_NORETRY_BIT if task is None else 0))
 
     def run(self) -> None:
-        """Raises OSError(ENOMEM)."""
+        """Raises OSError: ENOMEM, or EINTR when the task that called was killed."""
         while self.area.inuse_pages:
             self.wait_for_writes()
             for mapping in list(self.kernel.page_cache.mappings.values()):
                 if mapping.host.shmem:
                     self.unuse_shmem(mapping)
             for mm in list(self.kernel.mms.values()):
-                for vma in list(mm.mmap):
+                for vma in list(mm.mmap) if mm.mm_users else []:
                     if vma.anon_vma is not None and self.area.inuse_pages:
                         self.unuse_vma(mm, vma)
             self.kernel.mmu.swap.free_unused(self.area.number)
@@ -430,50 +474,61 @@ class Unuse:
 
     def wait_until(self, when_ns: int) -> None:
         """Sleep until a disk has answered."""
-        clock = self.kernel.clock
+        kernel, clock = self.kernel, self.kernel.clock
         if clock.running:
-            self.kernel.block_devices.complete_until(when_ns)
-        else:
-            clock.run_until(max(when_ns, clock.now_ns))
+            kernel.block_devices.complete_until(when_ns)
+            return
+        current, cpu = kernel.tasks.current, kernel.page_alloc.buddy.cpu
+        clock.run_until(max(when_ns, clock.now_ns))
+        kernel.tasks.current, kernel.page_alloc.buddy.cpu = current, cpu
+        if self.task is not None and not self.task.alive:
+            raise OSError(EINTR, "killed")
 
     def unuse_vma(self, mm: MmStruct, vma: VmAreaStruct) -> None:
         """Linux: unuse_vma()."""
-        mmu, addr, failed_at = self.kernel.mmu, vma.vm_start, -1
-        while addr < vma.vm_end:
+        mmu, addr = self.kernel.mmu, vma.vm_start
+        while mm.mm_users and mm.vma_lookup(addr) is vma:
             mmu.swapin.begin(self.kernel.clock.now_ns)
             reached = self.kernel.pagetables.unuse_range(mm.row, vma.row, addr, vma.vm_end, self.area.number)
             self.wait_until(mmu.swapin.done_ns)
-            failed_at = self.after(mmu.reason, reached, failed_at)
+            self.after(mmu.reason)
             addr = reached
 
     def unuse_shmem(self, mapping: AddressSpace) -> None:
         """Linux: mm/shmem.c, shmem_unuse()."""
-        swapin, index, failed_at = self.kernel.mmu.swapin, 0, -1
+        swapin, index = self.kernel.mmu.swapin, 0
         end = int(mapping.record["slots"])
-        while index < end:
+        while index < end and self.kernel.page_cache.mappings.get(mapping.id) is mapping:
             swapin.begin(self.kernel.clock.now_ns)
             index = swapin.shmem_swapin_range(mapping.id, index, end, self.area.number)
             self.wait_until(swapin.done_ns)
-            failed_at = self.after(swapin.reason, index, failed_at)
+            self.after(swapin.reason)
 
-    def after(self, reason: int, reached: int, failed_at: int) -> int:
-        """A loop has stopped: help it on. Returns where it failed for want of memory, if it did."""
+    def after(self, reason: int) -> None:
+        """A loop has stopped: help it on."""
         if reason == FAULT_SLICE:
             self.wait_for_writes()
-        if reason != FAULT_OOM:
-            return -1
-        if reached == failed_at:
-            raise OSError(ENOMEM, f"{self.area.file}: no memory for what is in it")
-        self.make_room()
-        return reached
+        elif reason == FAULT_OOM:
+            self.make_room()
 
     def make_room(self) -> None:
-        """Reclaim a page, or raise ENOMEM."""
-        pfn = self.kernel.page_alloc.alloc_pages(GFP_HIGHUSER_MOVABLE | GFP_NORETRY_BIT)
-        if pfn < 0:
+        """Have a page for what is read next; or be killed for it, or raise ENOMEM."""
+        found = self.room.hand()
+        if self.task is not None and not self.task.alive:
+            raise OSError(EINTR, "killed")
+        if not found:
             raise OSError(ENOMEM, f"{self.area.file}: no memory for what is in it")
-        self.kernel.page_alloc.free_pages(pfn)
-        self.kernel.mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
+
+
+def discard_flags(swap_flags: int) -> int:
+    """When an area's slots are discarded: at swapon, when they are free, or both. Linux: SYSCALL_DEFINE2(swapon)."""
+    if not swap_flags & SWAP_FLAG_DISCARD:
+        return 0
+    if swap_flags & SWAP_FLAG_DISCARD_ONCE:
+        return SWP_DISCARDABLE | SWP_AREA_DISCARD
+    if swap_flags & SWAP_FLAG_DISCARD_PAGES:
+        return SWP_DISCARDABLE | SWP_PAGE_DISCARD
+    return SWP_DISCARDABLE | SWP_AREA_DISCARD | SWP_PAGE_DISCARD
 
 
 def total_swap_pages(kernel: Kernel) -> int:

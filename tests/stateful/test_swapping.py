@@ -58,6 +58,11 @@ class SwapAreasMachine(SwappingMachine):
             self.boot(0)
             return None
 
+    @rule(name=st.sampled_from(["hog", "bash", "cron"]), adj=st.sampled_from([0, 0, 700]))
+    def spawn(self, name: str, adj: int) -> None:
+        """Only who may be killed: with too many others the machine thrashes for ever."""
+        super().spawn(name=name, adj=adj)
+
     @rule(swappiness=st.sampled_from([0, 1, 60, 100, 200]), zone_reclaim=st.just(0))
     def tune_reclaim(self, swappiness: int, zone_reclaim: int) -> None:
         """Without zone_reclaim_mode, which would have every page of a full machine searched for at once."""
