@@ -55,10 +55,11 @@ class LruGenEvict:
         with cython.nogil:
             while True:
                 nr_to_scan = self.ctrl.should_run_aging(lruvec, swappiness != 0)
-                if self.ctrl.due and sc.priority != _DEF_PRIORITY:
-                    result = LRU_GEN_AGE
-                    break
-                nr_to_scan >>= sc.priority
+                if nr_to_scan == 0 or self.lru_gen.memcg.alive[self.lru_gen.memcg.memcg_of(lruvec)]:
+                    if self.ctrl.due and sc.priority != _DEF_PRIORITY:
+                        result = LRU_GEN_AGE
+                        break
+                    nr_to_scan >>= sc.priority
                 if nr_to_scan <= 0:
                     break
                 delta = self.evict_folios(lruvec, swappiness, sc)

@@ -49,6 +49,7 @@ cdef class Memcontrol:
     cdef public long current
     cdef public long over_high_pages
     cdef public long failed
+    cdef readonly long failed_for
     cdef public bint failed_swap
     cdef public bint memsw
     cdef void propagate_protected_usage(self, long at, long up) noexcept nogil
@@ -89,7 +90,7 @@ cdef class Memcontrol:
     cdef void count_memcg_events(self, long memcg, int item, long nr) noexcept nogil
     cdef void mark_updated(self, long lruvec) noexcept nogil
     cdef void mod_lruvec_state(self, long lruvec, long nid, int item, long nr) noexcept nogil
-    cdef void mod_folio_state(self, long pfn, int item, long nr) noexcept nogil
+    cpdef void mod_folio_state(self, long pfn, int item, long nr) noexcept nogil
     cpdef void mod_memcg_state(self, long memcg, int item, long nr) noexcept nogil
     cpdef void count_events(self, long memcg, int item, long nr) noexcept nogil
     cdef void update_lru_size(self, long lruvec, long zone, int lru, long nr) noexcept nogil

@@ -34,7 +34,7 @@ class Memcontrol:
     """The memory cgroups of a machine.
 
     ``current``: the row of the running task, to which the page cache and the kernel's memory are charged. ``failed``:
-    the row whose limit the last charge that failed has hit, -1 if none did; ``failed_swap``: it was the limit of memory
+    the row whose limit the last charge has hit, -1 if it was done, and ``failed_for`` the row it was for; ``failed_swap``: it was the limit of memory
     and swap. ``over_high_pages``: pages charged by the running task while a row was above its high mark.
     ``memsw``: the second counter is of memory and swap together, as with cgroup v1; ``only_local_events``: events are
     not counted in the rows above (mount option memory_localevents). ``local_events``, ``total_events`` [MAX_MEMCGS,
@@ -55,7 +55,7 @@ class Memcontrol:
         self.stock_memcg = view(np.zeros(buddy.nr_cpus, np.int32))
         self.stock_pages = view(np.zeros(buddy.nr_cpus, np.int64))
         self.current = self.over_high_pages = self.nr_updated = 0
-        self.failed = -1
+        self.failed = self.failed_for = -1
         self.failed_swap = self.memsw = self.only_local_events = False
         self.nr_notified = 0
         self.local_events = lazy_array(MAX_MEMCGS * NR_MEMCG_MEMORY_EVENTS, np.int64).reshape(MAX_MEMCGS, -1)
@@ -240,10 +240,12 @@ class Memcontrol:
     def charge(self, memcg, nr):
         """Charge pages to a row; False: a limit is hit, ``failed`` says whose. Linux: try_charge_memcg(), its fast part."""
         batch: cython.long = max(nr, cython.cast(cython.long, MEMCG_CHARGE_BATCH))
+        self.failed = -1
         if memcg == 0 or self.consume_stock(memcg, nr):
             return True
         if not self.charge_batch(memcg, batch):
             if batch == nr or not self.charge_batch(memcg, nr):
+                self.failed_for = memcg
                 return False
             batch = nr
         if batch > nr:

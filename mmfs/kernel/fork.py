@@ -67,23 +67,28 @@ def max_threads_of(nr_free_pages: int) -> int:
 def alloc_thread_stack(task: Task) -> None:
     """Give `task` its kernel stack. Linux: kernel/fork.c, alloc_thread_stack_node(), account_kernel_stack()."""
     kernel = task.kernel
-    task.stack_pages = kernel.vmalloc.alloc(STACK_PAGES, kernel.cpu_to_node(task.processor))
+    pages = kernel.vmalloc.alloc(STACK_PAGES, kernel.cpu_to_node(task.processor))
+    try:
+        kernel.memcgs.charge_kmem(pages)
+    except OSError:
+        kernel.vmalloc.free(pages)
+        raise
+    task.stack_pages = pages
     _account_kernel_stack(task, +1)
 
 
 def free_thread_stack(task: Task) -> None:
     """Take it back. Linux: kernel/fork.c, free_thread_stack()."""
     _account_kernel_stack(task, -1)
+    task.kernel.memcgs.uncharge_kmem(task.stack_pages)
     task.kernel.vmalloc.free(task.stack_pages)
     task.stack_pages = []
 
 
 def _account_kernel_stack(task: Task, sign: int) -> None:
-    kernel = task.kernel
     page_kb = 1 << PAGE_SHIFT - 10
     for pfn in task.stack_pages:
-        nid = kernel.page_alloc.page_to_nid(pfn)
-        kernel.vmstat.mod_node_page_state(nid, NodeStatItem.NR_KERNEL_STACK_KB, sign * page_kb)
+        task.kernel.lru.memcg.mod_folio_state(pfn, NodeStatItem.NR_KERNEL_STACK_KB, sign * page_kb)
 
 
 # ---- what is shared and what is copied --------------------------------------------------------------------------
@@ -277,7 +282,7 @@ def _join_family(task: Task, parent: Task, flags: int, exit_signal: int) -> None
         task.parent = parent.group_leader.parent if flags & CLONE_PARENT else parent.group_leader
         if task.parent is not None:
             task.parent.children.append(task)
-    task.cgrp = parent.cgrp
+    task.cgrp, task.memcg = parent.cgrp, parent.memcg
     task.cgrp.tasks[task.pid] = task
     task.kernel.tasks.attach(task)
     task.kernel.scheduler.total_forks += 1

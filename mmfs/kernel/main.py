@@ -143,6 +143,7 @@ def fork_init(kernel: Kernel) -> None:
     ram_pages = early_ram_pages(kernel)
     kernel.cgroups = CgroupRoot()
     kernel.tasks = TaskTable(kernel.machine.nr_cpus, max_threads_of(ram_pages), kernel.seed)
+    kernel.tasks.memcontrol = kernel.lru.memcg
     kernel.init_task = idle_task(kernel, init_rlimits(kernel.tasks.max_threads))
     kernel.sysctl = kernel_sysctl(kernel.seed, kernel.cmdline, len(kernel.machine.nodes))
     kernel.fs_sysctl = fs_sysctl(ram_pages, kernel.machine.nr_cpus)

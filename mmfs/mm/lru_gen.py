@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mmfs.fastpath.lru_gen import LruGen
 from mmfs.fastpath.lru_gen_ctrl import LruGenCtrl
 from mmfs.fastpath.lru_gen_walk import LruGenWalk
+from mmfs.mm.lru_gen_memcg import MemcgLru, MemcgLruOp
 from mmfs.mm.mman import VM_HUGETLB, VM_LOCKED, VM_RAND_READ, VM_SEQ_READ, VM_SPECIAL
 from mmfs.mm_types import (
     LRU_GEN_MASK,
@@ -57,6 +58,8 @@ class LruGenLruvec:
         self._protected = lists.protected[number].reshape(2, MAX_NR_TIERS)
         self.avg_refaulted = lists.avg_refaulted[number].reshape(2, MAX_NR_TIERS)
         self.avg_total = lists.avg_total[number].reshape(2, MAX_NR_TIERS)
+        self.memcg_gen = self.memcg_bin = 0
+        self.memcg_seg = MemcgLruOp.NOP
         self.birth = [owner.kernel.clock.jiffies] * MAX_NR_GENS
         self.walk_seq = MIN_NR_GENS
         self._walked = 0
@@ -195,21 +198,31 @@ class LruGenState:
         self.caps = ALL_CAPS
         self.min_ttl_jiffies = 0
         self._serial = 0
+        self.memcg_lru = [MemcgLru(nid) for nid in range(self.lists.memcg.nr_nodes)]
         self.lruvecs: dict[int, LruGenLruvec] = {}
         """By their number."""
         self.online_memcg(0)
 
-    def online_memcg(self, memcg: int) -> None:
-        """A memory cgroup begins. Linux: lru_gen_init_lruvec()."""
+    def _numbers(self, memcg: int) -> range:
         nr_nodes = self.lists.memcg.nr_nodes
-        for number in range(memcg * nr_nodes, (memcg + 1) * nr_nodes):
+        return range(memcg * nr_nodes, (memcg + 1) * nr_nodes)
+
+    def online_memcg(self, memcg: int) -> None:
+        """A memory cgroup begins. Linux: lru_gen_init_lruvec(), lru_gen_online_memcg()."""
+        nr_bin = self.memcg_lru[0].random_bin()
+        for nid, number in enumerate(self._numbers(memcg)):
             self.lruvecs[number] = LruGenLruvec(self, number)
+            self.memcg_lru[nid].add(self.lruvecs[number], nr_bin)
+
+    def offline_memcg(self, memcg: int) -> None:
+        """A memory cgroup is dying: it is visited first. Linux: lru_gen_offline_memcg()."""
+        for nid, number in enumerate(self._numbers(memcg)):
+            self.memcg_lru[nid].rotate(self.lruvecs[number], MemcgLruOp.OLD)
 
     def release_memcg(self, memcg: int) -> None:
-        """A memory cgroup is no more."""
-        nr_nodes = self.lists.memcg.nr_nodes
-        for number in range(memcg * nr_nodes, (memcg + 1) * nr_nodes):
-            del self.lruvecs[number]
+        """A memory cgroup is no more. Linux: lru_gen_release_memcg()."""
+        for nid, number in enumerate(self._numbers(memcg)):
+            self.memcg_lru[nid].release(self.lruvecs.pop(number))
 
     def next_serial(self) -> int:
         """The number of a new address space."""
