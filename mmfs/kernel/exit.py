@@ -52,6 +52,7 @@ def do_exit(task: Task, code: int) -> None:
     if task.fs.users == 0:
         kernel.slab.free("fs_cache", 1, task.processor)
     kernel.scheduler.exit(task)
+    kernel.cgroups.exit(task)
     _exit_notify(task)
 
 
@@ -159,7 +160,7 @@ def release_task(task: Task) -> None:
     last = task is task.group_leader
     _account_dead_thread(task)
     signal.threads.remove(task)
-    task.cgrp.tasks.pop(task.pid, None)
+    kernel.cgroups.release(task)
     kernel.tasks.detach(task)
     if last:
         if task.parent is not None and task in task.parent.children:

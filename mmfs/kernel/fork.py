@@ -223,6 +223,7 @@ def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str
     _check_flags(parent, flags)
     _check_limits(parent)
     kernel = parent.kernel
+    kernel.cgroups.can_fork(parent.cgrp)
     thread = bool(flags & CLONE_THREAD)
     signal = parent.signal if thread else parent.signal.copy()
     sighand = parent.sighand if flags & CLONE_SIGHAND else parent.sighand.copy()
@@ -255,6 +256,7 @@ def _inherit(task: Task, parent: Task) -> None:
     lost = PF_KTHREAD | PF_SUPERPRIV | PF_WQ_WORKER | PF_NO_SETAFFINITY
     lost |= sched.PF_IDLE | sched.PF_KSWAPD | sched.PF_KCOMPACTD
     task.flags = parent.flags & ~lost | PF_FORKNOEXEC
+    task.cgrp, task.memcg = parent.cgrp, parent.memcg
     task.cred = parent.cred
     task.blocked = parent.blocked
     task.exec_image = parent.exec_image
@@ -282,9 +284,8 @@ def _join_family(task: Task, parent: Task, flags: int, exit_signal: int) -> None
         task.parent = parent.group_leader.parent if flags & CLONE_PARENT else parent.group_leader
         if task.parent is not None:
             task.parent.children.append(task)
-    task.cgrp, task.memcg = parent.cgrp, parent.memcg
-    task.cgrp.tasks[task.pid] = task
     task.kernel.tasks.attach(task)
+    task.kernel.cgroups.post_fork(task)
     task.kernel.scheduler.total_forks += 1
 
 

@@ -31,6 +31,7 @@ from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
 if TYPE_CHECKING:
     from mmfs.fastpath.memcontrol import Memcontrol
     from mmfs.kernel.cgroup import Cgroup
+    from mmfs.kernel.pids import PidsCgroup
     from mmfs.kernel.exec import ExecImage
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.namei import OpenFile
@@ -46,7 +47,7 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
     __slots__ = (
         "kernel", "pid", "tgid", "comm", "full_name", "wq_desc", "group_leader", "parent", "children", "state", "flags",
         "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp", "memcg",
-        "memcg_nr_pages_over_high",
+        "memcg_nr_pages_over_high", "pids", "frozen",
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
         "gtime_ns", "delays", "blkio_delay_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
@@ -78,6 +79,10 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.cgrp: Cgroup = kernel.cgroups.root
         self.memcg = 0
         """The row of its memory cgroup."""
+        self.pids: PidsCgroup | None = None
+        """Where the pids controller counts it."""
+        self.frozen = False
+        """Stopped by cgroup.freeze."""
         self.memcg_nr_pages_over_high = 0
         """Pages it has charged above memory.high since it was in user mode, while it does not run."""
         self.static_prio = sched.DEFAULT_PRIO

@@ -117,12 +117,9 @@ def numa_rows(memcg: MemCgroup, nodes: list[int]) -> Iterator[tuple[str, list[in
     owner = memcg.owner
     owner.fast.flush()
     for name, item in MEMORY_STATS:
-        if isinstance(item, NodeStatItem) and name not in NOT_BY_NODE:
+        if isinstance(item, NodeStatItem):
             first, unit = memcg.row * owner.fast.nr_nodes, output_unit(item)
             yield name, [max(int(owner.kernel.vmstat.lruvec_total[first + nid, item]), 0) * unit for nid in nodes]
-
-
-NOT_BY_NODE: Final = ()
 
 
 def oom_meminfo(memcg: MemCgroup) -> Iterator[str]:

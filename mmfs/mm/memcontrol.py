@@ -70,6 +70,8 @@ class MemCgroup:
         self.zswap_writeback = True
         self.swappiness = owner.kernel.vm.swappiness if parent is None else parent.swappiness
         """Of cgroup v1 only."""
+        self.peaks: dict[str, list[dict[str, int]]] = {}
+        """By counter: the peaks of open files that have asked for one of their own. Linux: memory_peaks, swap_peaks."""
         self.positions: dict[int, MemCgroup | None] = {}
         """Where direct reclaim from here on has stopped, by node. Linux: struct mem_cgroup_reclaim_iter."""
         self.memory = PageCounter(fast, row, MEMCG_COUNTER_MEMORY, None if parent is None else parent.memory)
@@ -190,7 +192,7 @@ class MemCgroups:
 
     # -- beginning and end ----------------------------------------------------------------------------------
 
-    def alloc(self, parent: MemCgroup, path: Callable[[], str]) -> MemCgroup:
+    def css_alloc(self, parent: MemCgroup, path: Callable[[], str]) -> MemCgroup:
         """A new cgroup below `parent`. Raises OSError(ENOMEM). Linux: mem_cgroup_css_alloc()."""
         self.reap()
         row = heapq.heappop(self._free_rows) if self._free_rows else len(self.rows)
@@ -202,19 +204,19 @@ class MemCgroups:
         memcg = self.rows[row] = MemCgroup(self, row, parent, path)
         return memcg
 
-    def offline(self, memcg: MemCgroup) -> None:
-        """Its directory is removed. Linux: mem_cgroup_css_offline()."""
+    def css_offline(self, memcg: MemCgroup) -> bool:
+        """Its directory is removed; whether it was gone at once. Linux: mem_cgroup_css_offline()."""
         memcg.online = False
         self.fast.alives[memcg.row] = 0
         memcg.memory.min = memcg.memory.low = 0
         self.kernel.lru_gen.offline_memcg(memcg.row)
         self.fast.drain_all_stock(memcg.row)
         self._dying.append(memcg)
-        self.reap()
+        return False
 
     def reap(self) -> None:
         """Let go of dying cgroups that nothing is charged to any more. Linux: mem_cgroup_css_free()."""
-        for memcg in reversed(self._dying):
+        for memcg in self._dying:
             if not memcg.charged and not memcg.children:
                 self._release(memcg)
         self._dying = [memcg for memcg in self._dying if memcg.row >= 0]
@@ -254,6 +256,15 @@ class MemCgroups:
             if one is domain:
                 break
         return found
+
+    def can_fork(self, memcg: MemCgroup) -> None:
+        """Nothing is against it."""
+
+    def fork(self, task: Task, memcg: MemCgroup) -> None:
+        """A new task is in its creator's cgroup already."""
+
+    def exit(self, task: Task) -> None:
+        """Whatever a task had was given back."""
 
     def attach(self, task: Task, memcg: MemCgroup) -> None:
         """A thread moves: what it uses from now on is charged here. Linux: mem_cgroup_attach()."""

@@ -2,24 +2,22 @@
 
 Linux: kernel/cgroup/cgroup.c, cgroup_base_files[].
 
-Simplified: no controller is modelled yet, so cgroup.controllers is empty and none can be enabled; freezing, pressure
-and threaded subtrees are not modelled either, and their files are absent (cgroup.type refuses to change).
+Simplified: threaded subtrees are not modelled (cgroup.type refuses to change).
 """
 
 from __future__ import annotations
 
 import errno
+import select
 from typing import TYPE_CHECKING, Final
 
-from mmfs.kernel.cgroup import Cgroup
+from mmfs.kernel.cgroup import SUBSYSTEMS, Cgroup
 from mmfs.kernel.signal import SIGKILL
-from mmfs.kernfs import CGROUP2, Caller, Directory, fail, kstrtoint
+from mmfs.kernfs import CGROUP2, DEFAULT_POLLMASK, Caller, Directory, OpenFile, fail, kstrtoint
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
 
-CONTROLLERS: Final = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc")
-"""Those that Linux has; a word that is none of them is a mistake."""
 
 
 def not_root(group: Cgroup) -> bool:
@@ -92,10 +90,33 @@ def cgroup_threads_store(group: Cgroup, buf: str, *, caller: Caller) -> None:
         fail(errno.EOPNOTSUPP)
 
 
-@cgroup.attribute("cgroup.events", needs=not_root)
-def cgroup_events(group: Cgroup) -> str:
+def cgroup_events(group: Cgroup, *, file: OpenFile) -> str:
     """Whether a living process is here or below. Linux: cgroup_events_show()."""
+    file.private = group.events
     return f"populated {int(group.populated)}\nfrozen {int(group.frozen)}\n"
+
+
+def cgroup_events_poll(group: Cgroup, file: OpenFile) -> int:
+    """POLLPRI when it has changed since it was read. Linux: kernfs_generic_poll()."""
+    return DEFAULT_POLLMASK | (0 if file.private == group.events else select.POLLERR | select.POLLPRI)
+
+
+cgroup.attributes("cgroup.events", cgroup_events, needs=not_root, wants_file=True, poll=cgroup_events_poll)
+
+
+@cgroup.attribute("cgroup.freeze", needs=not_root)
+def cgroup_freeze(group: Cgroup) -> int:
+    """Whether tasks here and below are to stop."""
+    return int(group.freeze)
+
+
+@cgroup_freeze.store
+def cgroup_freeze_store(group: Cgroup, buf: str) -> None:
+    """Linux: cgroup_freeze_write()."""
+    value = kstrtoint(buf.strip())
+    if value not in (0, 1):
+        fail(errno.ERANGE)
+    group.root.set_freeze(group, bool(value))
 
 
 def cgroup_kill_store(group: Cgroup, buf: str) -> None:
@@ -116,8 +137,12 @@ cgroup.attributes("cgroup.kill", None, cgroup_kill_store, needs=not_root)
 
 @cgroup.attribute("cgroup.stat")
 def cgroup_stat(group: Cgroup) -> str:
-    """How many are below; none lingers after it was removed. Linux: cgroup_stat_show()."""
-    return f"nr_descendants {sum(1 for _ in group.descendants())}\nnr_dying_descendants 0\n"
+    """How many are below, and how many of those that were removed something is still charged to.
+
+    Linux: cgroup_stat_show().
+    """
+    group.root.reap()
+    return f"nr_descendants {group.nr_descendants}\nnr_dying_descendants {group.nr_dying_descendants}\n"
 
 
 @cgroup.attribute("cgroup.type", needs=not_root)
@@ -175,15 +200,14 @@ def cgroup_max_descendants_store(group: Cgroup, buf: str) -> None:
 
 
 def _words(names: set[str]) -> str:
-    known = [name for name in CONTROLLERS if name in names]
+    known = [name for name in SUBSYSTEMS if name in names]
     return " ".join(known) + "\n" if known else ""
 
 
 @cgroup.attribute("cgroup.controllers")
 def cgroup_controllers(group: Cgroup) -> str:
     """Those that can be enabled for what is below."""
-    parent = group.parent
-    return _words(set(group.root.controllers) if parent is None else parent.subtree_control)
+    return _words(group.controllers)
 
 
 @cgroup.attribute("cgroup.subtree_control")
@@ -195,18 +219,14 @@ def cgroup_subtree_control(group: Cgroup) -> str:
 @cgroup_subtree_control.store
 def cgroup_subtree_control_store(group: Cgroup, buf: str) -> None:
     """+NAME and -NAME. Linux: cgroup_subtree_control_write()."""
-    parent = group.parent
-    available = set(group.root.controllers) if parent is None else parent.subtree_control
     enable: set[str] = set()
     disable: set[str] = set()
     for word in buf.strip().split(" "):
         if not word:
             continue
         sign, name = word[0], word[1:]
-        if name not in CONTROLLERS or sign not in "+-":
+        if name not in group.root.controllers or sign not in "+-":
             fail(errno.EINVAL)
         (enable if sign == "+" else disable).add(name)
         (disable if sign == "+" else enable).discard(name)
-    if not enable <= available:
-        fail(errno.ENOENT)
-    group.subtree_control = (group.subtree_control | enable) - disable
+    group.root.write_subtree_control(group, enable, disable)
