@@ -1,10 +1,10 @@
 # cython: language_level=3
 """The lists of pages by recency: five a lruvec, batches a CPU in front of them.
 
-A lruvec is a memory cgroup's share of the pages of a node (fastpath/memcontrol.py has their numbers). A new page waits in its CPU's batch (``folio_batch``, 31
-pages) and is on no list until the batch is full or drained, which is why Active and Inactive lag AnonPages by
-some pages. Moves (activate, deactivate, rotate to the tail) wait in batches of their own; until then the page
-stays where it is. PG_BATCHED says that a page waits in one of them.
+A lruvec is a memory cgroup's share of the pages of a node (fastpath/memcontrol.py has their numbers). A new page
+waits in its CPU's batch (``folio_batch``, 31 pages) and is on no list until the batch is full or drained, which is why
+Active and Inactive lag AnonPages by some pages. Moves (activate, deactivate, rotate to the tail) wait in batches of
+their own; until then the page stays where it is. PG_BATCHED says that a page waits in one of them.
 
 A block that is mapped as a whole stands as one record on a list of blocks beside the list of pages and counts
 as 512; its pages are younger than those of the list beside it.

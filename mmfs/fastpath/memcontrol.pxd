@@ -74,13 +74,10 @@ cdef class Memcontrol:
     cdef void uncharge_folio(self, long pfn) noexcept nogil
     cdef long[:, ::1] local_event
     cdef long[:, ::1] total_event
-    cdef unsigned short[::1] notified
     cdef unsigned char[::1] alive
     cdef readonly object local_events
     cdef readonly object total_events
-    cdef readonly object notifications
     cdef readonly object alives
-    cdef public long nr_notified
     cdef public bint only_local_events
     cdef bint try_charge_swap(self, long memcg) noexcept nogil
     cdef void uncharge_swap(self, long memcg) noexcept nogil

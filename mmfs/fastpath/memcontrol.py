@@ -33,13 +33,14 @@ _UPDATED_MAX = 1 << 23
 class Memcontrol:
     """The memory cgroups of a machine.
 
-    ``current``: the row of the running task, to which the page cache and the kernel's memory are charged. ``failed``:
-    the row whose limit the last charge has hit, -1 if it was done, and ``failed_for`` the row it was for; ``failed_swap``: it was the limit of memory
-    and swap. ``over_high_pages``: pages charged by the running task while a row was above its high mark.
-    ``memsw``: the second counter is of memory and swap together, as with cgroup v1; ``only_local_events``: events are
-    not counted in the rows above (mount option memory_localevents). ``local_events``, ``total_events`` [MAX_MEMCGS,
-    MemcgMemoryEvent]; ``notifications``: a bit for each event that somebody who waits for it must be told of, of which
-    there were ``nr_notified``. ``alives``: rows whose directory there is.
+    ``current``: the row of the running task, to which the page cache and the kernel's memory are charged.
+    ``failed``: the row whose limit the last charge has hit, -1 if it was done, and ``failed_for`` the row it was for;
+    ``failed_swap``: it was the limit of memory and swap. ``over_high_pages``: pages charged by the running task while a
+    row was above its high mark. ``memsw``: the second counter is of memory and swap together, as with cgroup v1.
+
+    ``local_events``, ``total_events`` int64 [MAX_MEMCGS, MemcgMemoryEvent]: what memory.events tells;
+    ``only_local_events``: they are not counted in the rows above (mount option memory_localevents). ``alives``: rows
+    whose directory there is.
     """
 
     def __init__(self, buddy, vmstat, nr_nodes):
@@ -57,14 +58,11 @@ class Memcontrol:
         self.current = self.over_high_pages = self.nr_updated = 0
         self.failed = self.failed_for = -1
         self.failed_swap = self.memsw = self.only_local_events = False
-        self.nr_notified = 0
         self.local_events = lazy_array(MAX_MEMCGS * NR_MEMCG_MEMORY_EVENTS, np.int64).reshape(MAX_MEMCGS, -1)
         self.total_events = lazy_array(MAX_MEMCGS * NR_MEMCG_MEMORY_EVENTS, np.int64).reshape(MAX_MEMCGS, -1)
-        self.notifications = lazy_array(MAX_MEMCGS, np.uint16)
         self.alives = lazy_array(MAX_MEMCGS, np.uint8)
         self.local_event = view(self.local_events)
         self.total_event = view(self.total_events)
-        self.notified = view(self.notifications)
         self.alive = view(self.alives)
         self.updated = view(lazy_array(_UPDATED_MAX, np.uint8))
         self.update_list = view(lazy_array(_UPDATED_MAX, np.uint32))
@@ -92,7 +90,6 @@ class Memcontrol:
         self.parent[memcg] = parent
         self.ref[memcg] = 0
         self.alive[memcg] = 1
-        self.notified[memcg] = 0
         for kind in range(NR_MEMCG_MEMORY_EVENTS):
             self.local_event[memcg, kind] = self.total_event[memcg, kind] = 0
         for kind in range(NR_MEMCG_COUNTERS):
@@ -238,7 +235,7 @@ class Memcontrol:
         return True
 
     def charge(self, memcg, nr):
-        """Charge pages to a row; False: a limit is hit, ``failed`` says whose. Linux: try_charge_memcg(), its fast part."""
+        """Charge pages to a row; False: a limit is hit, ``failed`` says whose. Linux: try_charge_memcg()."""
         batch: cython.long = max(nr, cython.cast(cython.long, MEMCG_CHARGE_BATCH))
         self.failed = -1
         if memcg == 0 or self.consume_stock(memcg, nr):
@@ -376,11 +373,7 @@ class Memcontrol:
         self.local_event[memcg, event] += 1
         while memcg > 0:
             self.total_event[memcg, event] += 1
-            self.notified[memcg] |= cython.cast(cython.ushort, 1 << event)
-            self.nr_notified += 1
-            if self.only_local_events:
-                break
-            memcg = self.parent[memcg]
+            memcg = 0 if self.only_local_events else self.parent[memcg]
 
     # ------------------------------------------------------------------------------ counters
 

@@ -37,7 +37,8 @@ class ScanControl:
 
     ``memcg``: the memory cgroup whose limit is hit, -1 for the whole machine; ``memcg_low_skipped``: some were spared
     for their memory.low, which ``memcg_low_reclaim`` no longer honours; ``proactive``: somebody has asked for it, with
-    ``swappiness`` of its own unless that is -1. ``kswapd``: whether it is kswapd that runs; ``node_dirty``, ``node_writeback``: PGDAT_DIRTY, PGDAT_WRITEBACK.
+    ``swappiness`` of its own unless that is -1. ``kswapd``: whether it is kswapd that runs; ``node_dirty``,
+    ``node_writeback``: PGDAT_DIRTY, PGDAT_WRITEBACK.
     """
 
     def __init__(self, gfp, order=0, priority=12, reclaim_idx=4, nr_to_reclaim=32):

@@ -16,10 +16,11 @@ Simplified: cgroup v2 only, no threaded subtrees, no namespaces.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
+    from mmfs.kernel.psi import PsiGroup
     from mmfs.kernel.task import Task
 
 SUBSYSTEMS: Final = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc")
@@ -31,8 +32,8 @@ THREADED: Final = frozenset({"cpuset", "cpu", "pids"})
 class Controller(Protocol):
     """A resource controller. Linux: struct cgroup_subsys."""
 
-    def css_alloc(self, parent: Any, path: Callable[[], str]) -> Any:
-        """The state of a directory below that of `parent`. Raises OSError."""
+    def css_alloc(self, parent: Any, cgroup: Cgroup) -> Any:
+        """The state of a directory, below that of its parent. Raises OSError."""
 
     def css_offline(self, css: Any) -> bool:
         """The state's directory, or the controller there, goes; whether nothing is charged to it."""
@@ -59,7 +60,7 @@ class Cgroup:
     __slots__ = (
         "root", "parent", "name", "path", "id", "level", "children", "tasks", "css", "subtree_control", "freeze",
         "frozen", "max_depth", "max_descendants", "nr_descendants", "nr_dying_descendants", "nr_alive",
-        "nr_populated_children", "refs", "dead", "events", "psi_enabled",
+        "nr_populated_children", "refs", "dead", "events", "psi", "psi_enabled", "gone_ns", "nr_css", "nr_dying_css",
     )  # fmt: skip
 
     def __init__(self, root: CgroupRoot, parent: Cgroup | None, name: str, ident: int) -> None:
@@ -89,7 +90,15 @@ class Cgroup:
         self.dead = False
         self.events = 0
         """How often cgroup.events has changed."""
+        self.psi: PsiGroup | None = None
+        """The pressure on its tasks and those below, unless the machine accounts for none."""
         self.psi_enabled = True
+        """Whether the files of pressure are there (cgroup.pressure)."""
+        self.gone_ns = [0, 0]
+        """User and system time that tasks have used here and below before they left or died."""
+        self.nr_css = dict.fromkeys(root.controllers, 0)
+        self.nr_dying_css = dict.fromkeys(root.controllers, 0)
+        """States of each controller here and below, and those below of which the directory or controller is gone."""
 
     def __repr__(self) -> str:
         return f"<cgroup {self.path}>"
@@ -141,13 +150,14 @@ class CgroupRoot:
         self.controllers: dict[str, Controller] = {}
         self._next_id = 1
         self.root = Cgroup(self, None, "", self._next_id)
-        self.owners: dict[int, Cgroup] = {}
-        """The directory of each dying state, by the state's id()."""
+        self.owners: dict[Any, tuple[Cgroup, str]] = {}
+        """Directory and controller of each dying state."""
 
     def register(self, name: str, controller: Controller, css: Any) -> None:
         """A controller that the kernel has, with its state of the root. Linux: cgroup_init_subsys()."""
         self.controllers[name] = controller
         self.root.css[name] = css
+        self.root.nr_css[name], self.root.nr_dying_css[name] = 1, 0
 
     def find(self, path: str) -> Cgroup | None:
         """The directory at an absolute path."""
@@ -175,6 +185,8 @@ class CgroupRoot:
         self._check_hierarchy_limits(parent)
         self._next_id += 1
         cgroup = Cgroup(self, parent, name, self._next_id)
+        if parent.psi is not None:
+            cgroup.psi = parent.psi.child()
         for controller in self._in_order(parent.subtree_control):
             self._css_create(cgroup, controller)
         parent.children[name] = cgroup
@@ -224,13 +236,18 @@ class CgroupRoot:
     def _css_create(self, cgroup: Cgroup, name: str) -> None:
         """Linux: css_create()."""
         assert cgroup.parent is not None
-        cgroup.css[name] = self.controllers[name].css_alloc(cgroup.parent.css[name], lambda: cgroup.path)
+        cgroup.css[name] = self.controllers[name].css_alloc(cgroup.parent.css[name], cgroup)
+        for above in cgroup.ancestors():
+            above.nr_css[name] += 1
 
     def _css_kill(self, cgroup: Cgroup, name: str) -> None:
         """Linux: kill_css()."""
         css = cgroup.css.pop(name)
         cgroup.refs += 1
-        self.owners[id(css)] = cgroup
+        self.owners[css] = cgroup, name
+        for above in cgroup.ancestors():
+            above.nr_css[name] -= 1
+            above.nr_dying_css[name] += 1
         if self.controllers[name].css_offline(css):
             self.css_released(css)
 
@@ -241,8 +258,10 @@ class CgroupRoot:
 
     def css_released(self, css: Any) -> None:
         """Nothing is charged to a state any more whose directory, or controller there, is gone."""
-        cgroup = self.owners.pop(id(css))
+        cgroup, name = self.owners.pop(css)
         cgroup.refs -= 1
+        for above in cgroup.ancestors():
+            above.nr_dying_css[name] -= 1
         self._put(cgroup)
 
     def _put(self, cgroup: Cgroup) -> None:
@@ -322,6 +341,7 @@ class CgroupRoot:
         """A new task enters its creator's directory. Linux: cgroup_post_fork()."""
         cgroup = task.cgrp
         cgroup.tasks[task.pid] = task
+        task.cgrp_since_ns = task.utime_ns, task.stime_ns
         self._update_populated(cgroup, 1)
         for name, controller in self.controllers.items():
             controller.fork(task, cgroup.effective_css(name))
@@ -331,6 +351,7 @@ class CgroupRoot:
     def exit(self, task: Task) -> None:
         """A task dies; it is listed until it has been waited for. Linux: cgroup_exit()."""
         self._update_populated(task.cgrp, -1)
+        self._account_time(task)
         task.frozen = False
         self.update_frozen(task.cgrp)
 
@@ -356,9 +377,11 @@ class CgroupRoot:
             old = thread.cgrp
             if old is cgroup:
                 continue
+            self._account_time(thread)
             old.tasks.pop(thread.pid, None)
             cgroup.tasks[thread.pid] = thread
             thread.cgrp = cgroup
+            thread.kernel.scheduler.cgroup_move_task(thread, cgroup.psi)
             if thread.alive:
                 self._update_populated(cgroup, 1)
                 self._update_populated(old, -1)
@@ -369,6 +392,25 @@ class CgroupRoot:
             self._set_frozen(thread, self.should_freeze(cgroup) and thread.alive)
             self.update_frozen(old)
             self.update_frozen(cgroup)
+
+    @staticmethod
+    def _account_time(task: Task) -> None:
+        """What a task has used in its directory stays there. Linux: kernel/cgroup/rstat.c, cgroup_base_stat."""
+        user, system = task.utime_ns - task.cgrp_since_ns[0], task.stime_ns - task.cgrp_since_ns[1]
+        for cgroup in task.cgrp.ancestors():
+            cgroup.gone_ns[0] += user
+            cgroup.gone_ns[1] += system
+        task.cgrp_since_ns = task.utime_ns, task.stime_ns
+
+    @staticmethod
+    def cpu_time_ns(cgroup: Cgroup) -> tuple[int, int]:
+        """User and system time that tasks have used in a directory and below. Linux: cgroup_base_stat_cputime_show()."""
+        user, system = cgroup.gone_ns
+        for one in (cgroup, *cgroup.descendants()):
+            for task in one.tasks.values():
+                user += task.utime_ns - task.cgrp_since_ns[0]
+                system += task.stime_ns - task.cgrp_since_ns[1]
+        return user, system
 
     # -- freezing -------------------------------------------------------------------------------------------
 

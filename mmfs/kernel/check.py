@@ -26,6 +26,7 @@ def check_tasks(kernel: Kernel) -> None:
     """Every invariant of tasks. Raises AssertionError."""
     for task in kernel.tasks.values():
         check_family(kernel, task)
+    kernel.cgroups.check()
     check_shared(kernel)
     check_objects(kernel)
 

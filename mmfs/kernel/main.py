@@ -146,6 +146,7 @@ def fork_init(kernel: Kernel) -> None:
     kernel.tasks = TaskTable(kernel.machine.nr_cpus, max_threads_of(ram_pages), kernel.seed)
     kernel.tasks.memcontrol = kernel.lru.memcg
     kernel.memcgs.released = kernel.cgroups.css_released
+    kernel.cgroups.root.psi = None if "psi=0" in kernel.cmdline.split() else kernel.scheduler.psi_system
     for name, controller in (("memory", kernel.memcgs), ("pids", PidsController(kernel))):
         if f"cgroup_disable={name}" not in kernel.cmdline.split():
             kernel.cgroups.register(name, controller, controller.root)

@@ -8,12 +8,13 @@ Linux: kernel/cgroup/pids.c.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mmfs.kernel.printk import LOG_INFO
 
 if TYPE_CHECKING:
+    from mmfs.kernel.cgroup import Cgroup
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 class PidsCgroup:
     """What the controller knows of a cgroup; ``limit`` None is no limit. Linux: struct pids_cgroup."""
 
-    def __init__(self, parent: PidsCgroup | None, path: Callable[[], str]) -> None:
+    def __init__(self, parent: PidsCgroup | None, cgroup: Cgroup | None) -> None:
         self.parent = parent
-        self.path = path
+        self._cgroup = cgroup
         self.counter = self.watermark = 0
         self.limit: int | None = None
         self.events_max = self.events_local_max = self.forks_failed = 0
@@ -37,6 +38,11 @@ class PidsCgroup:
             yield pids
             pids = pids.parent
 
+    @property
+    def path(self) -> str:
+        """The path of its cgroup."""
+        return "/" if self._cgroup is None else self._cgroup.path
+
     def charge(self, delta: int) -> None:
         """So many tasks more. Linux: pids_charge(), pids_uncharge()."""
         for pids in self.ancestors():
@@ -49,11 +55,11 @@ class PidsController:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.root = PidsCgroup(None, lambda: "/")
+        self.root = PidsCgroup(None, None)
 
-    def css_alloc(self, parent: PidsCgroup, path: Callable[[], str]) -> PidsCgroup:
+    def css_alloc(self, parent: PidsCgroup, cgroup: Cgroup) -> PidsCgroup:
         """Linux: pids_css_alloc()."""
-        return PidsCgroup(parent, path)
+        return PidsCgroup(parent, cgroup)
 
     def css_offline(self, css: PidsCgroup) -> bool:
         """Nothing stays charged."""
@@ -77,12 +83,12 @@ class PidsController:
             return
         css.forks_failed += 1
         if css.forks_failed == 1:
-            self.kernel.printk.emit(f"cgroup: fork rejected by pids controller in {css.path()}", LOG_INFO)
+            self.kernel.printk.emit(f"cgroup: fork rejected by pids controller in {css.path}", LOG_INFO)
         over.events_local_max += 1
         for pids in over.ancestors():
             pids.events_max += 1
             pids.notified += 1
-        raise OSError(errno.EAGAIN, f"pids.max of {over.path()} is reached")
+        raise OSError(errno.EAGAIN, f"pids.max of {over.path} is reached")
 
     def fork(self, task: Task, css: PidsCgroup) -> None:
         """A task was made. Linux: pids_try_charge()."""

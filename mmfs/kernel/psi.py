@@ -64,6 +64,9 @@ class RtpollWorker(Protocol):
     def run(self) -> None:
         """It works for a moment."""
 
+    def another(self) -> RtpollWorker:
+        """One for another group."""
+
 
 class PsiGroupCpu:
     """What the tasks of a group do on one CPU, and how long it has been so. Linux: struct psi_group_cpu."""
@@ -161,7 +164,7 @@ class PsiTrigger:
 
 
 class PsiGroup:
-    """The pressure on a set of tasks: all of a machine, or later those of a cgroup. Linux: struct psi_group."""
+    """The pressure on a set of tasks: all of a machine, or those of a cgroup and below. Linux: struct psi_group."""
 
     def __init__(self, clock: Clock, cpus: list[Cpu], parent: PsiGroup | None = None) -> None:
         self.clock = clock
@@ -177,6 +180,12 @@ class PsiGroup:
         self.triggers: list[PsiTrigger] = []
         self._avgs_work: Timer | None = None
         self._init_rtpoll()
+
+    def child(self) -> PsiGroup:
+        """A group of some of these tasks. Linux: psi_cgroup_alloc()."""
+        group = PsiGroup(self.clock, self.cpus, self)
+        group.rtpoll_worker = None if self.rtpoll_worker is None else self.rtpoll_worker.another()
+        return group
 
     def cpu(self, number: int) -> PsiGroupCpu:
         """The group's part on one CPU."""

@@ -47,6 +47,10 @@ class Accountable(Protocol):
     sched: Any
 
     @property
+    def psi_group(self) -> PsiGroup | None:
+        """Whose pressure its stalls are, None: the machine's alone."""
+
+    @property
     def nice(self) -> int:
         """Decides its weight; a positive one makes user time count as nice."""
 

@@ -49,9 +49,23 @@ class Scheduler:
 
     def _entity(self, task: Accountable) -> SchedEntity:
         if task.sched is None:
-            task.sched = SchedEntity(task, self.cpus[task.processor], self.psi_system)
+            task.sched = SchedEntity(task, self.cpus[task.processor], task.psi_group or self.psi_system)
         entity: SchedEntity = task.sched
         return entity
+
+    def cgroup_move_task(self, task: Accountable, group: PsiGroup | None) -> None:
+        """What a task does counts for another group from now on. Linux: kernel/sched/psi.c, cgroup_move_task()."""
+        entity = task.sched
+        if entity is None or entity.psi_group is (group or self.psi_system):
+            return
+        cpu = entity.cpu
+        cpu.sync()
+        flags = entity.psi_flags
+        if flags:
+            cpu.psi_set(entity, 0)
+        entity.psi_group = group or self.psi_system
+        if flags:
+            cpu.psi_set(entity, flags)
 
     def charge(self, task: Accountable, *, user_ns: int = 0, system_ns: int = 0, memstall: bool = False) -> None:
         """The task needs CPU time: for its own code, for the kernel on its behalf; `memstall`: to reclaim memory."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mmfs.fastpath.memcontrol import Memcontrol
     from mmfs.kernel.cgroup import Cgroup
     from mmfs.kernel.pids import PidsCgroup
+    from mmfs.kernel.psi import PsiGroup
     from mmfs.kernel.exec import ExecImage
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.namei import OpenFile
@@ -47,7 +48,7 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
     __slots__ = (
         "kernel", "pid", "tgid", "comm", "full_name", "wq_desc", "group_leader", "parent", "children", "state", "flags",
         "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp", "memcg",
-        "memcg_nr_pages_over_high", "pids", "frozen",
+        "memcg_nr_pages_over_high", "pids", "frozen", "cgrp_since_ns",
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
         "gtime_ns", "delays", "blkio_delay_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
@@ -81,6 +82,8 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         """The row of its memory cgroup."""
         self.pids: PidsCgroup | None = None
         """Where the pids controller counts it."""
+        self.cgrp_since_ns = (0, 0)
+        """User and system time when it came into its cgroup."""
         self.frozen = False
         """Stopped by cgroup.freeze."""
         self.memcg_nr_pages_over_high = 0
@@ -252,6 +255,11 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
     def fdtable(self) -> dict[int, OpenFile]:
         """Open files by number; empty once the task is exiting."""
         return self.files.fdt if self.files is not None else {}
+
+    @property
+    def psi_group(self) -> PsiGroup | None:
+        """Whose pressure its stalls are. Linux: task_psi_group()."""
+        return self.cgrp.psi
 
     @property
     def cgroup(self) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 from errno import ENOMEM
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mmfs.mm.page_counter import UNLIMITED, PageCounter
 from mmfs.mm_types import (
@@ -50,18 +50,24 @@ MEMCG_DELAY_SCALING_SHIFT: Final = 14
 PF_MEMALLOC: Final = 0x0000_0800
 
 
+class Directory(Protocol):
+    """What a memory cgroup knows of its cgroup."""
+
+    path: str
+
+
 class MemCgroup:
     """One memory cgroup. Linux: struct mem_cgroup.
 
     ``row`` is its number in the fast path's arrays; ``zswap_max`` in pages.
     """
 
-    def __init__(self, owner: MemCgroups, row: int, parent: MemCgroup | None, path: Callable[[], str]) -> None:
+    def __init__(self, owner: MemCgroups, row: int, parent: MemCgroup | None, cgroup: Directory | None) -> None:
         fast = owner.fast
         self.owner = owner
         self.row = row
         self.parent = parent
-        self._path = path
+        self._cgroup = cgroup
         self.children: list[MemCgroup] = []
         """Those that are dying included."""
         self.online = True
@@ -86,7 +92,7 @@ class MemCgroup:
     @property
     def path(self) -> str:
         """The path of its cgroup."""
-        return self._path()
+        return "/" if self._cgroup is None else self._cgroup.path
 
     @property
     def is_root(self) -> bool:
@@ -185,14 +191,14 @@ class MemCgroups:
         self._free_rows: list[int] = []
         self._dying: list[MemCgroup] = []
         self.recursive_protection = False
-        self.released: Callable[[MemCgroup], None] = lambda memcg: None
+        self.released: Callable[[MemCgroup], None] | None = None
         """Called when the last charge of a dying cgroup is gone."""
-        self.root = MemCgroup(self, 0, None, lambda: "/")
+        self.root = MemCgroup(self, 0, None, None)
         self.rows[0] = self.root
 
     # -- beginning and end ----------------------------------------------------------------------------------
 
-    def css_alloc(self, parent: MemCgroup, path: Callable[[], str]) -> MemCgroup:
+    def css_alloc(self, parent: MemCgroup, cgroup: Directory) -> MemCgroup:
         """A new cgroup below `parent`. Raises OSError(ENOMEM). Linux: mem_cgroup_css_alloc()."""
         self.reap()
         row = heapq.heappop(self._free_rows) if self._free_rows else len(self.rows)
@@ -201,7 +207,7 @@ class MemCgroups:
         self.fast.init(row, parent.row)
         self.kernel.lru.init_lruvecs(row)
         self.kernel.lru_gen.online_memcg(row)
-        memcg = self.rows[row] = MemCgroup(self, row, parent, path)
+        memcg = self.rows[row] = MemCgroup(self, row, parent, cgroup)
         return memcg
 
     def css_offline(self, memcg: MemCgroup) -> bool:
@@ -232,7 +238,8 @@ class MemCgroups:
         del self.rows[memcg.row]
         heapq.heappush(self._free_rows, memcg.row)
         memcg.row = -1
-        self.released(memcg)
+        if self.released is not None:
+            self.released(memcg)
 
     # -- whose ----------------------------------------------------------------------------------------------
 

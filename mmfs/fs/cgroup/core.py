@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import errno
 import select
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernel.cgroup import SUBSYSTEMS, Cgroup
+from mmfs.fs.proc.pressure import psi_poll, psi_release, psi_write
+from mmfs.kernel.psi import PsiRes
 from mmfs.kernel.signal import SIGKILL
 from mmfs.kernfs import CGROUP2, DEFAULT_POLLMASK, Caller, Directory, OpenFile, fail, kstrtoint
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
 
+
+
+STAT_SUBSYSTEMS: Final = ("cpuset", "cpu", "io", "memory", "perf_event", "hugetlb", "pids", "rdma", "misc")
+"""As cgroup.stat lists them. Linux: include/linux/cgroup_subsys.h."""
 
 
 def not_root(group: Cgroup) -> bool:
@@ -132,6 +138,57 @@ def cgroup_kill_store(group: Cgroup, buf: str) -> None:
 cgroup.attributes("cgroup.kill", None, cgroup_kill_store, needs=not_root)
 
 
+# -- pressure and time ---------------------------------------------------------------------------------------------
+
+
+@cgroup.attribute("cgroup.pressure", needs=lambda group: group.psi is not None)
+def cgroup_pressure(group: Cgroup) -> int:
+    """Whether the files of pressure are there."""
+    return int(group.psi_enabled)
+
+
+@cgroup_pressure.store
+def cgroup_pressure_store(group: Cgroup, buf: str) -> None:
+    """Linux: cgroup_pressure_write()."""
+    value = kstrtoint(buf.strip())
+    if value not in (0, 1):
+        fail(errno.ERANGE)
+    group.psi_enabled = bool(value)
+
+
+def _pressure(name: str, res: PsiRes) -> None:
+    def show(group: Cgroup, *, file: OpenFile) -> str:
+        assert group.psi is not None
+        return group.psi.show(res)
+
+    def store(group: Cgroup, buf: str, *, file: OpenFile) -> None:
+        assert group.psi is not None
+        psi_write(group.psi, res, buf, file)
+
+    def poll(group: Cgroup, file: Any) -> int:
+        return psi_poll(file)
+
+    def release(group: Cgroup, file: Any) -> None:
+        psi_release(file)
+
+    cgroup.attributes(
+        name, show, store, needs=lambda group: group.psi is not None and group.psi_enabled, wants_file=True,
+        poll=poll, release=release,
+    )  # fmt: skip
+
+
+_pressure("io.pressure", PsiRes.IO)
+_pressure("memory.pressure", PsiRes.MEM)
+_pressure("cpu.pressure", PsiRes.CPU)
+
+
+@cgroup.attribute("cpu.stat")
+def cpu_stat(group: Cgroup) -> str:
+    """The time that tasks here and below have used. Linux: cgroup_base_stat_cputime_show()."""
+    user, system = (nsec // 1000 for nsec in group.root.cpu_time_ns(group))
+    return f"usage_usec {user + system}\nuser_usec {user}\nsystem_usec {system}\nnice_usec 0\n"
+
+
 # -- the tree ------------------------------------------------------------------------------------------------------
 
 
@@ -142,7 +199,25 @@ def cgroup_stat(group: Cgroup) -> str:
     Linux: cgroup_stat_show().
     """
     group.root.reap()
-    return f"nr_descendants {group.nr_descendants}\nnr_dying_descendants {group.nr_dying_descendants}\n"
+    rows = [("nr_descendants", group.nr_descendants)]
+    for name in STAT_SUBSYSTEMS:
+        rows.append((f"nr_subsys_{name}", _nr_css(group, name)))
+    rows.append(("nr_dying_descendants", group.nr_dying_descendants))
+    for name in STAT_SUBSYSTEMS:
+        rows.append((f"nr_dying_subsys_{name}", group.nr_dying_css.get(name, 0)))
+    return "".join(f"{name} {value}\n" for name, value in rows)
+
+
+def _nr_css(group: Cgroup, name: str) -> int:
+    """States of a controller here and below, if it has one here.
+
+    perf_event is on everywhere; one that we do not model is the root's alone, for nobody can enable it.
+    """
+    if name in group.root.controllers:
+        return group.nr_css[name] if name in group.css else 0
+    if name == "perf_event":
+        return group.nr_descendants + 1
+    return int(group.parent is None)
 
 
 @cgroup.attribute("cgroup.type", needs=not_root)
@@ -225,7 +300,7 @@ def cgroup_subtree_control_store(group: Cgroup, buf: str) -> None:
         if not word:
             continue
         sign, name = word[0], word[1:]
-        if name not in group.root.controllers or sign not in "+-":
+        if name not in STAT_SUBSYSTEMS or sign not in "+-":
             fail(errno.EINVAL)
         (enable if sign == "+" else disable).add(name)
         (disable if sign == "+" else enable).discard(name)

@@ -59,7 +59,7 @@ def _tiers(lruvec: LruGenLruvec, seq: int) -> str:
 
 def _show(kernel: Kernel, full: bool) -> str:
     text = ""
-    for number, lruvec in kernel.lru_gen.lruvecs.items():
+    for lruvec in kernel.lru_gen.lruvecs.values():
         if not kernel.node_data[lruvec.nid].node_present_pages:
             continue
         if not text:
