@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel import sched
+from mmfs.kernel.cgroup.migrate import can_fork, post_fork
 from mmfs.kernel.cputime import Cost
 from mmfs.kernel.sched import (
     CLONE_FILES,
@@ -231,6 +232,7 @@ def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str
         _copy_mm(task, parent, flags)
         objects.take("pid")
         task.pid = task.tgid = kernel.tasks.pids.alloc_pid(kernel.tasks)
+        can_fork(task, parent.cgrp)
     except OSError:
         if "files_cache" in objects.names and task.files is not None:
             task.files.close_files()
@@ -277,9 +279,8 @@ def _join_family(task: Task, parent: Task, flags: int, exit_signal: int) -> None
         task.parent = parent.group_leader.parent if flags & CLONE_PARENT else parent.group_leader
         if task.parent is not None:
             task.parent.children.append(task)
-    task.cgrp = parent.cgrp
-    task.cgrp.tasks[task.pid] = task
     task.kernel.tasks.attach(task)
+    post_fork(task, parent.cgrp)
     task.kernel.scheduler.total_forks += 1
 
 

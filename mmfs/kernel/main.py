@@ -141,7 +141,7 @@ def fork_init(kernel: Kernel) -> None:
     from mmfs.kernel.task import TaskTable
 
     ram_pages = early_ram_pages(kernel)
-    kernel.cgroups = CgroupRoot()
+    kernel.cgroups = CgroupRoot(kernel)
     kernel.tasks = TaskTable(kernel.machine.nr_cpus, max_threads_of(ram_pages), kernel.seed)
     kernel.init_task = idle_task(kernel, init_rlimits(kernel.tasks.max_threads))
     kernel.sysctl = kernel_sysctl(kernel.seed, kernel.cmdline, len(kernel.machine.nodes))
