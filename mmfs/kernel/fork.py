@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel import sched
+from mmfs.kernel.cgroup.migrate import can_fork, post_fork
 from mmfs.kernel.cputime import Cost
 from mmfs.kernel.sched import (
     CLONE_FILES,
@@ -223,7 +224,6 @@ def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str
     _check_flags(parent, flags)
     _check_limits(parent)
     kernel = parent.kernel
-    kernel.cgroups.can_fork(parent.cgrp)
     thread = bool(flags & CLONE_THREAD)
     signal = parent.signal if thread else parent.signal.copy()
     sighand = parent.sighand if flags & CLONE_SIGHAND else parent.sighand.copy()
@@ -237,6 +237,7 @@ def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str
         _copy_mm(task, parent, flags)
         objects.take("pid")
         task.pid = task.tgid = kernel.tasks.pids.alloc_pid(kernel.tasks)
+        can_fork(task, parent.cgrp)
     except OSError:
         if "files_cache" in objects.names and task.files is not None:
             task.files.close_files()
@@ -285,7 +286,7 @@ def _join_family(task: Task, parent: Task, flags: int, exit_signal: int) -> None
         if task.parent is not None:
             task.parent.children.append(task)
     task.kernel.tasks.attach(task)
-    task.kernel.cgroups.post_fork(task)
+    post_fork(task, parent.cgrp)
     task.kernel.scheduler.total_forks += 1
 
 

@@ -31,7 +31,6 @@ from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
 if TYPE_CHECKING:
     from mmfs.fastpath.memcontrol import Memcontrol
     from mmfs.kernel.cgroup import Cgroup
-    from mmfs.kernel.pids import PidsCgroup
     from mmfs.kernel.psi import PsiGroup
     from mmfs.kernel.exec import ExecImage
     from mmfs.kernel.kernel import Kernel
@@ -48,7 +47,7 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
     __slots__ = (
         "kernel", "pid", "tgid", "comm", "full_name", "wq_desc", "group_leader", "parent", "children", "state", "flags",
         "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp", "memcg",
-        "memcg_nr_pages_over_high", "pids", "frozen", "cgrp_since_ns",
+        "memcg_nr_pages_over_high", "frozen", "cgrp_since_ns",
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
         "gtime_ns", "delays", "blkio_delay_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
@@ -80,8 +79,6 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.cgrp: Cgroup = kernel.cgroups.root
         self.memcg = 0
         """The row of its memory cgroup."""
-        self.pids: PidsCgroup | None = None
-        """Where the pids controller counts it."""
         self.cgrp_since_ns = (0, 0)
         """User and system time when it came into its cgroup."""
         self.frozen = False

@@ -14,10 +14,11 @@ Simplified: sockets are charged only as somebody sets it.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from errno import ENOMEM
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
+from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState, Migration
 from mmfs.mm.page_counter import UNLIMITED, PageCounter
 from mmfs.mm_types import (
     GFP_DIRECT_RECLAIM_BIT,
@@ -50,27 +51,22 @@ MEMCG_DELAY_SCALING_SHIFT: Final = 14
 PF_MEMALLOC: Final = 0x0000_0800
 
 
-class Directory(Protocol):
-    """What a memory cgroup knows of its cgroup."""
-
-    path: str
-
-
-class MemCgroup:
+class MemCgroup(CgroupSubsysState):
     """One memory cgroup. Linux: struct mem_cgroup.
 
     ``row`` is its number in the fast path's arrays; ``zswap_max`` in pages.
     """
 
-    def __init__(self, owner: MemCgroups, row: int, parent: MemCgroup | None, cgroup: Directory | None) -> None:
+    parent: MemCgroup | None
+
+    def __init__(self, owner: MemCgroups, row: int, parent: MemCgroup | None) -> None:
+        super().__init__()
         fast = owner.fast
         self.owner = owner
         self.row = row
         self.parent = parent
-        self._cgroup = cgroup
         self.children: list[MemCgroup] = []
         """Those that are dying included."""
-        self.online = True
         self.oom_group = False
         self.zswap_max = UNLIMITED
         self.zswap_writeback = True
@@ -92,7 +88,7 @@ class MemCgroup:
     @property
     def path(self) -> str:
         """The path of its cgroup."""
-        return "/" if self._cgroup is None else self._cgroup.path
+        return "/" if self.is_root else self.cgroup.path
 
     @property
     def is_root(self) -> bool:
@@ -181,8 +177,10 @@ def calculate_high_delay(nr_pages: int, max_overage: int) -> int:
     return jiffies * nr_pages // MEMCG_CHARGE_BATCH
 
 
-class MemCgroups:
+class MemCgroups(CgroupSubsys):
     """All memory cgroups of a machine, by row. ``recursive_protection``: mounted with memory_recursiveprot."""
+
+    name = "memory"
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -191,15 +189,16 @@ class MemCgroups:
         self._free_rows: list[int] = []
         self._dying: list[MemCgroup] = []
         self.recursive_protection = False
-        self.released: Callable[[MemCgroup], None] | None = None
-        """Called when the last charge of a dying cgroup is gone."""
-        self.root = MemCgroup(self, 0, None, None)
+        self.root = MemCgroup(self, 0, None)
+        self.root.online = True
         self.rows[0] = self.root
 
     # -- beginning and end ----------------------------------------------------------------------------------
 
-    def css_alloc(self, parent: MemCgroup, cgroup: Directory) -> MemCgroup:
+    def css_alloc(self, parent: MemCgroup | None) -> MemCgroup:
         """A new cgroup below `parent`. Raises OSError(ENOMEM). Linux: mem_cgroup_css_alloc()."""
+        if parent is None:
+            return self.root
         self.reap()
         row = heapq.heappop(self._free_rows) if self._free_rows else len(self.rows)
         if row >= MAX_MEMCGS:
@@ -207,27 +206,28 @@ class MemCgroups:
         self.fast.init(row, parent.row)
         self.kernel.lru.init_lruvecs(row)
         self.kernel.lru_gen.online_memcg(row)
-        memcg = self.rows[row] = MemCgroup(self, row, parent, cgroup)
+        memcg = self.rows[row] = MemCgroup(self, row, parent)
         return memcg
 
-    def css_offline(self, memcg: MemCgroup) -> bool:
-        """Its directory is removed; whether it was gone at once. Linux: mem_cgroup_css_offline()."""
-        memcg.online = False
+    def css_offline(self, memcg: MemCgroup) -> None:
+        """Its directory is removed: what is charged to it holds it. Linux: mem_cgroup_css_offline()."""
+        memcg.css_get()
         self.fast.alives[memcg.row] = 0
         memcg.memory.min = memcg.memory.low = 0
         self.kernel.lru_gen.offline_memcg(memcg.row)
         self.fast.drain_all_stock(memcg.row)
         self._dying.append(memcg)
-        return False
 
     def reap(self) -> None:
-        """Let go of dying cgroups that nothing is charged to any more. Linux: mem_cgroup_css_free()."""
-        for memcg in self._dying:
-            if not memcg.charged and not memcg.children:
-                self._release(memcg)
-        self._dying = [memcg for memcg in self._dying if memcg.row >= 0]
+        """Let go of dying cgroups that nothing is charged to any more."""
+        gone = [memcg for memcg in self._dying if not memcg.charged]
+        if gone:
+            self._dying = [memcg for memcg in self._dying if memcg.charged]
+            for memcg in gone:
+                memcg.css_put()
 
-    def _release(self, memcg: MemCgroup) -> None:
+    def css_free(self, memcg: MemCgroup) -> None:
+        """Nothing holds it any more. Linux: mem_cgroup_css_free()."""
         assert memcg.parent is not None
         self.fast.clear(memcg.row)
         self.kernel.lru_gen.release_memcg(memcg.row)
@@ -238,8 +238,6 @@ class MemCgroups:
         del self.rows[memcg.row]
         heapq.heappush(self._free_rows, memcg.row)
         memcg.row = -1
-        if self.released is not None:
-            self.released(memcg)
 
     # -- whose ----------------------------------------------------------------------------------------------
 
@@ -264,17 +262,12 @@ class MemCgroups:
                 break
         return found
 
-    def can_fork(self, memcg: MemCgroup) -> None:
-        """Nothing is against it."""
+    def attach(self, tset: list[Migration]) -> None:
+        """Threads have moved: what they use from now on is charged here. Linux: mem_cgroup_attach()."""
+        for task, _, memcg in tset:
+            self._attach(task, memcg)
 
-    def fork(self, task: Task, memcg: MemCgroup) -> None:
-        """A new task is in its creator's cgroup already."""
-
-    def exit(self, task: Task) -> None:
-        """Whatever a task had was given back."""
-
-    def attach(self, task: Task, memcg: MemCgroup) -> None:
-        """A thread moves: what it uses from now on is charged here. Linux: mem_cgroup_attach()."""
+    def _attach(self, task: Task, memcg: MemCgroup) -> None:
         task.memcg = memcg.row
         if task.mm is not None and task.pid == task.tgid:
             self.kernel.mmu.mms[task.mm.row]["memcg"] = memcg.row

@@ -1,34 +1,41 @@
 """cgroup.*: who is in a cgroup, which controllers it has, how many there may be below it.
 
 Linux: kernel/cgroup/cgroup.c, cgroup_base_files[].
-
-Simplified: threaded subtrees are not modelled (cgroup.type refuses to change).
 """
 
 from __future__ import annotations
 
 import errno
 import select
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from mmfs.kernel.cgroup import SUBSYSTEMS, Cgroup
 from mmfs.fs.proc.pressure import psi_poll, psi_release, psi_write
+from mmfs.kernel.cgroup import Cgroup, control, freezer
+from mmfs.kernel.cgroup.control import enable_threaded, migrate_vet_dst, subtree_control
+from mmfs.kernel.cgroup.migrate import attach_task
+from mmfs.kernel.cgroup.rstat import cputime_ns
 from mmfs.kernel.psi import PsiRes
+from mmfs.kernel.sched import PF_NO_SETAFFINITY
 from mmfs.kernel.signal import SIGKILL
 from mmfs.kernfs import CGROUP2, DEFAULT_POLLMASK, Caller, Directory, OpenFile, fail, kstrtoint
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
 
-
-
-STAT_SUBSYSTEMS: Final = ("cpuset", "cpu", "io", "memory", "perf_event", "hugetlb", "pids", "rdma", "misc")
-"""As cgroup.stat lists them. Linux: include/linux/cgroup_subsys.h."""
+KTHREADD: Final = 2
 
 
 def not_root(group: Cgroup) -> bool:
     """Linux: CFTYPE_NOT_ON_ROOT."""
     return group.parent is not None
+
+
+def enabled(name: str, on_root: bool = False) -> Callable[[Cgroup], bool]:
+    """For `needs` of a controller's file: it is where the controller is enabled, in the root only if `on_root`."""
+    if on_root:
+        return lambda group: name in group.subsys
+    return lambda group: name in group.subsys and group.parent is not None
 
 
 cgroup: Directory[Cgroup] = Directory(
@@ -62,25 +69,35 @@ def cgroup_procs(group: Cgroup, *, caller: Caller) -> str:
 
 @cgroup_procs.store
 def cgroup_procs_store(group: Cgroup, buf: str, *, caller: Caller) -> None:
-    """Move a process here, with all its threads. Linux: __cgroup_procs_write()."""
-    group.root.attach_task(find_task(group, buf, caller), group)
+    """Move a process here, with all its threads. Linux: cgroup_procs_write()."""
+    procs_write(group, buf, caller, threadgroup=True)
 
 
-def find_task(group: Cgroup, buf: str, caller: Caller) -> Task:
-    """The task that was written, 0 for the writer; kernel threads stay where they are.
+def find_task(group: Cgroup, buf: str, caller: Caller, threadgroup: bool) -> Task:
+    """The task that was written, 0 for the writer; threads that are bound to CPUs, and kthreadd, stay where they are.
 
     Linux: kernel/cgroup/cgroup.c, cgroup_procs_write_start().
     """
     pid = kstrtoint(buf.strip())
     if pid < 0:
         fail(errno.EINVAL)
-    pid = pid or caller.pid
-    task = next((one.tasks[pid] for one in group.root.all() if pid in one.tasks), None)
-    if task is None or not task.alive:
+    task = group.root.kernel.tasks.get(pid or caller.pid)
+    if task is None:
         fail(errno.ESRCH)
-    if task.is_kthread:
+    if threadgroup:
+        task = task.group_leader
+    if task.pid == KTHREADD or task.flags & PF_NO_SETAFFINITY:
         fail(errno.EINVAL)
     return task
+
+
+def procs_write(group: Cgroup, buf: str, caller: Caller, threadgroup: bool) -> None:
+    """Move a task here. Linux: kernel/cgroup/cgroup.c, __cgroup_procs_write(), cgroup_attach_permissions()."""
+    task = find_task(group, buf, caller, threadgroup)
+    migrate_vet_dst(group)
+    if not threadgroup and task.cgrp.dom_cgrp is not group.dom_cgrp:
+        fail(errno.EOPNOTSUPP)
+    attach_task(task, group, threadgroup)
 
 
 @cgroup.attribute("cgroup.threads", wants_caller=True)
@@ -91,9 +108,8 @@ def cgroup_threads(group: Cgroup, *, caller: Caller) -> str:
 
 @cgroup_threads.store
 def cgroup_threads_store(group: Cgroup, buf: str, *, caller: Caller) -> None:
-    """A thread cannot leave its process's domain. Linux: cgroup_threads_write()."""
-    if find_task(group, buf, caller).cgrp is not group:
-        fail(errno.EOPNOTSUPP)
+    """Move a thread here, within the domain of its process. Linux: cgroup_threads_write()."""
+    procs_write(group, buf, caller, threadgroup=False)
 
 
 def cgroup_events(group: Cgroup, *, file: OpenFile) -> str:
@@ -122,7 +138,7 @@ def cgroup_freeze_store(group: Cgroup, buf: str) -> None:
     value = kstrtoint(buf.strip())
     if value not in (0, 1):
         fail(errno.ERANGE)
-    group.root.set_freeze(group, bool(value))
+    freezer.cgroup_freeze(group, bool(value))
 
 
 def cgroup_kill_store(group: Cgroup, buf: str) -> None:
@@ -185,7 +201,7 @@ _pressure("cpu.pressure", PsiRes.CPU)
 @cgroup.attribute("cpu.stat")
 def cpu_stat(group: Cgroup) -> str:
     """The time that tasks here and below have used. Linux: cgroup_base_stat_cputime_show()."""
-    user, system = (nsec // 1000 for nsec in group.root.cpu_time_ns(group))
+    user, system = (nsec // 1000 for nsec in cputime_ns(group))
     return f"usage_usec {user + system}\nuser_usec {user}\nsystem_usec {system}\nnice_usec 0\n"
 
 
@@ -194,42 +210,28 @@ def cpu_stat(group: Cgroup) -> str:
 
 @cgroup.attribute("cgroup.stat")
 def cgroup_stat(group: Cgroup) -> str:
-    """How many are below, and how many of those that were removed something is still charged to.
-
-    Linux: cgroup_stat_show().
-    """
-    group.root.reap()
-    rows = [("nr_descendants", group.nr_descendants)]
-    for name in STAT_SUBSYSTEMS:
-        rows.append((f"nr_subsys_{name}", _nr_css(group, name)))
-    rows.append(("nr_dying_descendants", group.nr_dying_descendants))
-    for name in STAT_SUBSYSTEMS:
-        rows.append((f"nr_dying_subsys_{name}", group.nr_dying_css.get(name, 0)))
-    return "".join(f"{name} {value}\n" for name, value in rows)
-
-
-def _nr_css(group: Cgroup, name: str) -> int:
-    """States of a controller here and below, if it has one here.
-
-    perf_event is on everywhere; one that we do not model is the root's alone, for nobody can enable it.
-    """
-    if name in group.root.controllers:
-        return group.nr_css[name] if name in group.css else 0
-    if name == "perf_event":
-        return group.nr_descendants + 1
-    return int(group.parent is None)
+    """How many cgroups and csses are below, and how many of them linger. Linux: cgroup_stat_show()."""
+    group.root.kernel.memcgs.reap()
+    known, dying = group.root.known, group.nr_dying_subsys
+    lines = [f"nr_descendants {group.nr_descendants}\n"]
+    lines.extend(f"nr_subsys_{name} {group.nr_subsys(name)}\n" for name in known)
+    lines.append(f"nr_dying_descendants {group.nr_dying_descendants}\n")
+    lines.extend(f"nr_dying_subsys_{name} {dying.get(name, 0)}\n" for name in known)
+    return "".join(lines)
 
 
 @cgroup.attribute("cgroup.type", needs=not_root)
-def cgroup_type(_: Cgroup) -> str:
+def cgroup_type(group: Cgroup) -> str:
     """Linux: cgroup_type_show()."""
-    return "domain\n"
+    return f"{control.cgroup_type(group)}\n"
 
 
 @cgroup_type.store
-def cgroup_type_store(_: Cgroup, buf: str) -> None:
+def cgroup_type_store(group: Cgroup, buf: str) -> None:
     """Linux: cgroup_type_write()."""
-    fail(errno.EOPNOTSUPP if buf.strip() == "threaded" else errno.EINVAL)
+    if buf.strip() != "threaded":
+        fail(errno.EINVAL)
+    enable_threaded(group)
 
 
 def _limit(value: int | None) -> str:
@@ -274,34 +276,38 @@ def cgroup_max_descendants_store(group: Cgroup, buf: str) -> None:
 # -- controllers ---------------------------------------------------------------------------------------------------
 
 
-def _words(names: set[str]) -> str:
-    known = [name for name in SUBSYSTEMS if name in names]
+def _words(group: Cgroup, names: frozenset[str]) -> str:
+    """Linux: cgroup_print_ss_mask()."""
+    known = [name for name in group.root.known if name in names]
     return " ".join(known) + "\n" if known else ""
 
 
 @cgroup.attribute("cgroup.controllers")
 def cgroup_controllers(group: Cgroup) -> str:
     """Those that can be enabled for what is below."""
-    return _words(group.controllers)
+    return _words(group, group.control())
 
 
 @cgroup.attribute("cgroup.subtree_control")
 def cgroup_subtree_control(group: Cgroup) -> str:
     """Those that are enabled for what is below."""
-    return _words(group.subtree_control)
+    return _words(group, group.subtree_control)
 
 
 @cgroup_subtree_control.store
 def cgroup_subtree_control_store(group: Cgroup, buf: str) -> None:
-    """+NAME and -NAME. Linux: cgroup_subtree_control_write()."""
+    """+NAME and -NAME, split by blanks; of several signs for one name the last counts.
+
+    Linux: cgroup_subtree_control_write().
+    """
     enable: set[str] = set()
     disable: set[str] = set()
     for word in buf.strip().split(" "):
         if not word:
             continue
         sign, name = word[0], word[1:]
-        if name not in STAT_SUBSYSTEMS or sign not in "+-":
+        if name not in group.root.known or sign not in "+-":
             fail(errno.EINVAL)
         (enable if sign == "+" else disable).add(name)
         (disable if sign == "+" else enable).discard(name)
-    group.root.write_subtree_control(group, enable, disable)
+    subtree_control(group, enable, disable)

@@ -10,7 +10,7 @@ import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from mmfs.fs.cgroup.core import cgroup, not_root
+from mmfs.fs.cgroup.core import cgroup, enabled
 from mmfs.kernel.cgroup import Cgroup
 from mmfs.kernfs import DEFAULT_POLLMASK, OpenFile, fail, kstrtoint, memparse
 from mmfs.mm import memcg_stat
@@ -38,18 +38,12 @@ SWAP_EVENTS: Final = (
 
 def memcg_of(group: Cgroup) -> MemCgroup:
     """The memory controller's state of a directory. Linux: mem_cgroup_from_css()."""
-    css: MemCgroup = group.css["memory"]
+    css: MemCgroup = group.subsys["memory"]
     return css
 
 
-def has_memory(group: Cgroup) -> bool:
-    """Whether the directory has the controller."""
-    return "memory" in group.css
-
-
-def limited(group: Cgroup) -> bool:
-    """Whether it has it and is not the root. Linux: CFTYPE_NOT_ON_ROOT."""
-    return "memory" in group.css and not_root(group)
+has_memory = enabled("memory", on_root=True)
+limited = enabled("memory")
 
 
 def page_counter_memparse(buf: str) -> int:

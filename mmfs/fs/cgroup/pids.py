@@ -9,12 +9,12 @@ import errno
 import select
 from typing import TYPE_CHECKING, Final
 
-from mmfs.fs.cgroup.core import cgroup, not_root
+from mmfs.fs.cgroup.core import cgroup, enabled
 from mmfs.kernel.cgroup import Cgroup
 from mmfs.kernfs import DEFAULT_POLLMASK, OpenFile, fail, kstrtoll
 
 if TYPE_CHECKING:
-    from mmfs.kernel.pids import PidsCgroup
+    from mmfs.kernel.cgroup.pids import PidsCgroup
 
 PIDS_MAX: Final = 4 * 1024 * 1024 + 1
 """A limit must be below. Linux: PID_MAX_LIMIT."""
@@ -22,13 +22,11 @@ PIDS_MAX: Final = 4 * 1024 * 1024 + 1
 
 def pids_of(group: Cgroup) -> PidsCgroup:
     """The pids controller's state of a directory. Linux: css_pids()."""
-    css: PidsCgroup = group.css["pids"]
+    css: PidsCgroup = group.subsys["pids"]
     return css
 
 
-def limited(group: Cgroup) -> bool:
-    """Linux: CFTYPE_NOT_ON_ROOT."""
-    return "pids" in group.css and not_root(group)
+limited = enabled("pids")
 
 
 @cgroup.attribute("pids.max", needs=limited)

@@ -12,24 +12,24 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mmfs.kernel.printk import LOG_INFO
+from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState, Migration
 
 if TYPE_CHECKING:
-    from mmfs.kernel.cgroup import Cgroup
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
 
-class PidsCgroup:
+class PidsCgroup(CgroupSubsysState):
     """What the controller knows of a cgroup; ``limit`` None is no limit. Linux: struct pids_cgroup."""
 
-    def __init__(self, parent: PidsCgroup | None, cgroup: Cgroup | None) -> None:
-        self.parent = parent
-        self._cgroup = cgroup
+    parent: PidsCgroup | None
+
+    def __init__(self) -> None:
+        super().__init__()
         self.counter = self.watermark = 0
         self.limit: int | None = None
         self.events_max = self.events_local_max = self.forks_failed = 0
         """How often a limit here or below was hit, how often the one here, how often a fork here failed."""
-        self.notified = 0
 
     def ancestors(self) -> Iterator[PidsCgroup]:
         """It and those above."""
@@ -38,11 +38,6 @@ class PidsCgroup:
             yield pids
             pids = pids.parent
 
-    @property
-    def path(self) -> str:
-        """The path of its cgroup."""
-        return "/" if self._cgroup is None else self._cgroup.path
-
     def charge(self, delta: int) -> None:
         """So many tasks more. Linux: pids_charge(), pids_uncharge()."""
         for pids in self.ancestors():
@@ -50,53 +45,49 @@ class PidsCgroup:
             pids.watermark = max(pids.watermark, pids.counter)
 
 
-class PidsController:
-    """The controller. Linux: struct cgroup_subsys pids_cgrp_subsys."""
+class Pids(CgroupSubsys):
+    """The controller. Linux: pids_cgrp_subsys."""
+
+    name = "pids"
+    threaded = True
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.root = PidsCgroup(None, None)
 
-    def css_alloc(self, parent: PidsCgroup, cgroup: Cgroup) -> PidsCgroup:
+    def css_alloc(self, parent: PidsCgroup | None) -> PidsCgroup:
         """Linux: pids_css_alloc()."""
-        return PidsCgroup(parent, cgroup)
+        return PidsCgroup()
 
-    def css_offline(self, css: PidsCgroup) -> bool:
-        """Nothing stays charged."""
-        return True
-
-    def reap(self) -> None:
-        """Nothing is ever left."""
-
-    def attach(self, task: Task, css: PidsCgroup) -> None:
-        """Linux: pids_can_attach()."""
-        old = task.pids
-        if old is not None:
-            css.charge(1)
+    def can_attach(self, tset: list[Migration]) -> None:
+        """Tasks are counted where they go, whatever the limit. Linux: pids_can_attach()."""
+        for _, old, new in tset:
+            new.charge(1)
             old.charge(-1)
-            task.pids = css
 
-    def can_fork(self, css: PidsCgroup) -> None:
+    def cancel_attach(self, tset: list[Migration]) -> None:
+        """Linux: pids_cancel_attach()."""
+        for _, old, new in tset:
+            old.charge(1)
+            new.charge(-1)
+
+    def can_fork(self, task: Task, css: PidsCgroup) -> None:
         """Whether one more task may be there. Linux: pids_can_fork(), pids_event()."""
         over = next((pids for pids in css.ancestors() if pids.limit is not None and pids.counter >= pids.limit), None)
         if over is None:
+            css.charge(1)
             return
         css.forks_failed += 1
         if css.forks_failed == 1:
-            self.kernel.printk.emit(f"cgroup: fork rejected by pids controller in {css.path}", LOG_INFO)
+            self.kernel.printk.emit(f"cgroup: fork rejected by pids controller in {css.cgroup.path}", LOG_INFO)
         over.events_local_max += 1
         for pids in over.ancestors():
             pids.events_max += 1
-            pids.notified += 1
-        raise OSError(errno.EAGAIN, f"pids.max of {over.path} is reached")
+        raise OSError(errno.EAGAIN, f"pids.max of {over.cgroup.path} is reached")
 
-    def fork(self, task: Task, css: PidsCgroup) -> None:
-        """A task was made. Linux: pids_try_charge()."""
-        css.charge(1)
-        task.pids = css
+    def cancel_fork(self, task: Task, css: PidsCgroup) -> None:
+        """Linux: pids_cancel_fork()."""
+        css.charge(-1)
 
-    def exit(self, task: Task) -> None:
+    def release(self, task: Task) -> None:
         """A task is gone. Linux: pids_release()."""
-        if task.pids is not None:
-            task.pids.charge(-1)
-            task.pids = None
+        task.cgrp.e_css["pids"].charge(-1)
