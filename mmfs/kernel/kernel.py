@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from mmfs.mm.hugetlb import Hstates
     from mmfs.mm.kswapd import Kswapd
     from mmfs.mm.lru_gen import LruGenState
-    from mmfs.mm.memcontrol import MemCgroups
     from mmfs.mm.memblock import Memblock
+    from mmfs.mm.memcontrol import MemCgroups
     from mmfs.mm.memory import Rows
     from mmfs.mm.memory_block import MemoryBlocks
     from mmfs.mm.mm_struct import MmStruct

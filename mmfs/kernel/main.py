@@ -136,8 +136,8 @@ def kmem_cache_init(kernel: Kernel) -> None:
 def fork_init(kernel: Kernel) -> None:
     """The task table and the idle task. Linux: kernel/fork.c, fork_init(); kernel/cgroup/cgroup.c, cgroup_init()."""
     from mmfs.kernel.cgroup import CgroupRoot
-    from mmfs.kernel.fork import idle_task, max_threads_of
     from mmfs.kernel.cgroup.pids import Pids
+    from mmfs.kernel.fork import idle_task, max_threads_of
     from mmfs.kernel.sched import init_rlimits
     from mmfs.kernel.task import TaskTable
 

@@ -31,10 +31,10 @@ from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
 if TYPE_CHECKING:
     from mmfs.fastpath.memcontrol import Memcontrol
     from mmfs.kernel.cgroup import Cgroup
-    from mmfs.kernel.psi import PsiGroup
     from mmfs.kernel.exec import ExecImage
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.namei import OpenFile
+    from mmfs.kernel.psi import PsiGroup
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.mm_struct import MmStruct
 

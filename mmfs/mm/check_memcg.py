@@ -35,10 +35,10 @@ def pages_by_row(kernel: Kernel, mapped_blocks: set[int]) -> dict[int, int]:
         first = int(block) << PAGEBLOCK_ORDER
         memcgs = kernel.frames.pages[first : first + PAGEBLOCK_NR_PAGES]["memcg"]
         if memcgs.any():
-            for row, count in zip(*np.unique(memcgs, return_counts=True), strict=True):
-                found[int(row)] = found.get(int(row), 0) + int(count)
-    for block in mapped_blocks:
-        row = int(kernel.frames.blocks[block]["memcg"])
+            for memcg, count in zip(*np.unique(memcgs, return_counts=True), strict=True):
+                found[int(memcg)] = found.get(int(memcg), 0) + int(count)
+    for whole in mapped_blocks:
+        row = int(kernel.frames.blocks[whole]["memcg"])
         found[row] = found.get(row, 0) + PAGEBLOCK_NR_PAGES
     found.pop(0, None)
     return found
@@ -68,7 +68,8 @@ def check_memcgs(kernel: Kernel, mapped_blocks: set[int]) -> None:
         kmem = int(kernel.vmstat.memcg_stat[row, MemcgStatItem.MEMCG_KMEM])
         _same(f"{memcg!r}: kernel memory", kmem + sum(child.kmem.usage for child in below), memcg.kmem.usage)
     for kind in (MEMCG_COUNTER_MEMORY, MEMCG_COUNTER_SWAP, MEMCG_COUNTER_KMEM):
-        top = sum(int(fast.counters[child.row * NR_MEMCG_COUNTERS + kind]["usage"]) for child in kernel.memcgs.root.children)
+        children = [child.row * NR_MEMCG_COUNTERS for child in kernel.memcgs.root.children]
+        top = sum(int(fast.counters[first + kind]["usage"]) for first in children)
         _same(f"the root's counter {kind}", int(fast.counters[kind]["usage"]), top)
     check_totals(kernel)
 

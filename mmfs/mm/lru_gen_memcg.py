@@ -31,7 +31,7 @@ class MemcgLruOp(IntEnum):
 
 
 class MemcgLru:
-    """The cgroups of one node, as lruvecs. Linux: struct lru_gen_memcg. ``seed`` makes the choice of bins repeatable."""
+    """The cgroups of one node, as lruvecs. Linux: struct lru_gen_memcg. ``seed``: of the choice of bins."""
 
     def __init__(self, seed: int) -> None:
         self.seq = 0

@@ -96,7 +96,7 @@ class LruGenReclaim:
     def begin_lruvec(self, memcg: MemCgroup, pgdat: PglistData, sc: ScanControl) -> LruvecEviction:
         """Begin to shrink a cgroup's lruvec for its or a parent's limit. Linux: lru_gen_shrink_lruvec()."""
         self.reclaim.lru.lru_add_drain()
-        self.state.walk.batching = False
+        self.state.walk.batching = bool(sc.proactive)
         return LruvecEviction(self, memcg, pgdat, sc)
 
     def run_cmd(self, age: bool, nid: int, seq: int, swappiness: int, option: int) -> None:
@@ -195,7 +195,7 @@ class LruGenNode:
             gens.set_initial_priority(pgdat, sc)
             if sc.kswapd:
                 sc.nr_reclaimed = 0
-            gens.state.walk.batching = bool(sc.kswapd)
+            gens.state.walk.batching = bool(sc.kswapd or sc.proactive)
             self.turns = self._turns()
 
     def _turns(self) -> list[LruGenLruvec]:
@@ -222,9 +222,9 @@ class LruGenNode:
             if not self.turns:
                 return True
             lruvec = self.turns.pop()
-            memcg = self.reclaim.kernel.memcgs.rows.get(lruvec.memcg)
-            if lruvec.memcg_gen != self.gen or memcg is None or self.gens.state.lruvecs.get(lruvec.number) is not lruvec:
+            if lruvec.memcg_gen != self.gen or self.gens.state.lruvecs.get(lruvec.number) is not lruvec:
                 return not self.turns
+            memcg = self.reclaim.kernel.memcgs.rows[lruvec.memcg]
             op = self._passed_over(memcg, lruvec)
             if op is not MemcgLruOp.NOP:
                 return self._end_turn(lruvec, op)

@@ -70,15 +70,18 @@ class MemCgroup(CgroupSubsysState):
         self.oom_group = False
         self.zswap_max = UNLIMITED
         self.zswap_writeback = True
-        self.swappiness = owner.kernel.vm.swappiness if parent is None else parent.swappiness
+        self.swappiness: int = owner.kernel.vm.swappiness if parent is None else parent.swappiness
         """Of cgroup v1 only."""
         self.peaks: dict[str, list[dict[str, int]]] = {}
         """By counter: the peaks of open files that have asked for one of their own. Linux: memory_peaks, swap_peaks."""
         self.positions: dict[int, MemCgroup | None] = {}
         """Where direct reclaim from here on has stopped, by node. Linux: struct mem_cgroup_reclaim_iter."""
-        self.memory = PageCounter(fast, row, MEMCG_COUNTER_MEMORY, None if parent is None else parent.memory)
-        self.swap = PageCounter(fast, row, MEMCG_COUNTER_SWAP, None if parent is None else parent.swap)
-        self.kmem = PageCounter(fast, row, MEMCG_COUNTER_KMEM, None if parent is None else parent.kmem)
+        above: tuple[PageCounter | None, ...] = (
+            (None, None, None) if parent is None else (parent.memory, parent.swap, parent.kmem)
+        )
+        self.memory: PageCounter = PageCounter(fast, row, MEMCG_COUNTER_MEMORY, above[0])
+        self.swap: PageCounter = PageCounter(fast, row, MEMCG_COUNTER_SWAP, above[1])
+        self.kmem: PageCounter = PageCounter(fast, row, MEMCG_COUNTER_KMEM, above[2])
         if parent is not None:
             parent.children.append(self)
 
@@ -304,7 +307,7 @@ class MemCgroups(CgroupSubsys):
             retries -= 1
             if retries >= 0:
                 continue
-            if gfp & GFP_RETRY_MAYFAIL_BIT or (passed_oom and task is not None and self.kernel.oom_killer.is_dying(task)):
+            if gfp & GFP_RETRY_MAYFAIL_BIT or (passed_oom and self._is_dying(task)):
                 break
             if not self.oom(over, gfp, (nr_pages - 1).bit_length()):
                 break
@@ -371,10 +374,12 @@ class MemCgroups(CgroupSubsys):
         """Linux: mem_cgroup_out_of_memory()."""
         if memcg.margin >= 1 << order:
             return True
-        task = self.kernel.tasks.current
-        return (task is not None and self.kernel.oom_killer.is_dying(task)) or self.kernel.oom_killer.memcg_out_of_memory(
-            memcg, gfp, order
+        return self._is_dying(self.kernel.tasks.current) or self.kernel.oom_killer.out_of_memory(
+            gfp, order, memcg=memcg
         )
+
+    def _is_dying(self, task: Task | None) -> bool:
+        return task is not None and self.kernel.oom_killer.is_dying(task)
 
     # -- memory.high ----------------------------------------------------------------------------------------
 

@@ -229,10 +229,6 @@ class OomKiller:
         mm = None if task is None else task.signal.oom_mm
         return mm is not None and bool(mm.flags & MMF_OOM_SKIP)
 
-    def memcg_out_of_memory(self, memcg: MemCgroup, gfp: int, order: int) -> bool:
-        """Kill somebody in a memory cgroup. Linux: mm/memcontrol.c, mem_cgroup_out_of_memory()."""
-        return self.out_of_memory(gfp, order, memcg=memcg)
-
     def current_is_victim(self) -> bool:
         """Whether the current task is to die and may use the reserves. Linux: oom_reserves_allowed()."""
         return tsk_is_oom_victim(current(self.kernel))

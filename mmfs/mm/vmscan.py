@@ -231,9 +231,7 @@ class Reclaim:
         swappiness = self.swappiness(sc, memcg)
         share: tuple[int, int] | None = None
         denominator = 1
-        if not sc.may_swap or not self.can_reclaim_anon_pages(memcg.row):
-            share = (0, 1)
-        elif sc.memcg >= 0 and not swappiness:
+        if not sc.may_swap or not self.can_reclaim_anon_pages(memcg.row) or (sc.memcg >= 0 and not swappiness):
             share = (0, 1)
         elif not sc.priority and swappiness:
             share = (1, 1)
@@ -503,7 +501,7 @@ class NodeReclaim:
 
     def step(self) -> bool:
         """Work for a slice of time; whether the node is done."""
-        reclaim, sc, pgdat = self.reclaim, self.sc, self.pgdat
+        sc, pgdat = self.sc, self.pgdat
         if not self._shrink_node_memcgs():
             return False
         if sc.kswapd:

@@ -78,7 +78,7 @@ def _counter(name: str, counter: Callable[[MemCgroup], PageCounter]) -> None:
         found = counter(memcg_of(group))
         if file.private is None:
             return found.watermark * PAGE_SIZE
-        return max(file.private["peak"], found.local_watermark) * PAGE_SIZE
+        return max(int(file.private["peak"]), found.local_watermark) * PAGE_SIZE
 
     def reset(group: Cgroup, buf: str, *, file: OpenFile) -> None:
         usage = counter(memcg_of(group)).reset_local_watermark()
