@@ -67,13 +67,15 @@ class Wait(NamedTuple):
 class SchedEntity:
     """A task as its CPU sees it: work that is not done yet, and what it waits for first. Linux: struct sched_entity."""
 
-    __slots__ = ("cpu", "migrated", "on_rq", "psi_flags", "psi_group", "stall_ns", "stime_ns", "task", "timer",
-                 "total", "utime_ns", "vruntime", "waiters", "waits", "weight", "work")  # fmt: skip
+    __slots__ = ("cpu", "frozen", "migrated", "on_rq", "psi_flags", "psi_group", "stall_ns", "stime_ns", "task",
+                 "timer", "total", "utime_ns", "vruntime", "waiters", "waits", "weight", "work")  # fmt: skip
 
     def __init__(self, task: Accountable | None, cpu: Cpu, psi_group: PsiGroup | None = None) -> None:
         self.task = task
         self.cpu = cpu
         self.on_rq = False
+        self.frozen = False
+        """Does nothing of its work until it is thawed."""
         self.weight = NICE_0_WEIGHT
         self.vruntime = cpu.min_vruntime
         self.work: dict[tuple[CpuTime, bool], int] = {}
@@ -282,7 +284,7 @@ class Cpu:
     def wake(self, entity: SchedEntity) -> None:
         """The task runs, or wants to, if it has any work. Linux: kernel/sched/core.c, try_to_wake_up()."""
         self.sync()
-        if entity.on_rq or not entity.total:
+        if entity.on_rq or entity.frozen or not entity.total:
             entity.cpu.psi_task_change(entity)
             return
         self._place(entity)

@@ -185,8 +185,26 @@ class Scheduler:
         entity.cpu.sync()
         if entity.on_rq:
             entity.cpu.watch()
-        elif not entity.waits:
+        elif not entity.waits and not entity.frozen:
             entity.cpu.call_waiters(entity)
+
+    def freeze(self, task: Accountable) -> None:
+        """The task stands still, whatever it has still to do."""
+        entity = self._entity(task)
+        entity.frozen = True
+        entity.cpu.dequeue(entity)
+        entity.cpu.psi_task_change(entity)
+
+    def thaw(self, task: Accountable) -> None:
+        """It goes on where it was."""
+        entity = self._entity(task)
+        entity.frozen = False
+        cpu = self.select_task_rq(task, entity) if entity.total else entity.cpu
+        cpu.wake(entity)
+        if entity.waiters and entity.total:
+            cpu.watch()
+        elif entity.waiters:
+            cpu.call_waiters(entity)
 
     def exit(self, task: Accountable) -> None:
         """The task is gone: it waits for nothing, and its queued work stays as nobody's."""

@@ -48,7 +48,7 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
         "gtime_ns", "delays", "blkio_delay_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
-        "timerslack_ns", "no_new_privs", "personality", "mempolicy", "busy",
+        "timerslack_ns", "no_new_privs", "personality", "mempolicy", "busy", "frozen",
         "nr_dirtied", "nr_dirtied_pause", "dirty_paused_when",
     )  # fmt: skip
 
@@ -104,6 +104,8 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.nr_dirtied = self.dirty_paused_when = 0
         self.nr_dirtied_pause = DIRTY_POLL_THRESH
         """After how many pages it looks whether it must sleep (mm/page_writeback.py)."""
+        self.frozen = False
+        """Stands still because its cgroup does (kernel/cgroup/freezer.py)."""
         self.busy = False
         """In the middle of a call during which it cannot die: a SIGKILL waits until that is over."""
 

@@ -2,7 +2,7 @@
 
 Linux: kernel/cgroup/cgroup.c, cgroup_base_files[].
 
-Simplified: freezing and pressure are not modelled, and their files are absent.
+Simplified: pressure is not modelled, and its files are absent.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from mmfs.kernel.cgroup import Cgroup, control
+from mmfs.kernel.cgroup import Cgroup, control, freezer
 from mmfs.kernel.cgroup.control import enable_threaded, migrate_vet_dst, subtree_control
 from mmfs.kernel.cgroup.migrate import attach_task
-from mmfs.kernel.sched import PF_NO_SETAFFINITY
-from mmfs.kernel.signal import SIGKILL
+from mmfs.kernel.sched import PF_KTHREAD, PF_NO_SETAFFINITY
+from mmfs.kernel.signal import SIGKILL, send_signal
 from mmfs.kernfs import CGROUP2, Caller, Directory, fail, kstrtoint
 
 if TYPE_CHECKING:
@@ -116,14 +116,31 @@ def cgroup_events(group: Cgroup) -> str:
     return f"populated {int(group.populated)}\nfrozen {int(group.frozen)}\n"
 
 
+@cgroup.attribute("cgroup.freeze", needs=not_root)
+def cgroup_freeze(group: Cgroup) -> str:
+    """Whether it shall be frozen, for its own sake. Linux: cgroup_freeze_show()."""
+    return f"{int(group.freeze)}\n"
+
+
+@cgroup_freeze.store
+def cgroup_freeze_store(group: Cgroup, buf: str) -> None:
+    """Linux: cgroup_freeze_write()."""
+    value = kstrtoint(buf.strip())
+    if value not in (0, 1):
+        fail(errno.ERANGE)
+    freezer.cgroup_freeze(group, bool(value))
+
+
 def cgroup_kill_store(group: Cgroup, buf: str) -> None:
     """Kill every process here and below. Linux: cgroup_kill_write()."""
     if kstrtoint(buf.strip()) != 1:
         fail(errno.ERANGE)
+    if group.threaded:
+        fail(errno.EOPNOTSUPP)
     for one in (group, *group.descendants()):
         for task in list(one.tasks.values()):
-            if task.alive and task.pid == task.tgid:
-                task.kernel.kill(task.pid, SIGKILL)
+            if task.alive and not task.flags & PF_KTHREAD:
+                send_signal(task, SIGKILL)
 
 
 cgroup.attributes("cgroup.kill", None, cgroup_kill_store, needs=not_root)

@@ -15,7 +15,7 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from mmfs.kernel.cgroup import migrate
+from mmfs.kernel.cgroup import freezer, migrate
 from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Cgroup:
 
     __slots__ = (
         "root", "parent", "name", "path", "id", "level", "self", "children", "tasks", "subsys", "e_css",
-        "subtree_control", "dom_cgrp", "max_depth", "max_descendants", "frozen",
+        "subtree_control", "dom_cgrp", "max_depth", "max_descendants",
+        "freeze", "e_freeze", "freezing", "frozen", "nr_frozen_tasks", "nr_frozen_descendants",
         "nr_descendants", "nr_dying_descendants", "nr_dying_subsys", "nr_tasks",
         "nr_populated_domain_children", "nr_populated_threaded_children", "nr_threaded_children",
     )  # fmt: skip
@@ -72,7 +73,10 @@ class Cgroup:
         """The cgroup whose domain this one is in: another one if this is threaded."""
         self.max_depth: int | None = None
         self.max_descendants: int | None = None
-        self.frozen = False
+        self.freeze = False
+        """What was written to cgroup.freeze; `e_freeze`: how many here and above say so (kernel/cgroup/freezer.py)."""
+        self.freezing = self.frozen = False
+        self.e_freeze = self.nr_frozen_tasks = self.nr_frozen_descendants = 0
         self.nr_descendants = self.nr_dying_descendants = 0
         self.nr_dying_subsys: dict[str, int] = {}
         self.nr_tasks = 0
@@ -328,6 +332,7 @@ class CgroupRoot:
         parent.self.css_get()
         for group in cgroup.ancestors():
             group.nr_descendants += 1
+        freezer.inherit(cgroup)
         parent.children[name] = cgroup
         try:
             for ss in self.controllers.values():
@@ -370,6 +375,7 @@ class CgroupRoot:
         for group in cgroup.ancestors():
             group.nr_descendants -= 1
             group.nr_dying_descendants += 1
+            group.nr_frozen_descendants -= cgroup.frozen
         for css in list(cgroup.subsys.values()):
             css.css_get(len(cgroup.tasks))  # zombies go on using them
             cgroup.kill_css(css.ss.name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmfs.kernel.cgroup import freezer
 from mmfs.mm.cgroup_defs import Migration
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def attach_task(task: Task, cgroup: Cgroup, threadgroup: bool = True) -> None:
         old = thread.cgrp
         cgroup.join(thread)
         old.leave(thread)
+        freezer.migrate_task(thread, old, cgroup)
     for ss, tset in told:
         ss.attach(tset)
 
@@ -61,14 +63,22 @@ def can_fork(task: Task, cgroup: Cgroup) -> None:
 def post_fork(task: Task, cgroup: Cgroup) -> None:
     """A new thread enters its cgroup. Linux: cgroup_post_fork()."""
     cgroup.join(task)
+    if cgroup.freezing or cgroup.frozen:
+        freezer.freeze_task(task, cgroup.freezing)
+        freezer.update_frozen(cgroup)
     for ss in cgroup.root.with_fork:
         ss.fork(task)
 
 
 def cgroup_exit(task: Task) -> None:
     """A thread is dead; what is left of it stays in its cgroup. Linux: cgroup_exit()."""
-    task.cgrp.update_tasks(-1)
-    for ss in task.cgrp.root.with_exit:
+    cgroup = task.cgrp
+    if task.frozen:
+        freezer.leave_frozen(task)
+    cgroup.update_tasks(-1)
+    if cgroup.freezing:
+        freezer.update_frozen(cgroup)
+    for ss in cgroup.root.with_exit:
         ss.exit(task)
 
 
