@@ -39,6 +39,8 @@ def state(kernel: Kernel, task: Task) -> str:
 
 def test_work_waits(kernel: Kernel) -> None:
     task = kernel.spawn("worker", cgroup="/a")
+    kernel.clock.run_for(SECOND)
+    begin = task.utime_ns
     kernel.scheduler.charge(task, user_ns=SECOND)
     kernel.clock.run_for(SECOND // 4)
     assert state(kernel, task) == "R"
@@ -49,7 +51,7 @@ def test_work_waits(kernel: Kernel) -> None:
     freeze(kernel, "a", 0)
     assert state(kernel, task) == "R" and frozen(kernel, "a") == 0
     kernel.clock.run_for(SECOND)
-    assert task.utime_ns == SECOND
+    assert task.utime_ns == begin + SECOND
     kernel.check()
 
 
@@ -58,7 +60,7 @@ def test_who_waits_for_a_disk_freezes_afterwards(kernel: Kernel) -> None:
     kernel.scheduler.wait(task, SECOND, io=True)
     freeze(kernel, "a/b", 1)
     assert state(kernel, task) == "D" and frozen(kernel, "a/b") == 0
-    kernel.clock.run_for(SECOND + 1)
+    kernel.clock.run_for(SECOND + SECOND // 100)
     assert state(kernel, task) == "S" and frozen(kernel, "a/b") == 1
     kernel.check()
 
