@@ -3,6 +3,7 @@
 Linux: kernel/cgroup/cgroup.c.
 """
 
+from mmfs.fs.cgroup import pids  # noqa: F401
 from mmfs.fs.cgroup.core import cgroup
 
 __all__ = ["cgroup"]

@@ -65,3 +65,4 @@ def check_css(css: CgroupSubsysState) -> None:
     _same(f"{css}: parent", css.parent, parent)
     below = sum(1 for one in cgroup.descendants() if ss.name in one.subsys)
     _same(f"{css}: descendants", css.nr_descendants, below)
+    ss.check(css)
