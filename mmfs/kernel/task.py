@@ -246,8 +246,8 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
 
     @property
     def cgroup(self) -> str:
-        """The path of the task's cgroup."""
-        return self.cgrp.path
+        """The path of the task's cgroup; a zombie's may have been removed. Linux: proc_cgroup_show()."""
+        return self.cgrp.path if self.cgrp.self.online else f"{self.cgrp.path} (deleted)"
 
     # ---- the program ----------------------------------------------------------------------------------------
 

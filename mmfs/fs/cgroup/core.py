@@ -2,7 +2,6 @@
 
 Linux: kernel/cgroup/cgroup.c, cgroup_base_files[].
 
-Simplified: pressure is not modelled, and its files are absent.
 """
 
 from __future__ import annotations
@@ -16,12 +15,39 @@ from mmfs.kernel.cgroup.control import enable_threaded, migrate_vet_dst, subtree
 from mmfs.kernel.cgroup.migrate import attach_task
 from mmfs.kernel.sched import PF_KTHREAD, PF_NO_SETAFFINITY
 from mmfs.kernel.signal import SIGKILL, send_signal
-from mmfs.kernfs import CGROUP2, Caller, Directory, fail, kstrtoint
+from mmfs.kernfs import CGROUP2, Attribute, Caller, Directory, fail, kstrtoint
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
 
 KTHREADD: Final = 2
+REMOVED: Final = -2
+"""Instead of a number of events: poll(2) wakes for good."""
+
+
+def finish() -> None:
+    """After all files were declared: what is true of each.
+
+    A file of a removed cgroup, or one that is not shown any more, is ENODEV to who has it open; poll(2) wakes for its
+    events. Linux: fs/kernfs/file.c, kernfs_get_active(), kernfs_generic_poll().
+    """
+    for node in cgroup.children.values():
+        if isinstance(node, Attribute):
+            node.before = _alive(node)
+            if node.poll is None:
+                node.events = _events(node.name)
+
+
+def _alive(node: Attribute[Cgroup]) -> Callable[[Cgroup], None]:
+    def before(group: Cgroup) -> None:
+        if not group.self.online or (node.needs is not None and not node.needs(group)):
+            fail(errno.ENODEV)
+
+    return before
+
+
+def _events(name: str) -> Callable[[Cgroup], int]:
+    return lambda group: group.events.get(name, 0) if group.self.online else REMOVED
 
 
 def not_root(group: Cgroup) -> bool:

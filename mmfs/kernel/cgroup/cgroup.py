@@ -16,6 +16,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernel.cgroup import freezer, migrate
+from mmfs.kernel.cgroup.rstat import BaseStat
+from mmfs.kernel.clock import NSEC_PER_MSEC
+from mmfs.kernel.kthread import Psimon
+from mmfs.kernel.psi import PsiGroup
 from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState
 
 if TYPE_CHECKING:
@@ -37,6 +41,10 @@ SUBSYS: Final = {
 
 Linux: include/linux/cgroup_subsys.h."""
 
+FILE_NOTIFY_MIN_INTV: Final = 10 * NSEC_PER_MSEC
+NOTIFY_PENDING: Final = -1
+"""Instead of the time of the last event of a file: the next one comes by timer."""
+
 
 class Cgroup:
     """One directory. Linux: struct cgroup."""
@@ -47,6 +55,7 @@ class Cgroup:
         "freeze", "e_freeze", "freezing", "frozen", "nr_frozen_tasks", "nr_frozen_descendants",
         "nr_descendants", "nr_dying_descendants", "nr_dying_subsys", "nr_tasks",
         "nr_populated_domain_children", "nr_populated_threaded_children", "nr_threaded_children",
+        "stat", "psi_shown", "_psi", "events", "_notified",
     )  # fmt: skip
 
     def __init__(self, root: CgroupRoot, parent: Cgroup | None, name: str, ident: int) -> None:
@@ -77,6 +86,14 @@ class Cgroup:
         """What was written to cgroup.freeze; `e_freeze`: how many here and above say so (kernel/cgroup/freezer.py)."""
         self.freezing = self.frozen = False
         self.e_freeze = self.nr_frozen_tasks = self.nr_frozen_descendants = 0
+        self.stat: BaseStat | None = None if parent is None else BaseStat(parent.stat)
+        """CPU time of the tasks here and below; the root's is that of the CPUs."""
+        self.psi_shown = True
+        """Whether pressure is accounted here and its files are there (cgroup.pressure)."""
+        self._psi: PsiGroup | None = None
+        self.events: dict[str, int] = {}
+        """How often a file has told that it is new, by name."""
+        self._notified: dict[str, int] = {}
         self.nr_descendants = self.nr_dying_descendants = 0
         self.nr_dying_subsys: dict[str, int] = {}
         self.nr_tasks = 0
@@ -107,6 +124,37 @@ class Cgroup:
         while group is not None and group.level > ancestor.level:
             group = group.parent
         return group is ancestor
+
+    @property
+    def psi(self) -> PsiGroup:
+        """The pressure on the tasks here and below. Linux: include/linux/psi.h, cgroup_psi()."""
+        if self._psi is None:
+            scheduler, kernel = self.root.kernel.scheduler, self.root.kernel
+            if self.parent is None:
+                return scheduler.psi_system
+            self._psi = PsiGroup(scheduler.clock, scheduler.cpus, self.parent.psi)
+            self._psi.rtpoll_worker = Psimon(kernel)
+        return self._psi
+
+    def file_notify(self, name: str) -> None:
+        """A file has something new to tell: wake who polls it, at most every ten milliseconds.
+
+        Linux: kernel/cgroup/cgroup.c, cgroup_file_notify().
+        """
+        clock = self.root.kernel.clock
+        last = self._notified.get(name)
+        if last == NOTIFY_PENDING:
+            return
+        if last is None or clock.now_ns > last + FILE_NOTIFY_MIN_INTV:
+            self._notify(name)
+        else:
+            self._notified[name] = NOTIFY_PENDING
+            clock.add_timer(last + FILE_NOTIFY_MIN_INTV, self._notify, name)
+
+    def _notify(self, name: str) -> None:
+        """Linux: fs/kernfs/file.c, kernfs_notify()."""
+        self._notified[name] = self.root.kernel.clock.now_ns
+        self.events[name] = self.events.get(name, 0) + 1
 
     # ---- members --------------------------------------------------------------------------------------------
 
@@ -159,7 +207,7 @@ class Cgroup:
         others = self.nr_populated_domain_children + self.nr_populated_threaded_children
         child, changed = self, not others
         while changed:
-            self.root.file_notify(child, "cgroup.events")
+            child.file_notify("cgroup.events")
             parent = child.parent
             if parent is None:
                 return
@@ -297,9 +345,6 @@ class CgroupRoot:
         self.with_exit = [one for one in known if type(one).exit is not CgroupSubsys.exit]
         self.with_release = [one for one in known if type(one).release is not CgroupSubsys.release]
 
-    def file_notify(self, cgroup: Cgroup, name: str) -> None:
-        """A file of a cgroup tells something new: wake who polls it. Linux: cgroup_file_notify()."""
-
     def attach_task(self, task: Task, cgroup: Cgroup) -> None:
         """Move a process with all its threads. Linux: kernel/cgroup/cgroup.c, cgroup_attach_task()."""
         migrate.attach_task(task, cgroup)
@@ -369,6 +414,8 @@ class CgroupRoot:
         if parent is None or cgroup.children or cgroup.populated:
             raise OSError(errno.EBUSY, f"cgroup {cgroup.path} is in use")
         cgroup.self.online = False
+        if cgroup._psi is not None:
+            cgroup._psi.close()
         del parent.children[cgroup.name]
         if cgroup.threaded:
             parent.nr_threaded_children -= 1

@@ -31,7 +31,7 @@ def cgroup_freeze(cgroup: Cgroup, freeze: bool) -> None:
             _do_freeze(one, freeze)
             applied = True
     if not applied:
-        cgroup.root.file_notify(cgroup, "cgroup.events")
+        cgroup.file_notify("cgroup.events")
 
 
 def _do_freeze(cgroup: Cgroup, freeze: bool) -> None:
@@ -83,7 +83,7 @@ def update_frozen(cgroup: Cgroup) -> None:
     if frozen is cgroup.frozen:
         return
     cgroup.frozen = frozen
-    cgroup.root.file_notify(cgroup, "cgroup.events")
+    cgroup.file_notify("cgroup.events")
     count = 1
     for above in cgroup.ancestors():
         above.nr_frozen_descendants += count if frozen else -count
@@ -93,7 +93,7 @@ def update_frozen(cgroup: Cgroup) -> None:
             change = above.frozen
         if change:
             above.frozen = frozen
-            above.root.file_notify(above, "cgroup.events")
+            above.file_notify("cgroup.events")
             count += 1
 
 

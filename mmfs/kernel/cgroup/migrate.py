@@ -43,6 +43,7 @@ def attach_task(task: Task, cgroup: Cgroup, threadgroup: bool = True) -> None:
         cgroup.join(thread)
         old.leave(thread)
         freezer.migrate_task(thread, old, cgroup)
+        thread.kernel.scheduler.move_group(thread)
     for ss, tset in told:
         ss.attach(tset)
 

@@ -64,16 +64,15 @@ class PidsCgroup(CgroupSubsysState):
 
     def event(self, over: PidsCgroup) -> None:
         """A fork of a task here was refused because of `over`'s limit. Linux: pids_event()."""
-        root = self.cgroup.root
         self.forkfail += 1
         if self.forkfail == 1:
-            root.kernel.printk.emit(f"cgroup: fork rejected by pids controller in {self.cgroup.path}")
+            self.cgroup.root.kernel.printk.emit(f"cgroup: fork rejected by pids controller in {self.cgroup.path}")
         over.events_local += 1
-        root.file_notify(over.cgroup, "pids.events.local")
+        over.cgroup.file_notify("pids.events.local")
         pids: PidsCgroup | None = over
         while pids is not None and pids.parent is not None:
             pids.events += 1
-            root.file_notify(pids.cgroup, "pids.events")
+            pids.cgroup.file_notify("pids.events")
             pids = pids.parent
 
 
