@@ -64,9 +64,6 @@ class RtpollWorker(Protocol):
     def run(self) -> None:
         """It works for a moment."""
 
-    def another(self) -> RtpollWorker:
-        """One for another group."""
-
 
 class PsiGroupCpu:
     """What the tasks of a group do on one CPU, and how long it has been so. Linux: struct psi_group_cpu."""
@@ -170,6 +167,8 @@ class PsiGroup:
         self.clock = clock
         self.cpus = cpus
         self.parent = parent
+        self.enabled = True
+        """Whether time is accounted (cgroup.pressure)."""
         self.pcpu: dict[int, PsiGroupCpu] = {}
         """By CPU, once a task of the group has run there."""
         self.total = {"avgs": [0] * NR_PSI_TOTALS, "poll": [0] * NR_PSI_TOTALS}
@@ -181,12 +180,6 @@ class PsiGroup:
         self._avgs_work: Timer | None = None
         self._init_rtpoll()
 
-    def child(self) -> PsiGroup:
-        """A group of some of these tasks. Linux: psi_cgroup_alloc()."""
-        group = PsiGroup(self.clock, self.cpus, self)
-        group.rtpoll_worker = None if self.rtpoll_worker is None else self.rtpoll_worker.another()
-        return group
-
     def cpu(self, number: int) -> PsiGroupCpu:
         """The group's part on one CPU."""
         found = self.pcpu.get(number)
@@ -197,13 +190,35 @@ class PsiGroup:
     def task_change(self, cpu: int, old: int, new: int, now: int) -> None:
         """A task of the group does something else on a CPU from now on. Linux: psi_group_change()."""
         groupc = self.cpu(cpu)
-        groupc.record_times(now)
+        if self.enabled:
+            groupc.record_times(now)
         groupc.change(old, -1)
         groupc.change(new, 1)
+        if not self.enabled:
+            return
         if self._avgs_work is None:
             self._avgs_work = self.clock.add_timer(self.clock.now_ns + PSI_FREQ, self.psi_avgs_work)
         if self._rtpoll_timer is None and self.rtpoll_period:
             self._schedule_rtpoll(TICK_NSEC)
+
+    def enable(self, enabled: bool) -> None:
+        """Account for time from now on, or no longer; who does what is known all the time.
+
+        Linux: kernel/sched/psi.c, psi_cgroup_restart().
+        """
+        now = self.clock.now_ns
+        for number, groupc in self.pcpu.items():
+            self.cpus[number].sync()
+            if enabled:
+                groupc.state_start = now
+            elif self.enabled:
+                groupc.record_times(now)
+        self.enabled = enabled
+
+    def close(self) -> None:
+        """The cgroup is gone: nobody watches any more. Linux: psi_cgroup_free()."""
+        for trigger in list(self.triggers):
+            self.trigger_destroy(trigger)
 
     # -- totals and averages ---------------------------------------------------------------------------------
 
@@ -216,7 +231,8 @@ class PsiGroup:
         deltas, nonidle_total, changed = [0] * NR_PSI_TOTALS, 0, set[int]()
         for number, groupc in self.pcpu.items():
             self.cpus[number].sync()
-            groupc.record_times(now)
+            if self.enabled:
+                groupc.record_times(now)
             old_times, old_nonidle = groupc.prev.get(aggregator, ([0] * NR_PSI_TOTALS, 0))
             nonidle_ns = groupc.nonidle - old_nonidle
             if not nonidle_ns:
@@ -311,6 +327,8 @@ class PsiGroup:
 
     def trigger_destroy(self, trigger: PsiTrigger) -> None:
         """Its file is closed. Linux: psi_trigger_destroy()."""
+        if trigger not in self.triggers:
+            return
         self.triggers.remove(trigger)
         self._triggers_changed()
 

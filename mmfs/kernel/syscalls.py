@@ -99,7 +99,7 @@ class TaskSyscalls:
         if not kernel.clock.running and kernel.scheduler.backlog_ns(self) >= memory.SLICE_NS:
             kernel.schedule(self)
         self._check_killed()
-        if self.frozen or self.state in (sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE):
+        if self.state in (sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE):
             raise TaskStopped(f"task {self.pid} is in state {self.state}")
         kernel.tasks.current = self
         kernel.page_alloc.buddy.cpu = self.processor
@@ -118,7 +118,7 @@ class TaskSyscalls:
         check_panicked(kernel)
         exit_to_user_mode(self)
         self._check_killed()
-        if self.frozen or self.state == sched.TASK_STOPPED:
+        if self.state == sched.TASK_STOPPED:
             raise TaskStopped(f"task {self.pid} is in state {self.state}")
         assert self.mm is not None
         kernel.tasks.current = self

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mmfs.kernel.exec import ExecImage
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.namei import OpenFile
-    from mmfs.kernel.psi import PsiGroup
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.mm_struct import MmStruct
 
@@ -47,11 +46,11 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
     __slots__ = (
         "kernel", "pid", "tgid", "comm", "full_name", "wq_desc", "group_leader", "parent", "children", "state", "flags",
         "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp", "memcg",
-        "memcg_nr_pages_over_high", "frozen", "cgrp_since_ns",
+        "memcg_nr_pages_over_high",
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
         "gtime_ns", "delays", "blkio_delay_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
-        "timerslack_ns", "no_new_privs", "personality", "mempolicy", "busy",
+        "timerslack_ns", "no_new_privs", "personality", "mempolicy", "busy", "frozen",
         "nr_dirtied", "nr_dirtied_pause", "dirty_paused_when",
     )  # fmt: skip
 
@@ -79,10 +78,6 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.cgrp: Cgroup = kernel.cgroups.root
         self.memcg = 0
         """The row of its memory cgroup."""
-        self.cgrp_since_ns = (0, 0)
-        """User and system time when it came into its cgroup."""
-        self.frozen = False
-        """Stopped by cgroup.freeze."""
         self.memcg_nr_pages_over_high = 0
         """Pages it has charged above memory.high since it was in user mode, while it does not run."""
         self.static_prio = sched.DEFAULT_PRIO
@@ -115,6 +110,8 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.nr_dirtied = self.dirty_paused_when = 0
         self.nr_dirtied_pause = DIRTY_POLL_THRESH
         """After how many pages it looks whether it must sleep (mm/page_writeback.py)."""
+        self.frozen = False
+        """Stands still because its cgroup does (kernel/cgroup/freezer.py)."""
         self.busy = False
         """In the middle of a call during which it cannot die: a SIGKILL waits until that is over."""
 
@@ -254,14 +251,9 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         return self.files.fdt if self.files is not None else {}
 
     @property
-    def psi_group(self) -> PsiGroup | None:
-        """Whose pressure its stalls are. Linux: task_psi_group()."""
-        return self.cgrp.psi
-
-    @property
     def cgroup(self) -> str:
-        """The path of the task's cgroup."""
-        return self.cgrp.path
+        """The path of the task's cgroup; a zombie's may have been removed. Linux: proc_cgroup_show()."""
+        return self.cgrp.path if self.cgrp.self.online else f"{self.cgrp.path} (deleted)"
 
     # ---- the program ----------------------------------------------------------------------------------------
 

@@ -111,3 +111,6 @@ class CgroupSubsys:
 
     def release(self, task: Task) -> None:
         """A thread's number is free; it leaves its cgroup next."""
+
+    def check(self, css: Any) -> None:
+        """What must always be true of a css that is online; AssertionError."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from errno import ENOMEM
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState, Migration
 from mmfs.mm.page_counter import UNLIMITED, PageCounter
@@ -72,7 +72,7 @@ class MemCgroup(CgroupSubsysState):
         self.zswap_writeback = True
         self.swappiness: int = owner.kernel.vm.swappiness if parent is None else parent.swappiness
         """Of cgroup v1 only."""
-        self.peaks: dict[str, list[dict[str, int]]] = {}
+        self.peaks: dict[str, list[Any]] = {}
         """By counter: the peaks of open files that have asked for one of their own. Linux: memory_peaks, swap_peaks."""
         self.positions: dict[int, MemCgroup | None] = {}
         """Where direct reclaim from here on has stopped, by node. Linux: struct mem_cgroup_reclaim_iter."""

@@ -118,7 +118,7 @@ class Program:
     def run(self) -> None:
         """Make the next step now, and have the clock make the one after it."""
         task = self.task
-        if not task.alive or task.frozen or task.state == TASK_STOPPED:
+        if not task.alive or task.state == TASK_STOPPED:
             return
         now = self.kernel.clock.now_ns
         try:

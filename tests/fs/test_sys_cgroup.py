@@ -102,9 +102,18 @@ def test_kill(kernel: Kernel) -> None:
 
 
 def test_controllers(kernel: Kernel) -> None:
-    """Those that are modelled can be enabled; Linux's errno for the others, and for what does not exist at all."""
-    assert kernel.read(f"{TOP}/cgroup.controllers") == b"memory pids\n"
-    assert errno_of(kernel.write, f"{TOP}/cgroup.subtree_control", "+cpu") == "ENOENT"
-    for wrong in ("+foo", "memory", "+memory +foo"):
+    """Linux's errno for one that is not there, and for what does not exist at all."""
+    assert b"pids" in kernel.read(f"{TOP}/cgroup.controllers").split()
+    assert errno_of(kernel.write, f"{TOP}/cgroup.subtree_control", "+misc") == "ENOENT"
+    for wrong in ("+foo", "memory", "+memory +foo", "+ memory", "+memory,+pids", "++memory"):
         assert errno_of(kernel.write, f"{TOP}/cgroup.subtree_control", wrong) == "EINVAL"
     assert kernel.write(f"{TOP}/cgroup.subtree_control", "-memory\n") == 8
+    kernel.mkdir(f"{TOP}/t1")
+    assert "pids.max" not in kernel.listdir(f"{TOP}/t1")
+    assert kernel.write(f"{TOP}/cgroup.subtree_control", "-pids +pids") == 11
+    assert kernel.read(f"{TOP}/t1/cgroup.controllers") == b"pids\n" and "pids.max" in kernel.listdir(f"{TOP}/t1")
+    assert kernel.write(f"{TOP}/t1/cgroup.subtree_control", "+pids") == 5
+    assert errno_of(kernel.write, f"{TOP}/cgroup.subtree_control", "-pids") == "EBUSY"
+    kernel.write(f"{TOP}/t1/cgroup.subtree_control", "-pids")
+    kernel.write(f"{TOP}/cgroup.subtree_control", "-pids")
+    assert "pids.max" not in kernel.listdir(f"{TOP}/t1")

@@ -1,29 +1,57 @@
 """cgroup.*: who is in a cgroup, which controllers it has, how many there may be below it.
 
 Linux: kernel/cgroup/cgroup.c, cgroup_base_files[].
+
 """
 
 from __future__ import annotations
 
 import errno
-import select
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from mmfs.fs.proc.pressure import psi_poll, psi_release, psi_write
 from mmfs.kernel.cgroup import Cgroup, control, freezer
 from mmfs.kernel.cgroup.control import enable_threaded, migrate_vet_dst, subtree_control
 from mmfs.kernel.cgroup.migrate import attach_task
-from mmfs.kernel.cgroup.rstat import cputime_ns
-from mmfs.kernel.psi import PsiRes
-from mmfs.kernel.sched import PF_NO_SETAFFINITY
-from mmfs.kernel.signal import SIGKILL
-from mmfs.kernfs import CGROUP2, DEFAULT_POLLMASK, Caller, Directory, OpenFile, fail, kstrtoint
+from mmfs.kernel.sched import PF_KTHREAD, PF_NO_SETAFFINITY
+from mmfs.kernel.signal import SIGKILL, send_signal
+from mmfs.kernfs import CGROUP2, Attribute, Caller, Directory, fail, kstrtoint
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
 
 KTHREADD: Final = 2
+REMOVED: Final = -2
+"""Instead of a number of events: poll(2) wakes for good."""
+
+
+def finish() -> None:
+    """After all files were declared: what is true of each.
+
+    A file of a removed cgroup, or one that is not shown any more, is ENODEV to who has it open; poll(2) wakes for its
+    events. Linux: fs/kernfs/file.c, kernfs_get_active(), kernfs_generic_poll().
+    """
+    for node in cgroup.children.values():
+        if isinstance(node, Attribute):
+            node.before = _alive(node)
+            if node.poll is None:
+                node.events = _events(node.events or _notified(node.name))
+
+
+def _alive(node: Attribute[Cgroup]) -> Callable[[Cgroup], None]:
+    def before(group: Cgroup) -> None:
+        if not group.self.online or (node.needs is not None and not node.needs(group)):
+            fail(errno.ENODEV)
+
+    return before
+
+
+def _notified(name: str) -> Callable[[Cgroup], int]:
+    return lambda group: group.events.get(name, 0)
+
+
+def _events(count: Callable[[Cgroup], int]) -> Callable[[Cgroup], int]:
+    return lambda group: count(group) if group.self.online else REMOVED
 
 
 def not_root(group: Cgroup) -> bool:
@@ -112,24 +140,16 @@ def cgroup_threads_store(group: Cgroup, buf: str, *, caller: Caller) -> None:
     procs_write(group, buf, caller, threadgroup=False)
 
 
-def cgroup_events(group: Cgroup, *, file: OpenFile) -> str:
+@cgroup.attribute("cgroup.events", needs=not_root)
+def cgroup_events(group: Cgroup) -> str:
     """Whether a living process is here or below. Linux: cgroup_events_show()."""
-    file.private = group.events
     return f"populated {int(group.populated)}\nfrozen {int(group.frozen)}\n"
 
 
-def cgroup_events_poll(group: Cgroup, file: OpenFile) -> int:
-    """POLLPRI when it has changed since it was read. Linux: kernfs_generic_poll()."""
-    return DEFAULT_POLLMASK | (0 if file.private == group.events else select.POLLERR | select.POLLPRI)
-
-
-cgroup.attributes("cgroup.events", cgroup_events, needs=not_root, wants_file=True, poll=cgroup_events_poll)
-
-
 @cgroup.attribute("cgroup.freeze", needs=not_root)
-def cgroup_freeze(group: Cgroup) -> int:
-    """Whether tasks here and below are to stop."""
-    return int(group.freeze)
+def cgroup_freeze(group: Cgroup) -> str:
+    """Whether it shall be frozen, for its own sake. Linux: cgroup_freeze_show()."""
+    return f"{int(group.freeze)}\n"
 
 
 @cgroup_freeze.store
@@ -145,64 +165,15 @@ def cgroup_kill_store(group: Cgroup, buf: str) -> None:
     """Kill every process here and below. Linux: cgroup_kill_write()."""
     if kstrtoint(buf.strip()) != 1:
         fail(errno.ERANGE)
+    if group.threaded:
+        fail(errno.EOPNOTSUPP)
     for one in (group, *group.descendants()):
         for task in list(one.tasks.values()):
-            if task.alive and task.pid == task.tgid:
-                task.kernel.kill(task.pid, SIGKILL)
+            if task.alive and not task.flags & PF_KTHREAD:
+                send_signal(task, SIGKILL)
 
 
 cgroup.attributes("cgroup.kill", None, cgroup_kill_store, needs=not_root)
-
-
-# -- pressure and time ---------------------------------------------------------------------------------------------
-
-
-@cgroup.attribute("cgroup.pressure", needs=lambda group: group.psi is not None)
-def cgroup_pressure(group: Cgroup) -> int:
-    """Whether the files of pressure are there."""
-    return int(group.psi_enabled)
-
-
-@cgroup_pressure.store
-def cgroup_pressure_store(group: Cgroup, buf: str) -> None:
-    """Linux: cgroup_pressure_write()."""
-    value = kstrtoint(buf.strip())
-    if value not in (0, 1):
-        fail(errno.ERANGE)
-    group.psi_enabled = bool(value)
-
-
-def _pressure(name: str, res: PsiRes) -> None:
-    def show(group: Cgroup, *, file: OpenFile) -> str:
-        assert group.psi is not None
-        return group.psi.show(res)
-
-    def store(group: Cgroup, buf: str, *, file: OpenFile) -> None:
-        assert group.psi is not None
-        psi_write(group.psi, res, buf, file)
-
-    def poll(group: Cgroup, file: Any) -> int:
-        return psi_poll(file)
-
-    def release(group: Cgroup, file: Any) -> None:
-        psi_release(file)
-
-    cgroup.attributes(
-        name, show, store, needs=lambda group: group.psi is not None and group.psi_enabled, wants_file=True,
-        poll=poll, release=release,
-    )  # fmt: skip
-
-
-_pressure("io.pressure", PsiRes.IO)
-_pressure("memory.pressure", PsiRes.MEM)
-_pressure("cpu.pressure", PsiRes.CPU)
-
-
-@cgroup.attribute("cpu.stat")
-def cpu_stat(group: Cgroup) -> str:
-    """The time that tasks here and below have used. Linux: cgroup_base_stat_cputime_show()."""
-    user, system = (nsec // 1000 for nsec in cputime_ns(group))
-    return f"usage_usec {user + system}\nuser_usec {user}\nsystem_usec {system}\nnice_usec 0\n"
 
 
 # -- the tree ------------------------------------------------------------------------------------------------------

@@ -6,13 +6,12 @@ Linux: mm/memcontrol.c, memory_files[], swap_files[], zswap_files[].
 from __future__ import annotations
 
 import errno
-import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.fs.cgroup.core import cgroup, enabled
 from mmfs.kernel.cgroup import Cgroup
-from mmfs.kernfs import DEFAULT_POLLMASK, OpenFile, fail, kstrtoint, memparse
+from mmfs.kernfs import OpenFile, fail, kstrtoint, memparse
 from mmfs.mm import memcg_stat
 from mmfs.mm.page_counter import UNLIMITED, PageCounter, bytes_text
 from mmfs.mm_types import PAGE_SIZE, MemcgMemoryEvent, MemcgStatItem
@@ -65,6 +64,15 @@ def _flag(buf: str) -> bool:
     return bool(value)
 
 
+class OpenPeak:
+    """The peak of an open file that has asked for one of its own. Linux: struct cgroup_of_peak."""
+
+    def __init__(self, peers: list[OpenPeak]) -> None:
+        self.peers = peers
+        self.peak = 0
+        peers.append(self)
+
+
 # -- usage ---------------------------------------------------------------------------------------------------------
 
 
@@ -78,22 +86,20 @@ def _counter(name: str, counter: Callable[[MemCgroup], PageCounter]) -> None:
         found = counter(memcg_of(group))
         if file.private is None:
             return found.watermark * PAGE_SIZE
-        return max(int(file.private["peak"]), found.local_watermark) * PAGE_SIZE
+        return max(int(file.private.peak), found.local_watermark) * PAGE_SIZE
 
     def reset(group: Cgroup, buf: str, *, file: OpenFile) -> None:
         usage = counter(memcg_of(group)).reset_local_watermark()
         peers = memcg_of(group).peaks.setdefault(name, [])
         for peer in peers:
-            peer["peak"] = max(peer["peak"], usage)
+            peer.peak = max(peer.peak, usage)
         if file.private is None:
-            file.private = {"peak": usage}
-            peers.append(file.private)
-        file.private["peak"] = usage
+            file.private = OpenPeak(peers)
+        file.private.peak = usage
 
     def release(group: Cgroup, file: Any) -> None:
         if file.private is not None:
-            peers = memcg_of(group).peaks[name]
-            peers[:] = [peer for peer in peers if peer is not file.private]
+            file.private.peers.remove(file.private)
 
     cgroup.attributes(f"{name}.current", current, needs=limited)
     cgroup.attributes(f"{name}.peak", peak, reset, needs=limited, wants_file=True, release=release)
@@ -139,21 +145,17 @@ _limit("memory.max", _of("max")[0], lambda memcg, pages: memcg.owner.set_memory_
 
 
 def _events(name: str, rows: tuple[tuple[str, MemcgMemoryEvent], ...], local: bool = False) -> None:
-    """A file of events. poll(2) says POLLPRI when there was one since the file was read. Linux: kernfs_fop_poll()."""
+    """A file of events, of which poll(2) tells. Linux: memory_events_show(), swap_events_show()."""
 
     def counts(group: Cgroup) -> list[int]:
         memcg = memcg_of(group)
         found = (memcg.owner.fast.local_events if local else memcg.owner.fast.total_events)[memcg.row]
         return [int(found[event]) for _, event in rows]
 
-    def show(group: Cgroup, *, file: OpenFile) -> str:
-        file.private = counts(group)
-        return "".join(f"{name} {count}\n" for (name, _), count in zip(rows, file.private, strict=True))
+    def show(group: Cgroup) -> str:
+        return "".join(f"{name} {count}\n" for (name, _), count in zip(rows, counts(group), strict=True))
 
-    def poll(group: Cgroup, file: OpenFile) -> int:
-        return DEFAULT_POLLMASK | (0 if file.private == counts(group) else select.POLLERR | select.POLLPRI)
-
-    cgroup.attributes(name, show, needs=limited, wants_file=True, poll=poll)
+    cgroup.attributes(name, show, needs=limited, events=lambda group: sum(counts(group)))
 
 
 _events("memory.events", EVENTS)

@@ -1,4 +1,4 @@
-"""pids.*: how many tasks a cgroup has, and may have.
+"""pids.*: how many tasks a cgroup has and may have.
 
 Linux: kernel/cgroup/pids.c, pids_files[].
 """
@@ -6,74 +6,50 @@ Linux: kernel/cgroup/pids.c, pids_files[].
 from __future__ import annotations
 
 import errno
-import select
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mmfs.fs.cgroup.core import cgroup, enabled
 from mmfs.kernel.cgroup import Cgroup
-from mmfs.kernfs import DEFAULT_POLLMASK, OpenFile, fail, kstrtoll
+from mmfs.kernel.cgroup.pids import PIDS_MAX, PidsCgroup
+from mmfs.kernfs import fail, kstrtoll
 
 if TYPE_CHECKING:
-    from mmfs.kernel.cgroup.pids import PidsCgroup
+    from collections.abc import Callable
 
-PIDS_MAX: Final = 4 * 1024 * 1024 + 1
-"""A limit must be below. Linux: PID_MAX_LIMIT."""
+needs = enabled("pids")
 
 
-def pids_of(group: Cgroup) -> PidsCgroup:
-    """The pids controller's state of a directory. Linux: css_pids()."""
+def css_pids(group: Cgroup) -> PidsCgroup:
+    """The controller's state in a cgroup in which it is enabled."""
     css: PidsCgroup = group.subsys["pids"]
     return css
 
 
-limited = enabled("pids")
-
-
-@cgroup.attribute("pids.max", needs=limited)
+@cgroup.attribute("pids.max", needs=needs)
 def pids_max(group: Cgroup) -> str:
-    """How many there may be."""
-    limit = pids_of(group).limit
-    return "max\n" if limit is None else f"{limit}\n"
+    """Linux: pids_max_show()."""
+    limit = css_pids(group).limit
+    return "max\n" if limit >= PIDS_MAX else f"{limit}\n"
 
 
 @pids_max.store
 def pids_max_store(group: Cgroup, buf: str) -> None:
     """Linux: pids_max_write()."""
-    text = buf.strip()
-    if text == "max":
-        pids_of(group).limit = None
-        return
-    limit = kstrtoll(text)
-    if not 0 <= limit < PIDS_MAX:
+    word = buf.strip()
+    limit = PIDS_MAX if word == "max" else kstrtoll(word)
+    if limit < 0 or (limit >= PIDS_MAX and word != "max"):
         fail(errno.EINVAL)
-    pids_of(group).limit = limit
+    css_pids(group).limit = limit
 
 
-@cgroup.attribute("pids.current", needs=limited)
-def pids_current(group: Cgroup) -> int:
-    """How many there are, here and below."""
-    return pids_of(group).counter
+def _number(name: str, show: Callable[[PidsCgroup], str]) -> None:
+    def shown(group: Cgroup) -> str:
+        return show(css_pids(group))
+
+    cgroup.attributes(name, shown, needs=needs)
 
 
-@cgroup.attribute("pids.peak", needs=limited)
-def pids_peak(group: Cgroup) -> int:
-    """How many there were at most."""
-    return pids_of(group).watermark
-
-
-def _show(group: Cgroup, *, file: OpenFile) -> str:
-    file.private = pids_of(group).events_max
-    return f"max {file.private}\n"
-
-
-def _poll(group: Cgroup, file: OpenFile) -> int:
-    return DEFAULT_POLLMASK | (0 if file.private == pids_of(group).events_max else select.POLLERR | select.POLLPRI)
-
-
-cgroup.attributes("pids.events", _show, needs=limited, wants_file=True, poll=_poll)
-
-
-@cgroup.attribute("pids.events.local", needs=limited)
-def pids_events_local(group: Cgroup) -> str:
-    """How often the limit here was hit. Linux: pids_events_local_show()."""
-    return f"max {pids_of(group).events_local_max}\n"
+_number("pids.current", lambda pids: f"{pids.counter}\n")
+_number("pids.peak", lambda pids: f"{pids.watermark}\n")
+_number("pids.events", lambda pids: f"max {pids.events}\n")
+_number("pids.events.local", lambda pids: f"max {pids.events_local}\n")

@@ -16,11 +16,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernel.cgroup import freezer, migrate
+from mmfs.kernel.cgroup.rstat import BaseStat
+from mmfs.kernel.clock import NSEC_PER_MSEC
+from mmfs.kernel.kthread import Psimon
+from mmfs.kernel.psi import PsiGroup
 from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
-    from mmfs.kernel.psi import PsiGroup
     from mmfs.kernel.task import Task
 
 SUBSYS: Final = {
@@ -38,16 +41,21 @@ SUBSYS: Final = {
 
 Linux: include/linux/cgroup_subsys.h."""
 
+FILE_NOTIFY_MIN_INTV: Final = 10 * NSEC_PER_MSEC
+NOTIFY_PENDING: Final = -1
+"""Instead of the time of the last event of a file: the next one comes by timer."""
+
 
 class Cgroup:
     """One directory. Linux: struct cgroup."""
 
     __slots__ = (
         "root", "parent", "name", "path", "id", "level", "self", "children", "tasks", "subsys", "e_css",
-        "subtree_control", "dom_cgrp", "max_depth", "max_descendants", "freeze", "frozen", "events", "psi",
-        "psi_enabled", "gone_ns",
+        "subtree_control", "dom_cgrp", "max_depth", "max_descendants",
+        "freeze", "e_freeze", "freezing", "frozen", "nr_frozen_tasks", "nr_frozen_descendants",
         "nr_descendants", "nr_dying_descendants", "nr_dying_subsys", "nr_tasks",
         "nr_populated_domain_children", "nr_populated_threaded_children", "nr_threaded_children",
+        "stat", "psi_shown", "_psi", "events", "_notified",
     )  # fmt: skip
 
     def __init__(self, root: CgroupRoot, parent: Cgroup | None, name: str, ident: int) -> None:
@@ -75,17 +83,17 @@ class Cgroup:
         self.max_depth: int | None = None
         self.max_descendants: int | None = None
         self.freeze = False
-        """What was written to cgroup.freeze."""
-        self.frozen = False
-        """Whether all tasks here and below have stopped, for a freeze here or above."""
-        self.events = 0
-        """How often cgroup.events has changed."""
-        self.psi: PsiGroup | None = None if parent is None or parent.psi is None else parent.psi.child()
-        """The pressure on its tasks and those below, unless the machine accounts for none."""
-        self.psi_enabled = True
-        """Whether the files of pressure are there (cgroup.pressure)."""
-        self.gone_ns = [0, 0]
-        """User and system time that threads have used here and below before they left or died."""
+        """What was written to cgroup.freeze; `e_freeze`: how many here and above say so (kernel/cgroup/freezer.py)."""
+        self.freezing = self.frozen = False
+        self.e_freeze = self.nr_frozen_tasks = self.nr_frozen_descendants = 0
+        self.stat: BaseStat | None = None if parent is None else BaseStat(parent.stat)
+        """CPU time of the tasks here and below; the root's is that of the CPUs."""
+        self.psi_shown = True
+        """Whether pressure is accounted here and its files are there (cgroup.pressure)."""
+        self._psi: PsiGroup | None = None
+        self.events: dict[str, int] = {}
+        """How often a file has told that it is new, by name."""
+        self._notified: dict[str, int] = {}
         self.nr_descendants = self.nr_dying_descendants = 0
         self.nr_dying_subsys: dict[str, int] = {}
         self.nr_tasks = 0
@@ -116,6 +124,37 @@ class Cgroup:
         while group is not None and group.level > ancestor.level:
             group = group.parent
         return group is ancestor
+
+    @property
+    def psi(self) -> PsiGroup:
+        """The pressure on the tasks here and below. Linux: include/linux/psi.h, cgroup_psi()."""
+        if self._psi is None:
+            scheduler, kernel = self.root.kernel.scheduler, self.root.kernel
+            if self.parent is None:
+                return scheduler.psi_system
+            self._psi = PsiGroup(scheduler.clock, scheduler.cpus, self.parent.psi)
+            self._psi.rtpoll_worker = Psimon(kernel)
+        return self._psi
+
+    def file_notify(self, name: str) -> None:
+        """A file has something new to tell: wake who polls it, at most every ten milliseconds.
+
+        Linux: kernel/cgroup/cgroup.c, cgroup_file_notify().
+        """
+        clock = self.root.kernel.clock
+        last = self._notified.get(name)
+        if last == NOTIFY_PENDING:
+            return
+        if last is None or clock.now_ns > last + FILE_NOTIFY_MIN_INTV:
+            self._notify(name)
+        else:
+            self._notified[name] = NOTIFY_PENDING
+            clock.add_timer(last + FILE_NOTIFY_MIN_INTV, self._notify, name)
+
+    def _notify(self, name: str) -> None:
+        """Linux: fs/kernfs/file.c, kernfs_notify()."""
+        self._notified[name] = self.root.kernel.clock.now_ns
+        self.events[name] = self.events.get(name, 0) + 1
 
     # ---- members --------------------------------------------------------------------------------------------
 
@@ -168,7 +207,7 @@ class Cgroup:
         others = self.nr_populated_domain_children + self.nr_populated_threaded_children
         child, changed = self, not others
         while changed:
-            self.root.file_notify(child, "cgroup.events")
+            child.file_notify("cgroup.events")
             parent = child.parent
             if parent is None:
                 return
@@ -306,11 +345,6 @@ class CgroupRoot:
         self.with_exit = [one for one in known if type(one).exit is not CgroupSubsys.exit]
         self.with_release = [one for one in known if type(one).release is not CgroupSubsys.release]
 
-    def file_notify(self, cgroup: Cgroup, name: str) -> None:
-        """A file of a cgroup tells something new, for who polls it. Linux: cgroup_file_notify()."""
-        if name == "cgroup.events":
-            cgroup.events += 1
-
     def attach_task(self, task: Task, cgroup: Cgroup) -> None:
         """Move a process with all its threads. Linux: kernel/cgroup/cgroup.c, cgroup_attach_task()."""
         migrate.attach_task(task, cgroup)
@@ -343,8 +377,8 @@ class CgroupRoot:
         parent.self.css_get()
         for group in cgroup.ancestors():
             group.nr_descendants += 1
+        freezer.inherit(cgroup)
         parent.children[name] = cgroup
-        cgroup.frozen = freezer.e_freeze(cgroup)
         try:
             for ss in self.controllers.values():
                 if ss.name in cgroup.ss_mask():
@@ -380,12 +414,15 @@ class CgroupRoot:
         if parent is None or cgroup.children or cgroup.populated:
             raise OSError(errno.EBUSY, f"cgroup {cgroup.path} is in use")
         cgroup.self.online = False
+        if cgroup._psi is not None:
+            cgroup._psi.close()
         del parent.children[cgroup.name]
         if cgroup.threaded:
             parent.nr_threaded_children -= 1
         for group in cgroup.ancestors():
             group.nr_descendants -= 1
             group.nr_dying_descendants += 1
+            group.nr_frozen_descendants -= cgroup.frozen
         for css in list(cgroup.subsys.values()):
             css.css_get(len(cgroup.tasks))  # zombies go on using them
             cgroup.kill_css(css.ss.name)

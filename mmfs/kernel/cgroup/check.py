@@ -37,6 +37,7 @@ def check_cgroup(cgroup: Cgroup) -> None:
     counted = (cgroup.nr_populated_threaded_children, cgroup.nr_populated_domain_children)
     _same(f"{cgroup}: populated children", counted, (kinds.count(True), kinds.count(False)))
     _same(f"{cgroup}: threaded children", cgroup.nr_threaded_children, sum(child.threaded for child in children))
+    check_freezer(cgroup)
     _same(f"{cgroup}: controllers", set(cgroup.subsys), set(cgroup.ss_mask()))
     _same(f"{cgroup}: enabled below", cgroup.subtree_control <= cgroup.control(), True)
     above = {} if cgroup.parent is None else cgroup.parent.e_css
@@ -47,6 +48,15 @@ def check_cgroup(cgroup: Cgroup) -> None:
         _same(f"{cgroup}: references", cgroup.self.refcnt >= least if lingers else cgroup.self.refcnt == least, True)
 
 
+def check_freezer(cgroup: Cgroup) -> None:
+    """Who is to be frozen, and who is."""
+    above = 0 if cgroup.parent is None else cgroup.parent.e_freeze
+    _same(f"{cgroup}: to be frozen", (cgroup.e_freeze, cgroup.freezing), (above + cgroup.freeze, cgroup.e_freeze > 0))
+    _same(f"{cgroup}: frozen tasks", cgroup.nr_frozen_tasks, sum(task.frozen for task in cgroup.tasks.values()))
+    frozen = sum(one.frozen for one in cgroup.descendants())
+    _same(f"{cgroup}: frozen descendants", cgroup.nr_frozen_descendants, frozen)
+
+
 def check_css(css: CgroupSubsysState) -> None:
     """Where a css stands, and how many it counts below."""
     cgroup, ss = css.cgroup, css.ss
@@ -55,3 +65,4 @@ def check_css(css: CgroupSubsysState) -> None:
     _same(f"{css}: parent", css.parent, parent)
     below = sum(1 for one in cgroup.descendants() if ss.name in one.subsys)
     _same(f"{css}: descendants", css.nr_descendants, below)
+    ss.check(css)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmfs.kernel.cgroup import freezer, rstat
+from mmfs.kernel.cgroup import freezer
 from mmfs.mm.cgroup_defs import Migration
 
 if TYPE_CHECKING:
@@ -40,11 +40,10 @@ def attach_task(task: Task, cgroup: Cgroup, threadgroup: bool = True) -> None:
         told.append((ss, tset))
     for thread in moving:
         old = thread.cgrp
-        rstat.leave(thread)
         cgroup.join(thread)
         old.leave(thread)
-        thread.kernel.scheduler.cgroup_move_task(thread, cgroup.psi)
         freezer.migrate_task(thread, old, cgroup)
+        thread.kernel.scheduler.move_group(thread)
     for ss, tset in told:
         ss.attach(tset)
 
@@ -65,18 +64,22 @@ def can_fork(task: Task, cgroup: Cgroup) -> None:
 def post_fork(task: Task, cgroup: Cgroup) -> None:
     """A new thread enters its cgroup. Linux: cgroup_post_fork()."""
     cgroup.join(task)
-    rstat.join(task)
-    freezer.join(task)
+    if cgroup.freezing or cgroup.frozen:
+        freezer.freeze_task(task, cgroup.freezing)
+        freezer.update_frozen(cgroup)
     for ss in cgroup.root.with_fork:
         ss.fork(task)
 
 
 def cgroup_exit(task: Task) -> None:
     """A thread is dead; what is left of it stays in its cgroup. Linux: cgroup_exit()."""
-    task.cgrp.update_tasks(-1)
-    rstat.leave(task)
-    freezer.exit(task)
-    for ss in task.cgrp.root.with_exit:
+    cgroup = task.cgrp
+    if task.frozen:
+        freezer.leave_frozen(task)
+    cgroup.update_tasks(-1)
+    if cgroup.freezing:
+        freezer.update_frozen(cgroup)
+    for ss in cgroup.root.with_exit:
         ss.exit(task)
 
 

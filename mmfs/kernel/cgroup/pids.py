@@ -1,6 +1,6 @@
-"""The pids controller: how many tasks a cgroup and all below it may have. A fork beyond fails with EAGAIN.
+"""How many tasks a cgroup may have: fork fails with EAGAIN beyond.
 
-Moving tasks in is never refused, so there may be more than the limit says.
+Zombies count until they are reaped. Who moves in, or was there before the limit was set, is never refused.
 
 Linux: kernel/cgroup/pids.c.
 """
@@ -8,86 +8,116 @@ Linux: kernel/cgroup/pids.c.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from mmfs.kernel.printk import LOG_INFO
 from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState, Migration
 
 if TYPE_CHECKING:
-    from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
+
+PID_MAX_LIMIT: Final = 4 * 1024 * 1024
+PIDS_MAX: Final = PID_MAX_LIMIT + 1
+"""No limit."""
 
 
 class PidsCgroup(CgroupSubsysState):
-    """What the controller knows of a cgroup; ``limit`` None is no limit. Linux: struct pids_cgroup."""
+    """Linux: struct pids_cgroup."""
+
+    __slots__ = ("counter", "events", "events_local", "forkfail", "limit", "watermark")
 
     parent: PidsCgroup | None
 
     def __init__(self) -> None:
         super().__init__()
         self.counter = self.watermark = 0
-        self.limit: int | None = None
-        self.events_max = self.events_local_max = self.forks_failed = 0
-        """How often a limit here or below was hit, how often the one here, how often a fork here failed."""
+        self.limit = PIDS_MAX
+        self.events = self.events_local = 0
+        """How often a limit was hit: here or below, here."""
+        self.forkfail = 0
+        """How many forks were refused to tasks of this cgroup."""
 
-    def ancestors(self) -> Iterator[PidsCgroup]:
-        """It and those above."""
+    def charge(self, num: int) -> None:
+        """Count tasks here and above, whatever the limits; the root is not counted. Linux: pids_charge()."""
         pids: PidsCgroup | None = self
-        while pids is not None:
-            yield pids
+        while pids is not None and pids.parent is not None:
+            pids.counter += num
+            pids.watermark = max(pids.watermark, pids.counter)
             pids = pids.parent
 
-    def charge(self, delta: int) -> None:
-        """So many tasks more. Linux: pids_charge(), pids_uncharge()."""
-        for pids in self.ancestors():
-            pids.counter += delta
+    def try_charge(self) -> PidsCgroup | None:
+        """Count one more task; the cgroup whose limit is in the way if there is one. Linux: pids_try_charge()."""
+        pids: PidsCgroup | None = self
+        while pids is not None and pids.parent is not None:
+            pids.counter += 1
+            if pids.counter > pids.limit:
+                self._revert(pids)
+                return pids
             pids.watermark = max(pids.watermark, pids.counter)
+            pids = pids.parent
+        return None
+
+    def _revert(self, last: PidsCgroup) -> None:
+        pids: PidsCgroup | None = self
+        while pids is not None:
+            pids.counter -= 1
+            pids = None if pids is last else pids.parent
+
+    def event(self, over: PidsCgroup) -> None:
+        """A fork of a task here was refused because of `over`'s limit. Linux: pids_event()."""
+        self.forkfail += 1
+        if self.forkfail == 1:
+            self.cgroup.root.kernel.printk.emit(f"cgroup: fork rejected by pids controller in {self.cgroup.path}")
+        over.events_local += 1
+        over.cgroup.file_notify("pids.events.local")
+        pids: PidsCgroup | None = over
+        while pids is not None and pids.parent is not None:
+            pids.events += 1
+            pids.cgroup.file_notify("pids.events")
+            pids = pids.parent
 
 
 class Pids(CgroupSubsys):
-    """The controller. Linux: pids_cgrp_subsys."""
+    """The controller."""
 
     name = "pids"
     threaded = True
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-
-    def css_alloc(self, parent: PidsCgroup | None) -> PidsCgroup:
-        """Linux: pids_css_alloc()."""
+    def css_alloc(self, parent: Any) -> PidsCgroup:
+        """Nothing counted, no limit."""
         return PidsCgroup()
 
     def can_attach(self, tset: list[Migration]) -> None:
-        """Tasks are counted where they go, whatever the limit. Linux: pids_can_attach()."""
-        for _, old, new in tset:
-            new.charge(1)
-            old.charge(-1)
+        """Tasks are counted where they come to. Linux: pids_can_attach()."""
+        for move in tset:
+            move.new.charge(1)
+            move.old.charge(-1)
 
     def cancel_attach(self, tset: list[Migration]) -> None:
         """Linux: pids_cancel_attach()."""
-        for _, old, new in tset:
-            old.charge(1)
-            new.charge(-1)
+        for move in tset:
+            move.old.charge(1)
+            move.new.charge(-1)
 
     def can_fork(self, task: Task, css: PidsCgroup) -> None:
-        """Whether one more task may be there. Linux: pids_can_fork(), pids_event()."""
-        over = next((pids for pids in css.ancestors() if pids.limit is not None and pids.counter >= pids.limit), None)
-        if over is None:
-            css.charge(1)
-            return
-        css.forks_failed += 1
-        if css.forks_failed == 1:
-            self.kernel.printk.emit(f"cgroup: fork rejected by pids controller in {css.cgroup.path}", LOG_INFO)
-        over.events_local_max += 1
-        for pids in over.ancestors():
-            pids.events_max += 1
-        raise OSError(errno.EAGAIN, f"pids.max of {over.cgroup.path} is reached")
+        """Linux: pids_can_fork()."""
+        over = css.try_charge()
+        if over is not None:
+            css.event(over)
+            raise BlockingIOError(errno.EAGAIN, f"pids.max of {over.cgroup.path}")
 
     def cancel_fork(self, task: Task, css: PidsCgroup) -> None:
         """Linux: pids_cancel_fork()."""
         css.charge(-1)
 
     def release(self, task: Task) -> None:
-        """A task is gone. Linux: pids_release()."""
-        task.cgrp.e_css["pids"].charge(-1)
+        """Linux: pids_release()."""
+        task.cgrp.e_css[self.name].charge(-1)
+
+    def check(self, css: PidsCgroup) -> None:
+        """Everybody at and below is counted, and nobody who has gone."""
+        group = css.cgroup
+        if css.parent is None or group.nr_dying_descendants:
+            return
+        tasks = sum(len(one.tasks) for one in (group, *group.descendants()))
+        if css.counter != tasks:
+            raise AssertionError(f"pids.current of {group.path}: {css.counter}, of {tasks} tasks")

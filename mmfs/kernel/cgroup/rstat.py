@@ -1,36 +1,56 @@
-"""The CPU time that tasks have used in each cgroup and below.
+"""CPU time by cgroup: what cpu.stat shows of every cgroup, whether or not it has the cpu controller.
 
-Linux: kernel/cgroup/rstat.c.
+Time is added where the task is, and goes up the tree when somebody reads: a cgroup with news is linked to its parent,
+and reading visits only those with news.
+
+Linux: kernel/cgroup/rstat.c, cgroup_rstat_updated(), cgroup_base_stat_flush().
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Final
 
-if TYPE_CHECKING:
-    from mmfs.kernel.cgroup.cgroup import Cgroup
-    from mmfs.kernel.task import Task
-
-
-def join(task: Task) -> None:
-    """From now on its time counts where it is."""
-    task.cgrp_since_ns = task.utime_ns, task.stime_ns
+USER: Final = 0
+NICE: Final = 1
+SYSTEM: Final = 2
+"""The buckets that tasks fill, as `CpuTime` numbers them."""
 
 
-def leave(task: Task) -> None:
-    """What it has used stays where it was."""
-    user, system = task.utime_ns - task.cgrp_since_ns[0], task.stime_ns - task.cgrp_since_ns[1]
-    for cgroup in (task.cgrp, *task.cgrp.ancestors()):
-        cgroup.gone_ns[0] += user
-        cgroup.gone_ns[1] += system
-    join(task)
+class BaseStat:
+    """Nanoseconds of one cgroup. Linux: struct cgroup_base_stat, struct cgroup_rstat_cpu."""
 
+    __slots__ = ("linked", "parent", "pending", "total", "updated_children")
 
-def cputime_ns(cgroup: Cgroup) -> tuple[int, int]:
-    """User and system time that tasks have used here and below. Linux: cgroup_base_stat_cputime_show()."""
-    user, system = cgroup.gone_ns
-    for one in (cgroup, *cgroup.descendants()):
-        for task in one.tasks.values():
-            user += task.utime_ns - task.cgrp_since_ns[0]
-            system += task.stime_ns - task.cgrp_since_ns[1]
-    return user, system
+    def __init__(self, parent: BaseStat | None) -> None:
+        self.parent = parent
+        self.total = [0, 0, 0]
+        """By bucket, of this cgroup and all below, as far as it has come up."""
+        self.pending = [0, 0, 0]
+        """New since the last flush."""
+        self.updated_children: list[BaseStat] = []
+        self.linked = False
+
+    def account(self, bucket: int, nsec: int) -> None:
+        """A task here had so much time. Linux: __cgroup_account_cputime_field()."""
+        self.pending[bucket] += nsec
+        stat: BaseStat = self
+        while not stat.linked:
+            stat.linked = True
+            if stat.parent is None:
+                return
+            stat.parent.updated_children.append(stat)
+            stat = stat.parent
+
+    def flush(self) -> list[int]:
+        """Let all news below come up to here; the totals. Linux: cgroup_rstat_flush()."""
+        if self.linked:
+            children, self.updated_children = self.updated_children, []
+            for child in children:
+                child.flush()
+                child.linked = False
+            for bucket, nsec in enumerate(self.pending):
+                self.total[bucket] += nsec
+                if self.parent is not None:
+                    self.parent.pending[bucket] += nsec
+            self.pending = [0, 0, 0]
+        return self.total

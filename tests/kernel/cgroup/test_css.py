@@ -195,7 +195,9 @@ def test_zombies_linger_where_they_died(kernel: Kernel, domain: Domain) -> None:
     domain.take()
     child.exit(0)
     assert domain.take() == ["exit"] and not group.populated and child.pid in group.tasks
+    assert kernel.read(f"/proc/{child.pid}/cgroup") == b"0::/a\n"
     kernel.cgroups.rmdir(group)
+    assert kernel.read(f"/proc/{child.pid}/cgroup") == b"0::/a (deleted)\n"
     assert domain.take() == ["offline /a"] and top.nr_dying_descendants == 1
     parent.wait()
     assert domain.take() == ["release", "released /a"] and top.nr_dying_descendants == 0
