@@ -65,9 +65,8 @@ class Filemap:
         if pfn >= 0:
             self.spare = -1
             return pfn
-        return self.buddy.alloc(
-            0, MIGRATE_MOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_MOVABLE, self.walker.alloc_flags,
-            ~cython.cast(cython.ulong, 0),
+        return self.walker.alloc_page(
+            MIGRATE_MOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_MOVABLE, ~cython.cast(cython.ulong, 0)
         )
 
     def spend(self, ns):

@@ -54,6 +54,7 @@ cdef class Mmu:
     cdef public long nr_waits
     cdef public long memstall_ns
     cdef public long budget_ns
+    cdef public long cpu_budget_ns
     cdef public long cost_access
     cdef public long cost_fault
     cdef public long cost_cow
@@ -61,6 +62,7 @@ cdef class Mmu:
     cdef public bint tried
     cdef public long bulk_pages
     cdef long task_ns(self) noexcept nogil
+    cdef long left_ns(self) noexcept nogil
     cdef void wait_on_read(self) noexcept nogil
     cdef void use(self, long ns) noexcept nogil
     cdef bint has_recency(self, long vma) noexcept nogil

@@ -45,7 +45,7 @@ class Mmu:
     ``cpu_ns`` of time by the ``cost_*`` (``user_ns`` of it in user mode), and ``wait_ns`` spent in ``nr_waits`` waits
     for a device (``memstall_ns`` of that for pages that were in use when they were reclaimed). So the task's own time
     runs ahead of the clock: a page is asked for when the waits before are over. A loop stops with FAULT_SLICE when
-    both together come to ``budget_ns``.
+    both together come to ``budget_ns``, or ``cpu_ns`` alone to ``cpu_budget_ns``.
     """
 
     def __init__(self, buddy, lru, vmstat, levels, zero_pfn):
@@ -73,7 +73,7 @@ class Mmu:
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
         self.reason = FAULT_DONE
-        self.budget_ns = 1 << 62
+        self.budget_ns = self.cpu_budget_ns = 1 << 62
         self.cost_access = self.cost_fault = self.cost_cow = self.cost_major = 0
         self.begin(0)
         self.tried = False
@@ -88,6 +88,10 @@ class Mmu:
     def task_ns(self):
         """The task's time."""
         return self.now_ns + self.cpu_ns + self.wait_ns
+
+    def left_ns(self):
+        """How long the task may run before the loop stops with FAULT_SLICE."""
+        return min(self.cpu_budget_ns, self.budget_ns - self.wait_ns) - self.cpu_ns
 
     def wait_on_read(self):
         """Sleep until what the swap-in of a fault has asked for is there. Linux: folio_wait_bit_common()."""
@@ -373,6 +377,7 @@ class Mmu:
         """
         addr: cython.long = start
         used: cython.long = 0
+        left: cython.long = self.left_ns()
         bulk: cython.bint = (
             write
             and stride == PAGE_SIZE
@@ -385,11 +390,12 @@ class Mmu:
         self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
             while addr < end:
-                if self.cpu_ns + self.wait_ns + used >= self.budget_ns:
+                if used >= left:
                     self.reason = FAULT_SLICE
                     break
                 if bulk and addr & ((1 << 21) - 1) == 0 and end - addr >= 1 << 21 and self.bulk_fault(mm, vma, addr):
                     addr += 1 << 21
+                    left = self.left_ns()
                     continue
                 if not self.tlb.hit(mm, addr, write):
                     self.use(used)
@@ -397,6 +403,7 @@ class Mmu:
                     self.reason = self.access(mm, vma, addr, write)
                     if self.reason != FAULT_DONE:
                         break
+                    left = self.left_ns()
                 used += self.cost_access
                 addr += stride
             self.use(used)
@@ -411,11 +418,12 @@ class Mmu:
         i: cython.Py_ssize_t = start
         n: cython.Py_ssize_t = addresses.shape[0]
         used: cython.long = 0
+        left: cython.long = self.left_ns()
         self.reason = FAULT_DONE
         self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
             while i < n:
-                if self.cpu_ns + self.wait_ns + used >= self.budget_ns:
+                if used >= left:
                     self.reason = FAULT_SLICE
                     break
                 if i + _AHEAD < n:
@@ -426,6 +434,7 @@ class Mmu:
                     self.reason = self.access(mm, rows[i], addresses[i], write)
                     if self.reason != FAULT_DONE:
                         break
+                    left = self.left_ns()
                 used += self.cost_access
                 i += 1
             self.use(used)

@@ -26,6 +26,7 @@ cdef class Walker:
     cdef public int alloc_flags
     cdef long cached_key
     cdef long cached_table
+    cdef long alloc_page(self, int mt, int node, int highest, unsigned long nodemask) noexcept nogil
     cdef void count_table(self, long mm, long pfn, int level, int sign) noexcept nogil
     cdef long alloc_table(self, long mm, int level, bint implied) noexcept nogil
     cdef long lookup(self, long mm, long addr) noexcept nogil

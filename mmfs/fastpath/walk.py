@@ -31,6 +31,21 @@ class Walker:
         self.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
         self.cached_key = -1
 
+    def alloc_page(self, mt, node, highest, nodemask):
+        """A page for a fault, or -1: then the slow path has more to do than to wake kswapds that are awake already.
+
+        Linux: __alloc_pages(), __alloc_pages_slowpath().
+        """
+        pfn: cython.long = self.buddy.alloc(0, mt, node, highest, self.alloc_flags, nodemask)
+        if (
+            pfn < 0
+            and self.alloc_flags & ALLOC_WMARK_LOW
+            and self.buddy.reclaim_zone < 0
+            and self.buddy.wake_awake_kswapds(node, highest, nodemask)
+        ):
+            pfn = self.buddy.alloc(0, mt, node, highest, ALLOC_WMARK_MIN | ALLOC_KSWAPD, nodemask)
+        return pfn
+
     def count_table(self, mm, pfn, level, sign):
         """Linux: pagetable_pte_ctor(), mm_inc_nr_ptes() and the like; root and p4d tables are not counted."""
         if level <= 3:
@@ -39,13 +54,8 @@ class Walker:
 
     def alloc_table(self, mm, level, implied):
         """A page table of a level (1: the one that holds pages), or -1; zeroed unless a block implies it."""
-        pfn: cython.long = self.buddy.alloc(
-            0,
-            MIGRATE_UNMOVABLE,
-            self.buddy.cpu_node[self.buddy.cpu],
-            ZONE_NORMAL,
-            self.alloc_flags,
-            ~cython.cast(cython.ulong, 0),
+        pfn: cython.long = self.alloc_page(
+            MIGRATE_UNMOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_NORMAL, ~cython.cast(cython.ulong, 0)
         )
         if pfn < 0:
             return -1

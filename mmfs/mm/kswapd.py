@@ -144,12 +144,23 @@ class Kswapd:
     def __init__(self, kernel: Kernel, pgdat: PglistData) -> None:
         self.kernel = kernel
         self.pgdat = pgdat
-        self.state = State.ASLEEP
+        self._state = State.ASLEEP
         self.alloc_order = self.reclaim_order = 0
         self.highest = MAX_NR_ZONES - 1
         self.balance: BalancePgdat | None = None
         self._timer: Timer | None = None
         self._task: Task | None = None
+
+    @property
+    def state(self) -> State:
+        """What it does."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        buddy, bit = self.kernel.page_alloc.buddy, 1 << self.pgdat.node_id
+        buddy.kswapds_awake = buddy.kswapds_awake & ~bit | (bit if state is State.BALANCING else 0)
 
     @property
     def task(self) -> Task | None:
