@@ -61,13 +61,6 @@ class ScanControl:
         self.nr_dirty = self.nr_unqueued_dirty = self.nr_congested = self.nr_writeback = self.nr_immediate = 0
         self.nr_file_taken = self.nr_taken = 0
 
-    def set_targets(self, counts):
-        """Scan so many pages of each evictable list."""
-        lru: cython.int
-        for lru in range(4):
-            self.nr[lru] = self.target[lru] = counts[lru]
-        self.lruvec_reclaimed = 0
-
     def to_scan(self):
         """Pages that are still to be scanned, by list."""
         return [self.nr[0], self.nr[1], self.nr[2], self.nr[3]]
@@ -406,10 +399,6 @@ class Vmscan:
             while (ratio + 1) * (ratio + 1) <= 10 * gb:
                 ratio += 1
         return inactive * ratio < active
-
-    def inactive_is_low(self, lruvec: cython.long, lru: cython.int):
-        """For policy: whether the inactive list ``lru`` is too short."""
-        return self.is_low(lruvec, lru)
 
     def adjust_targets(self, sc):
         """Enough was reclaimed: scan on only as much as keeps both kinds in proportion. False: stop.

@@ -3,7 +3,8 @@
 Pages stand on lists by recency (fastpath/lru.py). Reclaim scans a part of each list, lru size >> priority: it begins
 with priority 12 and, as long as too little comes of it, goes down to 0, where it looks at everything. How the scan is
 shared between anonymous memory and files depends on what either has cost lately (pages that came back, pages that had
-to be kept) and on swappiness. The loops over pages are the fast path's (fastpath/vmscan.py).
+to be kept) and on swappiness (fastpath/scan_count.py). The loops over pages are the fast path's too
+(fastpath/vmscan.py).
 
 Two reclaim: kswapd, one a node, in the background, from the low watermark up to the high one (mm/kswapd.py), and
 whoever finds no page above the min watermark, in its own time (`try_to_free_pages`). Both shrink a node step by step
@@ -20,6 +21,7 @@ from enum import IntEnum
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
+from mmfs.fastpath.scan_count import ScanCount
 from mmfs.fastpath.vmscan import ScanControl, Vmscan
 from mmfs.mm.filemap import task_ns
 from mmfs.mm.lru_gen_reclaim import LruGenNode, LruGenReclaim
@@ -28,9 +30,6 @@ from mmfs.mm_types import (
     GFP_FS_BIT,
     GFP_IO_BIT,
     GFP_KERNEL,
-    LRU_INACTIVE_ANON,
-    LRU_INACTIVE_FILE,
-    MAX_NR_ZONES,
     PAGE_ALLOC_COSTLY_ORDER,
     SWAP_CLUSTER_MAX,
     ZONE_NORMAL,
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
 
 DEF_PRIORITY: Final = 12
 MAX_RECLAIM_RETRIES: Final = 16
-MAX_SWAPPINESS: Final = 200
-DEACTIVATE_ANON, DEACTIVATE_FILE = 1, 2
 NSEC_PER_JIFFY: Final = 4_000_000
 SLICE_NS: Final = 1_000_000
 PF_KTHREAD: Final = 0x0020_0000
@@ -89,6 +86,7 @@ class Reclaim:
         self.lru = kernel.lru
         self.loops = Vmscan(kernel.mmu.rmap, kernel.mmu.swap, kernel.mmu.filemap, kernel.vmstat)
         self.loops.budget_ns = SLICE_NS
+        self.scan_count = ScanCount(self.loops)
         self.shrinkers = Shrinkers(kernel.vmstat)
         self.generations = LruGenReclaim(self)
         self.until_ns = 0
@@ -107,12 +105,6 @@ class Reclaim:
         if self.can_reclaim_anon_pages():
             nr += int(state[ZoneStatItem.NR_ZONE_INACTIVE_ANON] + state[ZoneStatItem.NR_ZONE_ACTIVE_ANON])
         return nr or int(state[ZoneStatItem.NR_FREE_PAGES])
-
-    def lruvec_lru_sizes(self, pgdat: PglistData, zone_idx: int) -> list[int]:
-        """Pages of each evictable list in zones up to `zone_idx`. Linux: lruvec_lru_size()."""
-        first, lists = pgdat.node_id * MAX_NR_ZONES, ZoneStatItem.NR_ZONE_INACTIVE_ANON
-        rows = self.vmstat.zone_stat[first : first + zone_idx + 1, lists : lists + 4]
-        return [sum(column) for column in zip(*rows.tolist(), strict=True)]
 
     # -- time -----------------------------------------------------------------------------------------------
 
@@ -162,68 +154,6 @@ class Reclaim:
         """Begin to shrink a node, by the lists that rule. Linux: shrink_node()."""
         self._set_time()
         return LruGenNode(self.generations, pgdat, sc) if self.lru.enabled else NodeReclaim(self, pgdat, sc)
-
-    # -- how the scan is shared -----------------------------------------------------------------------------------
-
-    def prepare_scan_control(self, pgdat: PglistData, sc: ScanControl) -> None:
-        """What a node's state says about where to look. Linux: prepare_scan_control()."""
-        nid = pgdat.node_id
-        state = self.vmstat.node_stat[nid]
-        lruvec = self.lru.lruvecs[nid]
-        sc.anon_cost, sc.file_cost = int(lruvec["anon_cost"]), int(lruvec["file_cost"])
-        if sc.force_deactivate:
-            sc.may_deactivate = DEACTIVATE_ANON | DEACTIVATE_FILE
-        else:
-            sc.may_deactivate = 0
-            if state[NodeStatItem.WORKINGSET_ACTIVATE_ANON] != lruvec["refaults_anon"] or self.loops.inactive_is_low(
-                nid, LRU_INACTIVE_ANON
-            ):
-                sc.may_deactivate |= DEACTIVATE_ANON
-            if state[NodeStatItem.WORKINGSET_ACTIVATE_FILE] != lruvec["refaults_file"] or self.loops.inactive_is_low(
-                nid, LRU_INACTIVE_FILE
-            ):
-                sc.may_deactivate |= DEACTIVATE_FILE
-        file = int(state[NodeStatItem.NR_INACTIVE_FILE])
-        sc.cache_trim_mode = bool(
-            file >> sc.priority and not sc.may_deactivate & DEACTIVATE_FILE and not sc.no_cache_trim_mode
-        )
-        file += int(state[NodeStatItem.NR_ACTIVE_FILE])
-        anon = int(state[NodeStatItem.NR_INACTIVE_ANON])
-        sc.file_is_tiny = bool(
-            not sc.may_deactivate & DEACTIVATE_ANON and anon >> sc.priority and self._file_is_tiny(pgdat, file)
-        )
-
-    def _file_is_tiny(self, pgdat: PglistData, file: int) -> bool:
-        """Whether reclaiming every page of files would not lift the node above its watermarks."""
-        free = self.vmstat.sum_zone_node_page_state(pgdat.node_id, ZoneStatItem.NR_FREE_PAGES)
-        return file + free <= sum(zone.high_wmark_pages() for zone in pgdat.node_zones if zone.managed())
-
-    def get_scan_count(self, pgdat: PglistData, sc: ScanControl) -> list[int]:
-        """How many pages of each list to scan. Linux: get_scan_count()."""
-        swappiness = self.kernel.vm.swappiness
-        share: tuple[int, int] | None = None
-        denominator = 1
-        if not sc.may_swap or not self.can_reclaim_anon_pages():
-            share = (0, 1)
-        elif not sc.priority and swappiness:
-            share = (1, 1)
-        elif sc.file_is_tiny:
-            share = (1, 0)
-        elif sc.cache_trim_mode:
-            share = (0, 1)
-        else:
-            total_cost = sc.anon_cost + sc.file_cost
-            anon_cost, file_cost = total_cost + sc.anon_cost, total_cost + sc.file_cost
-            total_cost = anon_cost + file_cost
-            share = (
-                swappiness * (total_cost + 1) // (anon_cost + 1),
-                (MAX_SWAPPINESS - swappiness) * (total_cost + 1) // (file_cost + 1),
-            )
-            denominator = share[0] + share[1]
-        sizes = self.lruvec_lru_sizes(pgdat, sc.reclaim_idx)
-        return [
-            (size >> sc.priority) * share[lru >= LRU_INACTIVE_FILE] // denominator for lru, size in enumerate(sizes)
-        ]
 
     def snapshot_refaults(self, pgdat: PglistData) -> None:
         """Remember how many refaults there were, to tell new ones. Linux: snapshot_refaults()."""
@@ -331,8 +261,9 @@ class NodeReclaim:
         sc.clear_counts()
         self.nr_reclaimed = sc.nr_reclaimed
         sc.node_dirty, sc.node_writeback = self.pgdat.dirty, self.pgdat.writeback
-        reclaim.prepare_scan_control(self.pgdat, sc)
-        sc.set_targets(reclaim.get_scan_count(self.pgdat, sc))
+        nid, count = self.pgdat.node_id, reclaim.scan_count
+        count.prepare_scan_control(nid, sc)
+        count.get_scan_count(nid, sc, reclaim.kernel.vm.swappiness)
 
     def step(self) -> bool:
         """Work for a slice of time; whether the node is done."""
