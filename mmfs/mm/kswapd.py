@@ -244,13 +244,13 @@ class Kswapd:
             self._read_request()
             self.balance = BalancePgdat(kernel, self.pgdat, self.alloc_order, self.highest)
         balance = self.balance
-        node = None
-        while not balance.done and not kernel.reclaim.slice_over():
+        node, io_wait_ns = None, 0
+        while not balance.done and not io_wait_ns and not kernel.reclaim.slice_over():
             node = balance.node
             balance.step()
+            io_wait_ns = kernel.reclaim.write_unplug()
         kernel.reclaim.charge(task)
         kernel.tasks.current, kernel.page_alloc.buddy.cpu = current, cpu
-        io_wait_ns = kernel.swap_files.write_throttle_ns(kernel.clock.now_ns)
         if balance.done:
             self._balanced(balance)
         elif io_wait_ns:

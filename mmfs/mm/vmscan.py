@@ -110,7 +110,20 @@ class Reclaim:
 
     def slice_over(self) -> bool:
         """Whether it is time to let others run."""
-        return bool(self.loops.cpu_ns >= SLICE_NS or self.loops.nr_written)
+        return bool(self.loops.cpu_ns >= SLICE_NS)
+
+    def write_unplug(self) -> int:
+        """Send what the loops have written, at their own time, when disks have answered what came before.
+
+        How long they wait then. Linux: block/blk-core.c, blk_finish_plug().
+        """
+        if not self.loops.nr_written:
+            return 0
+        self.loops.nr_written = 0
+        kernel, now_ns = self.kernel, self.kernel.clock.now_ns + int(self.loops.cpu_ns)
+        kernel.block_devices.complete_until(now_ns)
+        kernel.swap_files.write_unplug(now_ns)
+        return kernel.swap_files.write_throttle_ns(now_ns)
 
     def charge(self, task: Task | None) -> int:
         """What the loops have used is the task's, and what they have set going goes; how many ns."""
