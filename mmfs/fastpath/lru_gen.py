@@ -57,6 +57,7 @@ class LruGen:
         self.evict = view(self.evicted)
         self.refault_count = view(self.refaulted)
         self.protect = view(self.protected)
+        self.isolated = self.coming = 0
 
     @staticmethod
     def heads_needed(nr_lruvecs):
@@ -334,6 +335,7 @@ class LruGen:
                 remaining -= 1
                 if remaining == 0 or max(taken, skipped) >= MIN_LRU_BATCH:
                     break
+            self.coming = self.frames.page[head].prv
             if skipped:
                 self.event[PGSKIP_DMA + zid] += skipped
             if remaining == 0 or taken >= MIN_LRU_BATCH:

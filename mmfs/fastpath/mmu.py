@@ -12,6 +12,7 @@ A page of a file that is not cached, or not yet read, stops the loop with FAULT_
 """
 
 import cython
+import numpy as np
 
 from mmfs.fastpath.filemap import Filemap
 from mmfs.fastpath.folio import Folios
@@ -30,7 +31,8 @@ if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 _FAULT_AROUND = cython.declare(cython.long, 16)
-_AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming
+_AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming: entries,
+_SLOT_AHEAD = cython.declare(cython.Py_ssize_t, 4)  # and, once these are there, swap slots
 _ALL_LRUVECS = cython.declare(cython.uint, 0xFFFFFFFF)
 _MAX_MMS = 1 << 22
 
@@ -75,6 +77,7 @@ class Mmu:
         self.reason = FAULT_DONE
         self.budget_ns = self.cpu_budget_ns = 1 << 62
         self.cost_access = self.cost_fault = self.cost_cow = self.cost_major = 0
+        self.coming = view(np.full(8, -1, np.int64))
         self.begin(0)
         self.tried = False
         self.bulk_pages = 1 << 18
@@ -409,6 +412,16 @@ class Mmu:
             self.use(used)
         return addr
 
+    def prefetch(self, mm, addr, i):
+        """Have the host fetch what the access at a position will look at, in two steps."""
+        at: cython.long = self.coming[(i - _AHEAD + _SLOT_AHEAD) & (_AHEAD - 1)]
+        entry: cython.ulong
+        if at >= 0:
+            entry = self.frames.entry[at]
+            if entry and not entry & (PTE_PRESENT | PTE_GLOBAL):
+                self.swap.slots.prefetch(entry)
+        self.coming[i & (_AHEAD - 1)] = self.walker.prefetch_entry(mm, addr)
+
     def touch_pages(self, mm: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
                     start: cython.Py_ssize_t, write: cython.bint):
         """Access addresses in the order given, each in the VMA of its row, from position ``start`` on.
@@ -416,18 +429,21 @@ class Mmu:
         Returns the position of the first that was not accessed; ``reason`` tells why it stopped.
         """
         i: cython.Py_ssize_t = start
+        j: cython.Py_ssize_t
         n: cython.Py_ssize_t = addresses.shape[0]
         used: cython.long = 0
         left: cython.long = self.left_ns()
         self.reason = FAULT_DONE
         self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
+            for j in range(_AHEAD):
+                self.coming[j] = -1
             while i < n:
                 if used >= left:
                     self.reason = FAULT_SLICE
                     break
                 if i + _AHEAD < n:
-                    self.walker.prefetch_entry(mm, addresses[i + _AHEAD])
+                    self.prefetch(mm, addresses[i + _AHEAD], i + _AHEAD)
                 if not self.tlb.hit(mm, addresses[i], write):
                     self.use(used)
                     used = 0

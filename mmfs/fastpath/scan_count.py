@@ -9,6 +9,8 @@ Linux: mm/vmscan.c, prepare_scan_control(), get_scan_count(), pgdat_balanced().
 
 import cython
 
+from mmfs.fastpath.vmscan import ScanControl
+
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 

@@ -20,6 +20,7 @@ from mmfs.fastpath.frames import view
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
+_AHEAD = cython.declare(cython.long, 4)  # pages for which the host's cache is told what is coming
 _LIST_MAX = cython.declare(cython.long, 4096)
 
 # enum folio_references, and what becomes of a page.
@@ -89,7 +90,7 @@ class Vmscan:
         self.event = view(vmstat.event)
         self.folio = view(np.zeros(_LIST_MAX, np.uint32))
         self.rotated = view(np.zeros(32, np.uint32))
-        self.nr_scanned = self.nr_reclaimed = self.nr_pageout = 0
+        self.nr_scanned = self.nr_reclaimed = self.nr_pageout = self.coming = 0
         self.now_ns = self.cpu_ns = self.nr_written = 0
         self.budget_ns = 1 << 62
         self.wake_flusher = False
@@ -129,7 +130,16 @@ class Vmscan:
             self.folio[taken] = cython.cast(cython.uint, pfn)
             taken += 1
         self.nr_scanned = total
+        self.coming = self.frames.page[head].prv
         return taken
+
+    def prefetch(self, i, n):
+        """While the ``i``th of ``n`` pages in ``folio`` is looked at: have the host fetch the entry of one of the next,
+        and the record of the page that will be taken off the end of their list as the ``i``th after these."""
+        if i + _AHEAD < n:
+            self.rmap.prefetch(self.folio[i + _AHEAD])
+        self.coming = self.frames.page[self.coming].prv
+        self.frames.prefetch_page(self.coming)
 
     def split_last(self, head):
         """Write out the pages of the last block of a list, which are now on the list of pages; False if there is none.
@@ -313,6 +323,7 @@ class Vmscan:
         result: cython.int
         left: cython.long = 0
         for i in range(n):
+            self.prefetch(i, n)
             pfn = self.folio[i]
             result = self.shrink_folio(pfn, sc, ignore_references)
             if result == _FREED:
@@ -363,6 +374,7 @@ class Vmscan:
         self.event[PGREFILL] += self.nr_scanned
         self.cpu_ns += self.nr_scanned * self.cost_scan
         for i in range(taken):
+            self.prefetch(i, taken)
             pfn = self.folio[i]
             if self.referenced(pfn) and self.rmap.vm_flags & VMF_EXEC and file:
                 self.rotated[nr_rotated] = cython.cast(cython.uint, pfn)
