@@ -420,7 +420,7 @@ class Mmu:
             entry = self.frames.entry[at]
             if entry and not entry & (PTE_PRESENT | PTE_GLOBAL):
                 self.swap.slots.prefetch(entry)
-        self.coming[i & (_AHEAD - 1)] = self.walker.prefetch_entry(mm, addr)
+        self.coming[i & (_AHEAD - 1)] = -1 if self.tlb.has(mm, addr) else self.walker.prefetch_entry(mm, addr)
 
     def touch_pages(self, mm: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
                     start: cython.Py_ssize_t, write: cython.bint):
