@@ -80,5 +80,6 @@ cdef class Mmu:
     cdef int file_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int access(self, long mm, long vma, long addr, bint write) noexcept nogil
+    cdef int access_entry(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef void unmap_page(self, long mm, unsigned long vmflags, long pfn) noexcept nogil
     cdef bint bulk_fault(self, long mm, long vma, long addr) noexcept nogil

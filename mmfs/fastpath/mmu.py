@@ -349,13 +349,13 @@ class Mmu:
 
     def access(self, mm, vma, addr, write):
         """One access that the running CPU's TLB does not know: walk, fault. FAULT_DONE or why not."""
-        at: cython.long
-        entry: cython.ulong
+        at: cython.long = self.walker.get_entry(mm, addr)
+        return FAULT_OOM if at < 0 else self.access_entry(mm, vma, addr, at, write)
+
+    def access_entry(self, mm, vma, addr, at, write):
+        """As access(), behind the walk."""
+        entry: cython.ulong = self.frames.entry[at]
         result: cython.int
-        at = self.walker.get_entry(mm, addr)
-        if at < 0:
-            return FAULT_OOM
-        entry = self.frames.entry[at]
         if not entry & PTE_PRESENT or (write and not entry & PTE_RW):
             result = self.fault(mm, vma, addr, at, write)
             if result != FAULT_DONE:
@@ -430,6 +430,7 @@ class Mmu:
         """
         i: cython.Py_ssize_t = start
         j: cython.Py_ssize_t
+        at: cython.long
         n: cython.Py_ssize_t = addresses.shape[0]
         used: cython.long = 0
         left: cython.long = self.left_ns()
@@ -442,12 +443,16 @@ class Mmu:
                 if used >= left:
                     self.reason = FAULT_SLICE
                     break
+                at = self.coming[i & (_AHEAD - 1)]
                 if i + _AHEAD < n:
                     self.prefetch(mm, addresses[i + _AHEAD], i + _AHEAD)
                 if not self.tlb.hit(mm, addresses[i], write):
                     self.use(used)
                     used = 0
-                    self.reason = self.access(mm, rows[i], addresses[i], write)
+                    if at >= 0:
+                        self.reason = self.access_entry(mm, rows[i], addresses[i], at, write)
+                    else:
+                        self.reason = self.access(mm, rows[i], addresses[i], write)
                     if self.reason != FAULT_DONE:
                         break
                     left = self.left_ns()

@@ -96,10 +96,13 @@ class Walker:
         return (table << 9) + (addr >> 12 & 511)
 
     def prefetch_entry(self, mm, addr):
-        """Have the host fetch an entry that will be looked up soon; its index, or -1 if there is none yet."""
+        """Have the host fetch an entry that will be looked up soon.
+
+        Its index, if a walk would change nothing on its way until tables go or the upper entry is cleared; else -1.
+        """
         table: cython.long = self.mm[mm].pgd
         level: cython.int = self.levels - 1
-        entry: cython.ulong
+        entry: cython.ulong = 0
         if not cython.compiled:
             return -1
         if self.upper_key == (mm << 34 | addr >> 30):
@@ -112,7 +115,7 @@ class Walker:
             table = (entry & PTE_PFN_MASK) >> 12
             level -= 1
         prefetch(cython.address(self.frames.entry[(table << 9) + (addr >> 12 & 511)]))
-        return (table << 9) + (addr >> 12 & 511)
+        return (table << 9) + (addr >> 12 & 511) if entry & PTE_ACCESSED else -1
 
     def get_entry(self, mm, addr):
         """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out."""

@@ -244,6 +244,7 @@ class Kswapd:
             self._read_request()
             self.balance = BalancePgdat(kernel, self.pgdat, self.alloc_order, self.highest)
         balance = self.balance
+        kernel.reclaim.set_time()
         node, io_wait_ns = None, 0
         while not balance.done and not io_wait_ns and not kernel.reclaim.slice_over():
             node = balance.node

@@ -136,10 +136,10 @@ class Reclaim:
                 bdi.wb.start_writeback()
         if task is not None and used_ns:
             self.kernel.scheduler.charge(task, system_ns=used_ns, memstall=True)
-        self._set_time()
+        self.set_time()
         return used_ns
 
-    def _set_time(self) -> None:
+    def set_time(self) -> None:
         """Tell the loops how late it is, for pages that are being read."""
         self.loops.now_ns = max(task_ns(self.kernel), self.until_ns)
 
@@ -165,7 +165,8 @@ class Reclaim:
 
     def shrink_node(self, pgdat: PglistData, sc: ScanControl) -> NodeReclaim | LruGenNode:
         """Begin to shrink a node, by the lists that rule. Linux: shrink_node()."""
-        self._set_time()
+        if not sc.kswapd:
+            self.set_time()
         return LruGenNode(self.generations, pgdat, sc) if self.lru.enabled else NodeReclaim(self, pgdat, sc)
 
     def snapshot_refaults(self, pgdat: PglistData) -> None:
@@ -235,7 +236,7 @@ class Reclaim:
         """Reclaim pages whether they are in use or not; how many went. Linux: reclaim_pages()."""
         sc = ScanControl(GFP_KERNEL)
         sc.may_writepage = sc.may_swap = True
-        self._set_time()
+        self.set_time()
         freed = int(self.loops.reclaim_pages(pfns, sc))
         self.cond_resched(task)
         return freed
