@@ -77,8 +77,8 @@ SLICE_NS = 1_000_000
 """How much a call uses up before others get their turn."""
 LONG_SLICE_NS = 4_000_000
 """The same where nothing is due before."""
-SLEEP_NS = 32_000_000
-"""And with the time that it sleeps: as many swap-ins from a fast disk take about half a millisecond of the host's."""
+SLEEP_NS = 64_000_000
+"""And with the time that it sleeps: as many swap-ins from a fast disk take about a millisecond of the host's."""
 
 
 class Fault(Exception):
