@@ -62,7 +62,7 @@ cdef class Mmu:
     cdef public bint tried
     cdef public long bulk_pages
     cdef long[::1] coming
-    cdef void prefetch(self, long mm, long addr, Py_ssize_t i) noexcept nogil
+    cdef void prefetch_slot(self, long at) noexcept nogil
     cdef long task_ns(self) noexcept nogil
     cdef long left_ns(self) noexcept nogil
     cdef void wait_on_read(self) noexcept nogil

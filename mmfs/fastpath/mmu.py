@@ -412,15 +412,11 @@ class Mmu:
             self.use(used)
         return addr
 
-    def prefetch(self, mm, addr, i):
-        """Have the host fetch what the access at a position will look at, in two steps."""
-        at: cython.long = self.coming[(i - _AHEAD + _SLOT_AHEAD) & (_AHEAD - 1)]
-        entry: cython.ulong
-        if at >= 0:
-            entry = self.frames.entry[at]
-            if entry and not entry & (PTE_PRESENT | PTE_GLOBAL):
-                self.swap.slots.prefetch(entry)
-        self.coming[i & (_AHEAD - 1)] = -1 if self.tlb.has(mm, addr) else self.walker.prefetch_entry(mm, addr)
+    def prefetch_slot(self, at):
+        """Have the host fetch what is known of the swap slot at an entry, if there is one."""
+        entry: cython.ulong = self.frames.entry[at]
+        if entry and not entry & (PTE_PRESENT | PTE_GLOBAL):
+            self.swap.slots.prefetch(entry)
 
     def touch_pages(self, mm: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
                     start: cython.Py_ssize_t, write: cython.bint):
@@ -431,6 +427,7 @@ class Mmu:
         i: cython.Py_ssize_t = start
         j: cython.Py_ssize_t
         at: cython.long
+        soon: cython.long
         n: cython.Py_ssize_t = addresses.shape[0]
         used: cython.long = 0
         left: cython.long = self.left_ns()
@@ -445,7 +442,10 @@ class Mmu:
                     break
                 at = self.coming[i & (_AHEAD - 1)]
                 if i + _AHEAD < n:
-                    self.prefetch(mm, addresses[i + _AHEAD], i + _AHEAD)
+                    self.coming[i & (_AHEAD - 1)] = self.walker.prefetch_entry(mm, addresses[i + _AHEAD])
+                    soon = self.coming[i + _SLOT_AHEAD & (_AHEAD - 1)]
+                    if soon >= 0:
+                        self.prefetch_slot(soon)
                 if not self.tlb.hit(mm, addresses[i], write):
                     self.use(used)
                     used = 0

@@ -25,7 +25,6 @@ cdef class Tlb:
     cdef readonly object counts
     cdef readonly long next_asid
     cdef bint hit(self, long mm, long addr, bint write) noexcept nogil
-    cdef bint has(self, long mm, long addr) noexcept nogil
     cdef void fill(self, long mm, long addr, unsigned long entry) noexcept nogil
     cdef void flush_page(self, long mm, long addr) noexcept nogil
     cdef void flush_mm(self, long mm) noexcept nogil

@@ -52,17 +52,6 @@ class Tlb:
         self.count[cpu, _MISSES] += 1
         return False
 
-    def has(self, mm, addr):
-        """Whether the running CPU's TLB translates some access to an address; nothing is counted."""
-        cpu: cython.long = self.buddy.cpu
-        base: cython.long = (addr >> 12 & (_SETS - 1)) * _WAYS
-        tag: cython.ulong = cython.cast(cython.ulong, self.mm[mm].asid) << 36 | cython.cast(cython.ulong, addr) >> 12
-        i: cython.long
-        for i in range(base, base + _WAYS):
-            if self.tag[cpu, i] == tag:
-                return True
-        return False
-
     def fill(self, mm, addr, entry):
         """Remember a translation, in place of the same page's or of the set's oldest."""
         cpu: cython.long = self.buddy.cpu
