@@ -102,7 +102,10 @@ class Dcache:
         return freed + self.prune_icache(nr_to_scan * inodes // total + 1)
 
     def _nid(self) -> int:
-        return next(pgdat.node_id for pgdat in self.kernel.node_data if pgdat.node_present_pages)
+        for pgdat in self.kernel.node_data:
+            if pgdat.node_present_pages:
+                return pgdat.node_id
+        raise AssertionError("no node has memory")
 
     def prune_dcache(self, nr_to_scan: int) -> int:
         """Linux: fs/dcache.c, prune_dcache_sb()."""
