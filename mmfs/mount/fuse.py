@@ -23,6 +23,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mmfs.kernfs import ROOT, Caller, Entry, Stat, Vfs, fail
+from mmfs.kernfs import inode as kernfs_inode
 from mmfs.kernfs.node import Binary, templates
 from mmfs.kernfs.rules import PAGE_SIZE
 from mmfs.mount.handles import SEND_SECONDS, Handle, Held, Inode, Pollers, checked
@@ -42,6 +43,8 @@ HELD: Final = 10.0
 """... names and attributes of which it is told when they change, `Entry.held`."""
 TEXT_SIZE: Final = (1 << 30) + 1
 """More than any text file has; what the kernel believes while one without a size is open."""
+NOBODY: Final = (1 << 32) - 1
+"""Instead of a uid or gid that stays as it is."""
 BINARY_SIZE: Final = (1 << 50) + 1
 
 
@@ -94,7 +97,7 @@ class Operations:
         self.euid, self.egid = os.geteuid(), os.getegid()
         self._last_caller: tuple[tuple[int, int, int], Caller] = ((-1, -1, -1), ROOT)
         session.root, session.time_ns = (self.euid, self.egid), vfs.time_ns()
-        if not any(directory.xattr for directory in templates(vfs.root.directory or fail(errno.EINVAL)).values()):
+        if not any(directory.iattrs for directory in templates(vfs.root.directory or fail(errno.EINVAL)).values()):
             self.getxattr = self.listxattr = self.setxattr = self.removexattr = None
 
     # ------------------------------------------------------------------------------------------------- life
@@ -267,7 +270,19 @@ class Operations:
     def _refuse(self, *arguments: Any) -> int:
         return fail(errno.EPERM)
 
-    unlink = rename = link = symlink = chmod = chown = _refuse
+    unlink = rename = link = symlink = _refuse
+
+    def chmod(self, path: str, mode: int, fh: int | None = None) -> int:
+        """SETATTR of the mode."""
+        kernfs_inode.chmod(self.vfs.walk(path), mode, self.caller())
+        return 0
+
+    def chown(self, path: str, uid: int, gid: int, fh: int | None = None) -> int:
+        """SETATTR of the owner; who has mounted is root of the machine."""
+        uid = {self.euid: 0, NOBODY: -1}.get(uid, uid)
+        gid = {self.egid: 0, NOBODY: -1}.get(gid, gid)
+        kernfs_inode.chown(self.vfs.walk(path), uid, gid, self.caller())
+        return 0
 
     def truncate(self, path: str | None, length: int, fh: int | None = None) -> int:
         """O_TRUNC and truncate(2) succeed and do nothing."""
@@ -401,29 +416,18 @@ class Operations:
 
     # ------------------------------------------------------------------------------------------------- xattr
 
-    def _xattr(self, path: str) -> tuple[Any, Any]:
-        entry = self.vfs.walk(path)
-        if entry.directory is None or entry.directory.xattr is None:
-            fail(errno.EOPNOTSUPP)
-        return entry.directory.xattr, entry.obj
-
     def _getxattr(self, path: str, name: str, position: int = 0) -> bytes:
-        xattr, obj = self._xattr(path)
-        value: bytes = xattr.get(obj, name)
-        return value
+        return kernfs_inode.getxattr(self.vfs.walk(path), name, self.caller())
 
     def _listxattr(self, path: str) -> list[str]:
-        xattr, obj = self._xattr(path)
-        return list(xattr.list(obj))
+        return kernfs_inode.listxattr(self.vfs.walk(path), self.caller())
 
     def _setxattr(self, path: str, name: str, value: bytes, options: int, position: int = 0) -> int:
-        xattr, obj = self._xattr(path)
-        (xattr.set or fail(errno.EPERM))(obj, name, value, options)
+        kernfs_inode.setxattr(self.vfs.walk(path), name, value, options, self.caller())
         return 0
 
     def _removexattr(self, path: str, name: str) -> int:
-        xattr, obj = self._xattr(path)
-        (xattr.remove or fail(errno.EPERM))(obj, name)
+        kernfs_inode.removexattr(self.vfs.walk(path), name, self.caller())
         return 0
 
     getxattr: Any = _getxattr
