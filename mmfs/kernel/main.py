@@ -142,6 +142,7 @@ def fork_init(kernel: Kernel) -> None:
     ram_pages = early_ram_pages(kernel)
     cgroup_init(kernel)
     kernel.tasks = TaskTable(kernel.machine.nr_cpus, max_threads_of(ram_pages), kernel.seed)
+    kernel.tasks.memcontrol = kernel.lru.memcg
     kernel.init_task = idle_task(kernel, init_rlimits(kernel.tasks.max_threads))
     kernel.sysctl = kernel_sysctl(kernel.seed, kernel.cmdline, len(kernel.machine.nodes))
     kernel.fs_sysctl = fs_sysctl(ram_pages, kernel.machine.nr_cpus)
@@ -154,6 +155,7 @@ def cgroup_init(kernel: Kernel) -> None:
     from mmfs.kernel.cgroup.pids import Pids
 
     kernel.cgroups = CgroupRoot(kernel)
+    kernel.cgroups.register(kernel.memcgs)
     kernel.cgroups.register(Pids())
 
 

@@ -29,6 +29,7 @@ from mmfs.kernel.syscalls import TaskSyscalls
 from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
 
 if TYPE_CHECKING:
+    from mmfs.fastpath.memcontrol import Memcontrol
     from mmfs.kernel.cgroup import Cgroup
     from mmfs.kernel.exec import ExecImage
     from mmfs.kernel.kernel import Kernel
@@ -44,7 +45,8 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
 
     __slots__ = (
         "kernel", "pid", "tgid", "comm", "full_name", "wq_desc", "group_leader", "parent", "children", "state", "flags",
-        "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp",
+        "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp", "memcg",
+        "memcg_nr_pages_over_high",
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
         "gtime_ns", "delays", "blkio_delay_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
@@ -74,6 +76,10 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.mm: MmStruct | None = None
         self.exec_image: ExecImage | None = None
         self.cgrp: Cgroup = kernel.cgroups.root
+        self.memcg = 0
+        """The row of its memory cgroup."""
+        self.memcg_nr_pages_over_high = 0
+        """Pages it has charged above memory.high since it was in user mode, while it does not run."""
         self.static_prio = sched.DEFAULT_PRIO
         self.rt_priority = 0
         self.policy = sched.SCHED_NORMAL
@@ -347,8 +353,9 @@ class TaskTable:
         self.max_threads = max_threads
         self.nproc: dict[int, int] = {}
         """Tasks by real user id, for RLIMIT_NPROC. Linux: UCOUNT_RLIMIT_NPROC."""
-        self.current: Task | None = None
-        """Who made the last system call. Linux: current."""
+        self._current: Task | None = None
+        self.memcontrol: Memcontrol | None = None
+        """Who is told which memory cgroup runs."""
         self._nr_cpus = nr_cpus
         self._last_cpu = nr_cpus - 1
         self._tasks: dict[int, Task] = {}
@@ -356,6 +363,20 @@ class TaskTable:
         self.nr_flushed = 0
         self.flushed: deque[int] = deque(maxlen=MAX_FLUSHED)
         """Numbers whose /proc entries are not what they were, as somebody has gone or has become somebody else."""
+
+    @property
+    def current(self) -> Task | None:
+        """Who made the last system call. Linux: current."""
+        return self._current
+
+    @current.setter
+    def current(self, task: Task | None) -> None:
+        last, self._current = self._current, task
+        if self.memcontrol is not None and last is not task:
+            if last is not None:
+                last.memcg_nr_pages_over_high = self.memcontrol.over_high_pages
+            self.memcontrol.over_high_pages = 0 if task is None else task.memcg_nr_pages_over_high
+            self.memcontrol.current = 0 if task is None else task.memcg
 
     def __getitem__(self, pid: int) -> Task:
         return self._tasks[pid]

@@ -163,7 +163,7 @@ class TestScanCount:
         sc.may_swap = True
         sc.anon_cost, sc.file_cost = anon_cost, file_cost
         kernel.vm.swappiness = swappiness
-        return kernel.reclaim.get_scan_count(kernel.node_data[0], sc)
+        return kernel.reclaim.get_scan_count(kernel.node_data[0], sc, kernel.memcgs.root)
 
     @pytest.fixture
     def swapping(self, boot: Callable[..., Kernel]) -> Kernel:

@@ -37,7 +37,7 @@ def finish() -> None:
         if isinstance(node, Attribute):
             node.before = _alive(node)
             if node.poll is None:
-                node.events = _events(node.name)
+                node.events = _events(node.events or _notified(node.name))
 
 
 def _alive(node: Attribute[Cgroup]) -> Callable[[Cgroup], None]:
@@ -48,8 +48,12 @@ def _alive(node: Attribute[Cgroup]) -> Callable[[Cgroup], None]:
     return before
 
 
-def _events(name: str) -> Callable[[Cgroup], int]:
-    return lambda group: group.events.get(name, 0) if group.self.online else REMOVED
+def _notified(name: str) -> Callable[[Cgroup], int]:
+    return lambda group: group.events.get(name, 0)
+
+
+def _events(count: Callable[[Cgroup], int]) -> Callable[[Cgroup], int]:
+    return lambda group: count(group) if group.self.online else REMOVED
 
 
 def not_root(group: Cgroup) -> bool:
@@ -200,6 +204,7 @@ cgroup.attributes("cgroup.kill", None, cgroup_kill_store, needs=not_root)
 @cgroup.attribute("cgroup.stat")
 def cgroup_stat(group: Cgroup) -> str:
     """How many cgroups and csses are below, and how many of them linger. Linux: cgroup_stat_show()."""
+    group.root.kernel.memcgs.reap()
     known, dying = group.root.known, group.nr_dying_subsys
     lines = [f"nr_descendants {group.nr_descendants}\n"]
     lines.extend(f"nr_subsys_{name} {group.nr_subsys(name)}\n" for name in known)

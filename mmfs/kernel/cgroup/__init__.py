@@ -1,7 +1,8 @@
 """Control groups: the tree, its controllers, the freezer.
 
     cgroup.py    the tree, the csses in it              migrate.py   tasks move, fork, exit
-    control.py   enabling controllers, threaded mode
+    control.py   enabling controllers, threaded mode      freezer.py   stopping all that is in one
+    rstat.py     the time that tasks use                  pids.py      how many tasks there may be
 
 Linux: kernel/cgroup/.
 """
