@@ -16,10 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import mmfs
 from mmfs import fastpath
+from mmfs.kernel.signal import TaskKilled, TaskStopped
 
 TOP = "/sys/fs/cgroup"
 STEPS = int(os.environ.get("MMFS_STATEFUL_STEPS", "40"))
-EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "25" if fastpath.compiled else "3"))
+EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "10" if fastpath.compiled else "3"))
 SIGNALS = st.sampled_from([9, 15, 18, 19])
 CONTROLLERS = st.lists(st.sampled_from(["+pids", "-pids", "+memory", "-memory", "+cpuset", "-cpuset"]), max_size=3)
 
@@ -41,7 +42,7 @@ class Cgroups(RuleBasedStateMachine):
     def ask(self, function: Any, *arguments: Any) -> Any:
         try:
             return function(*arguments)
-        except OSError:
+        except (OSError, TaskKilled, TaskStopped):
             return None
         finally:
             self.tasks = [task for task in self.tasks if task.alive]
