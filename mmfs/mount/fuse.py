@@ -26,6 +26,7 @@ from mmfs.kernfs import ROOT, Caller, Entry, Stat, Vfs, fail
 from mmfs.kernfs import inode as kernfs_inode
 from mmfs.kernfs.node import Binary, templates
 from mmfs.kernfs.rules import PAGE_SIZE
+from mmfs.mount.fsnotify import FsNotify
 from mmfs.mount.handles import SEND_SECONDS, Handle, Held, Inode, Pollers, checked
 from mmfs.mount.libfuse import CAP_SPLICE_READ, MAX_WRITE, Session, bridge, load_binding
 from mmfs.mount.shortcut import Shortcut
@@ -77,6 +78,7 @@ class Operations:
         host_proc: HostProc | None = None,
         entry_timeout: float = inf,
         attr_timeout: float = inf,
+        mountpoint: str = "",
     ) -> None:
         self.vfs = vfs
         self.big_lock = lock
@@ -94,6 +96,7 @@ class Operations:
         self.config: Any = None
         self.pollers = Pollers(self)
         self.held = Held(self)
+        self.fsnotify = FsNotify(mountpoint)
         self.euid, self.egid = os.geteuid(), os.getegid()
         self._last_caller: tuple[tuple[int, int, int], Caller] = ((-1, -1, -1), ROOT)
         session.root, session.time_ns = (self.euid, self.egid), vfs.time_ns()
@@ -121,6 +124,7 @@ class Operations:
     def destroy(self, path: str) -> None:
         """The mount is gone."""
         self.pollers.stop()
+        self.fsnotify.stop()
 
     # ------------------------------------------------------------------------------------------------- who
 
@@ -164,6 +168,8 @@ class Operations:
         except FileNotFoundError:
             return Stat(self.host_mode(path), 1, 0, 0, 0, 0, 0), 0.0, 0.0
         status = entry.stat()
+        if entry.iattrs is not None:
+            self.fsnotify.looked_up(path, entry)
         inode = self.inodes.get(path)
         if inode is not None:
             self.tell_size(inode, status.size)
@@ -184,6 +190,7 @@ class Operations:
     def settle(self) -> None:
         """After anything has changed: tell those who wait for it, and the kernel; with the lock held."""
         self.pollers.check()
+        self.fsnotify.check()
         self.held.flush()
 
     def believe(self, entry_timeout: float, attr_timeout: float) -> None:
@@ -473,7 +480,7 @@ def serve(
             operations, mountpoint, entry_timeout=0, attr_timeout=timeouts["attr_timeout"] and VOLATILE, **given
         )
         return
-    operations = Operations(vfs, lock, session, on_ready, host_proc, **timeouts)
+    operations = Operations(vfs, lock, session, on_ready, host_proc, mountpoint=mountpoint, **timeouts)
     if "allow_root" not in given:  # libfuse then turns other users away itself
         session.shortcut = Shortcut(session, operations)
     original = module.fuse_main_real
