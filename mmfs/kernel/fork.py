@@ -268,6 +268,7 @@ def _inherit(task: Task, parent: Task) -> None:
     task.no_new_privs = parent.no_new_privs
     task.personality = parent.personality
     task.mempolicy = parent.mempolicy
+    task.mems_allowed, task.user_cpus = parent.mems_allowed, parent.user_cpus
     task.wchan = parent.wchan
 
 

@@ -152,11 +152,15 @@ def fork_init(kernel: Kernel) -> None:
 def cgroup_init(kernel: Kernel) -> None:
     """The root cgroup with its controllers. Linux: kernel/cgroup/cgroup.c, cgroup_init()."""
     from mmfs.kernel.cgroup import CgroupRoot
+    from mmfs.kernel.cgroup.cpuset import Cpusets
     from mmfs.kernel.cgroup.pids import Pids
+    from mmfs.mm.hugetlb_cgroup import HugetlbController
 
     kernel.cgroups = CgroupRoot(kernel)
     kernel.cgroups.register(kernel.memcgs)
     kernel.cgroups.register(Pids())
+    kernel.cgroups.register(Cpusets(kernel))
+    kernel.cgroups.register(HugetlbController(kernel.hugetlb))
 
 
 def early_ram_pages(kernel: Kernel) -> int:

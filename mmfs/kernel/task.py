@@ -26,6 +26,7 @@ from mmfs.kernel.signal_struct import IoAccounting, SignalStruct
 from mmfs.kernel.slices import SliceSyscalls
 from mmfs.kernel.sys import SysSyscalls
 from mmfs.kernel.syscalls import TaskSyscalls
+from mmfs.mm.memory import vma_changed
 from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
         "gtime_ns", "delays", "blkio_delay_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
-        "timerslack_ns", "no_new_privs", "personality", "mempolicy", "busy", "frozen",
+        "timerslack_ns", "no_new_privs", "personality", "mempolicy", "mems_allowed", "user_cpus", "busy", "frozen",
         "nr_dirtied", "nr_dirtied_pause", "dirty_paused_when",
     )  # fmt: skip
 
@@ -110,6 +111,10 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.nr_dirtied = self.dirty_paused_when = 0
         self.nr_dirtied_pause = DIRTY_POLL_THRESH
         """After how many pages it looks whether it must sleep (mm/page_writeback.py)."""
+        self.mems_allowed: frozenset[int] | None = None
+        """The nodes that its cpuset allows; None: all."""
+        self.user_cpus: frozenset[int] | None = None
+        """What sched_setaffinity(2) asked for."""
         self.frozen = False
         """Stands still because its cgroup does (kernel/cgroup/freezer.py)."""
         self.busy = False
@@ -306,12 +311,24 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
             return -1 - self.rt_priority
         return self.static_prio - sched.MAX_RT_PRIO
 
-    def set_cpus_allowed(self, cpus: frozenset[int]) -> None:
-        """Bind the task to CPUs; it moves if it is on none of them. Linux: set_cpus_allowed_ptr()."""
+    def set_cpus_allowed(self, cpus: frozenset[int], asked: frozenset[int] | None = None) -> None:
+        """Bind the task to CPUs, those of `asked` that it may use; it moves if it is on none of them.
+
+        Linux: kernel/sched/core.c, set_cpus_allowed_ptr().
+        """
         self.cpus_allowed = cpus
+        self.user_cpus = asked or self.user_cpus
         if self.processor not in cpus:
             self.processor = min(cpus)
         self.kernel.scheduler.task_changed(self)
+
+    def set_mems_allowed(self, nodes: frozenset[int] | None) -> None:
+        """The nodes whose memory it may have. Linux: kernel/cgroup/cpuset.c, cpuset_change_task_nodemask()."""
+        if nodes != self.mems_allowed:
+            self.mems_allowed = nodes
+            if self.mm is not None:
+                for vma in self.mm.mmap:
+                    vma_changed(vma)
 
     @property
     def utime_ns(self) -> int:

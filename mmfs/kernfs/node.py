@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar, overload
 
 from mmfs.kernfs.rules import Rules
@@ -254,14 +253,15 @@ class Family(Generic[T, U]):
         self.node = node
 
 
-@dataclass
-class Xattrs(Generic[T]):
-    """Extended attributes of the directories of a template."""
+class Iattrs:
+    """What was changed of one entry. Linux: struct kernfs_iattrs."""
 
-    list: Callable[[T], Iterable[str]]
-    get: Callable[[T, str], bytes]
-    set: Callable[[T, str, bytes, int], None] | None = None
-    remove: Callable[[T, str], None] | None = None
+    __slots__ = ("mode", "owner", "xattrs")
+
+    def __init__(self) -> None:
+        self.mode: int | None = None
+        self.owner: tuple[int, int] | None = None
+        self.xattrs: dict[str, bytes] = {}
 
 
 class Directory(Generic[T]):
@@ -269,7 +269,8 @@ class Directory(Generic[T]):
 
     `owner(obj)` gives uid and gid of the directory and of all below it; `ino(obj)` its inode number and `size(obj)` its
     st_size, where those mean something. `flushed`: when a member of a family goes, or what stat(2) tells of it and of
-    the files in it changes, `Vfs.flushed` says so.
+    the files in it changes, `Vfs.flushed` says so. `iattrs(obj)`: what was changed of mode, owner and extended
+    attributes of the files in it, by name, and of itself, by ""; without, nothing can be changed (kernfs/inode.py).
     """
 
     type = stat.S_IFDIR
@@ -285,6 +286,7 @@ class Directory(Generic[T]):
         nlink: Callable[[T], int] | None = None,
         size: Callable[[T], int] | None = None,
         flushed: bool = False,
+        iattrs: Callable[[T], dict[str, Iattrs]] | None = None,
     ) -> None:
         self.mode = mode
         self.rules = rules
@@ -300,7 +302,7 @@ class Directory(Generic[T]):
         self.grafts: list[Graft[T, Any]] = []
         self.mkdir: Callable[[T, str, int, Caller], object] | None = None
         self.rmdir: Callable[[T, str, Caller], object] | None = None
-        self.xattr: Xattrs[T] | None = None
+        self.iattrs = iattrs
 
     def mode_of(self, obj: T) -> int:
         """Permission bits for this object."""
@@ -433,16 +435,6 @@ class Directory(Generic[T]):
     def on_rmdir(self, function: Callable[[T, str, Caller], object]) -> None:
         """rmdir(2) of an entry of this directory calls `function(obj, name, caller)`."""
         self.rmdir = function
-
-    def xattrs(
-        self,
-        list: Callable[[T], Iterable[str]],
-        get: Callable[[T, str], bytes],
-        set: Callable[[T, str, bytes, int], None] | None = None,
-        remove: Callable[[T, str], None] | None = None,
-    ) -> None:
-        """Give the directory extended attributes."""
-        self.xattr = Xattrs(list, get, set, remove)
 
 
 def templates(root: Directory[Any]) -> Mapping[int, Directory[Any]]:

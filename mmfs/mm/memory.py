@@ -25,7 +25,7 @@ from mmfs.mm import rmap
 from mmfs.mm.filemap import PageCache, filemap_fault, task_ns
 from mmfs.mm.lru_gen import LruGenState
 from mmfs.mm.memcontrol import MemCgroups
-from mmfs.mm.mempolicy import policy_nodemask
+from mmfs.mm.mempolicy import effective, policy_nodemask
 from mmfs.mm.mman import CAP_FOWNER, FMODE_WRITE, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
 from mmfs.mm.page_alloc_slowpath import ALL_NODES
 from mmfs.mm.shmem import ShmMnt
@@ -215,7 +215,7 @@ def _row(vma: VmAreaStruct) -> int:
     """The VMA's row, up to date."""
     file = vma.vm_file
     policy = vma.vm_policy or (vma.vm_mm.owner.mempolicy if vma.vm_mm.owner is not None else None)
-    mode, nid, mask = policy.effective() if policy is not None else (0, 0, 0)
+    mode, nid, mask = effective(policy, vma.vm_mm.owner)
     vma.vm_mm.kernel.mmu.vmas[vma.row] = (
         vma.vm_start,
         vma.vm_end,
@@ -327,7 +327,7 @@ def _nodemask(mm: MmStruct, addr: int) -> int | None:
     """The nodes to which the policy of an address binds its pages, None if to none. Linux: get_vma_policy()."""
     vma = mm.vma_lookup(addr)
     policy = vma.vm_policy if vma is not None else None
-    return policy_nodemask(policy or (mm.owner.mempolicy if mm.owner is not None else None))
+    return policy_nodemask(policy or (mm.owner.mempolicy if mm.owner is not None else None), mm.owner)
 
 
 def _file_fault(mm: MmStruct, addr: int) -> None:

@@ -3,7 +3,7 @@
 Linux: kernel/cgroup/.
 """
 
-from mmfs.fs.cgroup import cpu, memory, pids, pressure  # noqa: F401
+from mmfs.fs.cgroup import cpu, cpuset, hugetlb, memory, pids, pressure  # noqa: F401
 from mmfs.fs.cgroup.core import cgroup, finish
 
 __all__ = ["cgroup"]

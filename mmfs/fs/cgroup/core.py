@@ -2,6 +2,8 @@
 
 Linux: kernel/cgroup/cgroup.c, cgroup_base_files[].
 
+Simplified: a controller's files belong to who made the cgroup, not to who enabled the controller.
+
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from mmfs.kernel.cgroup.control import enable_threaded, migrate_vet_dst, subtree
 from mmfs.kernel.cgroup.migrate import attach_task
 from mmfs.kernel.sched import PF_KTHREAD, PF_NO_SETAFFINITY
 from mmfs.kernel.signal import SIGKILL, send_signal
-from mmfs.kernfs import CGROUP2, Attribute, Caller, Directory, fail, kstrtoint
+from mmfs.kernfs import CGROUP2, Attribute, Caller, Directory, Iattrs, fail, kstrtoint
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
@@ -70,6 +72,8 @@ cgroup: Directory[Cgroup] = Directory(
     mode=lambda group: 0o755 if group.parent is not None else 0o555,
     rules=CGROUP2,
     ino=lambda group: group.id,
+    owner=lambda group: group.owner,
+    iattrs=lambda group: group.iattrs,
 )
 cgroup.family(list=lambda group: group.children, lookup=lambda group, name: group.children.get(name), template=cgroup)
 
@@ -77,7 +81,7 @@ cgroup.family(list=lambda group: group.children, lookup=lambda group, name: grou
 @cgroup.on_mkdir
 def cgroup_mkdir(group: Cgroup, name: str, mode: int, caller: Caller) -> None:
     """Linux: kernel/cgroup/cgroup.c, cgroup_mkdir()."""
-    group.root.mkdir(group, name)
+    group.root.mkdir(group, name).owner = caller.uid, caller.gid
 
 
 @cgroup.on_rmdir
@@ -119,9 +123,27 @@ def find_task(group: Cgroup, buf: str, caller: Caller, threadgroup: bool) -> Tas
     return task
 
 
+def may_attach(source: Cgroup, target: Cgroup, caller: Caller) -> None:
+    """EACCES unless the writer may write to cgroup.procs of the nearest cgroup above both.
+
+    Linux: kernel/cgroup/cgroup.c, cgroup_procs_write_permission().
+    """
+    while not target.is_descendant(source):
+        source = source.parent or source
+    if caller.uid == 0:
+        return
+    changed: Iattrs = source.iattrs.get("cgroup.procs") or Iattrs()
+    uid, gid = changed.owner or source.owner
+    mode = changed.mode if changed.mode is not None else cgroup_procs.mode_of(source)
+    shift = 6 if caller.uid == uid else 3 if gid in (caller.gid, *caller.groups) else 0
+    if not mode >> shift & 0o2:
+        fail(errno.EACCES)
+
+
 def procs_write(group: Cgroup, buf: str, caller: Caller, threadgroup: bool) -> None:
     """Move a task here. Linux: kernel/cgroup/cgroup.c, __cgroup_procs_write(), cgroup_attach_permissions()."""
     task = find_task(group, buf, caller, threadgroup)
+    may_attach(task.cgrp, group, caller)
     migrate_vet_dst(group)
     if not threadgroup and task.cgrp.dom_cgrp is not group.dom_cgrp:
         fail(errno.EOPNOTSUPP)

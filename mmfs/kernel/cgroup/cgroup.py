@@ -50,8 +50,8 @@ class Cgroup:
     """One directory. Linux: struct cgroup."""
 
     __slots__ = (
-        "root", "parent", "name", "path", "id", "level", "self", "children", "tasks", "subsys", "e_css",
-        "subtree_control", "dom_cgrp", "max_depth", "max_descendants",
+        "root", "owner", "iattrs", "parent", "name", "path", "id", "level", "self", "children", "tasks", "subsys",
+        "e_css",        "subtree_control", "dom_cgrp", "max_depth", "max_descendants",
         "freeze", "e_freeze", "freezing", "frozen", "nr_frozen_tasks", "nr_frozen_descendants",
         "nr_descendants", "nr_dying_descendants", "nr_dying_subsys", "nr_tasks",
         "nr_populated_domain_children", "nr_populated_threaded_children", "nr_threaded_children",
@@ -65,6 +65,9 @@ class Cgroup:
         self.path: str = "/" if parent is None else parent.path.rstrip("/") + "/" + name
         self.id = ident
         """The inode number of the directory."""
+        self.owner = (0, 0)
+        """uid and gid of who made it; what was changed of that and of modes and extended attributes is in `iattrs`."""
+        self.iattrs: dict[str, Any] = {}
         self.level: int = 0 if parent is None else parent.level + 1
         """The depth: 0 for the root."""
         self.self = CgroupSubsysState()
