@@ -57,6 +57,10 @@ cdef class Frames:
     cdef long block_heads_end
     cpdef long new_page_head(self)
     cpdef long new_block_head(self)
+    cpdef long reserve_page_heads(self, long nr)
+    cpdef long reserve_block_heads(self, long nr)
+    cdef void init_page_head(self, long head) noexcept nogil
+    cdef void init_block_head(self, long head) noexcept nogil
     cdef void prefetch_page(self, long pfn) noexcept nogil
     cdef void page_list_add(self, long head, long pfn) noexcept nogil
     cdef void page_list_add_tail(self, long head, long pfn) noexcept nogil

@@ -14,7 +14,7 @@ Linux: mm/vmscan.c, walk_mm() and below, lru_gen_look_around(), test_bloom_filte
 import cython
 import numpy as np
 
-from mmfs.fastpath.frames import view
+from mmfs.fastpath.frames import lazy_array, view
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
@@ -46,9 +46,9 @@ class LruGenWalk:
         self.mm = self.walker.mm
         self.vma = view(areas.vmas)
         nr_lruvecs = self.lru_gen.nr_lruvecs
-        self.filter = view(np.zeros((nr_lruvecs * 2, 1 << _FILTER_SHIFT), np.uint8))
-        self.filter_used = view(np.zeros(nr_lruvecs * 2, np.int32))
-        self.stats = np.zeros((nr_lruvecs, 4), np.int64)
+        self.filter = view(lazy_array(nr_lruvecs * 2 << _FILTER_SHIFT, np.uint8).reshape(nr_lruvecs * 2, -1))
+        self.filter_used = view(lazy_array(nr_lruvecs * 2, np.int32))
+        self.stats = lazy_array(nr_lruvecs * 4, np.int64).reshape(nr_lruvecs, 4)
         self.stat = view(self.stats)
         self.clear_pmd_young = True
         self.batching = False
@@ -134,7 +134,7 @@ class LruGenWalk:
         """A table whose entries a block implies: all were used or none."""
         gen: cython.int = self.lru_gen.seq[lruvec, 0] & 3
         block: cython.long = self.frames.page[(self.frames.entry[pmd] & PTE_PFN_MASK) >> 12].mapping
-        if block == 0 or not can_swap or self.lru.lruvec_of(block << PAGEBLOCK_ORDER) != lruvec:
+        if block == 0 or not can_swap or self.lru.lruvec_of_block(block) != lruvec:
             return
         self.stat[lruvec, _TOTAL] += PAGEBLOCK_NR_PAGES
         if not self.frames.block[block].pteflags & PTE_ACCESSED:

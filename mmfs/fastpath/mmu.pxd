@@ -6,6 +6,7 @@ from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.folio cimport Folios, MappingRec
 from mmfs.fastpath.filemap cimport Filemap, FileRaRec
 from mmfs.fastpath.writeback cimport Writeback
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.walk cimport Walker
 from mmfs.fastpath.vma cimport VmaRec, Vmas
@@ -36,7 +37,7 @@ cdef class Mmu:
     cdef VmaRec[::1] vma
     cdef MappingRec[::1] mapping
     cdef FileRaRec[::1] file
-    cdef long[:, ::1] node_stat
+    cdef readonly Memcontrol memcg
     cdef long[:, ::1] zone_stat
     cdef long[::1] event
     cdef readonly object mms

@@ -71,7 +71,7 @@ class Mmu:
         self.swapin = SwapIn(self.areas, self.folios, self.rmap, self.swap)
         self.mapping = view(self.folios.mappings)
         self.file = view(self.filemap.files)
-        self.node_stat = view(vmstat.node_stat)
+        self.memcg = self.lru.memcg
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
         self.reason = FAULT_DONE
@@ -119,8 +119,7 @@ class Mmu:
         self.frames.page[pfn].mapping = self.vma[vma].anon_vma
         self.frames.page[pfn].index = self.areas.index(vma, addr)
         self.frames.page[pfn].mapcount = 1
-        self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mm[mm].memcg)
-        self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_ANON_MAPPED] += 1
+        self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED, 1)
         self.mm[mm].rss_anon += 1
         if self.vma[vma].flags & VMF_LOCKED:
             self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
@@ -138,8 +137,8 @@ class Mmu:
                 cython.cast(cython.ulong, self.zero_pfn) << 12 | self.areas.prot(flags) | PTE_SPECIAL
             )
             return FAULT_DONE
-        pfn = self.areas.alloc_page(
-            vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), MIGRATE_MOVABLE, ZONE_MOVABLE
+        pfn = self.areas.alloc_charged(
+            vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), self.mm[mm].memcg
         )
         if pfn < 0:
             return FAULT_OOM
@@ -176,8 +175,8 @@ class Mmu:
         if self.vma[vma].flags & VMF_SHARED:
             self.folios.mark_dirty(old)
         elif entry & PTE_SPECIAL or not self.can_reuse(vma, old):
-            pfn = self.areas.alloc_page(
-                vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), MIGRATE_MOVABLE, ZONE_MOVABLE
+            pfn = self.areas.alloc_charged(
+                vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), self.mm[mm].memcg
             )
             if pfn < 0:
                 return FAULT_OOM
@@ -204,7 +203,7 @@ class Mmu:
             if pfn < 0 and self.folios.slot[self.mapping[m].base + index] & SLOT_SWAP:
                 return self.shmem_fault(m, index)
             if pfn < 0:
-                pfn = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
+                pfn = self.areas.alloc_charged(vma, index, self.mm[self.vma[vma].mm].memcg)
                 if pfn < 0:
                     return -2
                 self.folios.cache_add(m, index, pfn, self.has_recency(vma))
@@ -237,7 +236,7 @@ class Mmu:
         entry: cython.ulong = cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags)
         shmem: cython.bint = (self.frames.page[pfn].flags & PG_SWAPBACKED) != 0
         if self.frames.page[pfn].mapcount == 0:
-            self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_FILE_MAPPED] += 1
+            self.memcg.mod_folio_state(pfn, NR_FILE_MAPPED, 1)
         self.frames.page[pfn].mapcount += 1
         if shmem:
             self.mm[mm].rss_shmem += 1
@@ -294,7 +293,7 @@ class Mmu:
         if page < 0:
             return FAULT_FILE if page == -1 else FAULT_OOM
         if write and not self.vma[vma].flags & VMF_SHARED:
-            copy = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
+            copy = self.areas.alloc_charged(vma, index, self.mm[mm].memcg)
             if copy < 0:
                 return FAULT_OOM
         if copy < 0:
@@ -319,7 +318,7 @@ class Mmu:
             return result
         if self.swapin.major:
             self.tried = True
-            self.event[PGMAJFAULT] += 1
+            self.memcg.count_events(self.mm[mm].memcg, PGMAJFAULT, 1)
         if write and not self.frames.entry[at] & PTE_RW:
             return self.write_protect_fault(mm, vma, addr, at)
         return FAULT_DONE
@@ -337,7 +336,7 @@ class Mmu:
             result = self.file_fault(mm, vma, addr, at, write)
         if result == FAULT_OOM or result == FAULT_FILE:
             return result
-        self.event[PGFAULT] += 1
+        self.memcg.count_events(self.mm[mm].memcg, PGFAULT, 1)
         if self.tried:
             self.cpu_ns += self.cost_major
             self.majflt += 1
@@ -396,6 +395,9 @@ class Mmu:
                 if used >= left:
                     self.reason = FAULT_SLICE
                     break
+                if self.memcg.over_high_pages:
+                    self.reason = FAULT_HIGH
+                    break
                 if bulk and addr & ((1 << 21) - 1) == 0 and end - addr >= 1 << 21 and self.bulk_fault(mm, vma, addr):
                     addr += 1 << 21
                     left = self.left_ns()
@@ -440,6 +442,9 @@ class Mmu:
                 if used >= left:
                     self.reason = FAULT_SLICE
                     break
+                if self.memcg.over_high_pages:
+                    self.reason = FAULT_HIGH
+                    break
                 at = self.coming[i & (_AHEAD - 1)]
                 if i + _AHEAD < n:
                     self.coming[i & (_AHEAD - 1)] = self.walker.prefetch_entry(mm, addresses[i + _AHEAD])
@@ -473,6 +478,7 @@ class Mmu:
         table: cython.long
         pfn: cython.long
         block: cython.long
+        memcg: cython.long = self.mm[mm].memcg
         nid: cython.int
         if at < 0:
             return False
@@ -485,19 +491,23 @@ class Mmu:
         if pfn < 0:
             return False
         block = pfn >> PAGEBLOCK_ORDER
+        if not self.memcg.charge_run(memcg, PAGEBLOCK_NR_PAGES):
+            self.buddy.free_block(block)
+            return False
         if self.frames.entry[at] == 0:
             table = self.walker.alloc_table(mm, 1, True)
             if table < 0:
+                self.memcg.unused(memcg, PAGEBLOCK_NR_PAGES)
                 self.buddy.free_block(block)
                 return False
         nid = self.buddy.zone[self.frames.block[block].zone].nid
+        self.memcg.commit_block(block, memcg)
         self.frames.block[block].state = BLK_UNIFORM
         self.frames.block[block].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE
         self.frames.block[block].mapping = self.vma[vma].anon_vma
         self.frames.block[block].index = cython.cast(
             cython.uint, (self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)) & INDEX_MASK
         )
-        self.frames.block[block].memcg = cython.cast(cython.ushort, self.mm[mm].memcg)
         self.frames.block[block].mapcount = 1
         self.frames.block[block].table = table
         self.frames.block[block].pteflags = (
@@ -509,9 +519,9 @@ class Mmu:
             | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY | PTE_UNIFORM
         )
         self.lru.add_block(block)
-        self.node_stat[nid, NR_ANON_MAPPED] += PAGEBLOCK_NR_PAGES
+        self.memcg.mod_lruvec_state(self.lru.lruvec_of_block(block), nid, NR_ANON_MAPPED, PAGEBLOCK_NR_PAGES)
         self.mm[mm].rss_anon += PAGEBLOCK_NR_PAGES
-        self.event[PGFAULT] += PAGEBLOCK_NR_PAGES
+        self.memcg.count_events(memcg, PGFAULT, PAGEBLOCK_NR_PAGES)
         self.minflt += PAGEBLOCK_NR_PAGES
         self.cpu_ns += PAGEBLOCK_NR_PAGES * (self.cost_fault + self.cost_access)
         self.user_ns += PAGEBLOCK_NR_PAGES * self.cost_access
@@ -521,14 +531,13 @@ class Mmu:
 
     def unmap_page(self, mm, vmflags, pfn):
         """One entry less maps a page; the last frees anonymous memory. Linux: folio_remove_rmap_pte()."""
-        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
         if vmflags & VMF_LOCKED:
             self.folios.munlock_page(pfn)
         self.frames.page[pfn].mapcount -= 1
         if self.frames.page[pfn].flags & PG_ANON:
             self.mm[mm].rss_anon -= 1
             if self.frames.page[pfn].mapcount == 0:
-                self.node_stat[nid, NR_ANON_MAPPED] -= 1
+                self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED, -1)
                 if self.frames.page[pfn].flags & PG_SWAPCACHE and not self.swap.free_swap(pfn):
                     return
                 self.folios.free_page(pfn)
@@ -538,6 +547,6 @@ class Mmu:
         else:
             self.mm[mm].rss_file -= 1
         if self.frames.page[pfn].mapcount == 0:
-            self.node_stat[nid, NR_FILE_MAPPED] -= 1
+            self.memcg.mod_folio_state(pfn, NR_FILE_MAPPED, -1)
             if self.frames.page[pfn].mapping == 0:
                 self.folios.free_page(pfn)

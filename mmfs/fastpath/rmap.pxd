@@ -4,6 +4,7 @@ from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.swap cimport Swap
 from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.vma cimport VmaRec, Vmas
@@ -30,7 +31,7 @@ cdef class Rmap:
     cdef ChainRec[::1] chain
     cdef unsigned int[::1] head
     cdef unsigned int[::1] root
-    cdef long[:, ::1] node_stat
+    cdef readonly Memcontrol memcg
     cdef readonly object roots
     cdef long free_chain
     cdef long next_chain

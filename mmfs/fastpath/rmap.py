@@ -45,7 +45,7 @@ class Rmap:
         self.head = view(lazy_array(_MAX_ANON_VMAS + _MAX_MAPPINGS, np.uint32))
         self.roots = lazy_array(_MAX_ANON_VMAS, np.uint32)
         self.root = view(self.roots)
-        self.node_stat = self.folios.node_stat
+        self.memcg = self.folios.memcg
         self.free_chain = 0
         self.next_chain = 1
         self.vm_flags = 0
@@ -183,10 +183,7 @@ class Rmap:
         anon: cython.bint = (self.frames.page[pfn].flags & PG_ANON) != 0
         self.frames.page[pfn].mapcount -= 1
         if self.frames.page[pfn].mapcount == 0:
-            self.node_stat[
-                self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid,
-                NR_ANON_MAPPED if anon else NR_FILE_MAPPED,
-            ] -= 1
+            self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED if anon else NR_FILE_MAPPED, -1)
 
     def unmap_entry(self, vma, addr, at, pfn):
         """Take one entry away from a page. False: it must stay mapped. Linux: the body of try_to_unmap_one()."""
@@ -276,9 +273,7 @@ class Rmap:
         if exclusive:
             self.frames.page[pfn].flags |= PG_ANON_EXCLUSIVE
         if self.frames.page[pfn].mapcount == 0:
-            self.node_stat[
-                self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_ANON_MAPPED
-            ] += 1
+            self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED, 1)
         self.frames.page[pfn].mapcount += 1
 
     def update_hiwater_rss(self, mm):

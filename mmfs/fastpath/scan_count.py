@@ -26,7 +26,7 @@ class ScanCount:
         self.vmscan = vmscan
         self.buddy = self.vmscan.buddy
         self.lruvec = self.vmscan.lruvec
-        self.node_stat = self.vmscan.node_stat
+        self.memcg = self.vmscan.memcg
         self.zone_stat = self.vmscan.zone_stat
 
     def high_wmark(self, zone):
@@ -58,9 +58,9 @@ class ScanCount:
 
     # ------------------------------------------------------------------------------ what a node's state says
 
-    def wants_deactivation(self, lruvec, lru, restored, seen):
+    def wants_deactivation(self, lruvec, lru, item, seen):
         """Whether active pages must go to the inactive list: it is short, or pages came back from beyond it."""
-        return restored != seen or self.vmscan.is_low(lruvec, lru)
+        return self.memcg.lruvec_page_state(lruvec, item) != seen or self.vmscan.is_low(lruvec, lru)
 
     def is_file_tiny(self, nid, file):
         """Whether reclaiming every page of files would not lift the node above its watermarks."""
@@ -73,48 +73,60 @@ class ScanCount:
                 wanted += self.high_wmark(zone)
         return file + free <= wanted
 
-    def prepare_scan_control(self, nid: cython.int, sc: ScanControl):
-        """What a node's state says about where to look. Linux: prepare_scan_control()."""
-        file: cython.long = self.node_stat[nid, NR_INACTIVE_FILE]
-        sc.anon_cost = self.lruvec[nid].anon_cost
-        sc.file_cost = self.lruvec[nid].file_cost
+    def prepare_scan_control(self, nid: cython.int, lruvec: cython.long, sc: ScanControl):
+        """What the state of a node, or of a memory cgroup on it (its lruvec), says about where to look.
+
+        Linux: prepare_scan_control().
+        """
+        file: cython.long
+        self.memcg.flush()
+        file = self.memcg.lruvec_page_state(lruvec, NR_INACTIVE_FILE)
+        sc.anon_cost = self.lruvec[lruvec].anon_cost
+        sc.file_cost = self.lruvec[lruvec].file_cost
         sc.may_deactivate = 0
         if sc.force_deactivate or self.wants_deactivation(
-            nid, LRU_INACTIVE_ANON, self.node_stat[nid, WORKINGSET_ACTIVATE_ANON], self.lruvec[nid].refaults_anon
+            lruvec, LRU_INACTIVE_ANON, WORKINGSET_ACTIVATE_ANON, self.lruvec[lruvec].refaults_anon
         ):
             sc.may_deactivate |= _DEACTIVATE_ANON
         if sc.force_deactivate or self.wants_deactivation(
-            nid, LRU_INACTIVE_FILE, self.node_stat[nid, WORKINGSET_ACTIVATE_FILE], self.lruvec[nid].refaults_file
+            lruvec, LRU_INACTIVE_FILE, WORKINGSET_ACTIVATE_FILE, self.lruvec[lruvec].refaults_file
         ):
             sc.may_deactivate |= _DEACTIVATE_FILE
         sc.cache_trim_mode = (
             file >> sc.priority != 0 and not sc.may_deactivate & _DEACTIVATE_FILE and not sc.no_cache_trim_mode
         )
-        file += self.node_stat[nid, NR_ACTIVE_FILE]
+        if sc.memcg >= 0:
+            return
+        file += self.memcg.lruvec_page_state(lruvec, NR_ACTIVE_FILE)
         sc.file_is_tiny = (
             not sc.may_deactivate & _DEACTIVATE_ANON
-            and self.node_stat[nid, NR_INACTIVE_ANON] >> sc.priority != 0
+            and self.memcg.lruvec_page_state(lruvec, NR_INACTIVE_ANON) >> sc.priority != 0
             and self.is_file_tiny(nid, file)
         )
 
     # ------------------------------------------------------------------------------ how the scan is shared
 
-    def lru_size(self, lruvec, lru, highest):
-        """Pages of a list in zones up to ``highest``. Linux: lruvec_lru_size()."""
-        zone: cython.long
-        pages: cython.long = 0
-        for zone in range(lruvec * MAX_NR_ZONES, lruvec * MAX_NR_ZONES + highest + 1):
-            pages += self.zone_stat[zone, NR_ZONE_INACTIVE_ANON + lru]
-        return pages
+    def unprotected(self, size, protection, usage):
+        """What of a list is to be scanned of a cgroup of which so much is protected; -1: it has no protection."""
+        if protection < 0:
+            return size
+        return max(size - size * protection // (usage + 1), cython.cast(cython.long, SWAP_CLUSTER_MAX))
 
-    def get_scan_count(self, lruvec: cython.int, sc: ScanControl, swappiness: cython.long):
-        """Set how many pages of each list of a lruvec are to be scanned. Linux: get_scan_count()."""
+    def get_scan_count(self, lruvec: cython.long, sc: ScanControl, swappiness: cython.long, online: cython.bint,
+                       protection: cython.long, usage: cython.long):
+        """Set how many pages of each list of a lruvec are to be scanned. Linux: get_scan_count().
+
+        ``swappiness`` -1: none that were swapped. ``online``: whether the memory cgroup still is; of one that is not,
+        the last pages go too. ``protection`` pages of ``usage`` are protected, -1: it has no protection at all.
+        """
         lru: cython.int
         anon: cython.long = 0
         file: cython.long = 1
         denominator: cython.long = 1
         total: cython.long
-        if not sc.may_swap or self.vmscan.workingset.nr_swap_pages <= 0:
+        size: cython.long
+        scan: cython.long
+        if not sc.may_swap or swappiness < 0:
             pass
         elif sc.priority == 0 and swappiness:
             anon = 1
@@ -127,9 +139,13 @@ class ScanCount:
             file = (_MAX_SWAPPINESS - swappiness) * total // (sc.anon_cost + 2 * sc.file_cost + 1)
             denominator = anon + file
         for lru in range(4):
-            sc.nr[lru] = (
-                (self.lru_size(lruvec, lru, sc.reclaim_idx) >> sc.priority)
-                * (file if lru >= LRU_INACTIVE_FILE else anon) // denominator
-            )
+            size = self.vmscan.lru.zone_size(lruvec, sc.reclaim_idx, lru)
+            scan = self.unprotected(size, protection, usage) >> sc.priority
+            if scan == 0 and not online:
+                scan = min(size, cython.cast(cython.long, SWAP_CLUSTER_MAX))
+            scan *= file if lru >= LRU_INACTIVE_FILE else anon
+            if not online:
+                scan += denominator - 1
+            sc.nr[lru] = scan // denominator
             sc.target[lru] = sc.nr[lru]
         sc.lruvec_reclaimed = 0

@@ -3,6 +3,7 @@ from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec, prefetch
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru cimport Lru
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.tlb cimport MmRec
 
 @cython.final
@@ -11,7 +12,7 @@ cdef class Walker:
     cdef readonly Buddy buddy
     cdef readonly Lru lru
     cdef MmRec[::1] mm
-    cdef long[:, ::1] node_stat
+    cdef readonly Memcontrol memcg
     cdef readonly int levels
     cdef public int alloc_flags
     cdef long cached_key

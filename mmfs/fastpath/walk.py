@@ -27,7 +27,7 @@ class Walker:
         self.lru = lru
         self.levels = levels
         self.mm = view(mms)
-        self.node_stat = view(vmstat.node_stat)
+        self.memcg = lru.memcg
         self.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
         self.cached_key = self.upper_key = -1
 
@@ -49,21 +49,26 @@ class Walker:
     def count_table(self, mm, pfn, level, sign):
         """Linux: pagetable_pte_ctor(), mm_inc_nr_ptes() and the like; root and p4d tables are not counted."""
         if level <= 3:
-            self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_PAGETABLE] += sign
+            self.memcg.mod_folio_state(pfn, NR_PAGETABLE, sign)
             self.mm[mm].pgtables_bytes += sign * PAGE_SIZE
 
     def alloc_table(self, mm, level, implied):
         """A page table of a level (1: the one that holds pages), or -1; zeroed unless a block implies it."""
-        pfn: cython.long = self.alloc_page(
+        pfn: cython.long
+        memcg: cython.long = self.memcg.current
+        if not self.memcg.charge(memcg, 1):
+            return -1
+        pfn = self.alloc_page(
             MIGRATE_UNMOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_NORMAL, ~cython.cast(cython.ulong, 0)
         )
         if pfn < 0:
+            self.memcg.unused(memcg, 1)
             return -1
+        self.memcg.commit_kmem(pfn, memcg)
         if not implied:
             self.frames.clear_table(pfn)
         self.frames.page[pfn].flags = PG_TABLE
         self.frames.page[pfn].private = level
-        self.frames.page[pfn].memcg = self.mm[mm].memcg
         self.count_table(mm, pfn, level, 1)
         return pfn
 

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from mmfs.mm.kswapd import Kswapd
     from mmfs.mm.lru_gen import LruGenState
     from mmfs.mm.memblock import Memblock
+    from mmfs.mm.memcontrol import MemCgroups
     from mmfs.mm.memory import Rows
     from mmfs.mm.memory_block import MemoryBlocks
     from mmfs.mm.mm_struct import MmStruct
@@ -90,6 +91,7 @@ class Kernel:
     lru: Lru
     pagetables: PageTables
     lru_gen: LruGenState
+    memcgs: MemCgroups
     page_cache: PageCache
     rmap: Rmap
     swap_files: SwapFiles

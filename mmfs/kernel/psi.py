@@ -167,12 +167,14 @@ class PsiTrigger:
 
 
 class PsiGroup:
-    """The pressure on a set of tasks: all of a machine, or later those of a cgroup. Linux: struct psi_group."""
+    """The pressure on a set of tasks: all of a machine, or those of a cgroup and below. Linux: struct psi_group."""
 
     def __init__(self, clock: Clock, cpus: list[Cpu], parent: PsiGroup | None = None) -> None:
         self.clock = clock
         self.cpus = cpus
         self.parent = parent
+        self.enabled = True
+        """Whether time is accounted (cgroup.pressure)."""
         self.pcpu: dict[int, PsiGroupCpu] = {}
         """By CPU, once a task of the group has run there."""
         self.total = {"avgs": [0] * NR_PSI_TOTALS, "poll": [0] * NR_PSI_TOTALS}
@@ -194,12 +196,34 @@ class PsiGroup:
     def task_change(self, cpu: int, old: int, new: int, now: int) -> None:
         """A task of the group does something else on a CPU from now on. Linux: psi_group_change()."""
         groupc = self.pcpu.get(cpu) or self.cpu(cpu)
-        groupc.record_times(now)
+        if self.enabled:
+            groupc.record_times(now)
         groupc.change(old, new)
+        if not self.enabled:
+            return
         if self._avgs_work is None:
             self._avgs_work = self.clock.add_timer(self.clock.now_ns + PSI_FREQ, self.psi_avgs_work)
         if self._rtpoll_timer is None and self.rtpoll_period:
             self._schedule_rtpoll(TICK_NSEC)
+
+    def enable(self, enabled: bool) -> None:
+        """Account for time from now on, or no longer; who does what is known all the time.
+
+        Linux: kernel/sched/psi.c, psi_cgroup_restart().
+        """
+        now = self.clock.now_ns
+        for number, groupc in self.pcpu.items():
+            self.cpus[number].sync()
+            if enabled:
+                groupc.state_start = now
+            elif self.enabled:
+                groupc.record_times(now)
+        self.enabled = enabled
+
+    def close(self) -> None:
+        """The cgroup is gone: nobody watches any more. Linux: psi_cgroup_free()."""
+        for trigger in list(self.triggers):
+            self.trigger_destroy(trigger)
 
     # -- totals and averages ---------------------------------------------------------------------------------
 
@@ -212,7 +236,8 @@ class PsiGroup:
         deltas, nonidle_total, changed = [0] * NR_PSI_TOTALS, 0, set[int]()
         for number, groupc in self.pcpu.items():
             self.cpus[number].sync()
-            groupc.record_times(now)
+            if self.enabled:
+                groupc.record_times(now)
             old_times, old_nonidle = groupc.prev.get(aggregator, ([0] * NR_PSI_TOTALS, 0))
             nonidle_ns = groupc.nonidle - old_nonidle
             if not nonidle_ns:
@@ -307,6 +332,8 @@ class PsiGroup:
 
     def trigger_destroy(self, trigger: PsiTrigger) -> None:
         """Its file is closed. Linux: psi_trigger_destroy()."""
+        if trigger not in self.triggers:
+            return
         self.triggers.remove(trigger)
         self._triggers_changed()
 

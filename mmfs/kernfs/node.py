@@ -87,6 +87,7 @@ class Attribute(Node[T]):
       `release(obj, file)` is called at the last close(2).
     - A store that may take long is a generator: between two steps of it others are served.
     - `poll(obj, file)` returns the poll(2) mask that is true now.
+    - `events(obj)` counts what poll(2) wakes for with POLLPRI and POLLERR until the file is read again, as kernfs does.
     - `version(obj)`: all that the content depends on; while it is equal, the text that was made last serves again.
       For a file at a fixed place that is read often and costs much more to make than its version.
     - `one_read`: past offset 0 there is nothing, as in a sysctl.
@@ -108,6 +109,7 @@ class Attribute(Node[T]):
         open: Callable[[T, Caller], object] | None = None,
         before: Callable[[T], object] | None = None,
         poll: Callable[[T, Any], int] | None = None,
+        events: Callable[[T], int] | None = None,
         release: Callable[[T, Any], object] | None = None,
         version: Callable[[T], object] | None = None,
         one_read: bool = False,
@@ -124,6 +126,7 @@ class Attribute(Node[T]):
         self.open = open
         self.before = before
         self.poll = poll
+        self.events = events
         self.release = release
         self.version = version
         self.one_read = one_read

@@ -126,7 +126,7 @@ class BalancePgdat:
         if self.boosted:
             for zone, boost in self.boosts.items():
                 zone.watermark_boost -= min(zone.watermark_boost, boost)
-        self.kernel.reclaim.snapshot_refaults(self.pgdat)
+        self.kernel.reclaim.snapshot_refaults(self.pgdat, self.sc)
 
 
 class State(IntEnum):

@@ -24,6 +24,7 @@ from mmfs.fastpath.pgtable import PageTables
 from mmfs.mm import rmap
 from mmfs.mm.filemap import PageCache, filemap_fault, task_ns
 from mmfs.mm.lru_gen import LruGenState
+from mmfs.mm.memcontrol import MemCgroups
 from mmfs.mm.mempolicy import policy_nodemask
 from mmfs.mm.mman import CAP_FOWNER, FMODE_WRITE, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
 from mmfs.mm.page_alloc_slowpath import ALL_NODES
@@ -34,6 +35,7 @@ from mmfs.mm_types import (
     ALLOC_WMARK_LOW,
     ALLOC_WMARK_MIN,
     FAULT_FILE,
+    FAULT_HIGH,
     FAULT_OOM,
     FAULT_SIGBUS,
     FAULT_SLICE,
@@ -122,6 +124,7 @@ def paging_init(kernel: Kernel) -> None:
     )
     kernel.pagetables = PageTables(kernel.mmu)
     kernel.lru_gen = LruGenState(kernel)
+    kernel.memcgs = MemCgroups(kernel)
     kernel.page_cache = PageCache(kernel)
     kernel.rmap = rmap.Rmap()
     kernel.swap_files = SwapFiles(kernel)
@@ -141,7 +144,7 @@ def mm_init(kernel: Kernel, mm: MmStruct) -> None:
     """
     from errno import ENOMEM
 
-    pfn = kernel.page_alloc.alloc_pages(GFP_KERNEL_ACCOUNT)
+    pfn = kernel.memcgs.alloc_kmem_page(GFP_KERNEL_ACCOUNT)
     if pfn < 0:
         raise OSError(ENOMEM, "no memory for a page table")
     mmu = kernel.mmu
@@ -153,6 +156,7 @@ def mm_init(kernel: Kernel, mm: MmStruct) -> None:
     kernel.frames.entries[pfn * 512 : pfn * 512 + 512] = 0
     record = mmu.mms[mm.row]
     record["pgd"] = pfn
+    record["memcg"] = kernel.lru.memcg.current if mm.owner is None else mm.owner.memcg
     mmu.tlb.new_asid(mm.row)
 
 
@@ -161,7 +165,7 @@ def mm_release(mm: MmStruct) -> None:
     kernel = mm.kernel
     record = kernel.mmu.mms[mm.row]
     kernel.mmu.walker.forget(mm.row)
-    kernel.page_alloc.free_pages(int(record["pgd"]))
+    kernel.memcgs.free_kmem_page(int(record["pgd"]))
     kernel.mmu.mms[mm.row] = 0
     del kernel.mms[mm.row]
     kernel.mm_rows.give(mm.row)
@@ -253,6 +257,9 @@ def _retry(mm: MmStruct, addr: int) -> None:
     buddy = kernel.page_alloc.buddy
     _give_back(kernel)
     _task(mm).account_faults()
+    if kernel.mmu.memcg.failed >= 0:
+        _charge(mm, addr)
+        return
     node, nodes = int(buddy.cpu_nodes[buddy.cpu]), _nodemask(mm, addr)
     pfn = kernel.page_alloc.slowpath(GFP_ANONYMOUS, 0, node, nodes)
     buddy.handed = pfn
@@ -261,6 +268,16 @@ def _retry(mm: MmStruct, addr: int) -> None:
     kernel.mmu.walker.alloc_flags = mark | ALLOC_KSWAPD
     if pfn < 0 or mm.row < 0 or kernel.page_alloc.current_is_victim():
         _give_back(kernel)
+        raise Fault(SIGKILL, addr)
+
+
+def _charge(mm: MmStruct, addr: int) -> None:
+    """A limit was hit: make room in the memory cgroup; or raise Fault(SIGKILL).
+
+    Simplified: a task that nobody can help, for nothing in its cgroup may be killed, dies instead of faulting forever.
+    """
+    kernel = mm.kernel
+    if not kernel.memcgs.make_room(GFP_ANONYMOUS) or mm.row < 0:
         raise Fault(SIGKILL, addr)
 
 
@@ -335,6 +352,10 @@ def _serve(mm: MmStruct, stopped_at: int, addr: int) -> None:
         _file_fault(mm, addr)
     elif reason == FAULT_OOM:
         _retry(mm, addr)
+    elif reason == FAULT_HIGH:
+        _task(mm).account_faults()
+        mm.kernel.memcgs.handle_over_high(_task(mm))
+        _cond_resched(mm, addr)
     else:
         raise AssertionError(f"fast path stopped with {reason} at {stopped_at}")
     _begin_slice(mm.kernel)

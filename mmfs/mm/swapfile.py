@@ -290,6 +290,10 @@ class SwapFiles:
         self._next_base += clusters * SWAPFILE_CLUSTER
         return self._next_base - clusters * SWAPFILE_CLUSTER
 
+    def end_of_slots(self) -> int:
+        """Slots below which all areas lie."""
+        return self._next_base
+
     def _set_devices(self) -> None:
         slots = self.swap.slots
         slots.devices = None

@@ -163,7 +163,7 @@ class TestScanCount:
         sc.may_swap = True
         sc.anon_cost, sc.file_cost = anon_cost, file_cost
         kernel.vm.swappiness = swappiness
-        kernel.reclaim.scan_count.get_scan_count(0, sc, swappiness)
+        kernel.reclaim.get_scan_count(kernel.node_data[0], sc, kernel.memcgs.root)
         return sc.to_scan()
 
     @pytest.fixture
@@ -194,15 +194,15 @@ class TestScanCount:
         reclaim, lruvec = swapping.reclaim, swapping.lru.lruvecs[0]
         for file, active in (("refaults_file", NodeStatItem.WORKINGSET_ACTIVATE_FILE),
                              ("refaults_anon", NodeStatItem.WORKINGSET_ACTIVATE_ANON)):
-            lruvec[file] = swapping.vmstat.node_stat[0, active]
-        reclaim.scan_count.prepare_scan_control(0, sc)
+            lruvec[file] = swapping.lru.memcg.lruvec_page_state(0, active)
+        reclaim.prepare_scan_control(swapping.node_data[0], sc)
         assert sc.cache_trim_mode and not sc.file_is_tiny
         lruvec["refaults_file"] -= 1  # some have come back meanwhile
-        reclaim.scan_count.prepare_scan_control(0, sc)
+        reclaim.prepare_scan_control(swapping.node_data[0], sc)
         assert sc.may_deactivate & 2 and not sc.cache_trim_mode
         lruvec["refaults_file"] += 1
         sc.force_deactivate = True
-        reclaim.scan_count.prepare_scan_control(0, sc)
+        reclaim.prepare_scan_control(swapping.node_data[0], sc)
         assert sc.may_deactivate == 3
 
     def test_watermarks_of_the_node(self, small: Kernel) -> None:
