@@ -200,10 +200,11 @@ class LruGenWalk:
                         total += 1
                         if addr + _AHEAD * PAGE_SIZE < stop:
                             self.prefetch(at + _AHEAD)
-                        pfn = self.use_entry(lruvec, at, can_swap)
-                        if pfn >= 0:
-                            young += 1
-                            self.lru_gen.update_gen(lruvec, pfn, gen)
+                        if self.frames.entry[at] & PTE_ACCESSED:  # as most are not
+                            pfn = self.use_entry(lruvec, at, can_swap)
+                            if pfn >= 0:
+                                young += 1
+                                self.lru_gen.update_gen(lruvec, pfn, gen)
                         at += 1
                         addr += PAGE_SIZE
                     if ranges[i, 1] > table_end:
@@ -253,7 +254,7 @@ class LruGenWalk:
             looked += 1
             if start + _AHEAD * PAGE_SIZE < end:
                 self.prefetch(at + _AHEAD)
-            other = self.use_entry(lruvec, at, can_swap)
+            other = self.use_entry(lruvec, at, can_swap) if self.frames.entry[at] & PTE_ACCESSED else -1
             if other >= 0:
                 young += 1
                 if self.batching:

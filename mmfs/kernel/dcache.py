@@ -124,6 +124,8 @@ class Dcache:
 
     def _requeue(self) -> None:
         """Inodes whose last page has gone may go too. Linux: fs/inode.c, inode_add_lru(); mapping_shrinkable()."""
+        if not self.with_pages:
+            return
         for inode in [inode for inode in self.with_pages if not inode.mapping.nrpages]:
             del self.with_pages[inode]
             if inode in self.in_core and inode not in self.dentries and not inode.i_count:
