@@ -70,9 +70,8 @@ class Filemap:
             return -1
         self.spare = -1
         if pfn < 0:
-            pfn = self.buddy.alloc(
-                0, MIGRATE_MOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_MOVABLE, self.walker.alloc_flags,
-                ~cython.cast(cython.ulong, 0),
+            pfn = self.walker.alloc_page(
+                MIGRATE_MOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_MOVABLE, ~cython.cast(cython.ulong, 0)
             )
         if pfn < 0:
             self.folios.memcg.unused(memcg, 1)

@@ -134,6 +134,11 @@ class Frames:
         """An empty list of pageblocks."""
         self.block[head].nxt = self.block[head].prv = cython.cast(cython.uint, head)
 
+    def prefetch_page(self, pfn):
+        """Have the host fetch a page's record, which will be looked at soon."""
+        if cython.compiled:
+            prefetch(address(self.page[pfn]))
+
     def page_list_add(self, head, pfn):
         """Link a page at the front."""
         first: cython.long = self.page[head].nxt

@@ -31,6 +31,7 @@ if not cython.compiled:
 _BATCH = cython.declare(cython.int, 31)
 _ADD = cython.declare(cython.int, 0)
 _MOVE_TAIL = cython.declare(cython.int, 1)
+_AHEAD = cython.declare(cython.Py_ssize_t, 4)  # pages for whose neighbours the host's cache is told what is coming
 _DEACTIVATE_FILE = cython.declare(cython.int, 2)
 _DEACTIVATE = cython.declare(cython.int, 3)
 _LAZYFREE = cython.declare(cython.int, 4)
@@ -175,6 +176,10 @@ class Lru:
         i: cython.Py_ssize_t
         pfn: cython.long
         for i in range(self.batched[at]):
+            if kind != _ADD and i + _AHEAD < self.batched[at]:
+                pfn = self.batch[at, i + _AHEAD]
+                self.frames.prefetch_page(self.frames.page[pfn].nxt)
+                self.frames.prefetch_page(self.frames.page[pfn].prv)
             pfn = self.batch[at, i]
             self.frames.page[pfn].flags &= ~PG_BATCHED
             if kind == _ADD:

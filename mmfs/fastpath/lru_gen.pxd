@@ -26,6 +26,7 @@ cdef class LruGen:
     cdef readonly object avg_total
     cdef readonly long nr_lruvecs
     cdef readonly long isolated
+    cdef long coming
     cdef long page_heads
     cdef long block_heads
     cdef int gen_of(self, long pfn) noexcept nogil

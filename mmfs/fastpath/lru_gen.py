@@ -52,6 +52,7 @@ class LruGen:
         self.protect = view(self.protected)
         self.avg_refault = view(self.avg_refaulted)
         self.avg_sum = view(self.avg_total)
+        self.isolated = self.coming = 0
 
     @staticmethod
     def heads_needed(nr_lruvecs):
@@ -339,6 +340,7 @@ class LruGen:
                 remaining -= 1
                 if remaining == 0 or max(taken, skipped) >= MIN_LRU_BATCH:
                     break
+            self.coming = self.frames.page[head].prv
             if skipped:
                 self.event[PGSKIP_DMA + zid] += skipped
             if remaining == 0 or taken >= MIN_LRU_BATCH:

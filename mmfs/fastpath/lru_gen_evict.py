@@ -141,6 +141,7 @@ class LruGenEvict:
             lruvec, kind, tier, sc.reclaim_idx, (sc.gfp & GFP_IO_BIT) != 0, item, sc.memcg >= 0, self.isolated
         )
         taken = self.lru_gen.isolated
+        self.vmscan.coming = self.lru_gen.coming
         if kind == 1:
             sc.nr_file_taken += taken
         sc.nr_taken += taken

@@ -24,6 +24,7 @@ _GOLDEN_RATIO = cython.declare(cython.ulong, 0x61C8864680B583EB)
 _PAGE_OFFSET = cython.declare(cython.ulong, 0xFFFF888000000000)
 _WORD = cython.declare(cython.ulong, 0xFFFFFFFFFFFFFFFF)
 _TABLE_SPAN = cython.declare(cython.long, 1 << 21)
+_AHEAD = cython.declare(cython.long, 16)  # entries for which the host's cache is told what is coming
 _PTES_PER_CACHELINE = cython.declare(cython.long, 8)
 _TOTAL = cython.declare(cython.int, 0)
 _YOUNG = cython.declare(cython.int, 1)
@@ -106,6 +107,11 @@ class LruGenWalk:
         ):
             self.folios.mark_dirty(pfn)
         return pfn
+
+    def prefetch(self, at):
+        """Have the host fetch the record of the page that an entry maps, if it was used: it will be looked at soon."""
+        if self.frames.entry[at] & (PTE_PRESENT | PTE_ACCESSED) == PTE_PRESENT | PTE_ACCESSED:
+            self.frames.prefetch_page(cython.cast(cython.long, (self.frames.entry[at] & PTE_PFN_MASK) >> 12))
 
     def seek_pmd(self, mm, addr):
         """Index of the upper entry of an address's table, -1 where there is none; ``next_addr`` is where it ends."""
@@ -192,10 +198,13 @@ class LruGenWalk:
                     at = ((self.frames.entry[pmd] & PTE_PFN_MASK) >> 12 << 9) + (addr >> 12 & 511)
                     while addr < stop:
                         total += 1
-                        pfn = self.use_entry(lruvec, at, can_swap)
-                        if pfn >= 0:
-                            young += 1
-                            self.lru_gen.update_gen(lruvec, pfn, gen)
+                        if addr + _AHEAD * PAGE_SIZE < stop:
+                            self.prefetch(at + _AHEAD)
+                        if self.frames.entry[at] & PTE_ACCESSED:  # as most are not
+                            pfn = self.use_entry(lruvec, at, can_swap)
+                            if pfn >= 0:
+                                young += 1
+                                self.lru_gen.update_gen(lruvec, pfn, gen)
                         at += 1
                         addr += PAGE_SIZE
                     if ranges[i, 1] > table_end:
@@ -243,7 +252,9 @@ class LruGenWalk:
         at -= (addr - start) >> 12
         while start < end:
             looked += 1
-            other = self.use_entry(lruvec, at, can_swap)
+            if start + _AHEAD * PAGE_SIZE < end:
+                self.prefetch(at + _AHEAD)
+            other = self.use_entry(lruvec, at, can_swap) if self.frames.entry[at] & PTE_ACCESSED else -1
             if other >= 0:
                 young += 1
                 if self.batching:

@@ -12,6 +12,7 @@ A page of a file that is not cached, or not yet read, stops the loop with FAULT_
 """
 
 import cython
+import numpy as np
 
 from mmfs.fastpath.filemap import Filemap
 from mmfs.fastpath.folio import Folios
@@ -30,7 +31,8 @@ if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 _FAULT_AROUND = cython.declare(cython.long, 16)
-_AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming
+_AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming: entries,
+_SLOT_AHEAD = cython.declare(cython.Py_ssize_t, 4)  # and, once these are there, swap slots
 _ALL_LRUVECS = cython.declare(cython.uint, 0xFFFFFFFF)
 _MAX_MMS = 1 << 22
 
@@ -45,7 +47,7 @@ class Mmu:
     ``cpu_ns`` of time by the ``cost_*`` (``user_ns`` of it in user mode), and ``wait_ns`` spent in ``nr_waits`` waits
     for a device (``memstall_ns`` of that for pages that were in use when they were reclaimed). So the task's own time
     runs ahead of the clock: a page is asked for when the waits before are over. A loop stops with FAULT_SLICE when
-    both together come to ``budget_ns``.
+    both together come to ``budget_ns``, or ``cpu_ns`` alone to ``cpu_budget_ns``.
     """
 
     def __init__(self, buddy, lru, vmstat, levels, zero_pfn):
@@ -73,8 +75,9 @@ class Mmu:
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
         self.reason = FAULT_DONE
-        self.budget_ns = 1 << 62
+        self.budget_ns = self.cpu_budget_ns = 1 << 62
         self.cost_access = self.cost_fault = self.cost_cow = self.cost_major = 0
+        self.coming = view(np.full(8, -1, np.int64))
         self.begin(0)
         self.tried = False
         self.bulk_pages = 1 << 18
@@ -88,6 +91,10 @@ class Mmu:
     def task_ns(self):
         """The task's time."""
         return self.now_ns + self.cpu_ns + self.wait_ns
+
+    def left_ns(self):
+        """How long the task may run before the loop stops with FAULT_SLICE."""
+        return min(self.cpu_budget_ns, self.budget_ns - self.wait_ns) - self.cpu_ns
 
     def wait_on_read(self):
         """Sleep until what the swap-in of a fault has asked for is there. Linux: folio_wait_bit_common()."""
@@ -341,13 +348,13 @@ class Mmu:
 
     def access(self, mm, vma, addr, write):
         """One access that the running CPU's TLB does not know: walk, fault. FAULT_DONE or why not."""
-        at: cython.long
-        entry: cython.ulong
+        at: cython.long = self.walker.get_entry(mm, addr)
+        return FAULT_OOM if at < 0 else self.access_entry(mm, vma, addr, at, write)
+
+    def access_entry(self, mm, vma, addr, at, write):
+        """As access(), behind the walk."""
+        entry: cython.ulong = self.frames.entry[at]
         result: cython.int
-        at = self.walker.get_entry(mm, addr)
-        if at < 0:
-            return FAULT_OOM
-        entry = self.frames.entry[at]
         if not entry & PTE_PRESENT or (write and not entry & PTE_RW):
             result = self.fault(mm, vma, addr, at, write)
             if result != FAULT_DONE:
@@ -372,6 +379,7 @@ class Mmu:
         """
         addr: cython.long = start
         used: cython.long = 0
+        left: cython.long = self.left_ns()
         bulk: cython.bint = (
             write
             and stride == PAGE_SIZE
@@ -384,7 +392,7 @@ class Mmu:
         self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
             while addr < end:
-                if self.cpu_ns + self.wait_ns + used >= self.budget_ns:
+                if used >= left:
                     self.reason = FAULT_SLICE
                     break
                 if self.memcg.over_high_pages:
@@ -392,6 +400,7 @@ class Mmu:
                     break
                 if bulk and addr & ((1 << 21) - 1) == 0 and end - addr >= 1 << 21 and self.bulk_fault(mm, vma, addr):
                     addr += 1 << 21
+                    left = self.left_ns()
                     continue
                 if not self.tlb.hit(mm, addr, write):
                     self.use(used)
@@ -399,10 +408,17 @@ class Mmu:
                     self.reason = self.access(mm, vma, addr, write)
                     if self.reason != FAULT_DONE:
                         break
+                    left = self.left_ns()
                 used += self.cost_access
                 addr += stride
             self.use(used)
         return addr
+
+    def prefetch_slot(self, at):
+        """Have the host fetch what is known of the swap slot at an entry, if there is one."""
+        entry: cython.ulong = self.frames.entry[at]
+        if entry and not entry & (PTE_PRESENT | PTE_GLOBAL):
+            self.swap.slots.prefetch(entry)
 
     def touch_pages(self, mm: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
                     start: cython.Py_ssize_t, write: cython.bint):
@@ -411,26 +427,40 @@ class Mmu:
         Returns the position of the first that was not accessed; ``reason`` tells why it stopped.
         """
         i: cython.Py_ssize_t = start
+        j: cython.Py_ssize_t
+        at: cython.long
+        soon: cython.long
         n: cython.Py_ssize_t = addresses.shape[0]
         used: cython.long = 0
+        left: cython.long = self.left_ns()
         self.reason = FAULT_DONE
         self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
+            for j in range(_AHEAD):
+                self.coming[j] = -1
             while i < n:
-                if self.cpu_ns + self.wait_ns + used >= self.budget_ns:
+                if used >= left:
                     self.reason = FAULT_SLICE
                     break
                 if self.memcg.over_high_pages:
                     self.reason = FAULT_HIGH
                     break
+                at = self.coming[i & (_AHEAD - 1)]
                 if i + _AHEAD < n:
-                    self.walker.prefetch_entry(mm, addresses[i + _AHEAD])
+                    self.coming[i & (_AHEAD - 1)] = self.walker.prefetch_entry(mm, addresses[i + _AHEAD])
+                    soon = self.coming[i + _SLOT_AHEAD & (_AHEAD - 1)]
+                    if soon >= 0:
+                        self.prefetch_slot(soon)
                 if not self.tlb.hit(mm, addresses[i], write):
                     self.use(used)
                     used = 0
-                    self.reason = self.access(mm, rows[i], addresses[i], write)
+                    if at >= 0:
+                        self.reason = self.access_entry(mm, rows[i], addresses[i], at, write)
+                    else:
+                        self.reason = self.access(mm, rows[i], addresses[i], write)
                     if self.reason != FAULT_DONE:
                         break
+                    left = self.left_ns()
                 used += self.cost_access
                 i += 1
             self.use(used)

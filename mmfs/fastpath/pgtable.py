@@ -299,7 +299,7 @@ class PageTables:
         Linux: free_pgtables(), free_pgd_range().
         """
         with cython.nogil:
-            self.walker.cached_key = -1
+            self.walker.forget_tables()
             self.free_level(mm, self.mmu.mm[mm].pgd, self.walker.levels - 1, 0, floor, ceiling)
 
     # ------------------------------------------------------------------------------ looking

@@ -39,6 +39,7 @@ cdef class Rmap:
     cdef long first(self, long pfn) noexcept nogil
     cdef long link(self, long head, long vma) noexcept nogil
     cdef long start_address(self, long vma, unsigned int index) noexcept nogil
+    cdef void prefetch(self, long pfn) noexcept nogil
     cdef long find(self, long mm, long addr, long pfn) noexcept nogil
     cdef bint referenced_one(self, long vma, long pfn) noexcept nogil
     cdef int folio_referenced(self, long pfn) noexcept nogil

@@ -104,11 +104,22 @@ class Rmap:
         )
         return self.vma[vma].start + (cython.cast(cython.long, offset) << 12)
 
+    def prefetch(self, pfn):
+        """Have the host fetch the first entry that may map a page, which will be looked for soon."""
+        link: cython.long = self.first(pfn)
+        vma: cython.long
+        if cython.compiled and link:
+            vma = self.chain[link].vma
+            self.walker.prefetch_entry(self.vma[vma].mm, self.start_address(vma, self.frames.page[pfn].index))
+
     def find(self, mm, addr, pfn):
         """The index of an address's entry if it maps the page, or -1. Linux: page_vma_mapped_walk()."""
         table: cython.long = self.mm[mm].pgd
         level: cython.int = self.walker.levels - 1
         entry: cython.ulong
+        if self.walker.upper_key == (mm << 34 | addr >> 30):
+            table = self.walker.upper_table
+            level = 1
         while level > 0:
             entry = self.frames.entry[(table << 9) + (addr >> (12 + 9 * level) & 511)]
             if not entry & PTE_PRESENT or entry & PTE_UNIFORM:

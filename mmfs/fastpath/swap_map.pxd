@@ -1,6 +1,6 @@
 cimport cython
 from mmfs.fastpath.defs cimport *
-from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec, prefetch
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.memcontrol cimport Memcontrol
@@ -58,6 +58,7 @@ cdef class SwapMap:
     cdef bint folio_swap_full(self, long pfn) noexcept nogil
     cdef unsigned long entry_of(self, long slot) noexcept nogil
     cdef long slot_of(self, unsigned long entry) noexcept nogil
+    cdef void prefetch(self, unsigned long entry) noexcept nogil
     cdef long lookup(self, long slot) noexcept nogil
     cdef long list_head(self, int t, int which) noexcept nogil
     cdef void list_del(self, long cluster) noexcept nogil

@@ -92,6 +92,14 @@ class SwapMap:
         t: cython.long = entry >> SWP_TYPE_SHIFT
         return self.area[t].base + cython.cast(cython.long, ~(entry >> SWP_OFFSET_FIRST_BIT) & SWP_OFFSET_MASK)
 
+    def prefetch(self, entry):
+        """Have the host fetch what is known of the slot that a swap entry means, which will be asked for soon."""
+        slot: cython.long
+        if cython.compiled:
+            slot = self.slot_of(entry)
+            prefetch(cython.address(self.cached[slot]))
+            prefetch(cython.address(self.count[slot]))
+
     def lookup(self, slot):
         """The page of the swap cache that has a slot's content, or -1."""
         if self.cached[slot] == 0 or self.cached[slot] & _SHADOW:

@@ -46,7 +46,7 @@ class Vmas:
                             break
                         n -= 1
                 mask = ~cython.cast(cython.ulong, 0)
-        pfn = self.buddy.alloc(0, mt, node, highest, self.walker.alloc_flags, mask)
+        pfn = self.walker.alloc_page(mt, node, highest, mask)
         if pfn >= 0 and vma >= 0 and self.vma[vma].policy == 2:
             self.buddy.numa_event[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NUMA_INTERLEAVE_HIT] += 1
         return pfn

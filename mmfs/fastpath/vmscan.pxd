@@ -75,6 +75,7 @@ cdef class Vmscan:
     cdef long nr_scanned
     cdef long nr_reclaimed
     cdef long nr_pageout
+    cdef long coming
     cdef public long now_ns
     cdef public long cpu_ns
     cdef public long nr_written
@@ -86,6 +87,7 @@ cdef class Vmscan:
     cdef public long cost_unmap
     cdef public long cost_pageout
     cdef long isolate_lru_folios(self, long lruvec, int lru, long nr_to_scan, ScanControl sc) noexcept nogil
+    cdef void prefetch(self, long i, long n) noexcept nogil
     cdef int check_references(self, long pfn, ScanControl sc) noexcept nogil
     cdef bint is_locked(self, long pfn) noexcept nogil
     cdef int shrink_folio(self, long pfn, ScanControl sc, bint ignore_references) noexcept nogil

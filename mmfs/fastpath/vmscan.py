@@ -20,6 +20,7 @@ from mmfs.fastpath.frames import view
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
+_AHEAD = cython.declare(cython.long, 4)  # pages for which the host's cache is told what is coming
 _LIST_MAX = cython.declare(cython.long, 4096)
 
 # enum folio_references, and what becomes of a page.
@@ -67,13 +68,6 @@ class ScanControl:
         self.nr_dirty = self.nr_unqueued_dirty = self.nr_congested = self.nr_writeback = self.nr_immediate = 0
         self.nr_file_taken = self.nr_taken = 0
 
-    def set_targets(self, counts):
-        """Scan so many pages of each evictable list."""
-        lru: cython.int
-        for lru in range(4):
-            self.nr[lru] = self.target[lru] = counts[lru]
-        self.lruvec_reclaimed = 0
-
     def to_scan(self):
         """Pages that are still to be scanned, by list."""
         return [self.nr[0], self.nr[1], self.nr[2], self.nr[3]]
@@ -103,7 +97,7 @@ class Vmscan:
         self.event = view(vmstat.event)
         self.folio = view(np.zeros(_LIST_MAX, np.uint32))
         self.rotated = view(np.zeros(32, np.uint32))
-        self.nr_scanned = self.nr_reclaimed = self.nr_pageout = 0
+        self.nr_scanned = self.nr_reclaimed = self.nr_pageout = self.coming = 0
         self.now_ns = self.cpu_ns = self.nr_written = 0
         self.budget_ns = 1 << 62
         self.wake_flusher = False
@@ -143,7 +137,16 @@ class Vmscan:
             self.folio[taken] = cython.cast(cython.uint, pfn)
             taken += 1
         self.nr_scanned = total
+        self.coming = self.frames.page[head].prv
         return taken
+
+    def prefetch(self, i, n):
+        """While the ``i``th of ``n`` pages in ``folio`` is looked at: have the host fetch the entry of one of the next,
+        and the record of the page that will be taken off the end of their list as the ``i``th after these."""
+        if i + _AHEAD < n:
+            self.rmap.prefetch(self.folio[i + _AHEAD])
+        self.coming = self.frames.page[self.coming].prv
+        self.frames.prefetch_page(self.coming)
 
     def split_last(self, head):
         """Write out the pages of the last block of a list, which are now on the list of pages; False if there is none.
@@ -327,6 +330,7 @@ class Vmscan:
         result: cython.int
         left: cython.long = 0
         for i in range(n):
+            self.prefetch(i, n)
             pfn = self.folio[i]
             result = self.shrink_folio(pfn, sc, ignore_references)
             if result == _FREED:
@@ -377,6 +381,7 @@ class Vmscan:
         self.count(sc, lruvec, PGREFILL, self.nr_scanned)
         self.cpu_ns += self.nr_scanned * self.cost_scan
         for i in range(taken):
+            self.prefetch(i, taken)
             pfn = self.folio[i]
             if self.referenced(pfn) and self.rmap.vm_flags & VMF_EXEC and file:
                 self.rotated[nr_rotated] = cython.cast(cython.uint, pfn)
@@ -419,10 +424,6 @@ class Vmscan:
             while (ratio + 1) * (ratio + 1) <= 10 * gb:
                 ratio += 1
         return inactive * ratio < active
-
-    def inactive_is_low(self, lruvec: cython.long, lru: cython.int):
-        """For policy: whether the inactive list ``lru`` is too short."""
-        return self.is_low(lruvec, lru)
 
     def adjust_targets(self, sc):
         """Enough was reclaimed: scan on only as much as keeps both kinds in proportion. False: stop.
@@ -486,8 +487,11 @@ class Vmscan:
 
     def age_active_anon(self, lruvec: cython.long, sc: ScanControl):
         """Give anonymous pages a chance to be used before they are scanned. Linux: kswapd_age_node()."""
-        if self.is_low(lruvec, LRU_INACTIVE_ANON):
-            self.shrink_active_list(lruvec, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX, sc)
+        self.shrink_active_list(lruvec, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX, sc)
+
+    def inactive_is_low(self, lruvec: cython.long, lru: cython.int):
+        """For policy: whether the inactive list ``lru`` is too short."""
+        return self.is_low(lruvec, lru)
 
     # ------------------------------------------------------------------------------ pages that somebody names
 

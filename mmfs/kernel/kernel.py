@@ -297,9 +297,11 @@ class Kernel:
         if clock.running or scheduler.is_ready(task):
             return
         current = self.tasks.current
-        while not scheduler.is_ready(task):
+        while True:
             check_panicked(self)
             clock.run_until(scheduler.ready_ns(task))
+            if scheduler.is_ready(task):
+                break
         self.tasks.current = current
         self.page_alloc.buddy.cpu = task.processor
 

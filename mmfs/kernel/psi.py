@@ -81,20 +81,26 @@ class PsiGroupCpu:
         self.prev: dict[str, tuple[list[int], int]] = {}
         """Times when an aggregator last looked."""
 
-    def change(self, flags: int, sign: int) -> None:
-        """A task begins (1) or ceases (-1) to be what the TSK flags say. Linux: psi_group_change()."""
-        if flags & TSK_RUNNING:
-            self.nr_running += sign
-        if flags & TSK_ONCPU:
-            self.oncpu += sign
-            if flags & TSK_MEMSTALL:
-                self.memstall_oncpu += sign
+    def change(self, old: int, new: int) -> None:
+        """A task was what the old TSK flags say, and is what the new ones do. Linux: psi_group_change()."""
+        changed = old ^ new
+        if changed & TSK_RUNNING:
+            self.nr_running += 1 if new & TSK_RUNNING else -1
+        if changed & TSK_ONCPU:
+            self.oncpu += 1 if new & TSK_ONCPU else -1
+        if changed & TSK_IOWAIT:
+            self.nr_iowait += 1 if new & TSK_IOWAIT else -1
+        if (old | new) & TSK_MEMSTALL:
+            self._change_memstall(old, -1)
+            self._change_memstall(new, 1)
+
+    def _change_memstall(self, flags: int, sign: int) -> None:
         if flags & TSK_MEMSTALL:
             self.nr_memstall += sign
+            if flags & TSK_ONCPU:
+                self.memstall_oncpu += sign
             if flags & TSK_MEMSTALL_RUNNING:
                 self.nr_memstall_running += sign
-        if flags & TSK_IOWAIT:
-            self.nr_iowait += sign
 
     def record_times(self, now: int) -> None:
         """Until now it was so. Linux: record_times(), test_states()."""
@@ -189,11 +195,10 @@ class PsiGroup:
 
     def task_change(self, cpu: int, old: int, new: int, now: int) -> None:
         """A task of the group does something else on a CPU from now on. Linux: psi_group_change()."""
-        groupc = self.cpu(cpu)
+        groupc = self.pcpu.get(cpu) or self.cpu(cpu)
         if self.enabled:
             groupc.record_times(now)
-        groupc.change(old, -1)
-        groupc.change(new, 1)
+        groupc.change(old, new)
         if not self.enabled:
             return
         if self._avgs_work is None:

@@ -3,7 +3,8 @@
 Pages stand on lists by recency (fastpath/lru.py). Reclaim scans a part of each list, lru size >> priority: it begins
 with priority 12 and, as long as too little comes of it, goes down to 0, where it looks at everything. How the scan is
 shared between anonymous memory and files depends on what either has cost lately (pages that came back, pages that had
-to be kept) and on swappiness. The loops over pages are the fast path's (fastpath/vmscan.py).
+to be kept) and on swappiness (fastpath/scan_count.py). The loops over pages are the fast path's too
+(fastpath/vmscan.py).
 
 Two reclaim: kswapd, one a node, in the background, from the low watermark up to the high one (mm/kswapd.py), and
 whoever finds no page above the min watermark, in its own time (`try_to_free_pages`). Both shrink a node step by step
@@ -20,6 +21,7 @@ from enum import IntEnum
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
+from mmfs.fastpath.scan_count import ScanCount
 from mmfs.fastpath.vmscan import ScanControl, Vmscan
 from mmfs.mm.filemap import task_ns
 from mmfs.mm.lru_gen_memcg import MemcgLruOp
@@ -32,8 +34,6 @@ from mmfs.mm_types import (
     GFP_KERNEL,
     GFP_RECLAIM_MASK,
     LRU_INACTIVE_ANON,
-    LRU_INACTIVE_FILE,
-    LRU_UNEVICTABLE,
     MAX_NR_ZONES,
     PAGE_ALLOC_COSTLY_ORDER,
     SWAP_CLUSTER_MAX,
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 
 DEF_PRIORITY: Final = 12
 MAX_RECLAIM_RETRIES: Final = 16
-MAX_SWAPPINESS: Final = 200
-DEACTIVATE_ANON, DEACTIVATE_FILE = 1, 2
 NSEC_PER_JIFFY: Final = 4_000_000
 SLICE_NS: Final = 1_000_000
 PF_MEMALLOC: Final = 0x0000_0800
@@ -98,6 +96,7 @@ class Reclaim:
         self.lru = kernel.lru
         self.loops = Vmscan(kernel.mmu.rmap, kernel.mmu.swap, kernel.mmu.filemap, kernel.vmstat)
         self.loops.budget_ns = SLICE_NS
+        self.scan_count = ScanCount(self.loops)
         self.shrinkers = Shrinkers(kernel.vmstat)
         self.generations = LruGenReclaim(self)
         self.until_ns = 0
@@ -135,7 +134,20 @@ class Reclaim:
 
     def slice_over(self) -> bool:
         """Whether it is time to let others run."""
-        return bool(self.loops.cpu_ns >= SLICE_NS or self.loops.nr_written)
+        return bool(self.loops.cpu_ns >= SLICE_NS)
+
+    def write_unplug(self) -> int:
+        """Send what the loops have written, at their own time, when disks have answered what came before.
+
+        How long they wait then. Linux: block/blk-core.c, blk_finish_plug().
+        """
+        if not self.loops.nr_written:
+            return 0
+        self.loops.nr_written = 0
+        kernel, now_ns = self.kernel, self.kernel.clock.now_ns + int(self.loops.cpu_ns)
+        kernel.block_devices.complete_until(now_ns)
+        kernel.swap_files.write_unplug(now_ns)
+        return kernel.swap_files.write_throttle_ns(now_ns)
 
     def charge(self, task: Task | None) -> int:
         """What the loops have used is the task's, and what they have set going goes; how many ns."""
@@ -148,10 +160,10 @@ class Reclaim:
                 bdi.wb.start_writeback()
         if task is not None and used_ns:
             self.kernel.scheduler.charge(task, system_ns=used_ns, memstall=True)
-        self._set_time()
+        self.set_time()
         return used_ns
 
-    def _set_time(self) -> None:
+    def set_time(self) -> None:
         """Tell the loops how late it is, for pages that are being read."""
         self.loops.now_ns = max(task_ns(self.kernel), self.until_ns)
 
@@ -178,98 +190,17 @@ class Reclaim:
 
     def shrink_node(self, pgdat: PglistData, sc: ScanControl) -> NodeReclaim | LruGenNode:
         """Begin to shrink a node, by the lists that rule. Linux: shrink_node()."""
-        self._set_time()
+        if not sc.kswapd:
+            self.set_time()
         if self.lru.enabled and sc.memcg <= 0:
             return LruGenNode(self.generations, pgdat, sc)
         return NodeReclaim(self, pgdat, sc)
 
-    # -- how the scan is shared -----------------------------------------------------------------------------------
-
-    def prepare_scan_control(self, pgdat: PglistData, sc: ScanControl) -> None:
-        """What a node's state says about where to look. Linux: prepare_scan_control()."""
-        if self.lru.enabled:
-            return
-        number, fast = self.target_lruvec(pgdat, sc), self.lru.memcg
-        fast.flush()
-        lruvec = self.lru.lruvecs[number]
-
-        def state(item: NodeStatItem) -> int:
-            return int(fast.lruvec_page_state(number, item))
-
-        sc.anon_cost, sc.file_cost = int(lruvec["anon_cost"]), int(lruvec["file_cost"])
-        if sc.force_deactivate:
-            sc.may_deactivate = DEACTIVATE_ANON | DEACTIVATE_FILE
-        else:
-            sc.may_deactivate = 0
-            if state(NodeStatItem.WORKINGSET_ACTIVATE_ANON) != lruvec["refaults_anon"] or self.loops.inactive_is_low(
-                number, LRU_INACTIVE_ANON
-            ):
-                sc.may_deactivate |= DEACTIVATE_ANON
-            if state(NodeStatItem.WORKINGSET_ACTIVATE_FILE) != lruvec["refaults_file"] or self.loops.inactive_is_low(
-                number, LRU_INACTIVE_FILE
-            ):
-                sc.may_deactivate |= DEACTIVATE_FILE
-        file = state(NodeStatItem.NR_INACTIVE_FILE)
-        sc.cache_trim_mode = bool(
-            file >> sc.priority and not sc.may_deactivate & DEACTIVATE_FILE and not sc.no_cache_trim_mode
-        )
-        if sc.memcg >= 0:
-            return
-        file += state(NodeStatItem.NR_ACTIVE_FILE)
-        anon = state(NodeStatItem.NR_INACTIVE_ANON)
-        sc.file_is_tiny = bool(
-            not sc.may_deactivate & DEACTIVATE_ANON and anon >> sc.priority and self._file_is_tiny(pgdat, file)
-        )
-
-    def _file_is_tiny(self, pgdat: PglistData, file: int) -> bool:
-        """Whether reclaiming every page of files would not lift the node above its watermarks."""
-        free = self.vmstat.sum_zone_node_page_state(pgdat.node_id, ZoneStatItem.NR_FREE_PAGES)
-        return file + free <= sum(zone.high_wmark_pages() for zone in pgdat.node_zones if zone.managed())
-
-    def get_scan_count(self, pgdat: PglistData, sc: ScanControl, memcg: MemCgroup) -> list[int]:
-        """How many pages of each list of a lruvec to scan. Linux: get_scan_count()."""
-        swappiness = self.swappiness(sc, memcg)
-        share: tuple[int, int] | None = None
-        denominator = 1
-        if not sc.may_swap or not self.can_reclaim_anon_pages(memcg.row) or (sc.memcg >= 0 and not swappiness):
-            share = (0, 1)
-        elif not sc.priority and swappiness:
-            share = (1, 1)
-        elif sc.file_is_tiny:
-            share = (1, 0)
-        elif sc.cache_trim_mode:
-            share = (0, 1)
-        else:
-            total_cost = sc.anon_cost + sc.file_cost
-            anon_cost, file_cost = total_cost + sc.anon_cost, total_cost + sc.file_cost
-            total_cost = anon_cost + file_cost
-            share = (
-                swappiness * (total_cost + 1) // (anon_cost + 1),
-                (MAX_SWAPPINESS - swappiness) * (total_cost + 1) // (file_cost + 1),
-            )
-            denominator = share[0] + share[1]
+    def get_scan_count(self, pgdat: PglistData, sc: ScanControl, memcg: MemCgroup) -> None:
+        """Set how many pages of each list of a lruvec are to be scanned. Linux: get_scan_count()."""
         number = memcg.row * self.lru.nr_nodes + pgdat.node_id
-        counts = []
-        for lru in range(LRU_UNEVICTABLE):
-            size = int(self.lru.zone_size(number, sc.reclaim_idx, lru))
-            scan = self._unprotected(sc, memcg, size) >> sc.priority
-            if not scan and not memcg.online:
-                scan = min(size, SWAP_CLUSTER_MAX)
-            scan *= share[lru >= LRU_INACTIVE_FILE]
-            counts.append(scan // denominator if memcg.online else -(-scan // denominator))
-        return counts
-
-    def _unprotected(self, sc: ScanControl, memcg: MemCgroup, size: int) -> int:
-        """What of a list the cgroup's protection leaves to be scanned."""
         least, low = memcg.protection(self.target(sc))
-        if not least and not low:
-            return size
-        protection = least
-        if not sc.memcg_low_reclaim and low > least:
-            protection = low
-            sc.memcg_low_skipped = True
-        usage = max(memcg.memory.usage, protection)
-        return max(size - size * protection // (usage + 1), SWAP_CLUSTER_MAX)
+        self.scan_count.get_scan_count(number, sc, self.swappiness(sc, memcg), least, low)
 
     def snapshot_refaults(self, pgdat: PglistData, sc: ScanControl) -> None:
         """Remember how many refaults there were, to tell new ones. Linux: snapshot_refaults()."""
@@ -373,7 +304,7 @@ class Reclaim:
         """Reclaim pages whether they are in use or not; how many went. Linux: reclaim_pages()."""
         sc = ScanControl(GFP_KERNEL)
         sc.may_writepage = sc.may_swap = True
-        self._set_time()
+        self.set_time()
         freed = int(self.loops.reclaim_pages(pfns, sc))
         self.cond_resched(task)
         return freed
@@ -465,7 +396,8 @@ class NodeReclaim:
         sc.clear_counts()
         self.nr_reclaimed = sc.nr_reclaimed
         sc.node_dirty, sc.node_writeback = self.pgdat.dirty, self.pgdat.writeback
-        reclaim.prepare_scan_control(self.pgdat, sc)
+        if not reclaim.lru.enabled:
+            reclaim.scan_count.prepare_scan_control(reclaim.target_lruvec(self.pgdat, sc), sc)
         self.walk = MemCgroupWalk(reclaim, self.pgdat, sc)
         self.memcg: MemCgroup | None = None
         self.eviction: LruvecEviction | None = None
@@ -480,7 +412,7 @@ class NodeReclaim:
             if reclaim.lru.enabled:
                 self.eviction = reclaim.generations.begin_lruvec(self.memcg, self.pgdat, sc)
             else:
-                sc.set_targets(reclaim.get_scan_count(self.pgdat, sc, self.memcg))
+                reclaim.get_scan_count(self.pgdat, sc, self.memcg)
         if not self._shrink_lruvec(self.memcg):
             return False
         sc.nr_reclaimed += reclaim.shrink_slab(self.pgdat, self.memcg, sc)
