@@ -23,7 +23,15 @@ from mmfs.fs.proc.pid import (
     symlink,
     tid_dir,
 )
-from mmfs.kernel.sched import RLIM_INFINITY, SCHED_FIFO, SCHED_RR, TASK_COMM_LEN, TASK_RUNNING, TIMER_SLACK_NS
+from mmfs.kernel.sched import (
+    RLIM_INFINITY,
+    SCHED_FIFO,
+    SCHED_RR,
+    TASK_COMM_LEN,
+    TASK_INTERRUPTIBLE,
+    TASK_RUNNING,
+    TIMER_SLACK_NS,
+)
 from mmfs.kernfs.kstrtox import fail, kstrtouint, kstrtoull
 
 if TYPE_CHECKING:
@@ -230,7 +238,9 @@ def coredump_filter_write(task: Task, buf: str) -> None:
 def wchan(task: Task, caller: Caller) -> str:
     """The kernel function that the task waits in, or 0. Linux: proc_pid_wchan()."""
     waits = task.alive and task.run_state != TASK_RUNNING
-    return task.wchan if waits and ptrace_may_access(task, caller) else "0"
+    if not waits or not ptrace_may_access(task, caller):
+        return "0"
+    return "get_signal" if task.frozen and task.state == TASK_INTERRUPTIBLE else task.wchan
 
 
 @attribute("stack", mode=0o400, wants_caller=True)

@@ -48,6 +48,7 @@ def test_work_waits(kernel: Kernel) -> None:
     done = task.utime_ns
     kernel.clock.run_for(SECOND)
     assert state(kernel, task) == "S" and task.utime_ns == done and frozen(kernel, "a") == 1
+    assert kernel.read(f"/proc/{task.pid}/wchan") == b"get_signal"
     freeze(kernel, "a", 0)
     assert state(kernel, task) == "R" and frozen(kernel, "a") == 0
     kernel.clock.run_for(SECOND)
