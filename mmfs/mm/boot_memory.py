@@ -20,6 +20,7 @@ from mmfs.mm_types import (
     BLK_SPLIT,
     MAX_PAGE_ORDER,
     MIGRATE_MOVABLE,
+    MIGRATE_UNMOVABLE,
     PAGE_SHIFT,
     PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
@@ -69,8 +70,26 @@ class BootMemory:
                 row = buddy.zones[zone.index]
                 row["start_pfn"], row["end_pfn"] = zone.zone_start_pfn, zone.zone_end_pfn
                 row["nid"], row["zid"] = nid, zone.zone_idx
-        for zone, low, high in self._in_zones(_minus(memblock.memory, self._extents(memblock))):
-            buddy.areas.init_zone_range(zone.index, low, high, MIGRATE_MOVABLE, BLK_RESERVED)
+        extents = self._extents(memblock)
+        for zone, low, high in self._in_zones(_minus(memblock.memory, extents)):
+            buddy.areas.init_zone_range(zone.index, low, high, MIGRATE_UNMOVABLE, BLK_RESERVED)
+        self._set_movable(memblock, extents)
+
+    def _set_movable(self, memblock: Memblock, extents: list[tuple[int, int]]) -> None:
+        """A pageblock is movable if its first frame was initialised early, or is deferred and free.
+
+        The others stay as they were, unmovable: those of deferred memory that begin with a reserved frame, as most of
+        the kernel's image and of the memory map, and what lies below the first frame. What is freed there later (init's
+        memory, the initrd) is first given to the kernel; files that take it raise the watermarks.
+
+        Linux: mm/mm_init.c, memmap_init_range(), deferred_free_pages().
+        """
+        early = [
+            (start, min(end, memblock.first_deferred_pfn.get(nid, end)), nid) for start, end, nid in memblock.memory
+        ]
+        types = self.frames.blocks["migratetype"]
+        for start, end, _ in _minus([*early, *memblock.deferred_free_ranges()], extents):
+            types[-(-start >> PAGEBLOCK_ORDER) : -(-end >> PAGEBLOCK_ORDER)] = MIGRATE_MOVABLE
 
     def _in_zones(self, ranges: Iterable[tuple[int, int, int]]) -> Iterator[tuple[Zone, int, int]]:
         """Ranges of frames cut at zone borders."""

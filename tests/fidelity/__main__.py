@@ -15,9 +15,10 @@ HEAD = """# How near to a real kernel
 
 <!-- Written by scripts/fidelity --write; do not edit. -->
 
-Workloads that were recorded on a real Linux 6.12 (512 MB of RAM; `tests/golden/curves`), played call by call on mmfs
-(`tests/fidelity`). Levels in kB, at the step where they differ most, the error in parts of RAM; totals over the
-whole curve in pages. `tests/fidelity/compare.py` says how the bands come about; what misses its own is marked **miss**.
+Workloads that were recorded on a real Linux 6.12 (512 MB of RAM, 300 MB and 1 GB; `tests/golden/curves`), played
+call by call on mmfs (`tests/fidelity`). Levels in kB, at the step where they differ most, the error in parts of RAM;
+totals over the whole curve in pages. `tests/fidelity/compare.py` says how the bands come about; what misses its own is
+marked **miss**.
 """
 
 
@@ -54,7 +55,7 @@ def main(write: bool, only: str, steps: str) -> None:
                     cells = [(real.get(label, {}).get(c), ours.get(label, {}).get(c)) for c in steps.split(",")]
                     click.echo(f"{name} {label:22} " + "  ".join(f"{a}/{b}" for a, b in cells))
                 continue
-            part = table(name, compare(recordings(folder, name), ours))
+            part = table(f"{folder}: {name}", compare(recordings(folder, name), ours))
             text += part
             click.echo(part)
             sys.stdout.flush()

@@ -59,7 +59,8 @@ def recorded(folder: str, name: str) -> Curve:
 
 def recordings(folder: str, name: str) -> list[Curve]:
     """All recordings of a curve, the one that is compared with first."""
-    return [recorded(folder, name), *(_read(path) for path in sorted(CURVES.glob(f"again*/{name}.tsv")))]
+    again = (CURVES if folder.endswith("-512M") else CURVES / folder).glob(f"again*/{name}.tsv")
+    return [recorded(folder, name), *(_read(path) for path in sorted(again))]
 
 
 def _read(path: Path) -> Curve:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import mmfs
@@ -23,8 +25,8 @@ CMDLINE = "console=ttyS0 psi=1 panic=-1 loglevel=7"
 class Probe:
     """One machine like the recorded one, and what is done on it; `sample()` reads the counters as a program would."""
 
-    def __init__(self, swap: str | None = "256M", **machine: object) -> None:
-        options = {"ram": "512M", "cpus": 2, "swap": swap, "preset": "bare", "cmdline": CMDLINE, "seed": 1, **machine}
+    def __init__(self, swap: str | None = "256M", ram: str = "512M", **machine: object) -> None:
+        options = {"ram": ram, "cpus": 2, "swap": swap, "preset": "bare", "cmdline": CMDLINE, "seed": 1, **machine}
         self.kernel: Kernel = mmfs.boot(**options)  # type: ignore[arg-type]
         self.shell: Task = self.kernel.spawn("sh")
         self.curve: Curve = {}
@@ -172,4 +174,104 @@ def swappiness_mix() -> Iterator[tuple[str, Curve]]:
     yield "swappiness_mix", probe.take()
 
 
-SCENARIOS = {"anon-growth-512M": anon_growth, "file-512M": file_reads, "swappiness-512M": swappiness_mix}
+@dataclass(frozen=True)
+class Machine:
+    """A machine of another size, and how large what runs on it is, in MB."""
+
+    name: str
+    ram: str
+    swap: str
+    hot: int
+    held: int
+    big: int
+    first: int
+    second: int
+    last: int
+
+
+MACHINES = (
+    Machine("300M", "300M", "128M", 60, 100, 600, 90, 70, 180),
+    Machine("1G", "1G", "512M", 200, 400, 1536, 360, 240, 600),
+)
+
+
+def growth(machine: Machine) -> Iterator[tuple[str, Curve]]:
+    """curves/growth-MACHINE/SCENARIO.sh."""
+    probe, size = Probe(machine.swap, machine.ram), machine.hot
+    for swappiness in (60, 100):
+        if swappiness == 100:
+            probe.kernel.swapon("/dev/vdb")
+        probe.sysctl("swappiness", swappiness)
+        probe.bigfile("/data/f", size)
+        probe.readfile("/data/f", size)
+        probe.readfile("/data/f", size)
+        probe.anon(16, 2400)
+        yield f"anon_growth_swappiness{swappiness}", probe.take()
+        probe.kernel.swapoff("/dev/vdb")
+    probe.sysctl("swappiness", 60)
+    probe.sysctl("drop_caches", 3)
+    probe.bigfile("/data/f", size)
+    probe.readfile("/data/f", size)
+    probe.anon(16, 2400)
+    yield "anon_growth_noswap", probe.take()
+    probe.kernel.write("/sys/kernel/mm/lru_gen/enabled", "n\n")
+    probe.kernel.swapon("/dev/vdb")
+    probe.readfile("/data/f", size)
+    probe.anon(16, 2400)
+    yield "anon_growth_classic", probe.take()
+
+
+def reads(machine: Machine) -> Iterator[tuple[str, Curve]]:
+    """curves/file-MACHINE/SCENARIO.sh."""
+    probe = Probe(machine.swap, machine.ram)
+    probe.bigfile("/data/big", machine.big)
+    probe.sysctl("drop_caches", 3)
+    probe.file("/data/big", machine.big, machine.hot, 1)
+    yield "file_hot", probe.take()
+    probe.sysctl("drop_caches", 3)
+    holder = probe.hold(machine.held)
+    probe.file("/data/big", machine.big, machine.hot, 1)
+    yield "file_hot_anon", probe.take()
+    probe.sysctl("drop_caches", 3)
+    probe.kernel.kill(holder.pid, 9)
+    probe.kernel.run_for(0.3)
+    probe.kernel.write("/sys/kernel/mm/lru_gen/enabled", "n\n")
+    probe.file("/data/big", machine.big, machine.hot, 1)
+    yield "file_hot_classic", probe.take()
+
+
+def mix(machine: Machine) -> Iterator[tuple[str, Curve]]:
+    """curves/mix-MACHINE/SCENARIO.sh."""
+    probe = Probe(machine.swap, machine.ram)
+    probe.bigfile("/data/f", machine.first)
+    probe.bigfile("/data/g", machine.last)
+    for name in ("10", "100", "200", "classic"):
+        if name == "classic":
+            probe.kernel.write("/sys/kernel/mm/lru_gen/enabled", "n\n")
+        probe.kernel.swapoff("/dev/vdb")
+        probe.kernel.swapon("/dev/vdb")
+        probe.sysctl("drop_caches", 3)
+        probe.sysctl("swappiness", 60 if name == "classic" else int(name))
+        holders = [probe.hold(machine.held)]
+        probe.readfile("/data/f", machine.first)
+        probe.readfile("/data/f", machine.first)
+        probe.sample("before")
+        holders.append(probe.hold(machine.second))
+        probe.sample("after_anon")
+        probe.readfile("/data/g", machine.last)
+        probe.sample("after_file")
+        for holder in holders:
+            probe.kernel.kill(holder.pid, 9)
+        probe.kernel.run_for(0.3)
+        yield f"mix_swappiness{name}", probe.take()
+
+
+SCENARIOS: dict[str, Callable[[], Iterator[tuple[str, Curve]]]] = {
+    "anon-growth-512M": anon_growth,
+    "file-512M": file_reads,
+    "swappiness-512M": swappiness_mix,
+} | {
+    f"{kind}-{machine.name}": partial(play, machine)
+    for machine in MACHINES
+    for kind, play in (("growth", growth), ("file", reads), ("mix", mix))
+}
