@@ -35,6 +35,7 @@ def boot(
     disks: str | dict[str, str] | None = None,
     machine: Machine | str | Path | None = None,
     preset: str | None = None,
+    containers: int | None = None,
     profile: str | None = None,
     cmdline: str | None = None,
     realtime: int | None = None,
@@ -45,7 +46,8 @@ def boot(
     Sizes are numbers of bytes or strings such as "512M". `nodes` is a number of NUMA nodes or a list of their
     descriptions; `disks` says how fast they are ("hdd", "ssd", "nvme", or each by its name: {"vda": "nvme"});
     `machine` is a TOML file's path or a `Machine`. `preset` says who lives on the machine ("bare",
-    "server" [default], "host"), `profile` which kernel it runs, `cmdline` its command line. `seed` decides all that is
+    "server" [default], "host"), `containers` how many containers run in cgroups of their own,
+    `profile` which kernel it runs, `cmdline` its command line. `seed` decides all that is
     random, `realtime` (seconds since 1970) when the machine is switched on. `scenario` is a TOML file's path (or what
     such a file says): a machine, of which the other arguments override parts, and what happens on it. Raises
     ValueError with one line.
@@ -53,7 +55,8 @@ def boot(
     _import_numpy()
     arguments: dict[str, Any] = {
         "ram": ram, "swap": swap, "cpus": cpus, "nodes": nodes, "disks": disks, "machine": machine,
-        "preset": preset, "seed": seed, "profile": profile, "cmdline": cmdline, "realtime": realtime,
+        "preset": preset, "containers": containers, "seed": seed, "profile": profile, "cmdline": cmdline,
+        "realtime": realtime,
     }  # fmt: skip
     arguments = {key: value for key, value in arguments.items() if value is not None}
     if scenario is None:
@@ -68,7 +71,7 @@ def boot(
 
 def _boot(
     *, seed: int = 0, preset: str = "server", profile: str = "6.12", cmdline: str = "", realtime: int | None = None,
-    **hardware: Any,
+    containers: int = 0, **hardware: Any,
 ) -> Kernel:  # fmt: skip
     from mmfs.kernel.kernel import Kernel
     from mmfs.machine import Machine
@@ -77,6 +80,10 @@ def _boot(
     machine = Machine.describe(preset=preset, **hardware)
     kernel = Kernel(machine, load_profile(profile), seed=seed, cmdline=cmdline, preset=preset, realtime=realtime)
     kernel.mount_files = _mount_files
+    if containers:
+        from mmfs.kernel.presets.containers import start_containers
+
+        start_containers(kernel, containers)
     return kernel
 
 

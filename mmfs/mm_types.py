@@ -145,7 +145,7 @@ FAULT_SLICE = 5
 FAULT_HUGE = 6
 FAULT_SWAP = 7
 FAULT_FILE = 8
-FAULT_LIMIT = 9
+FAULT_HIGH = 9
 
 # Watermark indices (enum zone_watermarks) and allocation flags (mm/internal.h).
 WMARK_MIN = 0
@@ -191,6 +191,10 @@ GFP_HARDWALL_BIT = 0x100000
 GFP_THISNODE_BIT = 0x200000
 GFP_ACCOUNT_BIT = 0x400000
 GFP_RECLAIM = GFP_DIRECT_RECLAIM_BIT | GFP_KSWAPD_RECLAIM_BIT
+GFP_RECLAIM_MASK = (
+    GFP_RECLAIM | GFP_HIGH_BIT | GFP_IO_BIT | GFP_FS_BIT | GFP_NOWARN_BIT | GFP_RETRY_MAYFAIL_BIT | GFP_NOFAIL_BIT
+    | GFP_NORETRY_BIT | GFP_MEMALLOC_BIT | GFP_NOMEMALLOC_BIT
+)  # fmt: skip
 GFP_ATOMIC = GFP_HIGH_BIT | GFP_KSWAPD_RECLAIM_BIT
 GFP_KERNEL = GFP_RECLAIM | GFP_IO_BIT | GFP_FS_BIT
 GFP_KERNEL_ACCOUNT = GFP_KERNEL | GFP_ACCOUNT_BIT
@@ -304,6 +308,38 @@ class VmEventItem(IntEnum):
     ) = range(115)
 
 
+class MemcgStatItem(IntEnum):
+    """What memory cgroups count beside their share of the nodes' counters (enum memcg_stat_item)."""
+
+    MEMCG_SWAP, MEMCG_SOCK, MEMCG_PERCPU_B, MEMCG_VMALLOC, MEMCG_KMEM, MEMCG_ZSWAP_B, MEMCG_ZSWAPPED = range(7)
+
+
+class MemcgMemoryEvent(IntEnum):
+    """What memory.events and memory.swap.events tell (enum memcg_memory_event)."""
+
+    (
+        MEMCG_LOW, MEMCG_HIGH, MEMCG_MAX, MEMCG_OOM, MEMCG_OOM_KILL, MEMCG_OOM_GROUP_KILL, MEMCG_SWAP_HIGH,
+        MEMCG_SWAP_MAX, MEMCG_SWAP_FAIL,
+    ) = range(9)
+
+
+# The events that memory cgroups count, in memory.stat's order (memcg_vm_event_stat[]).
+MEMCG_VM_EVENTS = (
+    VmEventItem.PGSCAN_KSWAPD, VmEventItem.PGSCAN_DIRECT, VmEventItem.PGSCAN_KHUGEPAGED,
+    VmEventItem.PGSTEAL_KSWAPD, VmEventItem.PGSTEAL_DIRECT, VmEventItem.PGSTEAL_KHUGEPAGED,
+    VmEventItem.PGFAULT, VmEventItem.PGMAJFAULT, VmEventItem.PGREFILL, VmEventItem.PGACTIVATE,
+    VmEventItem.PGDEACTIVATE, VmEventItem.PGLAZYFREE, VmEventItem.PGLAZYFREED, VmEventItem.SWPIN_ZERO,
+    VmEventItem.SWPOUT_ZERO, VmEventItem.ZSWPIN, VmEventItem.ZSWPOUT, VmEventItem.ZSWPWB,
+    VmEventItem.THP_FAULT_ALLOC, VmEventItem.THP_COLLAPSE_ALLOC, VmEventItem.THP_SWPOUT,
+    VmEventItem.THP_SWPOUT_FALLBACK, VmEventItem.NUMA_PAGES_MIGRATED, VmEventItem.NUMA_PTE_UPDATES,
+    VmEventItem.NUMA_HINT_FAULTS,
+)  # fmt: skip
+NR_MEMCG_EVENTS = len(MEMCG_VM_EVENTS)
+NR_VM_NODE_STAT_ITEMS = len(NodeStatItem)
+NR_MEMCG_STATS = len(MemcgStatItem)
+NR_MEMCG_MEMORY_EVENTS = len(MemcgMemoryEvent)
+
+
 # struct page: 32 bytes a frame. nxt/prv are frame numbers (list heads lie past the last frame);
 # mapping is the id of an anon_vma (PG_ANON) or address_space; index the low 32 bits of the page offset
 # there; private the order of a free block, or the slot of a page in the swap cache.
@@ -397,6 +433,33 @@ LRUVEC_DTYPE = np.dtype(
         ("refaults_file", "i8"),
     ]
 )
+# struct page_counter, NR_MEMCG_COUNTERS a memory cgroup: pages.
+PAGE_COUNTER_DTYPE = np.dtype(
+    [
+        ("usage", "i8"),
+        ("max", "i8"),
+        ("high", "i8"),
+        ("min", "i8"),
+        ("low", "i8"),
+        ("emin", "i8"),
+        ("elow", "i8"),
+        ("min_usage", "i8"),
+        ("low_usage", "i8"),
+        ("children_min_usage", "i8"),
+        ("children_low_usage", "i8"),
+        ("watermark", "i8"),
+        ("local_watermark", "i8"),
+        ("failcnt", "i8"),
+    ]
+)
+PAGE_COUNTER_MAX = ((1 << 63) - 1) >> PAGE_SHIFT
+MAX_MEMCGS = 1 << 16
+MEMCG_CHARGE_BATCH = 64
+# The counters of a memory cgroup: the second counts memory and swap together where cgroup v1 rules (memsw).
+MEMCG_COUNTER_MEMORY = 0
+MEMCG_COUNTER_SWAP = 1
+MEMCG_COUNTER_KMEM = 2
+NR_MEMCG_COUNTERS = 3
 PCPF_PREV_FREE_HIGH_ORDER = 1
 PCPF_FREE_HIGH_BATCH = 2
 

@@ -30,6 +30,7 @@ class MachineOptions:
     nodes: str | None = None
     machine: str | None = None
     preset: str | None = None
+    containers: int | None = None
     like_host: bool = False
     profile: str | None = None
     cmdline: str | None = None
@@ -98,6 +99,7 @@ def machine_options(function: F) -> F:
         click.option("--nodes", metavar="N|SPEC", help="NUMA nodes: a number, or MEMORY[:CPUS] of each: 3G:2,512G:0."),
         click.option("--machine", metavar="FILE", type=click.Path(), help="A TOML file that describes the machine."),
         click.option("--preset", metavar="server|bare|host", help="Who lives on it [server]."),
+        click.option("--containers", type=click.IntRange(min=0), metavar="N", help="Containers that run on it [0]."),
         click.option("--like-host", is_flag=True, help="Shaped as this machine, with its processes."),
         click.option("--profile", metavar="VERSION", help="The kernel it runs [6.12]."),
         click.option("--cmdline", metavar="TEXT", help='The kernel\'s command line, such as "hugepages=64".'),

@@ -26,7 +26,9 @@ IGNORED: Final = {
     "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "nonempty",
 }  # fmt: skip
 """Options of mount(8) and fstab that change nothing here."""
-MACHINE: Final = {"ram", "swap", "cpus", "nodes", "machine", "preset", "profile", "cmdline", "seed", "scenario"}
+MACHINE: Final = {
+    "ram", "swap", "cpus", "nodes", "machine", "preset", "containers", "profile", "cmdline", "seed", "scenario",
+}  # fmt: skip
 
 
 def split_options(text: str) -> Iterator[tuple[str, str | None]]:
@@ -55,7 +57,7 @@ class Request:
         if key in MACHINE | {"clock", "rate", "log"} and not value:
             raise MountError(f"mount option {key} needs a value")
         if key in MACHINE:
-            number = key in ("cpus", "seed")
+            number = key in ("cpus", "seed", "containers")
             setattr(self.machine, key, parse_number(key, str(value)) if number else value)
         elif key == "like_host":
             self.machine.like_host = True

@@ -42,6 +42,9 @@ cdef class Buddy:
     cdef public unsigned long reclaimed
     cdef readonly object reclaim_nodes
     cdef unsigned long[::1] reclaim_node
+    cdef public unsigned long kswapds_awake
+    cdef readonly object kswapd_highest
+    cdef int[::1] kswapd_highest_zoneidx
     cdef long pcp_heads
     cdef bint whole_blocks
     cdef int nr_pcp_alloc(self, long slot, long zone, int order) noexcept nogil
@@ -53,6 +56,7 @@ cdef class Buddy:
     cdef bint watermark_ok(self, long zone, int order, long mark, int highest, int alloc_flags) noexcept nogil
     cpdef bint watermark_ok_with(self, long zone, int order, long mark, int highest, int alloc_flags, long free) noexcept nogil
     cdef long alloc(self, int order, int mt, int nid, int highest, int alloc_flags, unsigned long nodemask) noexcept nogil
+    cpdef bint wake_awake_kswapds(self, int nid, int highest, unsigned long nodemask) noexcept nogil
     cdef void free(self, long pfn, int order) noexcept nogil
     cdef long alloc_block(self, int alloc_flags) noexcept nogil
     cdef void free_block(self, long block) noexcept nogil

@@ -31,6 +31,9 @@ class Buddy:
 
     ``reclaim_nodes`` [nodes] uint64: nodes to shrink (vm.zone_reclaim_mode) before an allocation that prefers a node
     passes them over; it stops with ``reclaim_zone``, unless the node is one of those in ``reclaimed``.
+
+    ``kswapds_awake``: the nodes, a bit each, whose kswapd works; ``kswapd_highest`` [nodes] int32: up to which zone it
+    was asked to since it looked last, MAX_NR_ZONES if it was not.
     """
 
     def __init__(self, areas, vmstat, nr_nodes, nr_cpus):
@@ -60,7 +63,9 @@ class Buddy:
         self.handed = self.reclaim_zone = -1
         self.reclaim_nodes = np.zeros(nr_nodes, np.uint64)
         self.reclaim_node = view(self.reclaim_nodes)
-        self.reclaimed = 0
+        self.reclaimed = self.kswapds_awake = 0
+        self.kswapd_highest = np.full(nr_nodes, MAX_NR_ZONES, np.int32)
+        self.kswapd_highest_zoneidx = view(self.kswapd_highest)
         self.whole_blocks = False
         self.pcp_heads = self.frames.next_page_head
         for _ in range(nr_cpus * self.nr_zones * NR_PCP_LISTS):
@@ -378,6 +383,30 @@ class Buddy:
             if not flags & ALLOC_NOFRAGMENT:
                 return -1
             flags &= ~ALLOC_NOFRAGMENT
+
+    def wake_awake_kswapds(self, nid, highest, nodemask):
+        """Ask every kswapd of a zonelist to work for a page; False, and none is asked, if one of them sleeps.
+
+        Linux: wake_all_kswapds(), wakeup_kswapd().
+        """
+        i: cython.Py_ssize_t
+        zone: cython.long
+        nodes: cython.ulong = 0
+        for i in range(self.nr_zones):
+            zone = self.zonelist[nid, i]
+            if zone < 0:
+                break
+            z = address(self.zone[zone])
+            if z.managed and z.zid <= highest:
+                nodes |= nodemask & cython.cast(cython.ulong, 1) << z.nid
+        if nodes & ~self.kswapds_awake:
+            return False
+        for i in range(self.reclaim_node.shape[0]):
+            if nodes >> i & 1 and (
+                self.kswapd_highest_zoneidx[i] == MAX_NR_ZONES or self.kswapd_highest_zoneidx[i] < highest
+            ):
+                self.kswapd_highest_zoneidx[i] = highest
+        return True
 
     # ------------------------------------------------------------------------------ whole pageblocks
 

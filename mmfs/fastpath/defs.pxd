@@ -103,7 +103,7 @@ cdef enum:
     FAULT_HUGE = 6
     FAULT_SWAP = 7
     FAULT_FILE = 8
-    FAULT_LIMIT = 9
+    FAULT_HIGH = 9
     WMARK_MIN = 0
     WMARK_LOW = 1
     WMARK_HIGH = 2
@@ -145,6 +145,7 @@ cdef enum:
     GFP_THISNODE_BIT = 2097152
     GFP_ACCOUNT_BIT = 4194304
     GFP_RECLAIM = 3072
+    GFP_RECLAIM_MASK = 781536
     GFP_ATOMIC = 2080
     GFP_KERNEL = 3264
     GFP_KERNEL_ACCOUNT = 4197568
@@ -356,6 +357,32 @@ cdef enum:
     ZSWPWB = 112
     DIRECT_MAP_LEVEL2_SPLITS = 113
     DIRECT_MAP_LEVEL3_SPLITS = 114
+    MEMCG_SWAP = 0
+    MEMCG_SOCK = 1
+    MEMCG_PERCPU_B = 2
+    MEMCG_VMALLOC = 3
+    MEMCG_KMEM = 4
+    MEMCG_ZSWAP_B = 5
+    MEMCG_ZSWAPPED = 6
+    MEMCG_LOW = 0
+    MEMCG_HIGH = 1
+    MEMCG_MAX = 2
+    MEMCG_OOM = 3
+    MEMCG_OOM_KILL = 4
+    MEMCG_OOM_GROUP_KILL = 5
+    MEMCG_SWAP_HIGH = 6
+    MEMCG_SWAP_MAX = 7
+    MEMCG_SWAP_FAIL = 8
+    NR_MEMCG_EVENTS = 25
+    NR_VM_NODE_STAT_ITEMS = 47
+    NR_MEMCG_STATS = 7
+    NR_MEMCG_MEMORY_EVENTS = 9
+    MAX_MEMCGS = 65536
+    MEMCG_CHARGE_BATCH = 64
+    MEMCG_COUNTER_MEMORY = 0
+    MEMCG_COUNTER_SWAP = 1
+    MEMCG_COUNTER_KMEM = 2
+    NR_MEMCG_COUNTERS = 3
     PCPF_PREV_FREE_HIGH_ORDER = 1
     PCPF_FREE_HIGH_BATCH = 2
     VMF_READ = 1
@@ -419,6 +446,12 @@ cdef extern from *:
     #define INDEX_MASK 0xffffffffULL
     """
     const unsigned long INDEX_MASK
+
+cdef extern from *:
+    """
+    #define PAGE_COUNTER_MAX 0x7ffffffffffffULL
+    """
+    const unsigned long PAGE_COUNTER_MAX
 
 cdef extern from *:
     """

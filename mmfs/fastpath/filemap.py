@@ -60,15 +60,24 @@ class Filemap:
         self.ra_disk = None
 
     def alloc_page(self):
-        """A page for the page cache, or -1. Linux: filemap_alloc_folio()."""
+        """A page for the page cache, charged to whoever runs; -1: no memory, or above a limit.
+
+        Linux: filemap_alloc_folio(), filemap_add_folio().
+        """
         pfn: cython.long = self.spare
-        if pfn >= 0:
-            self.spare = -1
-            return pfn
-        return self.buddy.alloc(
-            0, MIGRATE_MOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_MOVABLE, self.walker.alloc_flags,
-            ~cython.cast(cython.ulong, 0),
-        )
+        memcg: cython.long = self.folios.memcg.current
+        if not self.folios.memcg.charge(memcg, 1):
+            return -1
+        self.spare = -1
+        if pfn < 0:
+            pfn = self.walker.alloc_page(
+                MIGRATE_MOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_MOVABLE, ~cython.cast(cython.ulong, 0)
+            )
+        if pfn < 0:
+            self.folios.memcg.unused(memcg, 1)
+            return -1
+        self.folios.memcg.commit_charge(pfn, memcg)
+        return pfn
 
     def spend(self, ns):
         """The CPU works."""

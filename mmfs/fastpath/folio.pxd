@@ -3,6 +3,7 @@ from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru cimport Lru
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.workingset cimport Workingset
 
 cdef packed struct MappingRec:
@@ -28,7 +29,7 @@ cdef class Folios:
     cdef readonly Workingset workingset
     cdef MappingRec[::1] mapping
     cdef unsigned long[::1] slot
-    cdef long[:, ::1] node_stat
+    cdef readonly Memcontrol memcg
     cdef long[:, ::1] zone_stat
     cdef long[::1] event
     cdef readonly object mappings

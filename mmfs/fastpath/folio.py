@@ -35,7 +35,7 @@ class Folios:
         self.frames = buddy.frames
         self.buddy = buddy
         self.lru = lru
-        self.workingset = Workingset(lru, vmstat)
+        self.workingset = Workingset(lru)
         self.mappings = lazy_array(_MAX_MAPPINGS, MAPPING_DTYPE)
         self.slots = lazy_array(_SLOTS, np.uint64)
         self.node_entries = lazy_array(_SLOTS >> 6, np.uint8)
@@ -45,7 +45,7 @@ class Folios:
         self.slot = view(self.slots)
         self.node_entry = view(self.node_entries)
         self.dirtied_mapping = view(self.dirtied)
-        self.node_stat = view(vmstat.node_stat)
+        self.memcg = lru.memcg
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
 
@@ -78,7 +78,6 @@ class Folios:
         shadow: cython.ulong = self.slot[self.mapping[m].base + index]
         self.frames.page[pfn].flags = PG_UPTODATE
         self.frames.page[pfn].mapcount = 0
-        self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mapping[m].memcg)
         self.cache_insert(m, index, pfn)
         if shadow & SLOT_SHADOW:
             self.workingset.refault(pfn, shadow, in_fault)
@@ -86,25 +85,23 @@ class Folios:
 
     def cache_insert(self, m, index, pfn):
         """Have a page found in the page cache."""
-        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
         self.frames.page[pfn].mapping = m
         self.frames.page[pfn].index = cython.cast(cython.uint, index)
         self.set_slot(m, index, pfn + 1)
         self.mapping[m].nrpages += 1
-        self.node_stat[nid, NR_FILE_PAGES] += 1
+        self.memcg.mod_folio_state(pfn, NR_FILE_PAGES, 1)
         if self.mapping[m].shmem:
             self.frames.page[pfn].flags |= PG_SWAPBACKED
-            self.node_stat[nid, NR_SHMEM] += 1
+            self.memcg.mod_folio_state(pfn, NR_SHMEM, 1)
 
     def cache_remove(self, pfn, shadow):
         """Take a page out of the page cache, an entry left in its place. Linux: __filemap_remove_folio()."""
         m: cython.long = self.frames.page[pfn].mapping
-        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
         self.set_slot(m, self.frames.page[pfn].index, shadow)
         self.mapping[m].nrpages -= 1
-        self.node_stat[nid, NR_FILE_PAGES] -= 1
+        self.memcg.mod_folio_state(pfn, NR_FILE_PAGES, -1)
         if self.mapping[m].shmem:
-            self.node_stat[nid, NR_SHMEM] -= 1
+            self.memcg.mod_folio_state(pfn, NR_SHMEM, -1)
         elif self.frames.page[pfn].flags & PG_DIRTY:
             self.account_cleaned(pfn)
         if self.frames.page[pfn].flags & PG_PRIVATE:
@@ -182,7 +179,7 @@ class Folios:
         zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
         self.frames.page[pfn].flags &= ~PG_DIRTY
         self.mapping[self.frames.page[pfn].mapping].nr_dirty -= 1
-        self.node_stat[self.buddy.zone[zone].nid, NR_FILE_DIRTY] -= 1
+        self.memcg.mod_folio_state(pfn, NR_FILE_DIRTY, -1)
         self.zone_stat[zone, NR_ZONE_WRITE_PENDING] -= 1
 
     def add_buffers(self, pfn):
@@ -209,8 +206,8 @@ class Folios:
             self.dirtied_mapping[self.nr_dirtied] = cython.cast(cython.uint, m)
             self.nr_dirtied += 1
         self.mapping[m].nr_dirty += 1
-        self.node_stat[self.buddy.zone[zone].nid, NR_FILE_DIRTY] += 1
-        self.node_stat[self.buddy.zone[zone].nid, NR_DIRTIED] += 1
+        self.memcg.mod_folio_state(pfn, NR_FILE_DIRTY, 1)
+        self.memcg.mod_folio_state(pfn, NR_DIRTIED, 1)
         self.zone_stat[zone, NR_ZONE_WRITE_PENDING] += 1
 
     def mlock_page(self, pfn):
@@ -261,6 +258,6 @@ class Folios:
         self.frames.page[pfn].index = 0
         self.frames.page[pfn].private = 0
         self.frames.page[pfn].mapcount = 0
-        self.frames.page[pfn].memcg = 0
+        self.memcg.uncharge_folio(pfn)
         self.frames.page[pfn].mlock_count = 0
         self.buddy.free(pfn, 0)

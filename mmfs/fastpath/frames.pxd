@@ -1,6 +1,16 @@
 cimport cython
 from mmfs.fastpath.defs cimport *
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define mmfs_prefetch(address) __builtin_prefetch(address, 1)
+    #else
+    #define mmfs_prefetch(address) ((void)(address))
+    #endif
+    """
+    void prefetch "mmfs_prefetch"(const void *address) noexcept nogil
+
 cdef packed struct PageRec:
     unsigned int flags
     unsigned int nxt
@@ -47,6 +57,11 @@ cdef class Frames:
     cdef long block_heads_end
     cpdef long new_page_head(self)
     cpdef long new_block_head(self)
+    cpdef long reserve_page_heads(self, long nr)
+    cpdef long reserve_block_heads(self, long nr)
+    cdef void init_page_head(self, long head) noexcept nogil
+    cdef void init_block_head(self, long head) noexcept nogil
+    cdef void prefetch_page(self, long pfn) noexcept nogil
     cdef void page_list_add(self, long head, long pfn) noexcept nogil
     cdef void page_list_add_tail(self, long head, long pfn) noexcept nogil
     cdef void page_list_add_run(self, long head, long first, long nr, unsigned int flags) noexcept nogil

@@ -98,7 +98,7 @@ class Frames:
         if head >= self.page_heads_end:
             raise MemoryError("no page list heads left")
         self.next_page_head = head + 1
-        self.page[head].nxt = self.page[head].prv = cython.cast(cython.uint, head)
+        self.init_page_head(head)
         return head
 
     def new_block_head(self):
@@ -107,8 +107,37 @@ class Frames:
         if head >= self.block_heads_end:
             raise MemoryError("no block list heads left")
         self.next_block_head = head + 1
-        self.block[head].nxt = self.block[head].prv = cython.cast(cython.uint, head)
+        self.init_block_head(head)
         return head
+
+    def reserve_page_heads(self, nr):
+        """Heads of ``nr`` lists of pages that init_page_head() makes lists one by one; returns the first."""
+        head: cython.long = self.next_page_head
+        if head + nr > self.page_heads_end:
+            raise MemoryError("no page list heads left")
+        self.next_page_head = head + nr
+        return head
+
+    def reserve_block_heads(self, nr):
+        """As reserve_page_heads(), of pageblocks."""
+        head: cython.long = self.next_block_head
+        if head + nr > self.block_heads_end:
+            raise MemoryError("no block list heads left")
+        self.next_block_head = head + nr
+        return head
+
+    def init_page_head(self, head):
+        """An empty list of pages."""
+        self.page[head].nxt = self.page[head].prv = cython.cast(cython.uint, head)
+
+    def init_block_head(self, head):
+        """An empty list of pageblocks."""
+        self.block[head].nxt = self.block[head].prv = cython.cast(cython.uint, head)
+
+    def prefetch_page(self, pfn):
+        """Have the host fetch a page's record, which will be looked at soon."""
+        if cython.compiled:
+            prefetch(address(self.page[pfn]))
 
     def page_list_add(self, head, pfn):
         """Link a page at the front."""

@@ -3,6 +3,7 @@ from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru_gen cimport LruGen
+from mmfs.fastpath.memcontrol cimport Memcontrol
 
 cdef packed struct LruvecRec:
     int nid
@@ -18,6 +19,8 @@ cdef class Lru:
     cdef readonly Frames frames
     cdef readonly Buddy buddy
     cdef readonly LruGen gen
+    cdef readonly Memcontrol memcg
+    cdef readonly long nr_nodes
     cdef LruvecRec[::1] lruvec
     cdef long[:, ::1] node_stat
     cdef long[:, ::1] zone_stat
@@ -31,8 +34,9 @@ cdef class Lru:
     cdef readonly long nr_cpus
     cdef public bint enabled
     cpdef long lruvec_of(self, long pfn) noexcept nogil
+    cdef long lruvec_of_block(self, long block) noexcept nogil
     cdef int lru_of(self, unsigned int flags) noexcept nogil
-    cdef void count(self, long zone, int lru, long nr) noexcept nogil
+    cpdef long zone_size(self, long lruvec, int zid, int lru) noexcept nogil
     cpdef long size(self, long lruvec, int lru) noexcept nogil
     cdef void add_page(self, long pfn) noexcept nogil
     cdef void add_page_tail(self, long pfn) noexcept nogil

@@ -1,10 +1,10 @@
 # cython: language_level=3
 """The lists of pages by recency: five a lruvec, batches a CPU in front of them.
 
-A lruvec is a node's share of the pages of one owner. A new page waits in its CPU's batch (``folio_batch``, 31
-pages) and is on no list until the batch is full or drained, which is why Active and Inactive lag AnonPages by
-some pages. Moves (activate, deactivate, rotate to the tail) wait in batches of their own; until then the page
-stays where it is. PG_BATCHED says that a page waits in one of them.
+A lruvec is a memory cgroup's share of the pages of a node (fastpath/memcontrol.py has their numbers). A new page
+waits in its CPU's batch (``folio_batch``, 31 pages) and is on no list until the batch is full or drained, which is why
+Active and Inactive lag AnonPages by some pages. Moves (activate, deactivate, rotate to the tail) wait in batches of
+their own; until then the page stays where it is. PG_BATCHED says that a page waits in one of them.
 
 A block that is mapped as a whole stands as one record on a list of blocks beside the list of pages and counts
 as 512; its pages are younger than those of the list beside it.
@@ -20,8 +20,9 @@ Simplified: a page waits in one batch at a time; asking for a second move drains
 import cython
 import numpy as np
 
-from mmfs.fastpath.frames import view
+from mmfs.fastpath.frames import lazy_array, view
 from mmfs.fastpath.lru_gen import LruGen
+from mmfs.fastpath.memcontrol import Memcontrol
 from mmfs.mm_types import LRUVEC_DTYPE
 
 if not cython.compiled:
@@ -30,6 +31,7 @@ if not cython.compiled:
 _BATCH = cython.declare(cython.int, 31)
 _ADD = cython.declare(cython.int, 0)
 _MOVE_TAIL = cython.declare(cython.int, 1)
+_AHEAD = cython.declare(cython.Py_ssize_t, 4)  # pages for whose neighbours the host's cache is told what is coming
 _DEACTIVATE_FILE = cython.declare(cython.int, 2)
 _DEACTIVATE = cython.declare(cython.int, 3)
 _LAZYFREE = cython.declare(cython.int, 4)
@@ -44,33 +46,56 @@ class Lru:
         self.frames = frames
         self.buddy = buddy
         self.nr_cpus = nr_cpus
-        self.nr_lruvecs = nr_nodes
+        self.memcg = Memcontrol(buddy, vmstat, nr_nodes)
+        self.nr_nodes = nr_nodes
+        self.nr_lruvecs = MAX_MEMCGS * nr_nodes
         self.enabled = True
-        self.lruvecs = np.zeros(nr_nodes, LRUVEC_DTYPE)
-        self.lruvecs["nid"] = np.arange(nr_nodes)
+        self.lruvecs = lazy_array(self.nr_lruvecs, LRUVEC_DTYPE)
         self.lruvec = view(self.lruvecs)
         self.node_stat = view(vmstat.node_stat)
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
         self.batch = view(np.zeros((nr_cpus * _NR_BATCHES, _BATCH), np.uint32))
         self.batched = view(np.zeros(nr_cpus * _NR_BATCHES, np.int32))
-        self.page_heads = frames.next_page_head
-        self.block_heads = frames.next_block_head
-        for _ in range(self.nr_lruvecs * NR_LRU_LISTS):
-            frames.new_page_head()
-            frames.new_block_head()
-        self.gen = LruGen(frames, buddy, vmstat, self.nr_lruvecs)
+        self.page_heads = frames.reserve_page_heads(self.nr_lruvecs * NR_LRU_LISTS)
+        self.block_heads = frames.reserve_block_heads(self.nr_lruvecs * NR_LRU_LISTS)
+        self.gen = LruGen(frames, buddy, self.memcg, self.nr_lruvecs)
+        self.init_lruvecs(0)
 
     @staticmethod
     def heads_needed(nr_nodes):
         """How many page (and as many pageblock) list heads the lists take."""
-        return nr_nodes * NR_LRU_LISTS + LruGen.heads_needed(nr_nodes)
+        return MAX_MEMCGS * nr_nodes * NR_LRU_LISTS + LruGen.heads_needed(MAX_MEMCGS * nr_nodes)
+
+    def init_lruvecs(self, memcg: cython.long):
+        """The lruvecs of a new memory cgroup: empty lists. Linux: lruvec_init()."""
+        nid: cython.int
+        lru: cython.int
+        lruvec: cython.long
+        for nid in range(self.nr_nodes):
+            lruvec = memcg * self.nr_nodes + nid
+            self.lruvec[lruvec].nid = nid
+            self.lruvec[lruvec].memcg = cython.cast(cython.int, memcg)
+            self.lruvec[lruvec].anon_cost = self.lruvec[lruvec].file_cost = 0
+            self.lruvec[lruvec].nonresident_age = 0
+            self.lruvec[lruvec].refaults_anon = self.lruvec[lruvec].refaults_file = 0
+            for lru in range(NR_LRU_LISTS):
+                self.frames.init_page_head(self.page_heads + lruvec * NR_LRU_LISTS + lru)
+                self.frames.init_block_head(self.block_heads + lruvec * NR_LRU_LISTS + lru)
+            self.gen.init_lruvec(lruvec)
 
     # ------------------------------------------------------------------------------ lists
 
     def lruvec_of(self, pfn):
         """The number of a page's lruvec. Linux: folio_lruvec()."""
-        return self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        return (
+            self.frames.page[pfn].memcg * self.nr_nodes
+            + self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        )
+
+    def lruvec_of_block(self, block):
+        """The number of the lruvec of a block that is mapped as a whole."""
+        return self.frames.block[block].memcg * self.nr_nodes + self.buddy.zone[self.frames.block[block].zone].nid
 
     def lru_of(self, flags):
         """The list for a page of these flags. Linux: folio_lru_list()."""
@@ -83,34 +108,39 @@ class Lru:
             lru += 1
         return lru
 
-    def count(self, zone, lru, nr):
-        """Linux: update_lru_size()."""
-        self.node_stat[self.buddy.zone[zone].nid, NR_INACTIVE_ANON + lru] += nr
-        self.zone_stat[zone, NR_ZONE_INACTIVE_ANON + lru] += nr
-
     def size(self, lruvec, lru):
-        """Pages on a list. Linux: lruvec_page_state()."""
-        return self.node_stat[self.lruvec[lruvec].nid, NR_INACTIVE_ANON + lru]
+        """Pages on a list."""
+        return self.memcg.lruvec_stat[lruvec, NR_INACTIVE_ANON + lru]
+
+    def zone_size(self, lruvec, zid, lru):
+        """Pages on a list that lie in the zones up to a type. Linux: lruvec_lru_size()."""
+        size: cython.long = 0
+        i: cython.int
+        for i in range(zid + 1):
+            size += self.memcg.lruvec_zone_stat[lruvec, i * NR_LRU_LISTS + lru]
+        return size
 
     def add_page(self, pfn):
         """Put a page at the front of its list. Linux: lruvec_add_folio()."""
         lru: cython.int = self.lru_of(self.frames.page[pfn].flags)
+        lruvec: cython.long = self.lruvec_of(pfn)
         self.frames.page[pfn].flags |= PG_LRU
         if self.enabled and lru != LRU_UNEVICTABLE:
-            self.gen.add_folio(self.lruvec_of(pfn), pfn, False)
+            self.gen.add_folio(lruvec, pfn, False)
             return
-        self.frames.page_list_add(self.page_heads + self.lruvec_of(pfn) * NR_LRU_LISTS + lru, pfn)
-        self.count(self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, lru, 1)
+        self.frames.page_list_add(self.page_heads + lruvec * NR_LRU_LISTS + lru, pfn)
+        self.memcg.update_lru_size(lruvec, self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, lru, 1)
 
     def add_page_tail(self, pfn):
         """Put a page at the end of its list. Linux: lruvec_add_folio_tail()."""
         lru: cython.int = self.lru_of(self.frames.page[pfn].flags)
+        lruvec: cython.long = self.lruvec_of(pfn)
         self.frames.page[pfn].flags |= PG_LRU
         if self.enabled and lru != LRU_UNEVICTABLE:
-            self.gen.add_folio(self.lruvec_of(pfn), pfn, True)
+            self.gen.add_folio(lruvec, pfn, True)
             return
-        self.frames.page_list_add_tail(self.page_heads + self.lruvec_of(pfn) * NR_LRU_LISTS + lru, pfn)
-        self.count(self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, lru, 1)
+        self.frames.page_list_add_tail(self.page_heads + lruvec * NR_LRU_LISTS + lru, pfn)
+        self.memcg.update_lru_size(lruvec, self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, lru, 1)
 
     def del_page(self, pfn):
         """Take a page off its list, out of a batch if need be. Linux: lruvec_del_folio()."""
@@ -121,7 +151,10 @@ class Lru:
             self.frames.page[pfn].flags &= ~PG_LRU
             return
         self.frames.page_list_del(pfn)
-        self.count(self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, self.lru_of(self.frames.page[pfn].flags), -1)
+        self.memcg.update_lru_size(
+            self.lruvec_of(pfn), self.frames.block[pfn >> PAGEBLOCK_ORDER].zone,
+            self.lru_of(self.frames.page[pfn].flags), -1,
+        )  # fmt: skip
         self.frames.page[pfn].flags &= ~PG_LRU
 
     # ------------------------------------------------------------------------------ batches
@@ -143,6 +176,10 @@ class Lru:
         i: cython.Py_ssize_t
         pfn: cython.long
         for i in range(self.batched[at]):
+            if kind != _ADD and i + _AHEAD < self.batched[at]:
+                pfn = self.batch[at, i + _AHEAD]
+                self.frames.prefetch_page(self.frames.page[pfn].nxt)
+                self.frames.prefetch_page(self.frames.page[pfn].prv)
             pfn = self.batch[at, i]
             self.frames.page[pfn].flags &= ~PG_BATCHED
             if kind == _ADD:
@@ -172,17 +209,17 @@ class Lru:
             self.del_page(pfn)
             self.frames.page[pfn].flags &= ~(PG_ACTIVE | PG_REFERENCED)
             self.add_page(pfn)
-            self.event[PGDEACTIVATE] += 1
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGDEACTIVATE, 1)
         elif kind == _LAZYFREE and flags & PG_ANON and flags & PG_SWAPBACKED and not flags & PG_SWAPCACHE:
             self.del_page(pfn)
             self.frames.page[pfn].flags &= ~(PG_ACTIVE | PG_REFERENCED | PG_SWAPBACKED)
             self.add_page(pfn)
-            self.event[PGLAZYFREE] += 1
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGLAZYFREE, 1)
         elif kind == _ACTIVATE and not flags & PG_ACTIVE:
             self.del_page(pfn)
             self.frames.page[pfn].flags |= PG_ACTIVE
             self.add_page(pfn)
-            self.event[PGACTIVATE] += 1
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGACTIVATE, 1)
 
     def lru_deactivate_file(self, pfn):
         """Linux: lru_deactivate_file()."""
@@ -198,7 +235,7 @@ class Lru:
             self.add_page_tail(pfn)
             self.event[PGROTATED] += 1
         if active:
-            self.event[PGDEACTIVATE] += 1
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGDEACTIVATE, 1)
 
     def drain(self, cpu):
         """Empty a CPU's batches. Linux: lru_add_drain_cpu()."""
@@ -277,20 +314,25 @@ class Lru:
         """What it cost to have taken from the anonymous or the file lists. Linux: lru_note_cost()."""
         cost: cython.long = nr_io * SWAP_CLUSTER_MAX + nr_rotated
         lru: cython.int
-        total: cython.long = 0
-        if file:
-            self.lruvec[lruvec].file_cost += cost
-        else:
-            self.lruvec[lruvec].anon_cost += cost
-        for lru in range(LRU_UNEVICTABLE):
-            total += self.size(lruvec, lru)
-        if self.lruvec[lruvec].file_cost + self.lruvec[lruvec].anon_cost > total // 4:
-            self.lruvec[lruvec].file_cost //= 2
-            self.lruvec[lruvec].anon_cost //= 2
+        total: cython.long
+        while lruvec >= 0:
+            total = 0
+            if file:
+                self.lruvec[lruvec].file_cost += cost
+            else:
+                self.lruvec[lruvec].anon_cost += cost
+            for lru in range(LRU_UNEVICTABLE):
+                total += self.memcg.lruvec_page_state(lruvec, NR_INACTIVE_ANON + lru)
+            if self.lruvec[lruvec].file_cost + self.lruvec[lruvec].anon_cost > total // 4:
+                self.lruvec[lruvec].file_cost //= 2
+                self.lruvec[lruvec].anon_cost //= 2
+            lruvec = self.memcg.parent_lruvec(lruvec)
 
     def age_nonresident(self, lruvec, nr):
         """Linux: mm/workingset.c, workingset_age_nonresident()."""
-        self.lruvec[lruvec].nonresident_age += nr
+        while lruvec >= 0:
+            self.lruvec[lruvec].nonresident_age += nr
+            lruvec = self.memcg.parent_lruvec(lruvec)
 
     # ------------------------------------------------------------------------------ blocks mapped as a whole
 
@@ -299,30 +341,36 @@ class Lru:
         lru: cython.int
         if self.enabled:
             self.frames.block[block].flags |= PG_ACTIVE
-            self.gen.add_block(self.lruvec_of(block << PAGEBLOCK_ORDER), block)
+            self.gen.add_block(self.lruvec_of_block(block), block)
             return
         lru = self.lru_of(self.frames.block[block].flags)
         self.frames.block_list_add(
-            self.block_heads + self.lruvec_of(block << PAGEBLOCK_ORDER) * NR_LRU_LISTS + lru, block
+            self.block_heads + self.lruvec_of_block(block) * NR_LRU_LISTS + lru, block
         )
-        self.count(self.frames.block[block].zone, lru, PAGEBLOCK_NR_PAGES)
+        self.memcg.update_lru_size(
+            self.lruvec_of_block(block), self.frames.block[block].zone, lru, PAGEBLOCK_NR_PAGES
+        )
 
     def del_block(self, block):
         """Take a block that is mapped as a whole off its list."""
         if self.frames.block[block].gen:
-            self.gen.del_block(self.lruvec_of(block << PAGEBLOCK_ORDER), block)
+            self.gen.del_block(self.lruvec_of_block(block), block)
             return
         self.frames.block_list_del(block)
-        self.count(self.frames.block[block].zone, self.lru_of(self.frames.block[block].flags), -PAGEBLOCK_NR_PAGES)
+        self.memcg.update_lru_size(
+            self.lruvec_of_block(block), self.frames.block[block].zone, self.lru_of(self.frames.block[block].flags),
+            -PAGEBLOCK_NR_PAGES,
+        )  # fmt: skip
 
     def split_block(self, block):
         """Replace a block by its 512 pages, whose records the caller has written, at the front of the list of pages."""
         lru: cython.int = self.lru_of(self.frames.block[block].flags)
         first: cython.long = block << PAGEBLOCK_ORDER
-        head: cython.long = self.page_heads + self.lruvec_of(first) * NR_LRU_LISTS + lru
+        lruvec: cython.long = self.lruvec_of_block(block)
+        head: cython.long = self.page_heads + lruvec * NR_LRU_LISTS + lru
         i: cython.long
         if self.frames.block[block].gen:
-            self.gen.split_block(self.lruvec_of(first), block)
+            self.gen.split_block(lruvec, block)
             return
         self.frames.block_list_del(block)
         for i in range(PAGEBLOCK_NR_PAGES):
@@ -331,17 +379,19 @@ class Lru:
 
     # ------------------------------------------------------------------------------ the other kind of lists
 
-    def fill_generations(self):
+    def fill_generations(self, rows: cython.long[::1]):
         """The multi-generational lists rule from now on: all evictable pages go over, the coldest first.
 
-        Linux: mm/vmscan.c, fill_evictable().
+        ``rows``: the memory cgroups there are. Linux: mm/vmscan.c, fill_evictable().
         """
         lruvec: cython.long
+        i: cython.Py_ssize_t
         lru: cython.int
         head: cython.long
         self.drain_all()
         self.enabled = True
-        for lruvec in range(self.nr_lruvecs):
+        for i in range(rows.shape[0] * self.nr_nodes):
+            lruvec = rows[i // self.nr_nodes] * self.nr_nodes + i % self.nr_nodes
             for lru in range(LRU_UNEVICTABLE):
                 head = self.block_heads + lruvec * NR_LRU_LISTS + lru
                 while self.frames.block[head].prv != head:
@@ -350,14 +400,16 @@ class Lru:
                 while self.frames.page[head].prv != head:
                     self.readd_page(self.frames.page[head].prv)
 
-    def drain_generations(self):
-        """The active and inactive lists rule from now on. Linux: mm/vmscan.c, drain_evictable()."""
+    def drain_generations(self, rows: cython.long[::1]):
+        """The active and inactive lists rule from now on, for these memory cgroups. Linux: drain_evictable()."""
         lruvec: cython.long
+        k: cython.Py_ssize_t
         i: cython.int
         head: cython.long
         self.drain_all()
         self.enabled = False
-        for lruvec in range(self.nr_lruvecs):
+        for k in range(rows.shape[0] * self.nr_nodes):
+            lruvec = rows[k // self.nr_nodes] * self.nr_nodes + k % self.nr_nodes
             for i in range(MAX_NR_GENS * 2 * MAX_NR_ZONES):
                 head = self.gen.block_heads + lruvec * MAX_NR_GENS * 2 * MAX_NR_ZONES + i
                 while self.frames.block[head].prv != head:
@@ -375,7 +427,7 @@ class Lru:
         """Move a block to the lists that rule; one of the active generations stays active."""
         self.del_block(block)
         if self.enabled:
-            self.gen.add_block(self.lruvec_of(block << PAGEBLOCK_ORDER), block)
+            self.gen.add_block(self.lruvec_of_block(block), block)
         else:
             self.add_block(block)
 

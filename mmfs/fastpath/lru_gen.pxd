@@ -2,19 +2,21 @@ cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.memcontrol cimport Memcontrol
 
 @cython.final
 cdef class LruGen:
     cdef readonly Frames frames
     cdef readonly Buddy buddy
-    cdef long[:, ::1] node_stat
-    cdef long[:, ::1] zone_stat
+    cdef readonly Memcontrol memcg
     cdef long[::1] event
     cdef long[:, ::1] seq
     cdef long[:, ::1] size
     cdef long[:, ::1] evict
     cdef long[:, ::1] refault_count
     cdef long[:, ::1] protect
+    cdef long[:, ::1] avg_refault
+    cdef long[:, ::1] avg_sum
     cdef readonly object seqs
     cdef readonly object sizes
     cdef readonly object evicted
@@ -24,6 +26,7 @@ cdef class LruGen:
     cdef readonly object avg_total
     cdef readonly long nr_lruvecs
     cdef readonly long isolated
+    cdef long coming
     cdef long page_heads
     cdef long block_heads
     cdef int gen_of(self, long pfn) noexcept nogil
@@ -31,7 +34,6 @@ cdef class LruGen:
     cdef int tier_of(self, int refs) noexcept nogil
     cdef bint is_active(self, long lruvec, int gen) noexcept nogil
     cdef long head(self, long lruvec, int gen, int kind, int zid) noexcept nogil
-    cdef void count(self, long lruvec, long zone, int lru, long nr) noexcept nogil
     cdef void update_size(self, long lruvec, long zone, int kind, int old, int new, long nr) noexcept nogil
     cdef long seq_for(self, long lruvec, unsigned int flags, bint reclaiming) noexcept nogil
     cdef void add_folio(self, long lruvec, long pfn, bint reclaiming) noexcept nogil
@@ -48,7 +50,7 @@ cdef class LruGen:
     cdef bint sort_folio(self, long lruvec, long pfn, int kind, int zid, int tier_idx, int reclaim_idx) noexcept nogil
     cdef bint isolate_folio(self, long lruvec, long pfn, bint may_io) noexcept nogil
     cpdef bint gen_empty(self, long lruvec, int kind, long seq) noexcept nogil
-    cdef long scan_folios(self, long lruvec, int kind, int tier, int reclaim_idx, bint may_io, int item, long[::1] out) noexcept nogil
+    cdef long scan_folios(self, long lruvec, int kind, int tier, int reclaim_idx, bint may_io, int item, bint cgroup, long[::1] out) noexcept nogil
     cdef long eviction_token(self, long lruvec, long pfn) noexcept nogil
     cdef bint test_recent(self, long lruvec, int kind, long token, long mask) noexcept nogil
     cdef void refault(self, long lruvec, long pfn, long token, long mask, bint workingset, bint in_fault) noexcept nogil

@@ -18,7 +18,7 @@ inc_max_seq(), fill_evictable(); mm/workingset.c, lru_gen_eviction(), lru_gen_re
 import cython
 import numpy as np
 
-from mmfs.fastpath.frames import view
+from mmfs.fastpath.frames import lazy_array, view
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
@@ -30,38 +30,47 @@ _MIN_SEQ = cython.declare(cython.int, 1)
 
 
 class LruGen:
-    """The generations of all lruvecs. Counters of the lists go to the VmStat's node and zone rows."""
+    """The generations of all lruvecs. Counters of the lists go to the VmStat's rows through ``memcg``."""
 
-    def __init__(self, frames, buddy, vmstat, nr_lruvecs):
+    def __init__(self, frames, buddy, memcg, nr_lruvecs):
         self.frames = frames
         self.buddy = buddy
-        self.node_stat = view(vmstat.node_stat)
-        self.zone_stat = view(vmstat.zone_stat)
-        self.event = view(vmstat.event)
+        self.memcg = memcg
+        self.event = self.memcg.event
         self.nr_lruvecs = nr_lruvecs
-        self.page_heads = frames.next_page_head
-        self.block_heads = frames.next_block_head
-        for _ in range(nr_lruvecs * _SLOTS):
-            frames.new_page_head()
-            frames.new_block_head()
-        self.seqs = np.zeros((nr_lruvecs, 3), np.int64)
-        self.seqs[:, _MAX_SEQ] = MIN_NR_GENS + 1
-        self.sizes = np.zeros((nr_lruvecs, _SLOTS), np.int64)
-        self.evicted = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
-        self.refaulted = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
-        self.protected = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
-        self.avg_refaulted = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
-        self.avg_total = np.zeros((nr_lruvecs, 2 * _TIERS), np.int64)
+        self.page_heads = frames.reserve_page_heads(nr_lruvecs * _SLOTS)
+        self.block_heads = frames.reserve_block_heads(nr_lruvecs * _SLOTS)
+        self.seqs = lazy_array(nr_lruvecs * 3, np.int64).reshape(-1, 3)
+        self.sizes = lazy_array(nr_lruvecs * _SLOTS, np.int64).reshape(-1, _SLOTS)
+        self.evicted, self.refaulted, self.protected, self.avg_refaulted, self.avg_total = (
+            lazy_array(nr_lruvecs * 2 * _TIERS, np.int64).reshape(-1, 2 * _TIERS) for _ in range(5)
+        )
         self.seq = view(self.seqs)
         self.size = view(self.sizes)
         self.evict = view(self.evicted)
         self.refault_count = view(self.refaulted)
         self.protect = view(self.protected)
+        self.avg_refault = view(self.avg_refaulted)
+        self.avg_sum = view(self.avg_total)
+        self.isolated = self.coming = 0
 
     @staticmethod
     def heads_needed(nr_lruvecs):
         """How many page (and as many pageblock) list heads the lists take."""
         return nr_lruvecs * 40
+
+    def init_lruvec(self, lruvec: cython.long):
+        """A new lruvec: empty generations. Linux: lru_gen_init_lruvec()."""
+        i: cython.int
+        self.seq[lruvec, _MAX_SEQ] = MIN_NR_GENS + 1
+        self.seq[lruvec, _MIN_SEQ] = self.seq[lruvec, _MIN_SEQ + 1] = 0
+        for i in range(_SLOTS):
+            self.size[lruvec, i] = 0
+            self.frames.init_page_head(self.page_heads + lruvec * _SLOTS + i)
+            self.frames.init_block_head(self.block_heads + lruvec * _SLOTS + i)
+        for i in range(2 * _TIERS):
+            self.evict[lruvec, i] = self.refault_count[lruvec, i] = self.protect[lruvec, i] = 0
+            self.avg_refault[lruvec, i] = self.avg_sum[lruvec, i] = 0
 
     # ------------------------------------------------------------------------------ words
 
@@ -91,11 +100,6 @@ class LruGen:
         """The list of a generation, kind and zone."""
         return self.page_heads + lruvec * _SLOTS + (gen * 2 + kind) * MAX_NR_ZONES + zid
 
-    def count(self, lruvec, zone, lru, nr):
-        """Linux: __update_lru_size()."""
-        self.node_stat[self.buddy.zone[zone].nid, NR_INACTIVE_ANON + lru] += nr
-        self.zone_stat[zone, NR_ZONE_INACTIVE_ANON + lru] += nr
-
     def update_size(self, lruvec, zone, kind, old, new, nr):
         """Pages join (old -1), leave (new -1) or change generations. Linux: lru_gen_update_size()."""
         zid: cython.int = self.buddy.zone[zone].zid
@@ -105,12 +109,12 @@ class LruGen:
         if new >= 0:
             self.size[lruvec, (new * 2 + kind) * MAX_NR_ZONES + zid] += nr
         if old < 0:
-            self.count(lruvec, zone, lru + (1 if self.is_active(lruvec, new) else 0), nr)
+            self.memcg.update_lru_size(lruvec, zone, lru + (1 if self.is_active(lruvec, new) else 0), nr)
         elif new < 0:
-            self.count(lruvec, zone, lru + (1 if self.is_active(lruvec, old) else 0), -nr)
+            self.memcg.update_lru_size(lruvec, zone, lru + (1 if self.is_active(lruvec, old) else 0), -nr)
         elif not self.is_active(lruvec, old) and self.is_active(lruvec, new):
-            self.count(lruvec, zone, lru, -nr)
-            self.count(lruvec, zone, lru + 1, nr)
+            self.memcg.update_lru_size(lruvec, zone, lru, -nr)
+            self.memcg.update_lru_size(lruvec, zone, lru + 1, nr)
 
     # ------------------------------------------------------------------------------ joining and leaving
 
@@ -295,10 +299,11 @@ class LruGen:
         self.del_folio(lruvec, pfn, True)
         return True
 
-    def scan_folios(self, lruvec, kind, tier, reclaim_idx, may_io, item, out):
+    def scan_folios(self, lruvec, kind, tier, reclaim_idx, may_io, item, cgroup, out):
         """Take up to 64 pages of the oldest generation to ``out`` (int64), coldest first; the fast path of eviction.
 
-        ``isolated`` is how many there are; counted as scanned under ``item`` (PGSCAN_KSWAPD and so on). Returns how
+        ``isolated`` is how many there are; counted as scanned under ``item`` (PGSCAN_KSWAPD and so on), of the
+        machine unless it is for a ``cgroup``. Returns how
         many were looked at, 0 if there was nothing to get. Linux: scan_folios().
         """
         remaining: cython.long = MAX_LRU_BATCH
@@ -311,6 +316,7 @@ class LruGen:
         i: cython.int
         head: cython.long
         pfn: cython.long
+        memcg: cython.long
         self.isolated = 0
         if self.seq[lruvec, _MAX_SEQ] - self.seq[lruvec, _MIN_SEQ + kind] + 1 == MIN_NR_GENS:
             return 0
@@ -334,12 +340,17 @@ class LruGen:
                 remaining -= 1
                 if remaining == 0 or max(taken, skipped) >= MIN_LRU_BATCH:
                     break
+            self.coming = self.frames.page[head].prv
             if skipped:
                 self.event[PGSKIP_DMA + zid] += skipped
             if remaining == 0 or taken >= MIN_LRU_BATCH:
                 break
-        self.event[item] += taken
-        self.event[PGREFILL] += sorted_
+        memcg = self.memcg.memcg_of(lruvec)
+        if not cgroup:
+            self.event[item] += taken
+            self.event[PGREFILL] += sorted_
+        self.memcg.count_memcg_events(memcg, item, taken)
+        self.memcg.count_memcg_events(memcg, PGREFILL, sorted_)
         self.event[PGSCAN_ANON + kind] += taken
         self.isolated = taken
         return scanned if taken or remaining == 0 else 0
@@ -415,8 +426,8 @@ class LruGen:
                     - self.size[lruvec, (after * 2 + kind) * MAX_NR_ZONES + zid]
                 )
                 if delta:
-                    self.count(lruvec, zones[zid], 2 * kind, delta)
-                    self.count(lruvec, zones[zid], 2 * kind + 1, -delta)
+                    self.memcg.update_lru_size(lruvec, zones[zid], 2 * kind, delta)
+                    self.memcg.update_lru_size(lruvec, zones[zid], 2 * kind + 1, -delta)
         self.seq[lruvec, _MAX_SEQ] += 1
 
     # ------------------------------------------------------------------------------ evicted and back
@@ -435,18 +446,17 @@ class LruGen:
     def refault(self, lruvec, pfn, token, mask, workingset, in_fault):
         """A page that was evicted with this token is back. Linux: lru_gen_refault()."""
         kind: cython.int = 0 if self.frames.page[pfn].flags & PG_SWAPBACKED else 1
-        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
         refs: cython.int
-        self.node_stat[nid, WORKINGSET_REFAULT_ANON + kind] += 1
+        self.memcg.mod_folio_state(pfn, WORKINGSET_REFAULT_ANON + kind, 1)
         if not self.test_recent(lruvec, kind, token, mask):
             return
         refs = cython.cast(cython.int, token & ((1 << LRU_REFS_WIDTH) - 1)) + (1 if workingset else 0)
         self.refault_count[lruvec, kind * _TIERS + self.tier_of(refs)] += 1
-        self.node_stat[nid, WORKINGSET_ACTIVATE_ANON + kind] += 1
+        self.memcg.mod_folio_state(pfn, WORKINGSET_ACTIVATE_ANON + kind, 1)
         if in_fault or refs >= (1 << LRU_REFS_WIDTH) - 1:
             self.frames.page[pfn].mlock_count |= LRU_REFS_MASK
             self.frames.page[pfn].flags |= PG_WORKINGSET
-            self.node_stat[nid, WORKINGSET_RESTORE_ANON + kind] += 1
+            self.memcg.mod_folio_state(pfn, WORKINGSET_RESTORE_ANON + kind, 1)
 
     # ------------------------------------------------------------------------------ checks
 

@@ -5,6 +5,7 @@ from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.free_area cimport ZoneRec
 from mmfs.fastpath.lru_gen cimport LruGen
 from mmfs.fastpath.lru_gen_ctrl cimport LruGenCtrl
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.vmscan cimport ScanControl, Vmscan
 
 @cython.final
@@ -17,9 +18,9 @@ cdef class LruGenEvict:
     cdef readonly long scanned
     cdef long[::1] event
     cdef long[::1] isolated
-    cdef bint should_abort_scan(self, long lruvec, ScanControl sc) noexcept nogil
+    cpdef bint should_abort_scan(self, long lruvec, ScanControl sc) noexcept nogil
     cpdef long evict_folios(self, long lruvec, int swappiness, ScanControl sc) noexcept nogil
     cdef long isolate_folios(self, long lruvec, int kind, int tier, ScanControl sc) noexcept nogil
-    cdef void shrink_isolated(self, int kind, ScanControl sc) noexcept nogil
+    cdef void shrink_isolated(self, long lruvec, int kind, ScanControl sc) noexcept nogil
     cdef void split_oldest(self, long lruvec) noexcept nogil
     cdef long put_back(self, long left, bint retried) noexcept nogil

@@ -55,10 +55,11 @@ class LruGenEvict:
         with cython.nogil:
             while True:
                 nr_to_scan = self.ctrl.should_run_aging(lruvec, swappiness != 0)
-                if self.ctrl.due and sc.priority != _DEF_PRIORITY:
-                    result = LRU_GEN_AGE
-                    break
-                nr_to_scan >>= sc.priority
+                if nr_to_scan == 0 or self.lru_gen.memcg.alive[self.lru_gen.memcg.memcg_of(lruvec)]:
+                    if self.ctrl.due and sc.priority != _DEF_PRIORITY:
+                        result = LRU_GEN_AGE
+                        break
+                    nr_to_scan >>= sc.priority
                 if nr_to_scan <= 0:
                     break
                 delta = self.evict_folios(lruvec, swappiness, sc)
@@ -74,12 +75,14 @@ class LruGenEvict:
         """Whether that is enough. Linux: should_abort_scan()."""
         zid: cython.int
         zone: cython.long
+        if sc.memcg > 0:
+            return False
         if sc.nr_reclaimed >= max(sc.nr_to_reclaim, cython.cast(cython.long, 2) << sc.order):
             return True
         if not sc.kswapd or sc.order:
             return False
         for zid in range(sc.reclaim_idx + 1):
-            zone = lruvec * MAX_NR_ZONES + zid
+            zone = self.vmscan.lruvec[lruvec].nid * MAX_NR_ZONES + zid
             if self.buddy.zone[zone].managed > 0 and not self.buddy.watermark_ok(
                 zone, 0, self.buddy.zone[zone].wmark_high + self.buddy.zone[zone].watermark_boost + MIN_LRU_BATCH,
                 sc.reclaim_idx, 0,
@@ -121,7 +124,7 @@ class LruGenEvict:
             == MIN_NR_GENS
         ):
             scanned = 0
-        self.shrink_isolated(kind, sc)
+        self.shrink_isolated(lruvec, kind, sc)
         return scanned
 
     def isolate_folios(self, lruvec, kind, tier, sc):
@@ -135,9 +138,10 @@ class LruGenEvict:
         if kind == 0:
             self.split_oldest(lruvec)
         scanned = self.lru_gen.scan_folios(
-            lruvec, kind, tier, sc.reclaim_idx, (sc.gfp & GFP_IO_BIT) != 0, item, self.isolated
+            lruvec, kind, tier, sc.reclaim_idx, (sc.gfp & GFP_IO_BIT) != 0, item, sc.memcg >= 0, self.isolated
         )
         taken = self.lru_gen.isolated
+        self.vmscan.coming = self.lru_gen.coming
         if kind == 1:
             sc.nr_file_taken += taken
         sc.nr_taken += taken
@@ -153,7 +157,7 @@ class LruGenEvict:
             if self.frames.page[head].prv == head:
                 self.vmscan.split_last(head + self.lru_gen.block_heads - self.lru_gen.page_heads)
 
-    def shrink_isolated(self, kind, sc):
+    def shrink_isolated(self, lruvec, kind, sc):
         """Reclaim the pages taken, and once more those that have become clean meanwhile. Linux: evict_folios()."""
         retry: cython.bint = False
         taken: cython.long = self.lru_gen.isolated
@@ -167,7 +171,7 @@ class LruGenEvict:
             reclaimed = taken - left
             sc.nr_reclaimed += reclaimed
             taken = self.put_back(left, retry)
-            self.event[PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT] += reclaimed
+            self.vmscan.count(sc, lruvec, PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT, reclaimed)
             self.event[PGSTEAL_ANON + kind] += reclaimed
             retry = True
 

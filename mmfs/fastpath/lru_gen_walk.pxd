@@ -27,6 +27,7 @@ cdef class LruGenWalk:
     cdef long key(self, long pmd, int number) noexcept nogil
     cdef bint in_filter(self, long lruvec, long seq, long pmd) noexcept nogil
     cdef void update_filter(self, long lruvec, long seq, long pmd) noexcept nogil
+    cdef void prefetch(self, long at) noexcept nogil
     cdef long use_entry(self, long lruvec, long at, bint can_swap) noexcept nogil
     cdef long seek_pmd(self, long mm, long addr) noexcept nogil
     cdef void walk_block(self, long lruvec, long pmd, bint can_swap) noexcept nogil

@@ -14,7 +14,7 @@ Linux: mm/vmscan.c, walk_mm() and below, lru_gen_look_around(), test_bloom_filte
 import cython
 import numpy as np
 
-from mmfs.fastpath.frames import view
+from mmfs.fastpath.frames import lazy_array, view
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
@@ -24,6 +24,7 @@ _GOLDEN_RATIO = cython.declare(cython.ulong, 0x61C8864680B583EB)
 _PAGE_OFFSET = cython.declare(cython.ulong, 0xFFFF888000000000)
 _WORD = cython.declare(cython.ulong, 0xFFFFFFFFFFFFFFFF)
 _TABLE_SPAN = cython.declare(cython.long, 1 << 21)
+_AHEAD = cython.declare(cython.long, 16)  # entries for which the host's cache is told what is coming
 _PTES_PER_CACHELINE = cython.declare(cython.long, 8)
 _TOTAL = cython.declare(cython.int, 0)
 _YOUNG = cython.declare(cython.int, 1)
@@ -45,9 +46,9 @@ class LruGenWalk:
         self.mm = self.walker.mm
         self.vma = view(areas.vmas)
         nr_lruvecs = self.lru_gen.nr_lruvecs
-        self.filter = view(np.zeros((nr_lruvecs * 2, 1 << _FILTER_SHIFT), np.uint8))
-        self.filter_used = view(np.zeros(nr_lruvecs * 2, np.int32))
-        self.stats = np.zeros((nr_lruvecs, 4), np.int64)
+        self.filter = view(lazy_array(nr_lruvecs * 2 << _FILTER_SHIFT, np.uint8).reshape(nr_lruvecs * 2, -1))
+        self.filter_used = view(lazy_array(nr_lruvecs * 2, np.int32))
+        self.stats = lazy_array(nr_lruvecs * 4, np.int64).reshape(nr_lruvecs, 4)
         self.stat = view(self.stats)
         self.clear_pmd_young = True
         self.batching = False
@@ -107,6 +108,11 @@ class LruGenWalk:
             self.folios.mark_dirty(pfn)
         return pfn
 
+    def prefetch(self, at):
+        """Have the host fetch the record of the page that an entry maps, if it was used: it will be looked at soon."""
+        if self.frames.entry[at] & (PTE_PRESENT | PTE_ACCESSED) == PTE_PRESENT | PTE_ACCESSED:
+            self.frames.prefetch_page(cython.cast(cython.long, (self.frames.entry[at] & PTE_PFN_MASK) >> 12))
+
     def seek_pmd(self, mm, addr):
         """Index of the upper entry of an address's table, -1 where there is none; ``next_addr`` is where it ends."""
         table: cython.long = self.mm[mm].pgd
@@ -128,7 +134,7 @@ class LruGenWalk:
         """A table whose entries a block implies: all were used or none."""
         gen: cython.int = self.lru_gen.seq[lruvec, 0] & 3
         block: cython.long = self.frames.page[(self.frames.entry[pmd] & PTE_PFN_MASK) >> 12].mapping
-        if block == 0 or not can_swap or self.lru.lruvec_of(block << PAGEBLOCK_ORDER) != lruvec:
+        if block == 0 or not can_swap or self.lru.lruvec_of_block(block) != lruvec:
             return
         self.stat[lruvec, _TOTAL] += PAGEBLOCK_NR_PAGES
         if not self.frames.block[block].pteflags & PTE_ACCESSED:
@@ -192,10 +198,13 @@ class LruGenWalk:
                     at = ((self.frames.entry[pmd] & PTE_PFN_MASK) >> 12 << 9) + (addr >> 12 & 511)
                     while addr < stop:
                         total += 1
-                        pfn = self.use_entry(lruvec, at, can_swap)
-                        if pfn >= 0:
-                            young += 1
-                            self.lru_gen.update_gen(lruvec, pfn, gen)
+                        if addr + _AHEAD * PAGE_SIZE < stop:
+                            self.prefetch(at + _AHEAD)
+                        if self.frames.entry[at] & PTE_ACCESSED:  # as most are not
+                            pfn = self.use_entry(lruvec, at, can_swap)
+                            if pfn >= 0:
+                                young += 1
+                                self.lru_gen.update_gen(lruvec, pfn, gen)
                         at += 1
                         addr += PAGE_SIZE
                     if ranges[i, 1] > table_end:
@@ -243,7 +252,9 @@ class LruGenWalk:
         at -= (addr - start) >> 12
         while start < end:
             looked += 1
-            other = self.use_entry(lruvec, at, can_swap)
+            if start + _AHEAD * PAGE_SIZE < end:
+                self.prefetch(at + _AHEAD)
+            other = self.use_entry(lruvec, at, can_swap) if self.frames.entry[at] & PTE_ACCESSED else -1
             if other >= 0:
                 young += 1
                 if self.batching:

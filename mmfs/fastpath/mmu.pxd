@@ -6,6 +6,7 @@ from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.folio cimport Folios, MappingRec
 from mmfs.fastpath.filemap cimport Filemap, FileRaRec
 from mmfs.fastpath.writeback cimport Writeback
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.walk cimport Walker
 from mmfs.fastpath.vma cimport VmaRec, Vmas
@@ -36,7 +37,7 @@ cdef class Mmu:
     cdef VmaRec[::1] vma
     cdef MappingRec[::1] mapping
     cdef FileRaRec[::1] file
-    cdef long[:, ::1] node_stat
+    cdef readonly Memcontrol memcg
     cdef long[:, ::1] zone_stat
     cdef long[::1] event
     cdef readonly object mms
@@ -54,13 +55,17 @@ cdef class Mmu:
     cdef public long nr_waits
     cdef public long memstall_ns
     cdef public long budget_ns
+    cdef public long cpu_budget_ns
     cdef public long cost_access
     cdef public long cost_fault
     cdef public long cost_cow
     cdef public long cost_major
     cdef public bint tried
     cdef public long bulk_pages
+    cdef long[::1] coming
+    cdef void prefetch_slot(self, long at) noexcept nogil
     cdef long task_ns(self) noexcept nogil
+    cdef long left_ns(self) noexcept nogil
     cdef void wait_on_read(self) noexcept nogil
     cdef void use(self, long ns) noexcept nogil
     cdef bint has_recency(self, long vma) noexcept nogil
@@ -76,5 +81,6 @@ cdef class Mmu:
     cdef int file_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int access(self, long mm, long vma, long addr, bint write) noexcept nogil
+    cdef int access_entry(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef void unmap_page(self, long mm, unsigned long vmflags, long pfn) noexcept nogil
     cdef bint bulk_fault(self, long mm, long vma, long addr) noexcept nogil

@@ -12,6 +12,7 @@ A page of a file that is not cached, or not yet read, stops the loop with FAULT_
 """
 
 import cython
+import numpy as np
 
 from mmfs.fastpath.filemap import Filemap
 from mmfs.fastpath.folio import Folios
@@ -30,7 +31,8 @@ if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 _FAULT_AROUND = cython.declare(cython.long, 16)
-_AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming
+_AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming: entries,
+_SLOT_AHEAD = cython.declare(cython.Py_ssize_t, 4)  # and, once these are there, swap slots
 _ALL_LRUVECS = cython.declare(cython.uint, 0xFFFFFFFF)
 _MAX_MMS = 1 << 22
 
@@ -45,7 +47,7 @@ class Mmu:
     ``cpu_ns`` of time by the ``cost_*`` (``user_ns`` of it in user mode), and ``wait_ns`` spent in ``nr_waits`` waits
     for a device (``memstall_ns`` of that for pages that were in use when they were reclaimed). So the task's own time
     runs ahead of the clock: a page is asked for when the waits before are over. A loop stops with FAULT_SLICE when
-    both together come to ``budget_ns``.
+    both together come to ``budget_ns``, or ``cpu_ns`` alone to ``cpu_budget_ns``.
     """
 
     def __init__(self, buddy, lru, vmstat, levels, zero_pfn):
@@ -69,12 +71,13 @@ class Mmu:
         self.swapin = SwapIn(self.areas, self.folios, self.rmap, self.swap)
         self.mapping = view(self.folios.mappings)
         self.file = view(self.filemap.files)
-        self.node_stat = view(vmstat.node_stat)
+        self.memcg = self.lru.memcg
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
         self.reason = FAULT_DONE
-        self.budget_ns = 1 << 62
+        self.budget_ns = self.cpu_budget_ns = 1 << 62
         self.cost_access = self.cost_fault = self.cost_cow = self.cost_major = 0
+        self.coming = view(np.full(8, -1, np.int64))
         self.begin(0)
         self.tried = False
         self.bulk_pages = 1 << 18
@@ -88,6 +91,10 @@ class Mmu:
     def task_ns(self):
         """The task's time."""
         return self.now_ns + self.cpu_ns + self.wait_ns
+
+    def left_ns(self):
+        """How long the task may run before the loop stops with FAULT_SLICE."""
+        return min(self.cpu_budget_ns, self.budget_ns - self.wait_ns) - self.cpu_ns
 
     def wait_on_read(self):
         """Sleep until what the swap-in of a fault has asked for is there. Linux: folio_wait_bit_common()."""
@@ -112,8 +119,7 @@ class Mmu:
         self.frames.page[pfn].mapping = self.vma[vma].anon_vma
         self.frames.page[pfn].index = self.areas.index(vma, addr)
         self.frames.page[pfn].mapcount = 1
-        self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mm[mm].memcg)
-        self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_ANON_MAPPED] += 1
+        self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED, 1)
         self.mm[mm].rss_anon += 1
         if self.vma[vma].flags & VMF_LOCKED:
             self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
@@ -131,8 +137,8 @@ class Mmu:
                 cython.cast(cython.ulong, self.zero_pfn) << 12 | self.areas.prot(flags) | PTE_SPECIAL
             )
             return FAULT_DONE
-        pfn = self.areas.alloc_page(
-            vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), MIGRATE_MOVABLE, ZONE_MOVABLE
+        pfn = self.areas.alloc_charged(
+            vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), self.mm[mm].memcg
         )
         if pfn < 0:
             return FAULT_OOM
@@ -169,8 +175,8 @@ class Mmu:
         if self.vma[vma].flags & VMF_SHARED:
             self.folios.mark_dirty(old)
         elif entry & PTE_SPECIAL or not self.can_reuse(vma, old):
-            pfn = self.areas.alloc_page(
-                vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), MIGRATE_MOVABLE, ZONE_MOVABLE
+            pfn = self.areas.alloc_charged(
+                vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), self.mm[mm].memcg
             )
             if pfn < 0:
                 return FAULT_OOM
@@ -197,7 +203,7 @@ class Mmu:
             if pfn < 0 and self.folios.slot[self.mapping[m].base + index] & SLOT_SWAP:
                 return self.shmem_fault(m, index)
             if pfn < 0:
-                pfn = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
+                pfn = self.areas.alloc_charged(vma, index, self.mm[self.vma[vma].mm].memcg)
                 if pfn < 0:
                     return -2
                 self.folios.cache_add(m, index, pfn, self.has_recency(vma))
@@ -230,7 +236,7 @@ class Mmu:
         entry: cython.ulong = cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags)
         shmem: cython.bint = (self.frames.page[pfn].flags & PG_SWAPBACKED) != 0
         if self.frames.page[pfn].mapcount == 0:
-            self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_FILE_MAPPED] += 1
+            self.memcg.mod_folio_state(pfn, NR_FILE_MAPPED, 1)
         self.frames.page[pfn].mapcount += 1
         if shmem:
             self.mm[mm].rss_shmem += 1
@@ -287,7 +293,7 @@ class Mmu:
         if page < 0:
             return FAULT_FILE if page == -1 else FAULT_OOM
         if write and not self.vma[vma].flags & VMF_SHARED:
-            copy = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
+            copy = self.areas.alloc_charged(vma, index, self.mm[mm].memcg)
             if copy < 0:
                 return FAULT_OOM
         if copy < 0:
@@ -312,7 +318,7 @@ class Mmu:
             return result
         if self.swapin.major:
             self.tried = True
-            self.event[PGMAJFAULT] += 1
+            self.memcg.count_events(self.mm[mm].memcg, PGMAJFAULT, 1)
         if write and not self.frames.entry[at] & PTE_RW:
             return self.write_protect_fault(mm, vma, addr, at)
         return FAULT_DONE
@@ -330,7 +336,7 @@ class Mmu:
             result = self.file_fault(mm, vma, addr, at, write)
         if result == FAULT_OOM or result == FAULT_FILE:
             return result
-        self.event[PGFAULT] += 1
+        self.memcg.count_events(self.mm[mm].memcg, PGFAULT, 1)
         if self.tried:
             self.cpu_ns += self.cost_major
             self.majflt += 1
@@ -342,13 +348,13 @@ class Mmu:
 
     def access(self, mm, vma, addr, write):
         """One access that the running CPU's TLB does not know: walk, fault. FAULT_DONE or why not."""
-        at: cython.long
-        entry: cython.ulong
+        at: cython.long = self.walker.get_entry(mm, addr)
+        return FAULT_OOM if at < 0 else self.access_entry(mm, vma, addr, at, write)
+
+    def access_entry(self, mm, vma, addr, at, write):
+        """As access(), behind the walk."""
+        entry: cython.ulong = self.frames.entry[at]
         result: cython.int
-        at = self.walker.get_entry(mm, addr)
-        if at < 0:
-            return FAULT_OOM
-        entry = self.frames.entry[at]
         if not entry & PTE_PRESENT or (write and not entry & PTE_RW):
             result = self.fault(mm, vma, addr, at, write)
             if result != FAULT_DONE:
@@ -373,6 +379,7 @@ class Mmu:
         """
         addr: cython.long = start
         used: cython.long = 0
+        left: cython.long = self.left_ns()
         bulk: cython.bint = (
             write
             and stride == PAGE_SIZE
@@ -385,11 +392,15 @@ class Mmu:
         self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
             while addr < end:
-                if self.cpu_ns + self.wait_ns + used >= self.budget_ns:
+                if used >= left:
                     self.reason = FAULT_SLICE
+                    break
+                if self.memcg.over_high_pages:
+                    self.reason = FAULT_HIGH
                     break
                 if bulk and addr & ((1 << 21) - 1) == 0 and end - addr >= 1 << 21 and self.bulk_fault(mm, vma, addr):
                     addr += 1 << 21
+                    left = self.left_ns()
                     continue
                 if not self.tlb.hit(mm, addr, write):
                     self.use(used)
@@ -397,10 +408,17 @@ class Mmu:
                     self.reason = self.access(mm, vma, addr, write)
                     if self.reason != FAULT_DONE:
                         break
+                    left = self.left_ns()
                 used += self.cost_access
                 addr += stride
             self.use(used)
         return addr
+
+    def prefetch_slot(self, at):
+        """Have the host fetch what is known of the swap slot at an entry, if there is one."""
+        entry: cython.ulong = self.frames.entry[at]
+        if entry and not entry & (PTE_PRESENT | PTE_GLOBAL):
+            self.swap.slots.prefetch(entry)
 
     def touch_pages(self, mm: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
                     start: cython.Py_ssize_t, write: cython.bint):
@@ -409,23 +427,40 @@ class Mmu:
         Returns the position of the first that was not accessed; ``reason`` tells why it stopped.
         """
         i: cython.Py_ssize_t = start
+        j: cython.Py_ssize_t
+        at: cython.long
+        soon: cython.long
         n: cython.Py_ssize_t = addresses.shape[0]
         used: cython.long = 0
+        left: cython.long = self.left_ns()
         self.reason = FAULT_DONE
         self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
+            for j in range(_AHEAD):
+                self.coming[j] = -1
             while i < n:
-                if self.cpu_ns + self.wait_ns + used >= self.budget_ns:
+                if used >= left:
                     self.reason = FAULT_SLICE
                     break
+                if self.memcg.over_high_pages:
+                    self.reason = FAULT_HIGH
+                    break
+                at = self.coming[i & (_AHEAD - 1)]
                 if i + _AHEAD < n:
-                    self.walker.prefetch_entry(mm, addresses[i + _AHEAD])
+                    self.coming[i & (_AHEAD - 1)] = self.walker.prefetch_entry(mm, addresses[i + _AHEAD])
+                    soon = self.coming[i + _SLOT_AHEAD & (_AHEAD - 1)]
+                    if soon >= 0:
+                        self.prefetch_slot(soon)
                 if not self.tlb.hit(mm, addresses[i], write):
                     self.use(used)
                     used = 0
-                    self.reason = self.access(mm, rows[i], addresses[i], write)
+                    if at >= 0:
+                        self.reason = self.access_entry(mm, rows[i], addresses[i], at, write)
+                    else:
+                        self.reason = self.access(mm, rows[i], addresses[i], write)
                     if self.reason != FAULT_DONE:
                         break
+                    left = self.left_ns()
                 used += self.cost_access
                 i += 1
             self.use(used)
@@ -443,6 +478,7 @@ class Mmu:
         table: cython.long
         pfn: cython.long
         block: cython.long
+        memcg: cython.long = self.mm[mm].memcg
         nid: cython.int
         if at < 0:
             return False
@@ -455,19 +491,23 @@ class Mmu:
         if pfn < 0:
             return False
         block = pfn >> PAGEBLOCK_ORDER
+        if not self.memcg.charge_run(memcg, PAGEBLOCK_NR_PAGES):
+            self.buddy.free_block(block)
+            return False
         if self.frames.entry[at] == 0:
             table = self.walker.alloc_table(mm, 1, True)
             if table < 0:
+                self.memcg.unused(memcg, PAGEBLOCK_NR_PAGES)
                 self.buddy.free_block(block)
                 return False
         nid = self.buddy.zone[self.frames.block[block].zone].nid
+        self.memcg.commit_block(block, memcg)
         self.frames.block[block].state = BLK_UNIFORM
         self.frames.block[block].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE
         self.frames.block[block].mapping = self.vma[vma].anon_vma
         self.frames.block[block].index = cython.cast(
             cython.uint, (self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)) & INDEX_MASK
         )
-        self.frames.block[block].memcg = cython.cast(cython.ushort, self.mm[mm].memcg)
         self.frames.block[block].mapcount = 1
         self.frames.block[block].table = table
         self.frames.block[block].pteflags = (
@@ -479,9 +519,9 @@ class Mmu:
             | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY | PTE_UNIFORM
         )
         self.lru.add_block(block)
-        self.node_stat[nid, NR_ANON_MAPPED] += PAGEBLOCK_NR_PAGES
+        self.memcg.mod_lruvec_state(self.lru.lruvec_of_block(block), nid, NR_ANON_MAPPED, PAGEBLOCK_NR_PAGES)
         self.mm[mm].rss_anon += PAGEBLOCK_NR_PAGES
-        self.event[PGFAULT] += PAGEBLOCK_NR_PAGES
+        self.memcg.count_events(memcg, PGFAULT, PAGEBLOCK_NR_PAGES)
         self.minflt += PAGEBLOCK_NR_PAGES
         self.cpu_ns += PAGEBLOCK_NR_PAGES * (self.cost_fault + self.cost_access)
         self.user_ns += PAGEBLOCK_NR_PAGES * self.cost_access
@@ -491,14 +531,13 @@ class Mmu:
 
     def unmap_page(self, mm, vmflags, pfn):
         """One entry less maps a page; the last frees anonymous memory. Linux: folio_remove_rmap_pte()."""
-        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
         if vmflags & VMF_LOCKED:
             self.folios.munlock_page(pfn)
         self.frames.page[pfn].mapcount -= 1
         if self.frames.page[pfn].flags & PG_ANON:
             self.mm[mm].rss_anon -= 1
             if self.frames.page[pfn].mapcount == 0:
-                self.node_stat[nid, NR_ANON_MAPPED] -= 1
+                self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED, -1)
                 if self.frames.page[pfn].flags & PG_SWAPCACHE and not self.swap.free_swap(pfn):
                     return
                 self.folios.free_page(pfn)
@@ -508,6 +547,6 @@ class Mmu:
         else:
             self.mm[mm].rss_file -= 1
         if self.frames.page[pfn].mapcount == 0:
-            self.node_stat[nid, NR_FILE_MAPPED] -= 1
+            self.memcg.mod_folio_state(pfn, NR_FILE_MAPPED, -1)
             if self.frames.page[pfn].mapping == 0:
                 self.folios.free_page(pfn)

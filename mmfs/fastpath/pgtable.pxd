@@ -1,6 +1,8 @@
 cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.lru cimport Lru
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.mmu cimport Mmu
 from mmfs.fastpath.walk cimport Walker
 

@@ -82,9 +82,11 @@ class PageTables:
         table: cython.long = (self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12
         block: cython.long = self.frames.page[table].mapping
         self.mmu.lru.del_block(block)
-        self.mmu.node_stat[
-            self.mmu.buddy.zone[self.frames.block[block].zone].nid, NR_ANON_MAPPED
-        ] -= PAGEBLOCK_NR_PAGES
+        self.mmu.memcg.mod_lruvec_state(
+            self.mmu.lru.lruvec_of_block(block), self.mmu.buddy.zone[self.frames.block[block].zone].nid, NR_ANON_MAPPED,
+            -PAGEBLOCK_NR_PAGES,
+        )  # fmt: skip
+        self.mmu.memcg.uncharge_block(block)
         self.mmu.mm[mm].rss_anon -= PAGEBLOCK_NR_PAGES
         self.frames.block[block].state = BLK_SPLIT
         self.frames.block[block].mapcount = 0
@@ -269,7 +271,7 @@ class PageTables:
         self.frames.page[table].flags = 0
         self.frames.page[table].mapping = 0
         self.frames.page[table].private = 0
-        self.frames.page[table].memcg = 0
+        self.mmu.memcg.uncharge_kmem(table)
         self.mmu.buddy.free(table, 0)
 
     def free_level(self, mm, table, level, base, floor, ceiling):
@@ -297,7 +299,7 @@ class PageTables:
         Linux: free_pgtables(), free_pgd_range().
         """
         with cython.nogil:
-            self.walker.cached_key = -1
+            self.walker.forget_tables()
             self.free_level(mm, self.mmu.mm[mm].pgd, self.walker.levels - 1, 0, floor, ceiling)
 
     # ------------------------------------------------------------------------------ looking

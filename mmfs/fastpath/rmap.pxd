@@ -4,6 +4,7 @@ from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.swap cimport Swap
 from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.vma cimport VmaRec, Vmas
@@ -30,7 +31,7 @@ cdef class Rmap:
     cdef ChainRec[::1] chain
     cdef unsigned int[::1] head
     cdef unsigned int[::1] root
-    cdef long[:, ::1] node_stat
+    cdef readonly Memcontrol memcg
     cdef readonly object roots
     cdef long free_chain
     cdef long next_chain
@@ -38,6 +39,7 @@ cdef class Rmap:
     cdef long first(self, long pfn) noexcept nogil
     cdef long link(self, long head, long vma) noexcept nogil
     cdef long start_address(self, long vma, unsigned int index) noexcept nogil
+    cdef void prefetch(self, long pfn) noexcept nogil
     cdef long find(self, long mm, long addr, long pfn) noexcept nogil
     cdef bint referenced_one(self, long vma, long pfn) noexcept nogil
     cdef int folio_referenced(self, long pfn) noexcept nogil

@@ -45,7 +45,7 @@ class Rmap:
         self.head = view(lazy_array(_MAX_ANON_VMAS + _MAX_MAPPINGS, np.uint32))
         self.roots = lazy_array(_MAX_ANON_VMAS, np.uint32)
         self.root = view(self.roots)
-        self.node_stat = self.folios.node_stat
+        self.memcg = self.folios.memcg
         self.free_chain = 0
         self.next_chain = 1
         self.vm_flags = 0
@@ -104,11 +104,22 @@ class Rmap:
         )
         return self.vma[vma].start + (cython.cast(cython.long, offset) << 12)
 
+    def prefetch(self, pfn):
+        """Have the host fetch the first entry that may map a page, which will be looked for soon."""
+        link: cython.long = self.first(pfn)
+        vma: cython.long
+        if cython.compiled and link:
+            vma = self.chain[link].vma
+            self.walker.prefetch_entry(self.vma[vma].mm, self.start_address(vma, self.frames.page[pfn].index))
+
     def find(self, mm, addr, pfn):
         """The index of an address's entry if it maps the page, or -1. Linux: page_vma_mapped_walk()."""
         table: cython.long = self.mm[mm].pgd
         level: cython.int = self.walker.levels - 1
         entry: cython.ulong
+        if self.walker.upper_key == (mm << 34 | addr >> 30):
+            table = self.walker.upper_table
+            level = 1
         while level > 0:
             entry = self.frames.entry[(table << 9) + (addr >> (12 + 9 * level) & 511)]
             if not entry & PTE_PRESENT or entry & PTE_UNIFORM:
@@ -172,10 +183,7 @@ class Rmap:
         anon: cython.bint = (self.frames.page[pfn].flags & PG_ANON) != 0
         self.frames.page[pfn].mapcount -= 1
         if self.frames.page[pfn].mapcount == 0:
-            self.node_stat[
-                self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid,
-                NR_ANON_MAPPED if anon else NR_FILE_MAPPED,
-            ] -= 1
+            self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED if anon else NR_FILE_MAPPED, -1)
 
     def unmap_entry(self, vma, addr, at, pfn):
         """Take one entry away from a page. False: it must stay mapped. Linux: the body of try_to_unmap_one()."""
@@ -265,9 +273,7 @@ class Rmap:
         if exclusive:
             self.frames.page[pfn].flags |= PG_ANON_EXCLUSIVE
         if self.frames.page[pfn].mapcount == 0:
-            self.node_stat[
-                self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_ANON_MAPPED
-            ] += 1
+            self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED, 1)
         self.frames.page[pfn].mapcount += 1
 
     def update_hiwater_rss(self, mm):

@@ -5,6 +5,7 @@ from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.swap_alloc cimport SwapAlloc
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.swap_map cimport SwapMap, SwapAreaRec
 from mmfs.fastpath.zram cimport SwapDevice
 from mmfs.fastpath.zswap cimport Zswap
@@ -27,7 +28,7 @@ cdef class Swap:
     cdef int[::1] n_ret
     cdef unsigned int[:, ::1] batch
     cdef int[::1] batched
-    cdef long[:, ::1] node_stat
+    cdef readonly Memcontrol memcg
     cdef long[:, ::1] zone_stat
     cdef long[::1] event
     cdef readonly object batched_counts
@@ -38,7 +39,8 @@ cdef class Swap:
     cdef unsigned long entry_of(self, long slot) noexcept nogil
     cdef void drain_slot_caches(self) noexcept nogil
     cdef bint check_cache_active(self) noexcept nogil
-    cdef long alloc_slot(self) noexcept nogil
+    cdef long alloc_slot(self, long pfn) noexcept nogil
+    cdef long find_slot(self) noexcept nogil
     cdef void free_slot(self, long slot) noexcept nogil
     cdef void duplicate(self, long slot) noexcept nogil
     cdef long owners(self, long slot) noexcept nogil

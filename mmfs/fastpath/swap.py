@@ -52,7 +52,7 @@ class Swap:
         self.batch = view(np.zeros((MAX_SWAPFILES, _MAX_BATCH), np.uint32))
         self.batched_counts = np.zeros(MAX_SWAPFILES, np.int32)
         self.batched = view(self.batched_counts)
-        self.node_stat = view(vmstat.node_stat)
+        self.memcg = folios.memcg
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
         self.slot_cache_enabled = self.slot_cache_active = False
@@ -91,8 +91,22 @@ class Swap:
             self.drain_slot_caches()
         return self.slot_cache_active
 
-    def alloc_slot(self):
-        """A slot for a page, or 0. Linux: mm/swap_slots.c, folio_alloc_swap()."""
+    def alloc_slot(self, pfn):
+        """A slot for a page, charged to its memory cgroup; or 0. Linux: mm/swap_slots.c, folio_alloc_swap()."""
+        slot: cython.long = self.find_slot()
+        memcg: cython.long = self.frames.page[pfn].memcg
+        if slot == 0:
+            if memcg:
+                self.memcg.memory_event(memcg, MEMCG_SWAP_FAIL)
+            return 0
+        if not self.memcg.try_charge_swap(memcg):
+            self.free_slot(slot)
+            return 0
+        self.slots.memcg_of[slot] = cython.cast(cython.ushort, memcg)
+        return slot
+
+    def find_slot(self):
+        """A slot that nobody uses, from the CPU's cache if it keeps one; or 0."""
         cpu: cython.Py_ssize_t = self.buddy.cpu
         i: cython.Py_ssize_t
         slot: cython.long
@@ -167,14 +181,13 @@ class Swap:
 
     def add_to_swap_cache(self, pfn, slot):
         """Join a page and a slot; the shadow that reclaim left in the slot, or 0. Linux: add_to_swap_cache()."""
-        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
         shadow: cython.ulong = self.cached[slot]
         self.count[slot] |= _HAS_CACHE
         self.cached[slot] = pfn + 1
         self.frames.page[pfn].private = cython.cast(cython.uint, slot)
         self.frames.page[pfn].flags |= PG_SWAPCACHE
-        self.node_stat[nid, NR_FILE_PAGES] += 1
-        self.node_stat[nid, NR_SWAPCACHE] += 1
+        self.memcg.mod_folio_state(pfn, NR_FILE_PAGES, 1)
+        self.memcg.mod_folio_state(pfn, NR_SWAPCACHE, 1)
         return shadow & _SHADOW and shadow
 
     def delete_from_swap_cache(self, pfn, shadow):
@@ -193,7 +206,7 @@ class Swap:
 
     def add_to_swap(self, pfn):
         """Give a page a slot. False: there is none. Linux: add_to_swap()."""
-        slot: cython.long = self.alloc_slot()
+        slot: cython.long = self.alloc_slot(pfn)
         if slot == 0:
             return False
         self.add_to_swap_cache(pfn, slot)
@@ -216,15 +229,15 @@ class Swap:
         """A page is on its way to the disk. Linux: __folio_start_writeback()."""
         zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
         self.frames.page[pfn].flags |= PG_WRITEBACK
-        self.node_stat[self.buddy.zone[zone].nid, NR_WRITEBACK] += 1
+        self.memcg.mod_folio_state(pfn, NR_WRITEBACK, 1)
         self.zone_stat[zone, NR_ZONE_WRITE_PENDING] += 1
 
     def end_writeback(self, pfn):
         """A page has been written; one that reclaim waits for is next in line. Linux: folio_end_writeback()."""
         zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
         self.frames.page[pfn].flags &= ~PG_WRITEBACK
-        self.node_stat[self.buddy.zone[zone].nid, NR_WRITEBACK] -= 1
-        self.node_stat[self.buddy.zone[zone].nid, NR_WRITTEN] += 1
+        self.memcg.mod_folio_state(pfn, NR_WRITEBACK, -1)
+        self.memcg.mod_folio_state(pfn, NR_WRITTEN, 1)
         self.zone_stat[zone, NR_ZONE_WRITE_PENDING] -= 1
         if self.frames.page[pfn].flags & PG_RECLAIM:
             self.frames.page[pfn].flags &= ~PG_RECLAIM
@@ -235,7 +248,7 @@ class Swap:
 
         SWAP_WRITE_BUSY: it stays, for there is no slot. Linux: mm/shmem.c, shmem_writepage().
         """
-        slot: cython.long = self.alloc_slot()
+        slot: cython.long = self.alloc_slot(pfn)
         if slot == 0:
             return SWAP_WRITE_BUSY
         self.folios.cache_remove(pfn, SLOT_SWAP | slot)

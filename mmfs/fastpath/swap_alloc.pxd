@@ -25,6 +25,7 @@ cdef class SwapAlloc:
     cdef long new_cluster(self, int t) noexcept nogil
     cdef void scan_latency(self, long nr) noexcept nogil
     cdef long search(self, int t, long offset, long scan_base) noexcept nogil
+    cdef long search_to(self, int t, long offset, long last) noexcept nogil
     cdef long next_in_order(self, int t, long offset, long scan_base) noexcept nogil
     cdef int scan_swap_map_slots(self, int t, int goal) noexcept nogil
     cdef void requeue(self, int t) noexcept nogil

@@ -173,26 +173,21 @@ class SwapAlloc:
 
     def search(self, t, offset, scan_base):
         """The next slot behind an offset that is free or reclaimable, the area's start coming after its end; or 0."""
+        found: cython.long = self.search_to(t, offset + 1, self.area[t].highest_bit)
+        return found if found else self.search_to(t, self.area[t].lowest_bit, scan_base - 1)
+
+    def search_to(self, t, offset, last):
+        """The first slot from an offset to a last one that is free or reclaimable, or 0."""
         base: cython.long = self.area[t].base
-        offset += 1
-        while offset <= self.area[t].highest_bit:
-            self.latency -= 1
-            if self.latency < 0:
-                self.latency = _LATENCY_LIMIT
-                self.scanned_many = True
-            if self.count[base + offset] == 0 or self.reclaimable(t, offset):
-                return offset
+        full: cython.bint = self.slots.swap_full()
+        begin: cython.long = offset
+        while offset <= last and self.count[base + offset] and not (full and self.count[base + offset] == _HAS_CACHE):
             offset += 1
-        offset = self.area[t].lowest_bit
-        while offset < scan_base:
-            self.latency -= 1
-            if self.latency < 0:
-                self.latency = _LATENCY_LIMIT
-                self.scanned_many = True
-            if self.count[base + offset] == 0 or self.reclaimable(t, offset):
-                return offset
-            offset += 1
-        return 0
+        self.latency -= max(min(offset, last) - begin + 1, cython.cast(cython.long, 0))
+        if self.latency < 0:
+            self.latency = _LATENCY_LIMIT - (-1 - self.latency) % (_LATENCY_LIMIT + 1)
+            self.scanned_many = True
+        return offset if offset <= last else 0
 
     def next_in_order(self, t, offset, scan_base):
         """After a slot was taken: the next one near it, or -1 - the offset at which to stop."""

@@ -1,8 +1,9 @@
 cimport cython
 from mmfs.fastpath.defs cimport *
-from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec, prefetch
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.workingset cimport Workingset
 from mmfs.fastpath.zram cimport SwapDevice
 from mmfs.fastpath.zswap cimport Zswap
@@ -40,7 +41,9 @@ cdef class SwapMap:
     cdef ClusterRec[::1] cluster
     cdef int[::1] frag_nr
     cdef int[::1] avail
-    cdef long[:, ::1] node_stat
+    cdef readonly Memcontrol memcg
+    cdef unsigned short[::1] memcg_of
+    cdef readonly object memcgs
     cdef readonly object areas
     cdef readonly object counts
     cdef readonly object caches
@@ -52,8 +55,10 @@ cdef class SwapMap:
     cdef public int nr_avail
     cdef public long total_swap_pages
     cdef bint swap_full(self) noexcept nogil
+    cdef bint folio_swap_full(self, long pfn) noexcept nogil
     cdef unsigned long entry_of(self, long slot) noexcept nogil
     cdef long slot_of(self, unsigned long entry) noexcept nogil
+    cdef void prefetch(self, unsigned long entry) noexcept nogil
     cdef long lookup(self, long slot) noexcept nogil
     cdef long list_head(self, int t, int which) noexcept nogil
     cdef void list_del(self, long cluster) noexcept nogil

@@ -39,7 +39,7 @@ _FULL = cython.declare(cython.int, 4)
 
 
 class SwapMap:
-    """``areas`` SWAP_AREA_DTYPE; ``counts`` and ``caches`` per slot; ``types`` the area of each 512 slots.
+    """``areas`` SWAP_AREA_DTYPE; ``counts``, ``caches`` and ``memcgs`` per slot; ``types`` the area of each 512 slots.
 
     ``devices`` are those of all areas, ``zswap`` keeps pages in front of them.
     ``discards`` [:nr_discards] are clusters that wait to be discarded.
@@ -54,16 +54,18 @@ class SwapMap:
         self.areas = np.zeros(MAX_SWAPFILES, SWAP_AREA_DTYPE)
         self.counts = lazy_array(_MAX_SLOTS, np.uint32)
         self.caches = lazy_array(_MAX_SLOTS, np.uint64)
+        self.memcgs = lazy_array(_MAX_SLOTS, np.uint16)
         self.types = lazy_array(_CLUSTERS, np.uint8)
         self.avails = np.zeros(MAX_SWAPFILES, np.int32)
         self.area = view(self.areas)
         self.count = view(self.counts)
         self.cached = view(self.caches)
+        self.memcg_of = view(self.memcgs)
         self.type = view(self.types)
         self.avail = view(self.avails)
         self.cluster = view(lazy_array(_CLUSTERS + MAX_SWAPFILES * _LISTS, _CLUSTER_DTYPE))
         self.frag_nr = view(np.zeros(MAX_SWAPFILES, np.int32))
-        self.node_stat = view(vmstat.node_stat)
+        self.memcg = folios.memcg
         self.discards = np.zeros(_MAX_DISCARDS, np.int64)
         self.discard = view(self.discards)
         self.nr_discards = 0
@@ -75,6 +77,10 @@ class SwapMap:
         """Whether over half of swap is in use: copies in memory then give up their slots. Linux: vm_swap_full()."""
         return self.workingset.nr_swap_pages * 2 < self.total_swap_pages
 
+    def folio_swap_full(self, pfn):
+        """The same for the page's memory cgroup. Linux: mem_cgroup_swap_full()."""
+        return self.swap_full() or self.memcg.swap_full(self.frames.page[pfn].memcg)
+
     def entry_of(self, slot):
         """The page-table entry for a slot. Linux: arch/x86/include/asm/pgtable_64.h, __swp_entry()."""
         t: cython.ulong = self.type[slot >> 9]
@@ -85,6 +91,14 @@ class SwapMap:
         """The slot that a swap entry means."""
         t: cython.long = entry >> SWP_TYPE_SHIFT
         return self.area[t].base + cython.cast(cython.long, ~(entry >> SWP_OFFSET_FIRST_BIT) & SWP_OFFSET_MASK)
+
+    def prefetch(self, entry):
+        """Have the host fetch what is known of the slot that a swap entry means, which will be asked for soon."""
+        slot: cython.long
+        if cython.compiled:
+            slot = self.slot_of(entry)
+            prefetch(cython.address(self.cached[slot]))
+            prefetch(cython.address(self.count[slot]))
 
     def lookup(self, slot):
         """The page of the swap cache that has a slot's content, or -1."""
@@ -191,6 +205,9 @@ class SwapMap:
         self.count[slot] = 0
         self.cached[slot] = 0
         self.zswap.invalidate(slot)
+        if self.memcg_of[slot]:
+            self.memcg.uncharge_swap(self.memcg_of[slot])
+            self.memcg_of[slot] = 0
         if self.area[t].flags & SWP_SYNCHRONOUS_IO:
             self.devices.zram_free(t, offset)
         if self.area[t].flags & SWP_SOLIDSTATE:
@@ -215,12 +232,11 @@ class SwapMap:
 
     def remove_from_cache(self, pfn, shadow):
         """Part a page and its slot, which keeps its count. Linux: __delete_from_swap_cache()."""
-        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
         self.cached[self.frames.page[pfn].private] = shadow
         self.frames.page[pfn].private = 0
         self.frames.page[pfn].flags &= ~PG_SWAPCACHE
-        self.node_stat[nid, NR_FILE_PAGES] -= 1
-        self.node_stat[nid, NR_SWAPCACHE] -= 1
+        self.memcg.mod_folio_state(pfn, NR_FILE_PAGES, -1)
+        self.memcg.mod_folio_state(pfn, NR_SWAPCACHE, -1)
 
     def freeable(self, pfn):
         """Whether a page may leave the swap cache. Linux: folio_swapcache_freeable()."""

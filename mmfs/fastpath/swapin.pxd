@@ -4,6 +4,7 @@ from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.lru cimport Lru
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swap cimport Swap
 from mmfs.fastpath.swap_map cimport SwapMap, SwapAreaRec
@@ -25,6 +26,7 @@ cdef class SwapIn:
     cdef readonly Buddy buddy
     cdef readonly Folios folios
     cdef readonly Lru lru
+    cdef readonly Memcontrol memcg
     cdef readonly Rmap rmap
     cdef readonly Swap swap
     cdef readonly Vmas areas

@@ -42,6 +42,7 @@ class SwapIn:
         self.folios = folios
         self.lru = folios.lru
         self.rmap = rmap
+        self.memcg = rmap.memcg
         self.swap = swap
         self.areas = areas
         self.vma = self.areas.vma
@@ -117,19 +118,20 @@ class SwapIn:
         """
         pfn: cython.long = self.swap.slots.lookup(slot)
         shadow: cython.ulong
+        memcg: cython.long
         self.allocated = False
         if pfn >= 0:
             return pfn
         if self.count[slot] & ~_HAS_CACHE == 0:
             return -1
-        pfn = self.areas.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
+        memcg = self.swap.slots.memcg_of[slot]
+        pfn = self.areas.alloc_charged(vma, index, self.memcg.swapin_memcg(memcg, self.memcg.current))
         if pfn < 0:
             return _NO_MEMORY
         self.allocated = True
         self.frames.page[pfn].flags = PG_UPTODATE | PG_SWAPBACKED
         self.frames.page[pfn].mapping = self.frames.page[pfn].index = 0
         self.frames.page[pfn].mapcount = 0
-        self.frames.page[pfn].memcg = cython.cast(cython.ushort, self.mm[self.vma[vma].mm].memcg)
         shadow = self.swap.add_to_swap_cache(pfn, slot)
         if shadow:
             self.folios.workingset.refault(pfn, shadow, self.has_recency(vma))
@@ -426,7 +428,7 @@ class SwapIn:
             flags & VMF_LOCKED
             or self.frames.page[pfn].flags & PG_MLOCKED
             or (write and self.frames.page[pfn].mapcount == 0 and not self.frames.page[pfn].flags & PG_BATCHED)
-            or self.swap.slots.swap_full()
+            or self.swap.slots.folio_swap_full(pfn)
             or self.direct
         ):
             self.swap.free_swap(pfn)
@@ -486,7 +488,7 @@ class SwapIn:
             if pfn < 0:
                 return _NO_MEMORY
             self.major = True
-            self.event[PGMAJFAULT] += 1
+            self.memcg.count_events(self.memcg.current, PGMAJFAULT, 1)
         if self.frames.page[pfn].flags & PG_WRITEBACK:
             return -1
         self.swap.delete_from_swap_cache(pfn, 0)

@@ -2,6 +2,7 @@ cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.walk cimport Walker
 
 cdef packed struct VmaRec:
@@ -22,8 +23,10 @@ cdef class Vmas:
     cdef readonly Frames frames
     cdef readonly Buddy buddy
     cdef readonly Walker walker
+    cdef readonly Memcontrol memcg
     cdef VmaRec[::1] vma
     cdef readonly object vmas
     cdef long alloc_page(self, long vma, long index, int mt, int highest) noexcept nogil
+    cdef long alloc_charged(self, long vma, long index, long memcg) noexcept nogil
     cdef unsigned long prot(self, unsigned long flags) noexcept nogil
     cdef unsigned int index(self, long vma, long addr) noexcept nogil

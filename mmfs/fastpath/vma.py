@@ -22,6 +22,7 @@ class Vmas:
         self.frames = buddy.frames
         self.buddy = buddy
         self.walker = walker
+        self.memcg = walker.memcg
         self.vmas = lazy_array(_MAX_VMAS, VMA_DTYPE)
         self.vma = view(self.vmas)
 
@@ -45,9 +46,21 @@ class Vmas:
                             break
                         n -= 1
                 mask = ~cython.cast(cython.ulong, 0)
-        pfn = self.buddy.alloc(0, mt, node, highest, self.walker.alloc_flags, mask)
+        pfn = self.walker.alloc_page(mt, node, highest, mask)
         if pfn >= 0 and vma >= 0 and self.vma[vma].policy == 2:
             self.buddy.numa_event[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NUMA_INTERLEAVE_HIT] += 1
+        return pfn
+
+    def alloc_charged(self, vma, index, memcg):
+        """A movable page for a VMA, charged; -1: no memory, or above a limit. Linux: folio_prealloc()."""
+        pfn: cython.long
+        if not self.memcg.charge(memcg, 1):
+            return -1
+        pfn = self.alloc_page(vma, index, MIGRATE_MOVABLE, ZONE_MOVABLE)
+        if pfn < 0:
+            self.memcg.unused(memcg, 1)
+            return -1
+        self.memcg.commit_charge(pfn, memcg)
         return pfn
 
     def prot(self, flags):

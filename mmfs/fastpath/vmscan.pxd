@@ -5,6 +5,7 @@ from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru cimport Lru, LruvecRec
 from mmfs.fastpath.filemap cimport Filemap
 from mmfs.fastpath.folio cimport Folios
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swap cimport Swap
 from mmfs.fastpath.swap_map cimport SwapMap
@@ -20,6 +21,11 @@ cdef class ScanControl:
     cdef public long gfp
     cdef public int order
     cdef public int priority
+    cdef public long memcg
+    cdef public bint memcg_low_reclaim
+    cdef public bint memcg_low_skipped
+    cdef public bint proactive
+    cdef public int swappiness
     cdef public int reclaim_idx
     cdef public int may_deactivate
     cdef public bint kswapd
@@ -60,6 +66,7 @@ cdef class Vmscan:
     cdef readonly Swap swap
     cdef readonly Filemap filemap
     cdef LruvecRec[::1] lruvec
+    cdef readonly Memcontrol memcg
     cdef long[:, ::1] node_stat
     cdef long[:, ::1] zone_stat
     cdef long[::1] event
@@ -68,6 +75,7 @@ cdef class Vmscan:
     cdef long nr_scanned
     cdef long nr_reclaimed
     cdef long nr_pageout
+    cdef long coming
     cdef public long now_ns
     cdef public long cpu_ns
     cdef public long nr_written
@@ -79,6 +87,7 @@ cdef class Vmscan:
     cdef public long cost_unmap
     cdef public long cost_pageout
     cdef long isolate_lru_folios(self, long lruvec, int lru, long nr_to_scan, ScanControl sc) noexcept nogil
+    cdef void prefetch(self, long i, long n) noexcept nogil
     cdef int check_references(self, long pfn, ScanControl sc) noexcept nogil
     cdef bint is_locked(self, long pfn) noexcept nogil
     cdef int shrink_folio(self, long pfn, ScanControl sc, bint ignore_references) noexcept nogil
@@ -93,5 +102,6 @@ cdef class Vmscan:
     cdef void move_folios_to_lru(self, long n) noexcept nogil
     cdef long shrink_inactive_list(self, long lruvec, int lru, long nr_to_scan, ScanControl sc) noexcept nogil
     cdef void shrink_active_list(self, long lruvec, int lru, long nr_to_scan, ScanControl sc) noexcept nogil
+    cdef void count(self, ScanControl sc, long lruvec, int item, long nr) noexcept nogil
     cdef bint is_low(self, long lruvec, int lru) noexcept nogil
     cdef bint adjust_targets(self, ScanControl sc) noexcept nogil

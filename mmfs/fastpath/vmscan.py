@@ -20,6 +20,7 @@ from mmfs.fastpath.frames import view
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
+_AHEAD = cython.declare(cython.long, 4)  # pages for which the host's cache is told what is coming
 _LIST_MAX = cython.declare(cython.long, 4096)
 
 # enum folio_references, and what becomes of a page.
@@ -35,12 +36,18 @@ _DEF_PRIORITY = cython.declare(cython.int, 12)
 class ScanControl:
     """One run of reclaim: what is wanted and allowed, what was found. Linux: struct scan_control.
 
-    ``kswapd``: whether it is kswapd that runs; ``node_dirty``, ``node_writeback``: PGDAT_DIRTY, PGDAT_WRITEBACK.
+    ``memcg``: the memory cgroup whose limit is hit, -1 for the whole machine; ``memcg_low_skipped``: some were spared
+    for their memory.low, which ``memcg_low_reclaim`` no longer honours; ``proactive``: somebody has asked for it, with
+    ``swappiness`` of its own unless that is -1. ``kswapd``: whether it is kswapd that runs; ``node_dirty``,
+    ``node_writeback``: PGDAT_DIRTY, PGDAT_WRITEBACK.
     """
 
     def __init__(self, gfp, order=0, priority=12, reclaim_idx=4, nr_to_reclaim=32):
         self.gfp = gfp
         self.order = order
+        self.memcg = -1
+        self.memcg_low_reclaim = self.memcg_low_skipped = self.proactive = False
+        self.swappiness = -1
         self.priority = priority
         self.reclaim_idx = reclaim_idx
         self.nr_to_reclaim = nr_to_reclaim
@@ -60,13 +67,6 @@ class ScanControl:
         """Before a node is shrunk: nothing found yet. Linux: memset(&sc->nr)."""
         self.nr_dirty = self.nr_unqueued_dirty = self.nr_congested = self.nr_writeback = self.nr_immediate = 0
         self.nr_file_taken = self.nr_taken = 0
-
-    def set_targets(self, counts):
-        """Scan so many pages of each evictable list."""
-        lru: cython.int
-        for lru in range(4):
-            self.nr[lru] = self.target[lru] = counts[lru]
-        self.lruvec_reclaimed = 0
 
     def to_scan(self):
         """Pages that are still to be scanned, by list."""
@@ -93,10 +93,11 @@ class Vmscan:
         self.lruvec = view(self.lru.lruvecs)
         self.node_stat = view(vmstat.node_stat)
         self.zone_stat = view(vmstat.zone_stat)
+        self.memcg = self.lru.memcg
         self.event = view(vmstat.event)
         self.folio = view(np.zeros(_LIST_MAX, np.uint32))
         self.rotated = view(np.zeros(32, np.uint32))
-        self.nr_scanned = self.nr_reclaimed = self.nr_pageout = 0
+        self.nr_scanned = self.nr_reclaimed = self.nr_pageout = self.coming = 0
         self.now_ns = self.cpu_ns = self.nr_written = 0
         self.budget_ns = 1 << 62
         self.wake_flusher = False
@@ -136,7 +137,16 @@ class Vmscan:
             self.folio[taken] = cython.cast(cython.uint, pfn)
             taken += 1
         self.nr_scanned = total
+        self.coming = self.frames.page[head].prv
         return taken
+
+    def prefetch(self, i, n):
+        """While the ``i``th of ``n`` pages in ``folio`` is looked at: have the host fetch the entry of one of the next,
+        and the record of the page that will be taken off the end of their list as the ``i``th after these."""
+        if i + _AHEAD < n:
+            self.rmap.prefetch(self.folio[i + _AHEAD])
+        self.coming = self.frames.page[self.coming].prv
+        self.frames.prefetch_page(self.coming)
 
     def split_last(self, head):
         """Write out the pages of the last block of a list, which are now on the list of pages; False if there is none.
@@ -189,11 +199,11 @@ class Vmscan:
     def activate(self, pfn):
         """A page is not to be reclaimed now: out of the way. Linux: shrink_folio_list(), activate_locked."""
         flags: cython.uint = self.frames.page[pfn].flags
-        if flags & PG_SWAPCACHE and (flags & PG_MLOCKED or self.swap.slots.swap_full()):
+        if flags & PG_SWAPCACHE and (flags & PG_MLOCKED or self.swap.slots.folio_swap_full(pfn)):
             self.swap.free_swap(pfn)
         if not self.frames.page[pfn].flags & PG_MLOCKED:
             self.frames.page[pfn].flags |= PG_ACTIVE
-            self.event[PGACTIVATE] += 1
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGACTIVATE, 1)
 
     def is_locked(self, pfn):
         """Whether somebody is at work on the page of a file. Linux: folio_trylock()."""
@@ -252,7 +262,7 @@ class Vmscan:
             if result != _RECLAIM:
                 return result
         if self.frames.page[pfn].flags & (PG_ANON | PG_SWAPBACKED) == PG_ANON:
-            self.event[PGLAZYFREED] += 1
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGLAZYFREED, 1)
         elif not self.remove_mapping(pfn):
             return _KEEP
         self.folios.free_page(pfn)
@@ -320,6 +330,7 @@ class Vmscan:
         result: cython.int
         left: cython.long = 0
         for i in range(n):
+            self.prefetch(i, n)
             pfn = self.folio[i]
             result = self.shrink_folio(pfn, sc, ignore_references)
             if result == _FREED:
@@ -339,7 +350,7 @@ class Vmscan:
         unqueued: cython.long = sc.nr_unqueued_dirty
         self.lru.drain(self.buddy.cpu)
         taken = self.isolate_lru_folios(lruvec, lru, nr_to_scan, sc)
-        self.event[PGSCAN_KSWAPD if sc.kswapd else PGSCAN_DIRECT] += self.nr_scanned
+        self.count(sc, lruvec, PGSCAN_KSWAPD if sc.kswapd else PGSCAN_DIRECT, self.nr_scanned)
         self.event[PGSCAN_ANON + file] += self.nr_scanned
         if taken == 0:
             return 0
@@ -347,7 +358,7 @@ class Vmscan:
         left = self.shrink_folio_list(taken, sc, False)
         reclaimed = taken - left
         self.move_folios_to_lru(left)
-        self.event[PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT] += reclaimed
+        self.count(sc, lruvec, PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT, reclaimed)
         self.event[PGSTEAL_ANON + file] += reclaimed
         self.lru.note_cost(lruvec, file, self.nr_pageout, self.nr_scanned - reclaimed)
         if sc.nr_unqueued_dirty - unqueued == taken:
@@ -367,9 +378,10 @@ class Vmscan:
         file: cython.bint = lru >= LRU_INACTIVE_FILE
         self.lru.drain(self.buddy.cpu)
         taken = self.isolate_lru_folios(lruvec, lru, nr_to_scan, sc)
-        self.event[PGREFILL] += self.nr_scanned
+        self.count(sc, lruvec, PGREFILL, self.nr_scanned)
         self.cpu_ns += self.nr_scanned * self.cost_scan
         for i in range(taken):
+            self.prefetch(i, taken)
             pfn = self.folio[i]
             if self.referenced(pfn) and self.rmap.vm_flags & VMF_EXEC and file:
                 self.rotated[nr_rotated] = cython.cast(cython.uint, pfn)
@@ -377,7 +389,7 @@ class Vmscan:
                 continue
             if not self.frames.page[pfn].flags & PG_MLOCKED:
                 self.frames.page[pfn].flags = (self.frames.page[pfn].flags & ~PG_ACTIVE) | PG_WORKINGSET
-                self.event[PGDEACTIVATE] += 1
+                self.memcg.count_events(self.frames.page[pfn].memcg, PGDEACTIVATE, 1)
             self.folio[left] = cython.cast(cython.uint, pfn)
             left += 1
         for i in range(nr_rotated):
@@ -396,20 +408,22 @@ class Vmscan:
 
     # ------------------------------------------------------------------------------ a lruvec
 
+    def count(self, sc, lruvec, item, nr):
+        """Count what reclaim does: what it does for a memory cgroup only there. Linux: cgroup_reclaim()."""
+        if sc.memcg < 0:
+            self.event[item] += nr
+        self.memcg.count_memcg_events(self.lruvec[lruvec].memcg, item, nr)
+
     def is_low(self, lruvec, lru):
         """Whether an inactive list is too short beside its active one. Linux: inactive_is_low()."""
-        inactive: cython.long = self.lru.size(lruvec, lru)
-        active: cython.long = self.lru.size(lruvec, lru + 1)
+        inactive: cython.long = self.memcg.lruvec_page_state(lruvec, NR_INACTIVE_ANON + lru)
+        active: cython.long = self.memcg.lruvec_page_state(lruvec, NR_INACTIVE_ANON + lru + 1)
         gb: cython.long = (inactive + active) >> (30 - PAGE_SHIFT)
         ratio: cython.long = 1
         if gb:
             while (ratio + 1) * (ratio + 1) <= 10 * gb:
                 ratio += 1
         return inactive * ratio < active
-
-    def inactive_is_low(self, lruvec: cython.long, lru: cython.int):
-        """For policy: whether the inactive list ``lru`` is too short."""
-        return self.is_low(lruvec, lru)
 
     def adjust_targets(self, sc):
         """Enough was reclaimed: scan on only as much as keeps both kinds in proportion. False: stop.
@@ -473,8 +487,11 @@ class Vmscan:
 
     def age_active_anon(self, lruvec: cython.long, sc: ScanControl):
         """Give anonymous pages a chance to be used before they are scanned. Linux: kswapd_age_node()."""
-        if self.is_low(lruvec, LRU_INACTIVE_ANON):
-            self.shrink_active_list(lruvec, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX, sc)
+        self.shrink_active_list(lruvec, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX, sc)
+
+    def inactive_is_low(self, lruvec: cython.long, lru: cython.int):
+        """For policy: whether the inactive list ``lru`` is too short."""
+        return self.is_low(lruvec, lru)
 
     # ------------------------------------------------------------------------------ pages that somebody names
 

@@ -27,33 +27,48 @@ class Walker:
         self.lru = lru
         self.levels = levels
         self.mm = view(mms)
-        self.node_stat = view(vmstat.node_stat)
+        self.memcg = lru.memcg
         self.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
-        self.cached_key = -1
+        self.cached_key = self.upper_key = -1
+
+    def alloc_page(self, mt, node, highest, nodemask):
+        """A page for a fault, or -1: then the slow path has more to do than to wake kswapds that are awake already.
+
+        Linux: __alloc_pages(), __alloc_pages_slowpath().
+        """
+        pfn: cython.long = self.buddy.alloc(0, mt, node, highest, self.alloc_flags, nodemask)
+        if (
+            pfn < 0
+            and self.alloc_flags & ALLOC_WMARK_LOW
+            and self.buddy.reclaim_zone < 0
+            and self.buddy.wake_awake_kswapds(node, highest, nodemask)
+        ):
+            pfn = self.buddy.alloc(0, mt, node, highest, ALLOC_WMARK_MIN | ALLOC_KSWAPD, nodemask)
+        return pfn
 
     def count_table(self, mm, pfn, level, sign):
         """Linux: pagetable_pte_ctor(), mm_inc_nr_ptes() and the like; root and p4d tables are not counted."""
         if level <= 3:
-            self.node_stat[self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid, NR_PAGETABLE] += sign
+            self.memcg.mod_folio_state(pfn, NR_PAGETABLE, sign)
             self.mm[mm].pgtables_bytes += sign * PAGE_SIZE
 
     def alloc_table(self, mm, level, implied):
         """A page table of a level (1: the one that holds pages), or -1; zeroed unless a block implies it."""
-        pfn: cython.long = self.buddy.alloc(
-            0,
-            MIGRATE_UNMOVABLE,
-            self.buddy.cpu_node[self.buddy.cpu],
-            ZONE_NORMAL,
-            self.alloc_flags,
-            ~cython.cast(cython.ulong, 0),
+        pfn: cython.long
+        memcg: cython.long = self.memcg.current
+        if not self.memcg.charge(memcg, 1):
+            return -1
+        pfn = self.alloc_page(
+            MIGRATE_UNMOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_NORMAL, ~cython.cast(cython.ulong, 0)
         )
         if pfn < 0:
+            self.memcg.unused(memcg, 1)
             return -1
+        self.memcg.commit_kmem(pfn, memcg)
         if not implied:
             self.frames.clear_table(pfn)
         self.frames.page[pfn].flags = PG_TABLE
         self.frames.page[pfn].private = level
-        self.frames.page[pfn].memcg = self.mm[mm].memcg
         self.count_table(mm, pfn, level, 1)
         return pfn
 
@@ -65,12 +80,17 @@ class Walker:
         entry: cython.ulong
         if self.cached_key == (mm << 40 | addr >> 21):
             return (self.cached_table << 9) + (addr >> 12 & 511)
+        if self.upper_key == (mm << 34 | addr >> 30):
+            table = self.upper_table
+            level = 1
         while level > 0:
             at = (table << 9) + (addr >> (12 + 9 * level) & 511)
             entry = self.frames.entry[at]
             if not entry & PTE_PRESENT:
                 return -1
             if level == 1:
+                self.upper_key = mm << 34 | addr >> 30
+                self.upper_table = table
                 if entry & PTE_UNIFORM:
                     self.split_uniform(mm, addr, at)
                 self.frames.entry[at] |= PTE_ACCESSED
@@ -81,19 +101,26 @@ class Walker:
         return (table << 9) + (addr >> 12 & 511)
 
     def prefetch_entry(self, mm, addr):
-        """Have the host fetch an entry that will be looked up soon."""
+        """Have the host fetch an entry that will be looked up soon.
+
+        Its index, if a walk would change nothing on its way until tables go or the upper entry is cleared; else -1.
+        """
         table: cython.long = self.mm[mm].pgd
         level: cython.int = self.levels - 1
-        entry: cython.ulong
+        entry: cython.ulong = 0
         if not cython.compiled:
-            return
+            return -1
+        if self.upper_key == (mm << 34 | addr >> 30):
+            table = self.upper_table
+            level = 1
         while level > 0:
             entry = self.frames.entry[(table << 9) + (addr >> (12 + 9 * level) & 511)]
             if not entry & PTE_PRESENT or entry & PTE_UNIFORM:
-                return
+                return -1
             table = (entry & PTE_PFN_MASK) >> 12
             level -= 1
         prefetch(cython.address(self.frames.entry[(table << 9) + (addr >> 12 & 511)]))
+        return (table << 9) + (addr >> 12 & 511) if entry & PTE_ACCESSED else -1
 
     def get_entry(self, mm, addr):
         """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out."""
@@ -171,10 +198,13 @@ class Walker:
         if self.frames.entry[at] & PTE_UNIFORM and self.frames.page[table].mapping == block:
             self.split_uniform(mm, addr, at)
 
+    def forget_tables(self):
+        """Tables go: nothing remembered of them may live on."""
+        self.cached_key = self.upper_key = -1
+
     def forget(self, mm):
         """An address space goes: nothing remembered of it may live on."""
-        self.cached_key = -1
-
+        self.forget_tables()
 
     def write_out(self, mm, addr):
         """Have real entries for an address even if a whole block implied them."""

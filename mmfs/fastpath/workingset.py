@@ -31,14 +31,16 @@ _EVICTION_MASK = cython.declare(cython.ulong, (1 << 35) - 1)
 
 
 class Workingset:
-    """Shadows made and read. ``nr_swap_pages`` is how many slots of all swap areas are free, kept by swap."""
+    """Shadows made and read. ``nr_swap_pages`` is how many slots of all swap areas are free, kept by swap.
 
-    def __init__(self, lru, vmstat):
+    ``target``: the memory cgroup for whose sake pages are evicted, which keeps the time; 0 for the whole machine.
+    """
+
+    def __init__(self, lru):
         self.frames = lru.frames
         self.lru = lru
         self.lruvec = view(lru.lruvecs)
-        self.node_stat = view(vmstat.node_stat)
-        self.nr_swap_pages = 0
+        self.nr_swap_pages = self.target = 0
 
     def pack_shadow(self, lruvec, eviction, workingset):
         """Linux: pack_shadow()."""
@@ -51,49 +53,58 @@ class Workingset:
         )
 
     def eviction(self, pfn):
-        """The shadow of a page that is being evicted. Linux: workingset_eviction()."""
+        """The shadow of a page that is being evicted for ``target``'s sake. Linux: workingset_eviction()."""
         lruvec: cython.long = self.lru.lruvec_of(pfn)
         stamp: cython.ulong
         if self.lru.enabled:
             stamp = cython.cast(cython.ulong, self.lru.gen.eviction_token(lruvec, pfn))
             return self.pack_shadow(lruvec, stamp, self.lru.gen.refs_of(pfn) > 0)
+        lruvec = self.target * self.lru.nr_nodes + self.lruvec[lruvec].nid
         stamp = cython.cast(cython.ulong, self.lruvec[lruvec].nonresident_age)
         self.lru.age_nonresident(lruvec, 1)
         return self.pack_shadow(lruvec, stamp, (self.frames.page[pfn].flags & PG_WORKINGSET) != 0)
 
+    def shadow_lruvec(self, shadow):
+        """The lruvec that a page had been evicted from."""
+        return (
+            cython.cast(cython.long, shadow >> _MEMCG_SHIFT & _MEMCG_MASK) * self.lru.nr_nodes
+            + cython.cast(cython.long, shadow >> _NID_SHIFT & _NID_MASK)
+        )  # fmt: skip
+
     def test_recent(self, shadow, file):
         """Whether a page was evicted so recently that it could have stayed. Linux: workingset_test_recent()."""
-        lruvec: cython.long = cython.cast(cython.long, shadow >> _NID_SHIFT & _NID_MASK)
+        lruvec: cython.long = self.shadow_lruvec(shadow)
         now: cython.ulong = cython.cast(cython.ulong, self.lruvec[lruvec].nonresident_age)
         distance: cython.ulong = now - (shadow >> _EVICTION_SHIFT) & _EVICTION_MASK
-        size: cython.long = self.lru.size(lruvec, LRU_ACTIVE_FILE)
+        size: cython.long
+        self.lru.memcg.flush()
+        size = self.lru.memcg.lruvec_page_state(lruvec, NR_ACTIVE_FILE)
         if not file:
-            size += self.lru.size(lruvec, LRU_INACTIVE_FILE)
-        if self.nr_swap_pages > 0:
-            size += self.lru.size(lruvec, LRU_ACTIVE_ANON)
+            size += self.lru.memcg.lruvec_page_state(lruvec, NR_INACTIVE_FILE)
+        if self.lru.memcg.nr_swap_pages(self.lruvec[lruvec].memcg, self.nr_swap_pages) > 0:
+            size += self.lru.memcg.lruvec_page_state(lruvec, NR_ACTIVE_ANON)
             if file:
-                size += self.lru.size(lruvec, LRU_INACTIVE_ANON)
+                size += self.lru.memcg.lruvec_page_state(lruvec, NR_INACTIVE_ANON)
         return cython.cast(cython.long, distance) <= size
 
     def refault(self, pfn, shadow, in_fault):
         """A page that had been evicted is back, not on a list yet. Linux: workingset_refault()."""
         lruvec: cython.long = self.lru.lruvec_of(pfn)
-        nid: cython.int = self.lruvec[lruvec].nid
         file: cython.bint = not self.frames.page[pfn].flags & PG_SWAPBACKED
         if self.lru.enabled:
-            if cython.cast(cython.long, shadow >> _NID_SHIFT & _NID_MASK) == lruvec:
+            if self.shadow_lruvec(shadow) == lruvec:
                 self.lru.gen.refault(
                     lruvec, pfn, cython.cast(cython.long, shadow >> _EVICTION_SHIFT & _EVICTION_MASK),
                     cython.cast(cython.long, _EVICTION_MASK), (shadow & 1) != 0, in_fault,
                 )
             return
-        self.node_stat[nid, WORKINGSET_REFAULT_ANON + file] += 1
+        self.lru.memcg.mod_folio_state(pfn, WORKINGSET_REFAULT_ANON + file, 1)
         if not self.test_recent(shadow, file):
             return
         self.frames.page[pfn].flags |= PG_ACTIVE
         self.lru.age_nonresident(lruvec, 1)
-        self.node_stat[nid, WORKINGSET_ACTIVATE_ANON + file] += 1
+        self.lru.memcg.mod_folio_state(pfn, WORKINGSET_ACTIVATE_ANON + file, 1)
         if shadow & 1:
             self.frames.page[pfn].flags |= PG_WORKINGSET
             self.lru.note_cost(lruvec, file, 1, 0)
-            self.node_stat[nid, WORKINGSET_RESTORE_ANON + file] += 1
+            self.lru.memcg.mod_folio_state(pfn, WORKINGSET_RESTORE_ANON + file, 1)

@@ -4,6 +4,7 @@ from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.folio cimport Folios, MappingRec
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.tlb cimport Tlb
 from mmfs.fastpath.walk cimport Walker
 
@@ -16,7 +17,7 @@ cdef class Writeback:
     cdef readonly Tlb tlb
     cdef readonly Walker walker
     cdef MappingRec[::1] mapping
-    cdef long[:, ::1] node_stat
+    cdef readonly Memcontrol memcg
     cdef long[:, ::1] zone_stat
     cdef readonly long next_index
     cdef readonly long nr_requests

@@ -26,7 +26,7 @@ class Writeback:
         self.tlb = tlb
         self.walker = walker
         self.mapping = view(folios.mappings)
-        self.node_stat = view(vmstat.node_stat)
+        self.memcg = folios.memcg
         self.zone_stat = view(vmstat.zone_stat)
         self.next_index = self.nr_requests = self.nr_bios = self.first_index = 0
 
@@ -37,21 +37,20 @@ class Writeback:
         self.folios.account_cleaned(pfn)
         self.frames.page[pfn].flags |= PG_WRITEBACK
         self.mapping[m].nr_writeback += 1
-        self.node_stat[self.buddy.zone[zone].nid, NR_WRITEBACK] += 1
+        self.memcg.mod_folio_state(pfn, NR_WRITEBACK, 1)
         self.zone_stat[zone, NR_ZONE_WRITE_PENDING] += 1
 
     def end(self, pfn):
         """A page has been written. Linux: folio_end_writeback(), __folio_end_writeback()."""
         m: cython.long = self.frames.page[pfn].mapping
         zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
-        nid: cython.int = self.buddy.zone[zone].nid
         if self.frames.page[pfn].flags & PG_RECLAIM:
             self.frames.page[pfn].flags &= ~PG_RECLAIM
             self.lru.rotate(pfn)
         self.frames.page[pfn].flags &= ~PG_WRITEBACK
         self.mapping[m].nr_writeback -= 1
-        self.node_stat[nid, NR_WRITEBACK] -= 1
-        self.node_stat[nid, NR_WRITTEN] += 1
+        self.memcg.mod_folio_state(pfn, NR_WRITEBACK, -1)
+        self.memcg.mod_folio_state(pfn, NR_WRITTEN, 1)
         self.zone_stat[zone, NR_ZONE_WRITE_PENDING] -= 1
 
     def write_cache_pages(self, m: cython.long, first: cython.long, last: cython.long, pfns: cython.uint[::1],

@@ -120,7 +120,7 @@ class Zswap:
             return True
         if self.enabled and self.reached_full:
             self.want_shrink = True
-        if self.entry[slot].zspage:
+        if self.pool.nr_objects and self.entry[slot].zspage:
             self.entry_free(slot)
         return False
 
@@ -146,7 +146,7 @@ class Zswap:
 
     def load(self, slot):
         """Take the copy of a slot's page out. False: there is none. Linux: zswap_load()."""
-        if self.entry[slot].zspage == 0:
+        if self.pool.nr_objects == 0 or self.entry[slot].zspage == 0:
             return False
         self.contents.cpu_ns += self.decompress_ns
         self.event[ZSWPIN] += 1

@@ -123,14 +123,14 @@ class Gendisk:
 
     def submit_bio(
         self, op: StatGroup, nr_sectors: int, nr_bios: int = 1, nr_requests: int = 1, sector: int = -1,
-        end_io: Callable[..., object] | None = None, args: tuple[object, ...] = (),
+        end_io: Callable[..., object] | None = None, args: tuple[object, ...] = (), now_ns: int = 0,
     ) -> int:  # fmt: skip
         """Ask for sectors, from `sector` on or wherever they are; how many ns from now the last one will have come.
 
         `nr_bios` pieces were handed in, which merged into `nr_requests`. When it is done, `end_io(*args)` is called.
-        Linux: block/blk-core.c, submit_bio().
+        `now_ns`: the time of whoever asks, if that runs ahead of the clock. Linux: block/blk-core.c, submit_bio().
         """
-        done = self.queue.submit(op, nr_sectors, nr_bios, nr_requests, self.clock.now_ns, sector)
+        done = self.queue.submit(op, nr_sectors, nr_bios, nr_requests, max(now_ns, self.clock.now_ns), sector)
         if end_io is not None:
             self.bios.append(self.clock.add_timer(done, self._bio_endio, end_io, args))
         return int(done) - self.clock.now_ns

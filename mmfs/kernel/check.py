@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from mmfs.kernel.cgroup.check import check_cgroups
 from mmfs.kernel.sched import EXIT_ZOMBIE, THREAD_SIZE
 from mmfs.mm_types import NodeStatItem
 
@@ -28,6 +29,7 @@ def check_tasks(kernel: Kernel) -> None:
         check_family(kernel, task)
     check_shared(kernel)
     check_objects(kernel)
+    check_cgroups(kernel.cgroups)
 
 
 def check_family(kernel: Kernel, task: Task) -> None:

@@ -102,7 +102,10 @@ class Dcache:
         return freed + self.prune_icache(nr_to_scan * inodes // total + 1)
 
     def _nid(self) -> int:
-        return next(pgdat.node_id for pgdat in self.kernel.node_data if pgdat.node_present_pages)
+        for pgdat in self.kernel.node_data:
+            if pgdat.node_present_pages:
+                return pgdat.node_id
+        raise AssertionError("no node has memory")
 
     def prune_dcache(self, nr_to_scan: int) -> int:
         """Linux: fs/dcache.c, prune_dcache_sb()."""
@@ -121,6 +124,8 @@ class Dcache:
 
     def _requeue(self) -> None:
         """Inodes whose last page has gone may go too. Linux: fs/inode.c, inode_add_lru(); mapping_shrinkable()."""
+        if not self.with_pages:
+            return
         for inode in [inode for inode in self.with_pages if not inode.mapping.nrpages]:
             del self.with_pages[inode]
             if inode in self.in_core and inode not in self.dentries and not inode.i_count:

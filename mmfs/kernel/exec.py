@@ -175,7 +175,7 @@ def _exchange_tids(task: Task, leader: Task) -> None:
     tid, pid = task.pid, leader.pid
     task.signal.threads.remove(task)
     task.signal.threads.append(task)
-    task.cgrp.tasks.pop(tid, None)
+    del task.cgrp.tasks[tid], leader.cgrp.tasks[pid]
     kernel.tasks.detach(task)
     leader.pid = tid
     kernel.tasks.swap(leader, task, pid)

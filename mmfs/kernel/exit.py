@@ -17,6 +17,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from mmfs.kernel import fork
+from mmfs.kernel.cgroup.migrate import cgroup_exit, cgroup_release
 from mmfs.kernel.sched import EXIT_ZOMBIE, PF_EXITING, WCONTINUED, WNOHANG, WUNTRACED
 from mmfs.kernel.signal import SIG_IGN, SIGCHLD, send_signal
 
@@ -52,6 +53,8 @@ def do_exit(task: Task, code: int) -> None:
     if task.fs.users == 0:
         kernel.slab.free("fs_cache", 1, task.processor)
     kernel.scheduler.exit(task)
+    task.state, task.wchan = EXIT_ZOMBIE, "0"
+    cgroup_exit(task)
     _exit_notify(task)
 
 
@@ -85,7 +88,6 @@ def _exit_notify(task: Task) -> None:
     kernel, leader = task.kernel, task.group_leader
     if all(not thread.alive for thread in task.signal.threads):
         _forget_original_parent(task)
-    task.state, task.wchan = EXIT_ZOMBIE, "0"
     if task is not leader:
         release_task(task)
         task = leader
@@ -159,7 +161,7 @@ def release_task(task: Task) -> None:
     last = task is task.group_leader
     _account_dead_thread(task)
     signal.threads.remove(task)
-    task.cgrp.tasks.pop(task.pid, None)
+    cgroup_release(task)
     kernel.tasks.detach(task)
     if last:
         if task.parent is not None and task in task.parent.children:

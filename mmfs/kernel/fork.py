@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel import sched
+from mmfs.kernel.cgroup.migrate import can_fork, post_fork
 from mmfs.kernel.cputime import Cost
 from mmfs.kernel.sched import (
     CLONE_FILES,
@@ -67,23 +68,28 @@ def max_threads_of(nr_free_pages: int) -> int:
 def alloc_thread_stack(task: Task) -> None:
     """Give `task` its kernel stack. Linux: kernel/fork.c, alloc_thread_stack_node(), account_kernel_stack()."""
     kernel = task.kernel
-    task.stack_pages = kernel.vmalloc.alloc(STACK_PAGES, kernel.cpu_to_node(task.processor))
+    pages = kernel.vmalloc.alloc(STACK_PAGES, kernel.cpu_to_node(task.processor))
+    try:
+        kernel.memcgs.charge_kmem(pages)
+    except OSError:
+        kernel.vmalloc.free(pages)
+        raise
+    task.stack_pages = pages
     _account_kernel_stack(task, +1)
 
 
 def free_thread_stack(task: Task) -> None:
     """Take it back. Linux: kernel/fork.c, free_thread_stack()."""
     _account_kernel_stack(task, -1)
+    task.kernel.memcgs.uncharge_kmem(task.stack_pages)
     task.kernel.vmalloc.free(task.stack_pages)
     task.stack_pages = []
 
 
 def _account_kernel_stack(task: Task, sign: int) -> None:
-    kernel = task.kernel
     page_kb = 1 << PAGE_SHIFT - 10
     for pfn in task.stack_pages:
-        nid = kernel.page_alloc.page_to_nid(pfn)
-        kernel.vmstat.mod_node_page_state(nid, NodeStatItem.NR_KERNEL_STACK_KB, sign * page_kb)
+        task.kernel.lru.memcg.mod_folio_state(pfn, NodeStatItem.NR_KERNEL_STACK_KB, sign * page_kb)
 
 
 # ---- what is shared and what is copied --------------------------------------------------------------------------
@@ -231,6 +237,7 @@ def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str
         _copy_mm(task, parent, flags)
         objects.take("pid")
         task.pid = task.tgid = kernel.tasks.pids.alloc_pid(kernel.tasks)
+        can_fork(task, parent.cgrp)
     except OSError:
         if "files_cache" in objects.names and task.files is not None:
             task.files.close_files()
@@ -250,6 +257,7 @@ def _inherit(task: Task, parent: Task) -> None:
     lost = PF_KTHREAD | PF_SUPERPRIV | PF_WQ_WORKER | PF_NO_SETAFFINITY
     lost |= sched.PF_IDLE | sched.PF_KSWAPD | sched.PF_KCOMPACTD
     task.flags = parent.flags & ~lost | PF_FORKNOEXEC
+    task.cgrp, task.memcg = parent.cgrp, parent.memcg
     task.cred = parent.cred
     task.blocked = parent.blocked
     task.exec_image = parent.exec_image
@@ -260,6 +268,7 @@ def _inherit(task: Task, parent: Task) -> None:
     task.no_new_privs = parent.no_new_privs
     task.personality = parent.personality
     task.mempolicy = parent.mempolicy
+    task.mems_allowed, task.user_cpus = parent.mems_allowed, parent.user_cpus
     task.wchan = parent.wchan
 
 
@@ -277,9 +286,8 @@ def _join_family(task: Task, parent: Task, flags: int, exit_signal: int) -> None
         task.parent = parent.group_leader.parent if flags & CLONE_PARENT else parent.group_leader
         if task.parent is not None:
             task.parent.children.append(task)
-    task.cgrp = parent.cgrp
-    task.cgrp.tasks[task.pid] = task
     task.kernel.tasks.attach(task)
+    post_fork(task, parent.cgrp)
     task.kernel.scheduler.total_forks += 1
 
 

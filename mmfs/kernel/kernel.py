@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from mmfs.mm.kswapd import Kswapd
     from mmfs.mm.lru_gen import LruGenState
     from mmfs.mm.memblock import Memblock
+    from mmfs.mm.memcontrol import MemCgroups
     from mmfs.mm.memory import Rows
     from mmfs.mm.memory_block import MemoryBlocks
     from mmfs.mm.mm_struct import MmStruct
@@ -90,6 +91,7 @@ class Kernel:
     lru: Lru
     pagetables: PageTables
     lru_gen: LruGenState
+    memcgs: MemCgroups
     page_cache: PageCache
     rmap: Rmap
     swap_files: SwapFiles
@@ -295,9 +297,11 @@ class Kernel:
         if clock.running or scheduler.is_ready(task):
             return
         current = self.tasks.current
-        while not scheduler.is_ready(task):
+        while True:
             check_panicked(self)
             clock.run_until(scheduler.ready_ns(task))
+            if scheduler.is_ready(task):
+                break
         self.tasks.current = current
         self.page_alloc.buddy.cpu = task.processor
 

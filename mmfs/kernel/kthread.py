@@ -138,6 +138,10 @@ class Psimon:
             do_exit(self.task, 0)
             self.task = None
 
+    def another(self) -> Psimon:
+        """Each group has its own."""
+        return Psimon(self.kernel)
+
     def run(self) -> None:
         """Linux: psi_rtpoll_worker()."""
         self.kernel.scheduler.run_kthread(self.task)

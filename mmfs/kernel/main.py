@@ -134,19 +134,33 @@ def kmem_cache_init(kernel: Kernel) -> None:
 
 
 def fork_init(kernel: Kernel) -> None:
-    """The task table and the idle task. Linux: kernel/fork.c, fork_init(); kernel/cgroup/cgroup.c, cgroup_init()."""
-    from mmfs.kernel.cgroup import CgroupRoot
+    """The task table and the idle task. Linux: kernel/fork.c, fork_init()."""
     from mmfs.kernel.fork import idle_task, max_threads_of
     from mmfs.kernel.sched import init_rlimits
     from mmfs.kernel.task import TaskTable
 
     ram_pages = early_ram_pages(kernel)
-    kernel.cgroups = CgroupRoot()
+    cgroup_init(kernel)
     kernel.tasks = TaskTable(kernel.machine.nr_cpus, max_threads_of(ram_pages), kernel.seed)
+    kernel.tasks.memcontrol = kernel.lru.memcg
     kernel.init_task = idle_task(kernel, init_rlimits(kernel.tasks.max_threads))
     kernel.sysctl = kernel_sysctl(kernel.seed, kernel.cmdline, len(kernel.machine.nodes))
     kernel.fs_sysctl = fs_sysctl(ram_pages, kernel.machine.nr_cpus)
     kernel.ipc = IpcSysctl()
+
+
+def cgroup_init(kernel: Kernel) -> None:
+    """The root cgroup with its controllers. Linux: kernel/cgroup/cgroup.c, cgroup_init()."""
+    from mmfs.kernel.cgroup import CgroupRoot
+    from mmfs.kernel.cgroup.cpuset import Cpusets
+    from mmfs.kernel.cgroup.pids import Pids
+    from mmfs.mm.hugetlb_cgroup import HugetlbController
+
+    kernel.cgroups = CgroupRoot(kernel)
+    kernel.cgroups.register(kernel.memcgs)
+    kernel.cgroups.register(Pids())
+    kernel.cgroups.register(Cpusets(kernel))
+    kernel.cgroups.register(HugetlbController(kernel.hugetlb))
 
 
 def early_ram_pages(kernel: Kernel) -> int:

@@ -81,20 +81,26 @@ class PsiGroupCpu:
         self.prev: dict[str, tuple[list[int], int]] = {}
         """Times when an aggregator last looked."""
 
-    def change(self, flags: int, sign: int) -> None:
-        """A task begins (1) or ceases (-1) to be what the TSK flags say. Linux: psi_group_change()."""
-        if flags & TSK_RUNNING:
-            self.nr_running += sign
-        if flags & TSK_ONCPU:
-            self.oncpu += sign
-            if flags & TSK_MEMSTALL:
-                self.memstall_oncpu += sign
+    def change(self, old: int, new: int) -> None:
+        """A task was what the old TSK flags say, and is what the new ones do. Linux: psi_group_change()."""
+        changed = old ^ new
+        if changed & TSK_RUNNING:
+            self.nr_running += 1 if new & TSK_RUNNING else -1
+        if changed & TSK_ONCPU:
+            self.oncpu += 1 if new & TSK_ONCPU else -1
+        if changed & TSK_IOWAIT:
+            self.nr_iowait += 1 if new & TSK_IOWAIT else -1
+        if (old | new) & TSK_MEMSTALL:
+            self._change_memstall(old, -1)
+            self._change_memstall(new, 1)
+
+    def _change_memstall(self, flags: int, sign: int) -> None:
         if flags & TSK_MEMSTALL:
             self.nr_memstall += sign
+            if flags & TSK_ONCPU:
+                self.memstall_oncpu += sign
             if flags & TSK_MEMSTALL_RUNNING:
                 self.nr_memstall_running += sign
-        if flags & TSK_IOWAIT:
-            self.nr_iowait += sign
 
     def record_times(self, now: int) -> None:
         """Until now it was so. Linux: record_times(), test_states()."""
@@ -161,12 +167,14 @@ class PsiTrigger:
 
 
 class PsiGroup:
-    """The pressure on a set of tasks: all of a machine, or later those of a cgroup. Linux: struct psi_group."""
+    """The pressure on a set of tasks: all of a machine, or those of a cgroup and below. Linux: struct psi_group."""
 
     def __init__(self, clock: Clock, cpus: list[Cpu], parent: PsiGroup | None = None) -> None:
         self.clock = clock
         self.cpus = cpus
         self.parent = parent
+        self.enabled = True
+        """Whether time is accounted (cgroup.pressure)."""
         self.pcpu: dict[int, PsiGroupCpu] = {}
         """By CPU, once a task of the group has run there."""
         self.total = {"avgs": [0] * NR_PSI_TOTALS, "poll": [0] * NR_PSI_TOTALS}
@@ -187,14 +195,35 @@ class PsiGroup:
 
     def task_change(self, cpu: int, old: int, new: int, now: int) -> None:
         """A task of the group does something else on a CPU from now on. Linux: psi_group_change()."""
-        groupc = self.cpu(cpu)
-        groupc.record_times(now)
-        groupc.change(old, -1)
-        groupc.change(new, 1)
+        groupc = self.pcpu.get(cpu) or self.cpu(cpu)
+        if self.enabled:
+            groupc.record_times(now)
+        groupc.change(old, new)
+        if not self.enabled:
+            return
         if self._avgs_work is None:
             self._avgs_work = self.clock.add_timer(self.clock.now_ns + PSI_FREQ, self.psi_avgs_work)
         if self._rtpoll_timer is None and self.rtpoll_period:
             self._schedule_rtpoll(TICK_NSEC)
+
+    def enable(self, enabled: bool) -> None:
+        """Account for time from now on, or no longer; who does what is known all the time.
+
+        Linux: kernel/sched/psi.c, psi_cgroup_restart().
+        """
+        now = self.clock.now_ns
+        for number, groupc in self.pcpu.items():
+            self.cpus[number].sync()
+            if enabled:
+                groupc.state_start = now
+            elif self.enabled:
+                groupc.record_times(now)
+        self.enabled = enabled
+
+    def close(self) -> None:
+        """The cgroup is gone: nobody watches any more. Linux: psi_cgroup_free()."""
+        for trigger in list(self.triggers):
+            self.trigger_destroy(trigger)
 
     # -- totals and averages ---------------------------------------------------------------------------------
 
@@ -207,7 +236,8 @@ class PsiGroup:
         deltas, nonidle_total, changed = [0] * NR_PSI_TOTALS, 0, set[int]()
         for number, groupc in self.pcpu.items():
             self.cpus[number].sync()
-            groupc.record_times(now)
+            if self.enabled:
+                groupc.record_times(now)
             old_times, old_nonidle = groupc.prev.get(aggregator, ([0] * NR_PSI_TOTALS, 0))
             nonidle_ns = groupc.nonidle - old_nonidle
             if not nonidle_ns:
@@ -302,6 +332,8 @@ class PsiGroup:
 
     def trigger_destroy(self, trigger: PsiTrigger) -> None:
         """Its file is closed. Linux: psi_trigger_destroy()."""
+        if trigger not in self.triggers:
+            return
         self.triggers.remove(trigger)
         self._triggers_changed()
 

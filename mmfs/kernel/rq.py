@@ -19,12 +19,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mmfs.kernel.clock import NSEC_PER_MSEC, TICK_NSEC, Clock, Timer
 from mmfs.kernel.cputime import CpuTime
 from mmfs.kernel.psi import TSK_IOWAIT, TSK_MEMSTALL, TSK_MEMSTALL_RUNNING, TSK_ONCPU, TSK_RUNNING, PsiGroup
 from mmfs.kernel.sched import NICE_0_WEIGHT, PRIO_TO_WEIGHT
+
+if TYPE_CHECKING:
+    from mmfs.kernel.cgroup.rstat import BaseStat
 
 SCHED_SLICE_NS: Final = TICK_NSEC
 """How long a task runs while others wait: until the tick after its slice of up to 2.8 ms is used up."""
@@ -67,13 +70,17 @@ class Wait(NamedTuple):
 class SchedEntity:
     """A task as its CPU sees it: work that is not done yet, and what it waits for first. Linux: struct sched_entity."""
 
-    __slots__ = ("cpu", "migrated", "on_rq", "psi_flags", "psi_group", "stall_ns", "stime_ns", "task", "timer",
-                 "total", "utime_ns", "vruntime", "waiters", "waits", "weight", "work")  # fmt: skip
+    __slots__ = ("cpu", "frozen", "migrated", "on_rq", "psi_flags", "psi_group", "stall_ns", "stat", "stime_ns", "task",
+                 "timer", "total", "utime_ns", "vruntime", "waiters", "waits", "weight", "work")  # fmt: skip
 
     def __init__(self, task: Accountable | None, cpu: Cpu, psi_group: PsiGroup | None = None) -> None:
+        self.stat: BaseStat | None = None
+        """Where its time counts: with its cgroup."""
         self.task = task
         self.cpu = cpu
         self.on_rq = False
+        self.frozen = False
+        """Does nothing of its work until it is thawed."""
         self.weight = NICE_0_WEIGHT
         self.vruntime = cpu.min_vruntime
         self.work: dict[tuple[CpuTime, bool], int] = {}
@@ -127,6 +134,8 @@ class SchedEntity:
             part = queued if queued < nsec else nsec
             bucket, memstall = key
             times[bucket] += part
+            if self.stat is not None:
+                self.stat.account(bucket, part)
             if bucket <= CpuTime.NICE:
                 self.utime_ns += part
             else:
@@ -143,6 +152,8 @@ class SchedEntity:
         """The task ends: the work is its time already, and another's to do."""
         for (bucket, _), nsec in self.work.items():
             other.add(bucket, nsec, False)
+            if self.stat is not None:
+                self.stat.account(bucket, nsec)
             if bucket <= CpuTime.NICE:
                 self.utime_ns += nsec
             else:
@@ -282,7 +293,7 @@ class Cpu:
     def wake(self, entity: SchedEntity) -> None:
         """The task runs, or wants to, if it has any work. Linux: kernel/sched/core.c, try_to_wake_up()."""
         self.sync()
-        if entity.on_rq or not entity.total:
+        if entity.on_rq or entity.frozen or not entity.total:
             entity.cpu.psi_task_change(entity)
             return
         self._place(entity)
@@ -392,6 +403,14 @@ class Cpu:
             flags = 0
         if flags != entity.psi_flags:
             self.psi_set(entity, flags)
+
+    def psi_move(self, entity: SchedEntity, group: PsiGroup | None) -> None:
+        """The task belongs to another group now. Linux: kernel/sched/psi.c, cgroup_move_task()."""
+        self.sync()
+        flags = entity.psi_flags
+        self.psi_set(entity, 0)
+        entity.psi_group = group
+        self.psi_set(entity, flags)
 
     def psi_set(self, entity: SchedEntity, flags: int) -> None:
         """The task, whose flags count here, has these now."""

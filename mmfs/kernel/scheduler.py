@@ -50,8 +50,19 @@ class Scheduler:
     def _entity(self, task: Accountable) -> SchedEntity:
         if task.sched is None:
             task.sched = SchedEntity(task, self.cpus[task.processor], self.psi_system)
+            self.move_group(task)
         entity: SchedEntity = task.sched
         return entity
+
+    def move_group(self, task: Accountable) -> None:
+        """The task is in another cgroup: its time and what it stalls on count there from now on."""
+        entity, group = task.sched, getattr(task, "cgrp", None)
+        if entity is None or group is None:
+            return
+        if entity.psi_group is not group.psi:
+            entity.cpu.psi_move(entity, group.psi)
+        entity.cpu.sync()
+        entity.stat = group.stat
 
     def charge(self, task: Accountable, *, user_ns: int = 0, system_ns: int = 0, memstall: bool = False) -> None:
         """The task needs CPU time: for its own code, for the kernel on its behalf; `memstall`: to reclaim memory."""
@@ -70,6 +81,9 @@ class Scheduler:
 
     @staticmethod
     def _charge_exited(entity: SchedEntity, user: CpuTime, user_ns: int, system_ns: int) -> None:
+        if entity.stat is not None:
+            entity.stat.account(user, user_ns)
+            entity.stat.account(CpuTime.SYSTEM, system_ns)
         entity.utime_ns += user_ns
         entity.stime_ns += system_ns
         entity.cpu.interrupt(user, user_ns)
@@ -185,8 +199,26 @@ class Scheduler:
         entity.cpu.sync()
         if entity.on_rq:
             entity.cpu.watch()
-        elif not entity.waits:
+        elif not entity.waits and not entity.frozen:
             entity.cpu.call_waiters(entity)
+
+    def freeze(self, task: Accountable) -> None:
+        """The task stands still, whatever it has still to do."""
+        entity = self._entity(task)
+        entity.frozen = True
+        entity.cpu.dequeue(entity)
+        entity.cpu.psi_task_change(entity)
+
+    def thaw(self, task: Accountable) -> None:
+        """It goes on where it was."""
+        entity = self._entity(task)
+        entity.frozen = False
+        cpu = self.select_task_rq(task, entity) if entity.total else entity.cpu
+        cpu.wake(entity)
+        if entity.waiters and entity.total:
+            cpu.watch()
+        elif entity.waiters:
+            cpu.call_waiters(entity)
 
     def exit(self, task: Accountable) -> None:
         """The task is gone: it waits for nothing, and its queued work stays as nobody's."""

@@ -278,13 +278,21 @@ def send_signal(task: Task, sig: int, *, group: bool = True, forced: bool = Fals
     if sig != SIGKILL and (action == SIG_IGN or (action == SIG_DFL and sig in IGNORED_BY_DEFAULT)):
         if not task.blocked & bit:
             return
-    if task.busy or (sig != SIGKILL and (task.blocked & bit or task.state in (TASK_STOPPED, TASK_UNINTERRUPTIBLE))):
+    if task.frozen and action == SIG_DFL and sig_fatal(sig) and not task.blocked & bit and task.state != TASK_STOPPED:
+        sig = SIGKILL
+    asleep = task.frozen or task.state in (TASK_STOPPED, TASK_UNINTERRUPTIBLE)
+    if task.busy or (sig != SIGKILL and (task.blocked & bit or asleep)):
         if group:
             task.signal.shared_pending |= bit
         else:
             task.pending |= bit
         return
     _deliver(task, sig)
+
+
+def sig_fatal(sig: int) -> bool:
+    """Whether the signal, neither caught nor ignored, ends a process at once. Linux: complete_signal(), sig_fatal()."""
+    return sig not in IGNORED_BY_DEFAULT | STOP_SIGNALS | COREDUMP_SIGNALS
 
 
 def fatal_signal_pending(task: Task) -> bool:
@@ -311,6 +319,10 @@ def exit_to_user_mode(task: Task) -> None:
     """A call is over: a SIGKILL that came meanwhile acts. Linux: kernel/entry/common.c, exit_to_user_mode_loop()."""
     if (task.pending or task.signal.shared_pending) and task.alive and not task.busy and fatal_signal_pending(task):
         deliver_pending(task)
+    if task.cgrp.freezing and not task.frozen:
+        from mmfs.kernel.cgroup.freezer import try_to_freeze
+
+        try_to_freeze(task)
 
 
 def _deliver(task: Task, sig: int) -> None:

@@ -178,10 +178,12 @@ class SysSyscalls:
     def sched_setaffinity(self: Task, cpus: Sequence[int]) -> None:
         """sched_setaffinity(2)."""
         self._syscall()
-        allowed = frozenset(cpus) & frozenset(range(len(self.kernel.cpus)))
+        cpuset = self.cgrp.e_css.get("cpuset")
+        possible = frozenset(range(len(self.kernel.cpus))) if cpuset is None else cpuset.effective_cpus
+        allowed = frozenset(cpus) & possible
         if not allowed or self.flags & PF_NO_SETAFFINITY:
             raise OSError(errno.EINVAL, "no such CPU")
-        self.set_cpus_allowed(allowed)
+        self.set_cpus_allowed(allowed, frozenset(cpus))
 
     def prctl(self: Task, option: int, *args: Any) -> int | str:
         """prctl(2), for the options that memory or /proc show. Linux: kernel/sys.c, SYSCALL_DEFINE5(prctl)."""

@@ -103,7 +103,14 @@ class TaskSyscalls:
             raise TaskStopped(f"task {self.pid} is in state {self.state}")
         kernel.tasks.current = self
         kernel.page_alloc.buddy.cpu = self.processor
+        if kernel.lru.memcg.over_high_pages:
+            self._handle_over_high()
         kernel.scheduler.charge_syscall(self)
+
+    def _handle_over_high(self: Task) -> None:
+        """The last call has charged above memory.high. Linux: resume_user_mode_work()."""
+        self.kernel.memcgs.handle_over_high(self)
+        self._check_killed()
 
     def _resume(self: Task) -> MmStruct:
         """What `running()` goes on with; signals have come meanwhile, or the end of the kernel."""
@@ -143,6 +150,8 @@ class TaskSyscalls:
             self.kernel.cond_resched(self)
             self.kernel.collect_dirty_inodes()
         self._check_killed()
+        if self.kernel.lru.memcg.over_high_pages:
+            self._handle_over_high()
 
     def account_faults(self: Task) -> None:
         """Faults, reads and time of the access loops since the last call are the task's, and it waits for its reads."""

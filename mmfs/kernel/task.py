@@ -26,9 +26,11 @@ from mmfs.kernel.signal_struct import IoAccounting, SignalStruct
 from mmfs.kernel.slices import SliceSyscalls
 from mmfs.kernel.sys import SysSyscalls
 from mmfs.kernel.syscalls import TaskSyscalls
+from mmfs.mm.memory import vma_changed
 from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
 
 if TYPE_CHECKING:
+    from mmfs.fastpath.memcontrol import Memcontrol
     from mmfs.kernel.cgroup import Cgroup
     from mmfs.kernel.exec import ExecImage
     from mmfs.kernel.kernel import Kernel
@@ -44,11 +46,12 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
 
     __slots__ = (
         "kernel", "pid", "tgid", "comm", "full_name", "wq_desc", "group_leader", "parent", "children", "state", "flags",
-        "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp",
+        "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp", "memcg",
+        "memcg_nr_pages_over_high",
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
         "gtime_ns", "delays", "blkio_delay_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
-        "timerslack_ns", "no_new_privs", "personality", "mempolicy", "busy",
+        "timerslack_ns", "no_new_privs", "personality", "mempolicy", "mems_allowed", "user_cpus", "busy", "frozen",
         "nr_dirtied", "nr_dirtied_pause", "dirty_paused_when",
     )  # fmt: skip
 
@@ -74,6 +77,10 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.mm: MmStruct | None = None
         self.exec_image: ExecImage | None = None
         self.cgrp: Cgroup = kernel.cgroups.root
+        self.memcg = 0
+        """The row of its memory cgroup."""
+        self.memcg_nr_pages_over_high = 0
+        """Pages it has charged above memory.high since it was in user mode, while it does not run."""
         self.static_prio = sched.DEFAULT_PRIO
         self.rt_priority = 0
         self.policy = sched.SCHED_NORMAL
@@ -104,6 +111,12 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.nr_dirtied = self.dirty_paused_when = 0
         self.nr_dirtied_pause = DIRTY_POLL_THRESH
         """After how many pages it looks whether it must sleep (mm/page_writeback.py)."""
+        self.mems_allowed: frozenset[int] | None = None
+        """The nodes that its cpuset allows; None: all."""
+        self.user_cpus: frozenset[int] | None = None
+        """What sched_setaffinity(2) asked for."""
+        self.frozen = False
+        """Stands still because its cgroup does (kernel/cgroup/freezer.py)."""
         self.busy = False
         """In the middle of a call during which it cannot die: a SIGKILL waits until that is over."""
 
@@ -244,8 +257,8 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
 
     @property
     def cgroup(self) -> str:
-        """The path of the task's cgroup."""
-        return self.cgrp.path
+        """The path of the task's cgroup; a zombie's may have been removed. Linux: proc_cgroup_show()."""
+        return self.cgrp.path if self.cgrp.self.online else f"{self.cgrp.path} (deleted)"
 
     # ---- the program ----------------------------------------------------------------------------------------
 
@@ -298,12 +311,24 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
             return -1 - self.rt_priority
         return self.static_prio - sched.MAX_RT_PRIO
 
-    def set_cpus_allowed(self, cpus: frozenset[int]) -> None:
-        """Bind the task to CPUs; it moves if it is on none of them. Linux: set_cpus_allowed_ptr()."""
+    def set_cpus_allowed(self, cpus: frozenset[int], asked: frozenset[int] | None = None) -> None:
+        """Bind the task to CPUs, those of `asked` that it may use; it moves if it is on none of them.
+
+        Linux: kernel/sched/core.c, set_cpus_allowed_ptr().
+        """
         self.cpus_allowed = cpus
+        self.user_cpus = asked or self.user_cpus
         if self.processor not in cpus:
             self.processor = min(cpus)
         self.kernel.scheduler.task_changed(self)
+
+    def set_mems_allowed(self, nodes: frozenset[int] | None) -> None:
+        """The nodes whose memory it may have. Linux: kernel/cgroup/cpuset.c, cpuset_change_task_nodemask()."""
+        if nodes != self.mems_allowed:
+            self.mems_allowed = nodes
+            if self.mm is not None:
+                for vma in self.mm.mmap:
+                    vma_changed(vma)
 
     @property
     def utime_ns(self) -> int:
@@ -345,8 +370,9 @@ class TaskTable:
         self.max_threads = max_threads
         self.nproc: dict[int, int] = {}
         """Tasks by real user id, for RLIMIT_NPROC. Linux: UCOUNT_RLIMIT_NPROC."""
-        self.current: Task | None = None
-        """Who made the last system call. Linux: current."""
+        self._current: Task | None = None
+        self.memcontrol: Memcontrol | None = None
+        """Who is told which memory cgroup runs."""
         self._nr_cpus = nr_cpus
         self._last_cpu = nr_cpus - 1
         self._tasks: dict[int, Task] = {}
@@ -354,6 +380,20 @@ class TaskTable:
         self.nr_flushed = 0
         self.flushed: deque[int] = deque(maxlen=MAX_FLUSHED)
         """Numbers whose /proc entries are not what they were, as somebody has gone or has become somebody else."""
+
+    @property
+    def current(self) -> Task | None:
+        """Who made the last system call. Linux: current."""
+        return self._current
+
+    @current.setter
+    def current(self, task: Task | None) -> None:
+        last, self._current = self._current, task
+        if self.memcontrol is not None and last is not task:
+            if last is not None:
+                last.memcg_nr_pages_over_high = self.memcontrol.over_high_pages
+            self.memcontrol.over_high_pages = 0 if task is None else task.memcg_nr_pages_over_high
+            self.memcontrol.current = 0 if task is None else task.memcg
 
     def __getitem__(self, pid: int) -> Task:
         return self._tasks[pid]

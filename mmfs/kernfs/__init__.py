@@ -21,7 +21,7 @@ from mmfs.kernfs.kstrtox import (
     sysfs_match_string,
     sysfs_streq,
 )
-from mmfs.kernfs.node import Attribute, Binary, Directory, Special, Symlink, Text
+from mmfs.kernfs.node import Attribute, Binary, Directory, Iattrs, Special, Symlink, Text
 from mmfs.kernfs.rules import CGROUP2, DEBUGFS, PROC, PROC_PID, SYSCTL, SYSFS, Rules
 from mmfs.kernfs.vfs import Vfs
 
@@ -39,6 +39,7 @@ __all__ = [
     "Caller",
     "Directory",
     "Entry",
+    "Iattrs",
     "OpenFile",
     "Rules",
     "Special",

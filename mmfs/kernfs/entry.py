@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from mmfs.kernfs.file import OpenFile
 from mmfs.kernfs.kstrtox import fail
-from mmfs.kernfs.node import Attribute, Directory, Graft, Node, Owner, Symlink
+from mmfs.kernfs.node import Attribute, Directory, Graft, Iattrs, Node, Owner, Symlink
 from mmfs.kernfs.rules import PROC, Rules
 
 MAY_EXEC: Final = 1
@@ -70,6 +70,7 @@ class Entry:
         "file_size",
         "guard",
         "held",
+        "iattrs",
         "memo",
         "name",
         "node",
@@ -117,6 +118,13 @@ class Entry:
                 self.file_size = directory.file_size
         if owner is not None:
             self._owner, self._owner_obj = owner, obj
+        holder = directory if directory is not None else None if parent is None else parent.directory
+        self.iattrs: Callable[[Any], dict[str, Iattrs]] | None = None if holder is None else holder.iattrs
+        """What was changed of this entry is here, if it can be."""
+
+    def changed(self) -> Iattrs | None:
+        """What was changed of its attributes (mmfs/kernfs/inode.py)."""
+        return self.iattrs and self.iattrs(self.obj).get("" if self.directory is not None else self.name)
 
     @property
     def path(self) -> str:
@@ -155,11 +163,17 @@ class Entry:
     @property
     def owner(self) -> Owner:
         """uid and gid: the nearest template's above that names an owner."""
+        changed = self.iattrs and self.changed()
+        if changed and changed.owner is not None:
+            return changed.owner
         return (0, 0) if self._owner is None else self._owner(self._owner_obj)
 
     @property
     def mode(self) -> int:
         """Permission bits."""
+        changed = self.iattrs and self.changed()
+        if changed and changed.mode is not None:
+            return changed.mode
         directory = self.directory
         return self.node.mode_of(self.obj) if directory is None else directory.mode_of(self.obj)
 
@@ -183,7 +197,7 @@ class Entry:
         """Whether `stat()` always gives the same."""
         node = self.node
         plain = isinstance(node, Node) and isinstance(node.mode, int) and not callable(node.size)
-        return self.stable and self.directory is None and self._owner is None and plain
+        return self.stable and self.directory is None and self._owner is None and self.iattrs is None and plain
 
     @property
     def nlink(self) -> int:
@@ -204,12 +218,12 @@ class Entry:
 
     def stat(self, caller: Caller = ROOT) -> Stat:
         """lstat(2)."""
-        uid, gid = (0, 0) if self._owner is None else self._owner(self._owner_obj)
+        uid, gid = (0, 0) if self._owner is None and self.iattrs is None else self.owner
         directory, node = self.directory, self.node
         ino = self._ino or self.ino
         if directory is not None:
             return Stat(stat.S_IFDIR | self.mode, self.nlink, uid, gid, self.size, ino, 0)
-        mode = node.mode if type(node.mode) is int else node.mode_of(self.obj)
+        mode = node.mode if type(node.mode) is int and self.iattrs is None else self.mode
         return Stat(node.type | mode, 1, uid, gid, self.size, ino, node.rdev)
 
     # ------------------------------------------------------------------------------------------------- directories

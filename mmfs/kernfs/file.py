@@ -45,7 +45,7 @@ class OpenFile:
     Simplified: a seq_file of several records is made record by record as it is read; here it is made at once.
     """
 
-    __slots__ = ("_base", "_next", "_text", "caller", "entry", "flags", "node", "private")
+    __slots__ = ("_base", "_next", "_text", "caller", "entry", "event", "flags", "node", "private")
 
     def __init__(self, entry: Entry, flags: int, caller: Caller) -> None:
         self.entry = entry
@@ -53,6 +53,8 @@ class OpenFile:
         self.flags = flags
         self.caller = caller
         self.private: Any = None
+        self.event = -1
+        """How many events there had been when the file was read last; -1: it has not been."""
         self._text: bytes | None = None
         self._next = 0
         self._base: int | None = 0
@@ -86,6 +88,8 @@ class OpenFile:
         entry = self.entry
         node: Attribute[Any] = self.node  # type: ignore[assignment]
         assert node.show is not None
+        if node.events is not None:
+            self.event = node.events(entry.obj)
         if node.wants_caller or node.wants_file:
             return render(node.show(entry.obj, **self._keywords()))
         if node.version is None:
@@ -159,14 +163,19 @@ class OpenFile:
         return length if taken is None else taken
 
     def poll(self) -> int:
-        """The poll(2) mask that is true now."""
+        """The poll(2) mask that is true now. Linux: fs/kernfs/file.c, kernfs_generic_poll()."""
         node = self.node
-        return DEFAULT_POLLMASK if node.poll is None else node.poll(self.entry.obj, self)
+        if node.poll is not None:
+            return node.poll(self.entry.obj, self)
+        if type(node) is Attribute and node.events is not None and node.events(self.entry.obj) != self.event:
+            return DEFAULT_POLLMASK | select.POLLERR | select.POLLPRI
+        return DEFAULT_POLLMASK
 
     @property
     def polls(self) -> bool:
         """Whether the file has events of its own."""
-        return self.node.poll is not None
+        node = self.node
+        return node.poll is not None or (type(node) is Attribute and node.events is not None)
 
     def release(self) -> None:
         """The last close(2)."""

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar, overload
 
 from mmfs.kernfs.rules import Rules
@@ -87,6 +86,7 @@ class Attribute(Node[T]):
       `release(obj, file)` is called at the last close(2).
     - A store that may take long is a generator: between two steps of it others are served.
     - `poll(obj, file)` returns the poll(2) mask that is true now.
+    - `events(obj)` counts what poll(2) wakes for with POLLPRI and POLLERR until the file is read again, as kernfs does.
     - `version(obj)`: all that the content depends on; while it is equal, the text that was made last serves again.
       For a file at a fixed place that is read often and costs much more to make than its version.
     - `one_read`: past offset 0 there is nothing, as in a sysctl.
@@ -108,6 +108,7 @@ class Attribute(Node[T]):
         open: Callable[[T, Caller], object] | None = None,
         before: Callable[[T], object] | None = None,
         poll: Callable[[T, Any], int] | None = None,
+        events: Callable[[T], int] | None = None,
         release: Callable[[T, Any], object] | None = None,
         version: Callable[[T], object] | None = None,
         one_read: bool = False,
@@ -124,6 +125,7 @@ class Attribute(Node[T]):
         self.open = open
         self.before = before
         self.poll = poll
+        self.events = events
         self.release = release
         self.version = version
         self.one_read = one_read
@@ -251,14 +253,15 @@ class Family(Generic[T, U]):
         self.node = node
 
 
-@dataclass
-class Xattrs(Generic[T]):
-    """Extended attributes of the directories of a template."""
+class Iattrs:
+    """What was changed of one entry. Linux: struct kernfs_iattrs."""
 
-    list: Callable[[T], Iterable[str]]
-    get: Callable[[T, str], bytes]
-    set: Callable[[T, str, bytes, int], None] | None = None
-    remove: Callable[[T, str], None] | None = None
+    __slots__ = ("mode", "owner", "xattrs")
+
+    def __init__(self) -> None:
+        self.mode: int | None = None
+        self.owner: tuple[int, int] | None = None
+        self.xattrs: dict[str, bytes] = {}
 
 
 class Directory(Generic[T]):
@@ -266,7 +269,8 @@ class Directory(Generic[T]):
 
     `owner(obj)` gives uid and gid of the directory and of all below it; `ino(obj)` its inode number and `size(obj)` its
     st_size, where those mean something. `flushed`: when a member of a family goes, or what stat(2) tells of it and of
-    the files in it changes, `Vfs.flushed` says so.
+    the files in it changes, `Vfs.flushed` says so. `iattrs(obj)`: what was changed of mode, owner and extended
+    attributes of the files in it, by name, and of itself, by ""; without, nothing can be changed (kernfs/inode.py).
     """
 
     type = stat.S_IFDIR
@@ -282,6 +286,7 @@ class Directory(Generic[T]):
         nlink: Callable[[T], int] | None = None,
         size: Callable[[T], int] | None = None,
         flushed: bool = False,
+        iattrs: Callable[[T], dict[str, Iattrs]] | None = None,
     ) -> None:
         self.mode = mode
         self.rules = rules
@@ -297,7 +302,7 @@ class Directory(Generic[T]):
         self.grafts: list[Graft[T, Any]] = []
         self.mkdir: Callable[[T, str, int, Caller], object] | None = None
         self.rmdir: Callable[[T, str, Caller], object] | None = None
-        self.xattr: Xattrs[T] | None = None
+        self.iattrs = iattrs
 
     def mode_of(self, obj: T) -> int:
         """Permission bits for this object."""
@@ -430,16 +435,6 @@ class Directory(Generic[T]):
     def on_rmdir(self, function: Callable[[T, str, Caller], object]) -> None:
         """rmdir(2) of an entry of this directory calls `function(obj, name, caller)`."""
         self.rmdir = function
-
-    def xattrs(
-        self,
-        list: Callable[[T], Iterable[str]],
-        get: Callable[[T, str], bytes],
-        set: Callable[[T, str, bytes, int], None] | None = None,
-        remove: Callable[[T, str], None] | None = None,
-    ) -> None:
-        """Give the directory extended attributes."""
-        self.xattr = Xattrs(list, get, set, remove)
 
 
 def templates(root: Directory[Any]) -> Mapping[int, Directory[Any]]:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from mmfs.kernfs import inode
 from mmfs.kernfs.entry import MAY_EXEC, MAY_READ, MAY_WRITE, ROOT, Caller, Entry, Stat
 from mmfs.kernfs.file import OpenFile
 from mmfs.kernfs.kstrtox import fail
@@ -167,6 +168,30 @@ class Vfs:
         if parent.child(name) is not None:
             parent.permission(MAY_WRITE | MAY_EXEC, caller)
         parent.rmdir(name, caller)
+
+    def chmod(self, path: str, mode: int, caller: Caller = ROOT) -> None:
+        """chmod(2)."""
+        inode.chmod(self.resolve(path, caller), mode, caller)
+
+    def chown(self, path: str, uid: int, gid: int, caller: Caller = ROOT) -> None:
+        """chown(2); -1: as it is."""
+        inode.chown(self.resolve(path, caller), uid, gid, caller)
+
+    def getxattr(self, path: str, name: str, caller: Caller = ROOT) -> bytes:
+        """getxattr(2)."""
+        return inode.getxattr(self.resolve(path, caller), name, caller)
+
+    def setxattr(self, path: str, name: str, value: bytes, flags: int = 0, caller: Caller = ROOT) -> None:
+        """setxattr(2)."""
+        inode.setxattr(self.resolve(path, caller), name, value, flags, caller)
+
+    def removexattr(self, path: str, name: str, caller: Caller = ROOT) -> None:
+        """removexattr(2)."""
+        inode.removexattr(self.resolve(path, caller), name, caller)
+
+    def listxattr(self, path: str, caller: Caller = ROOT) -> list[str]:
+        """listxattr(2)."""
+        return inode.listxattr(self.resolve(path, caller), caller)
 
     def stat(self, path: str, caller: Caller = ROOT) -> Stat:
         """stat(2)."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfs.mm import check_swap
+from mmfs.mm import check_memcg, check_swap
 from mmfs.mm.filemap import NODE_SLOTS
 from mmfs.mm_types import (
     BLK_FREE,
@@ -73,6 +73,7 @@ def check(kernel: Kernel) -> None:
     check_swap.check_swap(kernel, mapped.slots)
     check_writeback(kernel)
     check_counters(kernel, mapped)
+    check_memcg.check_memcgs(kernel, mapped.blocks)
 
 
 def check_free_lists(kernel: Kernel) -> set[int]:
@@ -257,22 +258,14 @@ def _check_uniform(kernel: Kernel, mm: MmStruct, table: int, addr: int, rss: lis
 
 def check_lru(kernel: Kernel, mapped: _Mapped) -> None:
     """List lengths against counters; every listed page is marked so and belongs there."""
-    lru, frames = kernel.lru, kernel.frames
+    lru = kernel.lru
     for pgdat in kernel.node_data:
-        generations = kernel.lru_gen.lruvecs[pgdat.node_id].check(mapped.blocks)
-        for kind in range(NR_LRU_LISTS):
-            pages = np.array(lru.pages(pgdat.node_id, kind), np.int64)
-            blocks = lru.blocks(pgdat.node_id, kind)
+        totals = [0] * NR_LRU_LISTS
+        for row in kernel.memcgs.rows:
+            _check_lruvec(kernel, row * lru.nr_nodes + pgdat.node_id, mapped, totals)
+        for kind, total in enumerate(totals):
             item = NodeStatItem(NodeStatItem.NR_INACTIVE_ANON + kind)
-            total = len(pages) + len(blocks) * PAGEBLOCK_NR_PAGES + generations[kind]
-            if kind != LRU_UNEVICTABLE and lru.enabled and (len(pages) or blocks):
-                raise AssertionError(f"{pgdat!r}: list {kind} is not empty while generations rule")
             _same(f"{pgdat!r}: {item.name}", total, kernel.vmstat.node_page_state(pgdat.node_id, item))
-            if len(pages) and not (frames.pages[pages]["flags"] & PG_LRU).all():
-                raise AssertionError(f"{pgdat!r}: a page on list {kind} is not marked as listed")
-            for block in blocks:
-                if block not in mapped.blocks:
-                    raise AssertionError(f"block {block} is on list {kind} but nobody maps it")
     for kind in range(NR_LRU_LISTS):
         zone_item, node_item = ZoneStatItem(ZoneStatItem.NR_ZONE_INACTIVE_ANON + kind), NodeStatItem(kind)
         _same(
@@ -280,6 +273,27 @@ def check_lru(kernel: Kernel, mapped: _Mapped) -> None:
             kernel.vmstat.global_zone_page_state(zone_item),
             kernel.vmstat.global_node_page_state(node_item),
         )
+
+
+def _check_lruvec(kernel: Kernel, number: int, mapped: _Mapped, totals: list[int]) -> None:
+    lru, frames = kernel.lru, kernel.frames
+    generations = kernel.lru_gen.lruvecs[number].check(mapped.blocks)
+    for kind in range(NR_LRU_LISTS):
+        where = f"lruvec {number}: list {kind}"
+        pages = np.array(lru.pages(number, kind), np.int64)
+        blocks = lru.blocks(number, kind)
+        total = len(pages) + len(blocks) * PAGEBLOCK_NR_PAGES + generations[kind]
+        totals[kind] += total
+        if kind != LRU_UNEVICTABLE and lru.enabled and (len(pages) or blocks):
+            raise AssertionError(f"{where} is not empty while generations rule")
+        _same(f"{where}: length", total, int(kernel.vmstat.lruvec_stat[number, NodeStatItem.NR_INACTIVE_ANON + kind]))
+        if len(pages) and not (frames.pages[pages]["flags"] & PG_LRU).all():
+            raise AssertionError(f"{where}: a page is not marked as listed")
+        if len(pages) and not (frames.pages[pages]["memcg"] == number // lru.nr_nodes).all():
+            raise AssertionError(f"{where}: a page is of another memory cgroup")
+        for block in blocks:
+            if block not in mapped.blocks:
+                raise AssertionError(f"{where}: nobody maps block {block}")
 
 
 def check_page_cache(kernel: Kernel) -> None:

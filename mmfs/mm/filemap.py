@@ -402,17 +402,28 @@ class Room:
 
         `ahead`: nobody has asked for the page yet, so it is not worth a life. Linux: readahead_gfp_mask().
         """
-        mmu = self.kernel.mmu
-        pfn = self.kernel.page_alloc.alloc_pages(self.gfp | (GFP_NORETRY_BIT | GFP_NOWARN_BIT if ahead else 0))
+        mmu, gfp = self.kernel.mmu, self.gfp | (GFP_NORETRY_BIT | GFP_NOWARN_BIT if ahead else 0)
+        if mmu.memcg.failed >= 0:
+            return self._charge(gfp, window)
+        pfn = self.kernel.page_alloc.alloc_pages(gfp)
         mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
         mmu.filemap.spare = pfn
         if window is not None:
             mmu.filemap.set_window(window)
         return bool(pfn >= 0)
 
+    def _charge(self, gfp: int, window: object) -> bool:
+        """A limit was hit: make room in the memory cgroup, whose reclaim may use the window meanwhile."""
+        charged = self.kernel.memcgs.make_room(gfp)
+        if window is not None:
+            self.kernel.mmu.filemap.set_window(window)
+        return charged
+
     def hand(self) -> bool:
         """Find a page that whoever allocates next gets: for loops that know of no spare one. False if there is none."""
         page_alloc = self.kernel.page_alloc
+        if self.kernel.mmu.memcg.failed >= 0:
+            return self._charge(self.gfp, None)
         pfn = page_alloc.alloc_pages(self.gfp)
         self.kernel.mmu.walker.alloc_flags = ALLOC_WMARK_MIN | ALLOC_KSWAPD
         page_alloc.buddy.handed = pfn
@@ -466,7 +477,7 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
     fast.in_fault = not vma.vm_flags & (VM_SEQ_READ | VM_RAND_READ)  # Linux: vma_has_recency()
     try:
         if missed:
-            kernel.vmstat.count_vm_events(VmEventItem.PGMAJFAULT)
+            mmu.memcg.count_events(mmu.memcg.current, VmEventItem.PGMAJFAULT, 1)
             finish_readahead(kernel, _sync_mmap_readahead(vma, index))
             _read_folio(mapping, bdi, index)
         elif not vma.vm_flags & VM_RAND_READ:

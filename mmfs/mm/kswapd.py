@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.vmscan import ScanControl
 from mmfs.mm.vmscan import DEF_PRIORITY, MAX_RECLAIM_RETRIES, NSEC_PER_JIFFY, compact_gap
-from mmfs.mm_types import GFP_KERNEL, MAX_NR_ZONES, SWAP_CLUSTER_MAX, VmEventItem
+from mmfs.mm_types import GFP_KERNEL, MAX_NR_ZONES, VmEventItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.clock import Timer
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
 NAP_NS: Final = 25 * NSEC_PER_JIFFY
 
 
-def pgdat_balanced(pgdat: PglistData, order: int, highest: int) -> bool:
+def pgdat_balanced(kernel: Kernel, pgdat: PglistData, order: int, highest: int) -> bool:
     """Whether some zone up to `highest` has its high watermark. Linux: pgdat_balanced()."""
-    zones = [zone for zone in pgdat.node_zones[: highest + 1] if zone.managed()]
-    return not zones or any(zone.watermark_ok(order, zone.high_wmark_pages(), highest) for zone in zones)
+    return bool(kernel.reclaim.scan_count.pgdat_balanced(pgdat.node_id, order, highest))
 
 
 class BalancePgdat:
@@ -74,7 +73,7 @@ class BalancePgdat:
     def _next_round(self) -> bool:
         """Begin to shrink the node at this priority; False: it is balanced."""
         sc, pgdat = self.sc, self.pgdat
-        balanced = pgdat_balanced(pgdat, sc.order, self.highest)
+        balanced = pgdat_balanced(self.kernel, pgdat, sc.order, self.highest)
         if not balanced and self.nr_boost_reclaim:
             self.nr_boost_reclaim = 0
             sc.priority = DEF_PRIORITY
@@ -87,7 +86,7 @@ class BalancePgdat:
         if sc.priority < DEF_PRIORITY - 2:
             sc.may_writepage = True
         sc.nr_scanned = 0
-        sc.nr_to_reclaim = sum(max(zone.high_wmark_pages(), SWAP_CLUSTER_MAX) for zone in self.zones)
+        sc.nr_to_reclaim = self.kernel.reclaim.scan_count.kswapd_target(pgdat.node_id, self.highest)
         self.nr_reclaimed = sc.nr_reclaimed
         self.node = self.kernel.reclaim.shrink_node(pgdat, sc)
         return True
@@ -127,7 +126,7 @@ class BalancePgdat:
         if self.boosted:
             for zone, boost in self.boosts.items():
                 zone.watermark_boost -= min(zone.watermark_boost, boost)
-        self.kernel.reclaim.snapshot_refaults(self.pgdat)
+        self.kernel.reclaim.snapshot_refaults(self.pgdat, self.sc)
 
 
 class State(IntEnum):
@@ -144,12 +143,23 @@ class Kswapd:
     def __init__(self, kernel: Kernel, pgdat: PglistData) -> None:
         self.kernel = kernel
         self.pgdat = pgdat
-        self.state = State.ASLEEP
+        self._state = State.ASLEEP
         self.alloc_order = self.reclaim_order = 0
         self.highest = MAX_NR_ZONES - 1
         self.balance: BalancePgdat | None = None
         self._timer: Timer | None = None
         self._task: Task | None = None
+
+    @property
+    def state(self) -> State:
+        """What it does."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        buddy, bit = self.kernel.page_alloc.buddy, 1 << self.pgdat.node_id
+        buddy.kswapds_awake = buddy.kswapds_awake & ~bit | (bit if state is State.BALANCING else 0)
 
     @property
     def task(self) -> Task | None:
@@ -170,7 +180,7 @@ class Kswapd:
         if self.state is State.BALANCING or pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES:
             return
         boosted = any(zone.watermark_boost for zone in pgdat.node_zones[: highest + 1] if zone.managed())
-        if boosted or not pgdat_balanced(pgdat, order, highest):
+        if boosted or not pgdat_balanced(self.kernel, pgdat, order, highest):
             self.wake_up()
 
     def wake_up(self) -> None:
@@ -197,7 +207,7 @@ class Kswapd:
         pgdat = self.pgdat
         if pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES:
             return True
-        if pgdat_balanced(pgdat, self.reclaim_order, self.highest):
+        if pgdat_balanced(self.kernel, pgdat, self.reclaim_order, self.highest):
             pgdat.congested = pgdat.dirty = pgdat.writeback = False
             return True
         return False
@@ -234,13 +244,14 @@ class Kswapd:
             self._read_request()
             self.balance = BalancePgdat(kernel, self.pgdat, self.alloc_order, self.highest)
         balance = self.balance
-        node = None
-        while not balance.done and not kernel.reclaim.slice_over():
+        kernel.reclaim.set_time()
+        node, io_wait_ns = None, 0
+        while not balance.done and not io_wait_ns and not kernel.reclaim.slice_over():
             node = balance.node
             balance.step()
+            io_wait_ns = kernel.reclaim.write_unplug()
         kernel.reclaim.charge(task)
         kernel.tasks.current, kernel.page_alloc.buddy.cpu = current, cpu
-        io_wait_ns = kernel.swap_files.write_throttle_ns(kernel.clock.now_ns)
         if balance.done:
             self._balanced(balance)
         elif io_wait_ns:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mmfs.fastpath.lru_gen import LruGen
 from mmfs.fastpath.lru_gen_ctrl import LruGenCtrl
 from mmfs.fastpath.lru_gen_walk import LruGenWalk
+from mmfs.mm.lru_gen_memcg import MemcgLru, MemcgLruOp
 from mmfs.mm.mman import VM_HUGETLB, VM_LOCKED, VM_RAND_READ, VM_SEQ_READ, VM_SPECIAL
 from mmfs.mm_types import (
     LRU_GEN_MASK,
@@ -47,6 +48,8 @@ class LruGenLruvec:
     def __init__(self, owner: LruGenState, number: int) -> None:
         self.owner = owner
         self.number = number
+        self.nid = number % owner.lists.memcg.nr_nodes
+        self.memcg = number // owner.lists.memcg.nr_nodes
         lists = owner.lists
         self._seq: NDArray[np.int64] = lists.seqs[number]
         self._sizes: NDArray[np.int64] = lists.sizes[number].reshape(MAX_NR_GENS, 2, MAX_NR_ZONES)
@@ -55,6 +58,8 @@ class LruGenLruvec:
         self._protected = lists.protected[number].reshape(2, MAX_NR_TIERS)
         self.avg_refaulted = lists.avg_refaulted[number].reshape(2, MAX_NR_TIERS)
         self.avg_total = lists.avg_total[number].reshape(2, MAX_NR_TIERS)
+        self.memcg_gen = self.memcg_bin = 0
+        self.memcg_seg = MemcgLruOp.NOP
         self.birth = [owner.kernel.clock.jiffies] * MAX_NR_GENS
         self.walk_seq = MIN_NR_GENS
         self._walked = 0
@@ -102,7 +107,7 @@ class LruGenLruvec:
             if self.nr_gens(kind) == MAX_NR_GENS:
                 self._inc_min_seq(kind, can_swap)
         self.birth[(self.max_seq + 1) % MAX_NR_GENS] = self.owner.kernel.clock.jiffies
-        self.owner.lists.shift_active(self.number, self.owner.zones[self.number])
+        self.owner.lists.shift_active(self.number, self.owner.zones[self.nid])
 
     def try_to_inc_max_seq(self, can_swap: bool, force_scan: bool = False) -> int:
         """Begin a new generation; how many entries the walk looked at. Linux: try_to_inc_max_seq()."""
@@ -120,10 +125,12 @@ class LruGenLruvec:
         looked, first, newest = 0, True, self._walked
         walk.stats[self.number] = 0
         for mm in list(kernel.mms.values()):
+            if kernel.mmu.mms[mm.row]["memcg"] != self.memcg:
+                continue
             force_scan = force_scan or mm.serial > self._walked
             newest = max(newest, mm.serial)
             record = kernel.mmu.mms[mm.row]
-            bit = np.uint32(1 << self.number % 32)
+            bit = np.uint32(1 << self.nid % 32)
             if not force_scan and not record["lru_gen_bitmap"] & bit:
                 continue
             record["lru_gen_bitmap"] &= ~bit
@@ -191,7 +198,31 @@ class LruGenState:
         self.caps = ALL_CAPS
         self.min_ttl_jiffies = 0
         self._serial = 0
-        self.lruvecs = [LruGenLruvec(self, number) for number in range(self.lists.nr_lruvecs)]
+        self.memcg_lru = [MemcgLru(nid) for nid in range(self.lists.memcg.nr_nodes)]
+        self.lruvecs: dict[int, LruGenLruvec] = {}
+        """By their number."""
+        self.online_memcg(0)
+
+    def _numbers(self, memcg: int) -> range:
+        nr_nodes = self.lists.memcg.nr_nodes
+        return range(memcg * nr_nodes, (memcg + 1) * nr_nodes)
+
+    def online_memcg(self, memcg: int) -> None:
+        """A memory cgroup begins. Linux: lru_gen_init_lruvec(), lru_gen_online_memcg()."""
+        nr_bin = self.memcg_lru[0].random_bin()
+        for nid, number in enumerate(self._numbers(memcg)):
+            self.lruvecs[number] = LruGenLruvec(self, number)
+            self.memcg_lru[nid].add(self.lruvecs[number], nr_bin)
+
+    def offline_memcg(self, memcg: int) -> None:
+        """A memory cgroup is dying: it is visited first. Linux: lru_gen_offline_memcg()."""
+        for nid, number in enumerate(self._numbers(memcg)):
+            self.memcg_lru[nid].rotate(self.lruvecs[number], MemcgLruOp.OLD)
+
+    def release_memcg(self, memcg: int) -> None:
+        """A memory cgroup is no more. Linux: lru_gen_release_memcg()."""
+        for nid, number in enumerate(self._numbers(memcg)):
+            self.memcg_lru[nid].release(self.lruvecs.pop(number))
 
     def next_serial(self) -> int:
         """The number of a new address space."""
@@ -202,10 +233,12 @@ class LruGenState:
         """Switch parts on and off; the first decides which lists rule. Linux: lru_gen_change_state()."""
         lru = self.kernel.lru
         if bool(caps & LRU_GEN_CORE) != lru.enabled:
+            nr_nodes = self.lists.memcg.nr_nodes
+            rows = np.array([number // nr_nodes for number in self.lruvecs if number % nr_nodes == 0], np.int64)
             if caps & LRU_GEN_CORE:
-                lru.fill_generations()
+                lru.fill_generations(rows)
             else:
-                lru.drain_generations()
+                lru.drain_generations(rows)
         self.caps = caps & ALL_CAPS
         self.walk.clear_pmd_young = bool(caps & LRU_GEN_NONLEAF_YOUNG)
 

@@ -24,8 +24,10 @@ from mmfs.fastpath.pgtable import PageTables
 from mmfs.mm import rmap
 from mmfs.mm.filemap import PageCache, filemap_fault, task_ns
 from mmfs.mm.lru_gen import LruGenState
-from mmfs.mm.mempolicy import policy_nodemask
+from mmfs.mm.memcontrol import MemCgroups
+from mmfs.mm.mempolicy import effective, policy_nodemask
 from mmfs.mm.mman import CAP_FOWNER, FMODE_WRITE, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
+from mmfs.mm.page_alloc_slowpath import ALL_NODES
 from mmfs.mm.shmem import ShmMnt
 from mmfs.mm.swapfile import SwapFiles
 from mmfs.mm_types import (
@@ -33,6 +35,7 @@ from mmfs.mm_types import (
     ALLOC_WMARK_LOW,
     ALLOC_WMARK_MIN,
     FAULT_FILE,
+    FAULT_HIGH,
     FAULT_OOM,
     FAULT_SIGBUS,
     FAULT_SLICE,
@@ -51,6 +54,7 @@ from mmfs.mm_types import (
     PTE_ACCESSED,
     PTE_RW,
     PTE_SOFT_DIRTY,
+    ZONE_MOVABLE,
 )
 
 if TYPE_CHECKING:
@@ -75,6 +79,8 @@ SLICE_NS = 1_000_000
 """How much a call uses up before others get their turn."""
 LONG_SLICE_NS = 4_000_000
 """The same where nothing is due before."""
+SLEEP_NS = 64_000_000
+"""And with the time that it sleeps: as many swap-ins from a fast disk take about a millisecond of the host's."""
 
 
 class Fault(Exception):
@@ -118,6 +124,7 @@ def paging_init(kernel: Kernel) -> None:
     )
     kernel.pagetables = PageTables(kernel.mmu)
     kernel.lru_gen = LruGenState(kernel)
+    kernel.memcgs = MemCgroups(kernel)
     kernel.page_cache = PageCache(kernel)
     kernel.rmap = rmap.Rmap()
     kernel.swap_files = SwapFiles(kernel)
@@ -137,7 +144,7 @@ def mm_init(kernel: Kernel, mm: MmStruct) -> None:
     """
     from errno import ENOMEM
 
-    pfn = kernel.page_alloc.alloc_pages(GFP_KERNEL_ACCOUNT)
+    pfn = kernel.memcgs.alloc_kmem_page(GFP_KERNEL_ACCOUNT)
     if pfn < 0:
         raise OSError(ENOMEM, "no memory for a page table")
     mmu = kernel.mmu
@@ -149,6 +156,7 @@ def mm_init(kernel: Kernel, mm: MmStruct) -> None:
     kernel.frames.entries[pfn * 512 : pfn * 512 + 512] = 0
     record = mmu.mms[mm.row]
     record["pgd"] = pfn
+    record["memcg"] = kernel.lru.memcg.current if mm.owner is None else mm.owner.memcg
     mmu.tlb.new_asid(mm.row)
 
 
@@ -157,7 +165,7 @@ def mm_release(mm: MmStruct) -> None:
     kernel = mm.kernel
     record = kernel.mmu.mms[mm.row]
     kernel.mmu.walker.forget(mm.row)
-    kernel.page_alloc.free_pages(int(record["pgd"]))
+    kernel.memcgs.free_kmem_page(int(record["pgd"]))
     kernel.mmu.mms[mm.row] = 0
     del kernel.mms[mm.row]
     kernel.mm_rows.give(mm.row)
@@ -207,7 +215,7 @@ def _row(vma: VmAreaStruct) -> int:
     """The VMA's row, up to date."""
     file = vma.vm_file
     policy = vma.vm_policy or (vma.vm_mm.owner.mempolicy if vma.vm_mm.owner is not None else None)
-    mode, nid, mask = policy.effective() if policy is not None else (0, 0, 0)
+    mode, nid, mask = effective(policy, vma.vm_mm.owner)
     vma.vm_mm.kernel.mmu.vmas[vma.row] = (
         vma.vm_start,
         vma.vm_end,
@@ -249,12 +257,27 @@ def _retry(mm: MmStruct, addr: int) -> None:
     buddy = kernel.page_alloc.buddy
     _give_back(kernel)
     _task(mm).account_faults()
-    pfn = kernel.page_alloc.slowpath(GFP_ANONYMOUS, 0, int(buddy.cpu_nodes[buddy.cpu]), _nodemask(mm, addr))
+    if kernel.mmu.memcg.failed >= 0:
+        _charge(mm, addr)
+        return
+    node, nodes = int(buddy.cpu_nodes[buddy.cpu]), _nodemask(mm, addr)
+    pfn = kernel.page_alloc.slowpath(GFP_ANONYMOUS, 0, node, nodes)
     buddy.handed = pfn
-    mark = ALLOC_WMARK_LOW if kernel.vm.zone_reclaim_mode else ALLOC_WMARK_MIN
+    asleep = not buddy.wake_awake_kswapds(node, ZONE_MOVABLE, ALL_NODES if nodes is None else nodes)
+    mark = ALLOC_WMARK_MIN if asleep and not kernel.vm.zone_reclaim_mode else ALLOC_WMARK_LOW
     kernel.mmu.walker.alloc_flags = mark | ALLOC_KSWAPD
     if pfn < 0 or mm.row < 0 or kernel.page_alloc.current_is_victim():
         _give_back(kernel)
+        raise Fault(SIGKILL, addr)
+
+
+def _charge(mm: MmStruct, addr: int) -> None:
+    """A limit was hit: make room in the memory cgroup; or raise Fault(SIGKILL).
+
+    Simplified: a task that nobody can help, for nothing in its cgroup may be killed, dies instead of faulting forever.
+    """
+    kernel = mm.kernel
+    if not kernel.memcgs.make_room(GFP_ANONYMOUS) or mm.row < 0:
         raise Fault(SIGKILL, addr)
 
 
@@ -296,14 +319,15 @@ def _begin_slice(kernel: Kernel) -> None:
     mmu.filemap.now_ns = now
     mmu.now_ns = now - mmu.cpu_ns - mmu.wait_ns
     due = kernel.clock.next_event_ns()
-    mmu.budget_ns = min(max((due or 0) - now, SLICE_NS), LONG_SLICE_NS)
+    mmu.budget_ns = min(max((due or 0) - now, SLICE_NS), SLEEP_NS)
+    mmu.cpu_budget_ns = LONG_SLICE_NS
 
 
 def _nodemask(mm: MmStruct, addr: int) -> int | None:
     """The nodes to which the policy of an address binds its pages, None if to none. Linux: get_vma_policy()."""
     vma = mm.vma_lookup(addr)
     policy = vma.vm_policy if vma is not None else None
-    return policy_nodemask(policy or (mm.owner.mempolicy if mm.owner is not None else None))
+    return policy_nodemask(policy or (mm.owner.mempolicy if mm.owner is not None else None), mm.owner)
 
 
 def _file_fault(mm: MmStruct, addr: int) -> None:
@@ -328,6 +352,10 @@ def _serve(mm: MmStruct, stopped_at: int, addr: int) -> None:
         _file_fault(mm, addr)
     elif reason == FAULT_OOM:
         _retry(mm, addr)
+    elif reason == FAULT_HIGH:
+        _task(mm).account_faults()
+        mm.kernel.memcgs.handle_over_high(_task(mm))
+        _cond_resched(mm, addr)
     else:
         raise AssertionError(f"fast path stopped with {reason} at {stopped_at}")
     _begin_slice(mm.kernel)
@@ -361,22 +389,55 @@ def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
     mmu = mm.kernel.mmu
     _begin_slice(mm.kernel)
     order = np.ascontiguousarray(addresses, dtype=np.int64).ravel()
-    done = 0
+    done, window = 0, _Window(order, 0)
     try:
         while done < len(order):
-            pending = order[done : done + _WINDOW]
-            rows, known = _rows_of(mm, pending, write)
-            if known == 0:
-                if _cannot_be_faulted(_vma_for_access(mm, int(pending[0]), write)):
+            if done == window.end:
+                window = _Window(order, done)
+            rows, known = window.rows(mm, done, write)
+            if known == done:
+                if _cannot_be_faulted(_vma_for_access(mm, int(order[done]), write)):
                     done += 1
                 continue
-            reached = mmu.touch_pages(mm.row, rows, pending[:known], 0, write)
-            if reached < known:
-                _serve(mm, done + reached, int(pending[reached]))
-            done += reached
+            reached = mmu.touch_pages(mm.row, rows, order[window.start : known], done - window.start, write)
+            done = window.start + reached
+            if done < known:
+                _serve(mm, done, int(order[done]))
     finally:
         mmu.tried = False
         _stop_retrying(mm.kernel)
+
+
+class _Window:
+    """Some of the addresses in an order of accesses: those that are looked at together."""
+
+    def __init__(self, order: np.ndarray, start: int) -> None:
+        self.order = order
+        self.start = start
+        self.end = min(start + _WINDOW, len(order))
+        self.addresses = order[start : self.end]
+        self.lowest, self.highest = (
+            (int(self.addresses.min()), int(self.addresses.max())) if start < self.end else (0, 0)
+        )
+        self.row: int | None = None
+        self.same = np.zeros(0, np.int32)
+
+    def rows(self, mm: MmStruct, done: int, write: bool) -> tuple[np.ndarray, int]:
+        """The VMA row of each address from `start` on, and the position in the order, from `done` on, of the first
+        that needs a closer look.
+
+        Others may have changed the VMAs between two calls.
+        """
+        vma = mm.vma_lookup(self.lowest)
+        if vma is not None and self.highest < vma.vm_end:  # as most often
+            row = _row_for_access(vma, write)
+            if row is None:
+                return self.same, done
+            if row != self.row:
+                self.row, self.same = row, np.full(self.end - self.start, row, np.int32)
+            return self.same, self.end
+        rows, known = _rows_of(mm, self.order[done : self.end], write)
+        return np.concatenate((np.zeros(done - self.start, np.int32), rows)), done + known
 
 
 def _row_for_access(vma: VmAreaStruct, write: bool) -> int | None:
@@ -390,10 +451,6 @@ def _row_for_access(vma: VmAreaStruct, write: bool) -> int | None:
 
 def _rows_of(mm: MmStruct, order: np.ndarray, write: bool) -> tuple[np.ndarray, int]:
     """The VMA row of each address, and the position of the first that needs a closer look."""
-    vma = mm.vma_lookup(int(order.min()))
-    if vma is not None and order.max() < vma.vm_end:  # as most often
-        row = _row_for_access(vma, write)
-        return np.full(len(order), row or 0, np.int32), 0 if row is None else len(order)
     vmas = mm.mmap
     starts = np.array([vma.vm_start for vma in vmas], np.int64)
     ends = np.array([vma.vm_end for vma in vmas], np.int64)

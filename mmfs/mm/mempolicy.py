@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from errno import EFAULT, EINVAL
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmfs.mm.mman import page_align
 from mmfs.mm_types import PAGE_SIZE
@@ -65,9 +65,33 @@ def make_policy(mode: str, nodes: tuple[int, ...], possible: tuple[int, ...]) ->
     return Mempolicy(mode, nodes[:1] if mode == MPOL_PREFERRED else nodes)
 
 
-def policy_nodemask(policy: Mempolicy | None) -> int | None:
-    """The nodes to which a policy binds allocations, None if to none. Linux: mm/mempolicy.c, policy_nodemask()."""
-    return sum(1 << nid for nid in policy.nodes) if policy is not None and policy.mode == MPOL_BIND else None
+def effective(policy: Mempolicy | None, owner: Any) -> tuple[int, int, int]:
+    """(how, first node, node mask) for the fast path, of a policy within what the owner's cpuset allows.
+
+    What the policy names has no effect where the cpuset forbids all of it. Linux: mm/mempolicy.c, mpol_rebind_policy().
+    """
+    allowed = None if owner is None else owner.mems_allowed
+    if allowed is None:
+        return policy.effective() if policy is not None else (0, 0, 0)
+    how, nid, mask = (policy or Mempolicy(MPOL_DEFAULT)).effective()
+    if how == _LOCAL:
+        how, nid = _NODE, owner.kernel.scheduler.cpus[owner.processor].nid
+    within = sum(1 << node for node in allowed)
+    mask = mask & within or within
+    return how, nid if mask >> nid & 1 else min(allowed), mask
+
+
+def policy_nodemask(policy: Mempolicy | None, owner: Any = None) -> int | None:
+    """The nodes to which a policy, or the owner's cpuset, binds allocations, None if to none.
+
+    Linux: mm/mempolicy.c, policy_nodemask(); kernel/cgroup/cpuset.c, cpuset_node_allowed().
+    """
+    bound = sum(1 << nid for nid in policy.nodes) if policy is not None and policy.mode == MPOL_BIND else None
+    allowed = None if owner is None else owner.mems_allowed
+    if allowed is None:
+        return bound
+    within: int = sum(1 << nid for nid in allowed)
+    return within if bound is None else bound & within or within
 
 
 def mempolicy_in_oom_domain(policy: Mempolicy | None, nodemask: int) -> bool:

@@ -56,6 +56,7 @@ class MmOwner(Protocol):
     comm: str
     personality: int
     mempolicy: Mempolicy | None
+    memcg: int
 
     @property
     def rlimits(self) -> Mapping[int, tuple[int, int]]:

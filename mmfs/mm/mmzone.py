@@ -191,6 +191,7 @@ class PglistData:
 
     def __init__(self, buddy: Buddy, pages: NodeRange, zones: list[ZoneRange], cpus: tuple[int, ...],
                  distances: tuple[int, ...]) -> None:
+        self._buddy = buddy
         self.node_id = pages.nid
         self.node_start_pfn = pages.start_pfn
         self.node_spanned_pages = pages.spanned
@@ -199,7 +200,6 @@ class PglistData:
         self.distances = distances
         self.kswapd_failures = 0
         self.kswapd_order = 0
-        self.kswapd_highest_zoneidx = MAX_NR_ZONES
         self.congested = self.dirty = self.writeback = False
         """What kswapd found at the end of the lists. Linux: LRUVEC_NODE_CONGESTED, PGDAT_DIRTY, PGDAT_WRITEBACK."""
         self.node_zones = [Zone(buddy, self, zone) for zone in zones]
@@ -207,6 +207,15 @@ class PglistData:
 
     def __repr__(self) -> str:
         return f"<node {self.node_id}>"
+
+    @property
+    def kswapd_highest_zoneidx(self) -> int:
+        """Up to which zone kswapd was asked to work, MAX_NR_ZONES if it was not."""
+        return int(self._buddy.kswapd_highest[self.node_id])
+
+    @kswapd_highest_zoneidx.setter
+    def kswapd_highest_zoneidx(self, zone_idx: int) -> None:
+        self._buddy.kswapd_highest[self.node_id] = zone_idx
 
     @property
     def node_reclaimable(self) -> bool:

@@ -11,18 +11,19 @@ until then nobody else is killed. Where nobody can be killed, or vm.panic_on_oom
 
 Linux: mm/oom_kill.c.
 
-Simplified: no cpusets or memory cgroups yet; no process_mrelease(2).
+Simplified: no cpusets; no process_mrelease(2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mmfs.mm import memory
 from mmfs.mm.debug import LOG_ERR, LOG_INFO, LOG_WARNING, gfp_flag_names
 from mmfs.mm.dump_stack import current, dump_stack
+from mmfs.mm.memcg_stat import oom_meminfo
 from mmfs.mm.mempolicy import mempolicy_in_oom_domain
 from mmfs.mm.mm_struct import MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP
 from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED
@@ -43,6 +44,7 @@ from mmfs.mm_types import (
     MM_SHMEMPAGES,
     MM_SWAPENTS,
     PAGE_SHIFT,
+    MemcgMemoryEvent,
     NodeStatItem,
     VmEventItem,
 )
@@ -50,11 +52,13 @@ from mmfs.mm_types import (
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
+    from mmfs.mm.memcontrol import MemCgroup
     from mmfs.mm.mm_struct import MmStruct
 
 LONG_MIN: Final = -(1 << 63)
 LONG_MAX: Final = (1 << 63) - 1
 OOM_SCORE_ADJ_MIN: Final = -1000
+PF_EXITING: Final = 0x0000_0004
 OOM_REAPER_DELAY_NS: Final = 2 * NSEC_PER_SEC
 SYSRQ_ORDER: Final = -1
 """The order of a request that is none: a kill that SysRq-f asks for. Linux: is_sysrq_oom()."""
@@ -73,6 +77,8 @@ class OomControl:
     gfp: int
     order: int
     nodemask: int | None = None
+    memcg: MemCgroup | None = None
+    """The memory cgroup that is full."""
     constraint: str = "CONSTRAINT_NONE"
     totalpages: int = 0
     chosen: Task | None = None
@@ -141,6 +147,9 @@ def oom_mm_gone(mm: MmStruct) -> bool:
 
 def constrained_alloc(kernel: Kernel, oc: OomControl) -> None:
     """Find which memory the request may come from. Linux: mm/oom_kill.c, constrained_alloc()."""
+    if oc.memcg is not None:
+        oc.totalpages, oc.constraint, oc.nodemask = oc.memcg.max_pages or 1, "CONSTRAINT_MEMCG", None
+        return
     oc.totalpages = oom_totalpages(kernel)
     if oc.is_sysrq or oc.gfp & GFP_THISNODE_BIT or oc.nodemask is None:
         oc.nodemask = None
@@ -176,22 +185,24 @@ class OomKiller:
         self.fatal_signal_pending = fatal_signal_pending
         self.oom_rs = RatelimitState(kernel, "oom_kill_process")
 
-    def out_of_memory(self, gfp: int, order: int, nodemask: int | None = None) -> bool:
+    def out_of_memory(
+        self, gfp: int, order: int, nodemask: int | None = None, memcg: MemCgroup | None = None
+    ) -> bool:
         """Make room for a request that failed: whether it is worth a new try. Linux: mm/oom_kill.c, out_of_memory().
 
-        `nodemask` are the nodes that the request may use, None for all.
+        `nodemask` are the nodes that the request may use, None for all; `memcg` the memory cgroup that is full.
         """
         kernel, task = self.kernel, current(self.kernel)
-        oc = OomControl(gfp, order, nodemask)
+        oc = OomControl(gfp, order, nodemask, memcg)
         if self._task_will_free_mem(task):
             self._mark_oom_victim(task)
             self._queue_oom_reaper(task)
             return True
-        if not gfp & GFP_FS_BIT:
+        if not gfp & GFP_FS_BIT and memcg is None:
             return True
         constrained_alloc(kernel, oc)
         self._check_panic_on_oom(oc)
-        if kernel.vm.oom_kill_allocating_task and self._may_go(task, oc):
+        if memcg is None and kernel.vm.oom_kill_allocating_task and self._may_go(task, oc):
             oc.chosen = task
             self._oom_kill_process(oc, "Out of memory (oom_kill_allocating_task)", "oom_kill_allocating_task")
             return True
@@ -202,11 +213,21 @@ class OomKiller:
         if oc.chosen is None:
             self._dump_header(oc, "oom_nobody_sysrq" if oc.is_sysrq else "oom_nobody")
             kernel.printk.emit("Out of memory and no killable processes...", LOG_WARNING)
-            if not oc.is_sysrq:
+            if not oc.is_sysrq and memcg is None:
                 kernel.panic("System is deadlocked on memory", "panic: deadlocked")
             return False
-        self._oom_kill_process(oc, "Out of memory", "oom_kill_sysrq" if oc.is_sysrq else "oom_kill")
+        message = "Out of memory" if memcg is None else "Memory cgroup out of memory"
+        self._oom_kill_process(oc, message, "oom_kill_sysrq" if oc.is_sysrq else "oom_kill")
         return True
+
+    def is_dying(self, task: Task) -> bool:
+        """Whether a task will not come back to user mode. Linux: include/linux/oom.h, task_is_dying()."""
+        return tsk_is_oom_victim(task) or self.fatal_signal_pending(task) or bool(task.flags & PF_EXITING)
+
+    def is_reaped_victim(self, task: Task | None) -> bool:
+        """Whether a task was killed and has nothing left to give. Linux: MMF_OOM_SKIP."""
+        mm = None if task is None else task.signal.oom_mm
+        return mm is not None and bool(mm.flags & MMF_OOM_SKIP)
 
     def current_is_victim(self) -> bool:
         """Whether the current task is to die and may use the reserves. Linux: oom_reserves_allowed()."""
@@ -227,9 +248,7 @@ class OomKiller:
         Linux: mm/oom_kill.c, select_bad_process(), oom_evaluate_task().
         """
         chosen_points = LONG_MIN
-        for task in self.kernel.tasks.values():
-            if task.pid != task.tgid or oom_unkillable_task(task) or not oom_cpuset_eligible(task, oc.nodemask):
-                continue
+        for task in self._candidates(oc):
             if not oc.is_sysrq and task.signal.oom_mm is not None:
                 if oom_mm_gone(task.signal.oom_mm):
                     continue
@@ -238,6 +257,17 @@ class OomKiller:
             if points != LONG_MIN and points >= chosen_points:
                 oc.chosen, chosen_points = task, points
         return None
+
+    def _candidates(self, oc: OomControl) -> Iterator[Task]:
+        """The processes that may have what the request needs. Linux: for_each_process(), mem_cgroup_scan_tasks()."""
+        for task in self.kernel.tasks.values():
+            if task.pid != task.tgid or oom_unkillable_task(task):
+                continue
+            if oc.memcg is not None:
+                if self.kernel.memcgs.from_task(task).is_descendant(oc.memcg):
+                    yield task
+            elif oom_cpuset_eligible(task, oc.nodemask):
+                yield task
 
     def _check_panic_on_oom(self, oc: OomControl) -> None:
         """Linux: mm/oom_kill.c, check_panic_on_oom()."""
@@ -286,13 +316,27 @@ class OomKiller:
             return
         if self.oom_rs.ratelimit():
             self._dump_header(oc, complaint)
+            where = "global_oom" if oc.memcg is None else f"oom_memcg={oc.memcg.path}"
             self.kernel.printk.emit(
                 f"oom-kill:constraint={oc.constraint},nodemask={nodemask_text(oc.nodemask)}"
-                f"{current_mems_allowed(self.kernel)},global_oom,task_memcg={victim.cgroup},task={victim.comm},"
-                f"pid={victim.pid},uid={victim.uid}",
+                f"{current_mems_allowed(self.kernel)},{where},task_memcg={self.kernel.memcgs.from_task(victim).path},"
+                f"task={victim.comm},pid={victim.pid},uid={victim.uid}",
                 LOG_INFO,
             )
+        group = self.kernel.memcgs.oom_group(victim, oc.memcg)
         self._kill(victim, message)
+        if group is not None:
+            self._kill_group(group, message)
+
+    def _kill_group(self, group: MemCgroup, message: str) -> None:
+        """memory.oom.group: all of a cgroup go together. Linux: oom_kill_memcg_member()."""
+        group.event(MemcgMemoryEvent.MEMCG_OOM_GROUP_KILL)
+        self.kernel.printk.emit(
+            f"Tasks in {group.path} are going to be killed due to memory.oom.group set", LOG_INFO
+        )
+        for task in list(self._candidates(OomControl(0, 0, memcg=group))):
+            if task.oom_score_adj != OOM_SCORE_ADJ_MIN and task.alive:
+                self._kill(task, message)
 
     def _kill(self, process: Task, message: str) -> None:
         """Linux: mm/oom_kill.c, __oom_kill_process()."""
@@ -305,6 +349,7 @@ class OomKiller:
             return
         mm = victim.mm
         kernel.vmstat.count_vm_events(VmEventItem.OOM_KILL)
+        kernel.memcgs.from_task(victim).event(MemcgMemoryEvent.MEMCG_OOM_KILL)
         kernel.printk.emit(
             f"{message}: Killed process {victim.pid} ({victim.comm}) total-vm:{_kb(mm.total_vm)}, {_rss(mm)}, "
             f"UID:{victim.uid} pgtables:{mm.pgtables_bytes >> 10}kB oom_score_adj:{victim.oom_score_adj}",
@@ -360,12 +405,20 @@ class OomKiller:
             LOG_WARNING,
         )
         dump_stack(kernel, complaint, "events moom_callback" if oc.is_sysrq else "")
+        if oc.memcg is None:
+            self._show_mem(oc)
+        else:
+            for line in oom_meminfo(oc.memcg):
+                kernel.printk.emit(line, LOG_INFO)
+        if kernel.vm.oom_dump_tasks:
+            self._dump_tasks(oc)
+
+    def _show_mem(self, oc: OomControl) -> None:
+        kernel = self.kernel
         show_mem(kernel, oc.nodemask, gfp_zone(oc.gfp))
         pages = node_page_state_pages([int(count) for count in kernel.vmstat.node_stat.sum(axis=0)])
         if pages[NodeStatItem.NR_SLAB_UNRECLAIMABLE_B] > sum(pages[item] for item in _LRU):
             dump_unreclaimable_slab(kernel)
-        if kernel.vm.oom_dump_tasks:
-            self._dump_tasks(oc)
 
     def _dump_tasks(self, oc: OomControl) -> None:
         """Linux: mm/oom_kill.c, dump_tasks(), dump_task()."""
@@ -376,11 +429,9 @@ class OomKiller:
             "oom_score_adj name",
             LOG_INFO,
         )
-        for process in self.kernel.tasks.values():
-            if process.pid != process.tgid or oom_unkillable_task(process):
-                continue
+        for process in self._candidates(oc):
             task = find_lock_task_mm(process)
-            if task is None or task.mm is None or not oom_cpuset_eligible(process, oc.nodemask):
+            if task is None or task.mm is None:
                 continue
             mm = task.mm
             anon, file, shmem, swap = (

@@ -91,7 +91,7 @@ class SwapDisk(Protocol):
 
     def submit_bio(
         self, op: Any, nr_sectors: int, nr_bios: int = 1, nr_requests: int = 1, sector: int = -1,
-        end_io: Callable[..., object] | None = None, args: tuple[object, ...] = (),
+        end_io: Callable[..., object] | None = None, args: tuple[object, ...] = (), now_ns: int = 0,
     ) -> int:  # fmt: skip
         """Ask for sectors; `end_io(*args)` is called when they have come or gone."""
 
@@ -290,6 +290,10 @@ class SwapFiles:
         self._next_base += clusters * SWAPFILE_CLUSTER
         return self._next_base - clusters * SWAPFILE_CLUSTER
 
+    def end_of_slots(self) -> int:
+        """Slots below which all areas lie."""
+        return self._next_base
+
     def _set_devices(self) -> None:
         slots = self.swap.slots
         slots.devices = None
@@ -389,8 +393,11 @@ class SwapFiles:
 
     # ---- traffic --------------------------------------------------------------------------------------------------
 
-    def write_unplug(self) -> None:
-        """Send what has been collected to the disks. Linux: mm/page_io.c, swap_writepage_bdev_async()."""
+    def write_unplug(self, now_ns: int = 0) -> None:
+        """Send what has been collected to the disks, at `now_ns` if that is later than the clock.
+
+        Linux: mm/page_io.c, swap_writepage_bdev_async().
+        """
         if self.swap.slots.zswap.want_shrink:
             self.kernel.zswap.queue_work()
         for number, area in self.areas.items():
@@ -406,6 +413,7 @@ class SwapFiles:
                     sector,
                     end_io=self.end_swap_bio_write,
                     args=(pfns,),
+                    now_ns=now_ns,
                 )
                 self._writes.append((self.kernel.clock.now_ns + took_ns, runs))
 

@@ -3,7 +3,8 @@
 Pages stand on lists by recency (fastpath/lru.py). Reclaim scans a part of each list, lru size >> priority: it begins
 with priority 12 and, as long as too little comes of it, goes down to 0, where it looks at everything. How the scan is
 shared between anonymous memory and files depends on what either has cost lately (pages that came back, pages that had
-to be kept) and on swappiness. The loops over pages are the fast path's (fastpath/vmscan.py).
+to be kept) and on swappiness (fastpath/scan_count.py). The loops over pages are the fast path's too
+(fastpath/vmscan.py).
 
 Two reclaim: kswapd, one a node, in the background, from the low watermark up to the high one (mm/kswapd.py), and
 whoever finds no page above the min watermark, in its own time (`try_to_free_pages`). Both shrink a node step by step
@@ -20,39 +21,45 @@ from enum import IntEnum
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
+from mmfs.fastpath.scan_count import ScanCount
 from mmfs.fastpath.vmscan import ScanControl, Vmscan
 from mmfs.mm.filemap import task_ns
-from mmfs.mm.lru_gen_reclaim import LruGenNode, LruGenReclaim
+from mmfs.mm.lru_gen_memcg import MemcgLruOp
+from mmfs.mm.lru_gen_reclaim import LruGenNode, LruGenReclaim, LruvecEviction
 from mmfs.mm.shrinker import Shrinkers
 from mmfs.mm_types import (
     GFP_FS_BIT,
+    GFP_HIGHUSER_MOVABLE,
     GFP_IO_BIT,
     GFP_KERNEL,
+    GFP_RECLAIM_MASK,
     LRU_INACTIVE_ANON,
-    LRU_INACTIVE_FILE,
     MAX_NR_ZONES,
     PAGE_ALLOC_COSTLY_ORDER,
     SWAP_CLUSTER_MAX,
     ZONE_NORMAL,
+    MemcgMemoryEvent,
     NodeStatItem,
     VmEventItem,
     ZoneStatItem,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
+    from mmfs.mm.memcontrol import MemCgroup
     from mmfs.mm.mmzone import PglistData, Zone
 
 DEF_PRIORITY: Final = 12
 MAX_RECLAIM_RETRIES: Final = 16
-MAX_SWAPPINESS: Final = 200
-DEACTIVATE_ANON, DEACTIVATE_FILE = 1, 2
 NSEC_PER_JIFFY: Final = 4_000_000
 SLICE_NS: Final = 1_000_000
+PF_MEMALLOC: Final = 0x0000_0800
 PF_KTHREAD: Final = 0x0020_0000
 SIGKILL_MASK: Final = 1 << SIGKILL - 1
 
@@ -89,6 +96,7 @@ class Reclaim:
         self.lru = kernel.lru
         self.loops = Vmscan(kernel.mmu.rmap, kernel.mmu.swap, kernel.mmu.filemap, kernel.vmstat)
         self.loops.budget_ns = SLICE_NS
+        self.scan_count = ScanCount(self.loops)
         self.shrinkers = Shrinkers(kernel.vmstat)
         self.generations = LruGenReclaim(self)
         self.until_ns = 0
@@ -96,9 +104,23 @@ class Reclaim:
 
     # -- words ----------------------------------------------------------------------------------------------
 
-    def can_reclaim_anon_pages(self) -> bool:
-        """Whether there is room in swap. Linux: can_reclaim_anon_pages()."""
-        return self.kernel.nr_swap_pages > 0
+    def can_reclaim_anon_pages(self, memcg: int = 0) -> bool:
+        """Whether a memory cgroup (row) has room in swap. Linux: can_reclaim_anon_pages()."""
+        return bool(self.lru.memcg.nr_swap_pages(memcg, self.kernel.nr_swap_pages) > 0)
+
+    def target(self, sc: ScanControl) -> MemCgroup | None:
+        """For whose sake a run of reclaim is, None for the machine's. Linux: struct scan_control, target_mem_cgroup."""
+        return None if sc.memcg < 0 else self.kernel.memcgs.rows[sc.memcg]
+
+    def target_lruvec(self, pgdat: PglistData, sc: ScanControl) -> int:
+        """The lruvec on a node that stands for all that this run may reclaim there."""
+        return int(max(sc.memcg, 0) * self.lru.nr_nodes + pgdat.node_id)
+
+    def swappiness(self, sc: ScanControl, memcg: MemCgroup) -> int:
+        """How readily a memory cgroup's anonymous memory is swapped. Linux: sc_swappiness()."""
+        if sc.proactive and sc.swappiness >= 0:
+            return int(sc.swappiness)
+        return self.kernel.memcgs.swappiness(memcg)
 
     def zone_reclaimable_pages(self, zone: Zone) -> int:
         """Pages that reclaim could look at, or what is free if there are none. Linux: zone_reclaimable_pages()."""
@@ -108,17 +130,24 @@ class Reclaim:
             nr += int(state[ZoneStatItem.NR_ZONE_INACTIVE_ANON] + state[ZoneStatItem.NR_ZONE_ACTIVE_ANON])
         return nr or int(state[ZoneStatItem.NR_FREE_PAGES])
 
-    def lruvec_lru_sizes(self, pgdat: PglistData, zone_idx: int) -> list[int]:
-        """Pages of each evictable list in zones up to `zone_idx`. Linux: lruvec_lru_size()."""
-        first, lists = pgdat.node_id * MAX_NR_ZONES, ZoneStatItem.NR_ZONE_INACTIVE_ANON
-        rows = self.vmstat.zone_stat[first : first + zone_idx + 1, lists : lists + 4]
-        return [sum(column) for column in zip(*rows.tolist(), strict=True)]
-
     # -- time -----------------------------------------------------------------------------------------------
 
     def slice_over(self) -> bool:
         """Whether it is time to let others run."""
-        return bool(self.loops.cpu_ns >= SLICE_NS or self.loops.nr_written)
+        return bool(self.loops.cpu_ns >= SLICE_NS)
+
+    def write_unplug(self) -> int:
+        """Send what the loops have written, at their own time, when disks have answered what came before.
+
+        How long they wait then. Linux: block/blk-core.c, blk_finish_plug().
+        """
+        if not self.loops.nr_written:
+            return 0
+        self.loops.nr_written = 0
+        kernel, now_ns = self.kernel, self.kernel.clock.now_ns + int(self.loops.cpu_ns)
+        kernel.block_devices.complete_until(now_ns)
+        kernel.swap_files.write_unplug(now_ns)
+        return kernel.swap_files.write_throttle_ns(now_ns)
 
     def charge(self, task: Task | None) -> int:
         """What the loops have used is the task's, and what they have set going goes; how many ns."""
@@ -131,10 +160,10 @@ class Reclaim:
                 bdi.wb.start_writeback()
         if task is not None and used_ns:
             self.kernel.scheduler.charge(task, system_ns=used_ns, memstall=True)
-        self._set_time()
+        self.set_time()
         return used_ns
 
-    def _set_time(self) -> None:
+    def set_time(self) -> None:
         """Tell the loops how late it is, for pages that are being read."""
         self.loops.now_ns = max(task_ns(self.kernel), self.until_ns)
 
@@ -155,81 +184,32 @@ class Reclaim:
         """Before kswapd shrinks a node. Linux: kswapd_age_node()."""
         if self.lru.enabled:
             self.generations.age_node(pgdat, sc)
-        elif self.kernel.total_swap_pages:
-            self.loops.age_active_anon(pgdat.node_id, sc)
+        elif self.kernel.total_swap_pages and self.loops.inactive_is_low(pgdat.node_id, LRU_INACTIVE_ANON):
+            for memcg in self.kernel.memcgs.root.descendants():
+                self.loops.age_active_anon(memcg.row * self.lru.nr_nodes + pgdat.node_id, sc)
 
     def shrink_node(self, pgdat: PglistData, sc: ScanControl) -> NodeReclaim | LruGenNode:
         """Begin to shrink a node, by the lists that rule. Linux: shrink_node()."""
-        self._set_time()
-        return LruGenNode(self.generations, pgdat, sc) if self.lru.enabled else NodeReclaim(self, pgdat, sc)
+        if not sc.kswapd:
+            self.set_time()
+        if self.lru.enabled and sc.memcg <= 0:
+            return LruGenNode(self.generations, pgdat, sc)
+        return NodeReclaim(self, pgdat, sc)
 
-    # -- how the scan is shared -----------------------------------------------------------------------------------
+    def get_scan_count(self, pgdat: PglistData, sc: ScanControl, memcg: MemCgroup) -> None:
+        """Set how many pages of each list of a lruvec are to be scanned. Linux: get_scan_count()."""
+        number = memcg.row * self.lru.nr_nodes + pgdat.node_id
+        least, low = memcg.protection(self.target(sc))
+        self.scan_count.get_scan_count(number, sc, self.swappiness(sc, memcg), least, low)
 
-    def prepare_scan_control(self, pgdat: PglistData, sc: ScanControl) -> None:
-        """What a node's state says about where to look. Linux: prepare_scan_control()."""
-        nid = pgdat.node_id
-        state = self.vmstat.node_stat[nid]
-        lruvec = self.lru.lruvecs[nid]
-        sc.anon_cost, sc.file_cost = int(lruvec["anon_cost"]), int(lruvec["file_cost"])
-        if sc.force_deactivate:
-            sc.may_deactivate = DEACTIVATE_ANON | DEACTIVATE_FILE
-        else:
-            sc.may_deactivate = 0
-            if state[NodeStatItem.WORKINGSET_ACTIVATE_ANON] != lruvec["refaults_anon"] or self.loops.inactive_is_low(
-                nid, LRU_INACTIVE_ANON
-            ):
-                sc.may_deactivate |= DEACTIVATE_ANON
-            if state[NodeStatItem.WORKINGSET_ACTIVATE_FILE] != lruvec["refaults_file"] or self.loops.inactive_is_low(
-                nid, LRU_INACTIVE_FILE
-            ):
-                sc.may_deactivate |= DEACTIVATE_FILE
-        file = int(state[NodeStatItem.NR_INACTIVE_FILE])
-        sc.cache_trim_mode = bool(
-            file >> sc.priority and not sc.may_deactivate & DEACTIVATE_FILE and not sc.no_cache_trim_mode
-        )
-        file += int(state[NodeStatItem.NR_ACTIVE_FILE])
-        anon = int(state[NodeStatItem.NR_INACTIVE_ANON])
-        sc.file_is_tiny = bool(
-            not sc.may_deactivate & DEACTIVATE_ANON and anon >> sc.priority and self._file_is_tiny(pgdat, file)
-        )
-
-    def _file_is_tiny(self, pgdat: PglistData, file: int) -> bool:
-        """Whether reclaiming every page of files would not lift the node above its watermarks."""
-        free = self.vmstat.sum_zone_node_page_state(pgdat.node_id, ZoneStatItem.NR_FREE_PAGES)
-        return file + free <= sum(zone.high_wmark_pages() for zone in pgdat.node_zones if zone.managed())
-
-    def get_scan_count(self, pgdat: PglistData, sc: ScanControl) -> list[int]:
-        """How many pages of each list to scan. Linux: get_scan_count()."""
-        swappiness = self.kernel.vm.swappiness
-        share: tuple[int, int] | None = None
-        denominator = 1
-        if not sc.may_swap or not self.can_reclaim_anon_pages():
-            share = (0, 1)
-        elif not sc.priority and swappiness:
-            share = (1, 1)
-        elif sc.file_is_tiny:
-            share = (1, 0)
-        elif sc.cache_trim_mode:
-            share = (0, 1)
-        else:
-            total_cost = sc.anon_cost + sc.file_cost
-            anon_cost, file_cost = total_cost + sc.anon_cost, total_cost + sc.file_cost
-            total_cost = anon_cost + file_cost
-            share = (
-                swappiness * (total_cost + 1) // (anon_cost + 1),
-                (MAX_SWAPPINESS - swappiness) * (total_cost + 1) // (file_cost + 1),
-            )
-            denominator = share[0] + share[1]
-        sizes = self.lruvec_lru_sizes(pgdat, sc.reclaim_idx)
-        return [
-            (size >> sc.priority) * share[lru >= LRU_INACTIVE_FILE] // denominator for lru, size in enumerate(sizes)
-        ]
-
-    def snapshot_refaults(self, pgdat: PglistData) -> None:
+    def snapshot_refaults(self, pgdat: PglistData, sc: ScanControl) -> None:
         """Remember how many refaults there were, to tell new ones. Linux: snapshot_refaults()."""
-        state, lruvec = self.vmstat.node_stat[pgdat.node_id], self.lru.lruvecs[pgdat.node_id]
-        lruvec["refaults_anon"] = state[NodeStatItem.WORKINGSET_ACTIVATE_ANON]
-        lruvec["refaults_file"] = state[NodeStatItem.WORKINGSET_ACTIVATE_FILE]
+        if self.lru.enabled:
+            return
+        number, fast = self.target_lruvec(pgdat, sc), self.lru.memcg
+        lruvec = self.lru.lruvecs[number]
+        lruvec["refaults_anon"] = fast.lruvec_page_state(number, NodeStatItem.WORKINGSET_ACTIVATE_ANON)
+        lruvec["refaults_file"] = fast.lruvec_page_state(number, NodeStatItem.WORKINGSET_ACTIVATE_FILE)
 
     # -- direct reclaim -------------------------------------------------------------------------------------------
 
@@ -241,6 +221,31 @@ class Reclaim:
         if self._throttle_direct_reclaim(task, gfp, zonelist):
             return 1
         return DirectReclaim(self, task, zonelist, sc).run()
+
+    def try_to_free_mem_cgroup_pages(
+        self, task: Task | None, memcg: MemCgroup, nr_pages: int, gfp: int, *, may_swap: bool = True,
+        proactive: bool = False, swappiness: int = -1,
+    ) -> int:  # fmt: skip
+        """Reclaim from a memory cgroup and those below it; how many pages. Linux: try_to_free_mem_cgroup_pages()."""
+        sc = ScanControl(
+            gfp & GFP_RECLAIM_MASK | GFP_HIGHUSER_MOVABLE & ~GFP_RECLAIM_MASK, 0, DEF_PRIORITY, MAX_NR_ZONES - 1,
+            max(nr_pages, SWAP_CLUSTER_MAX),
+        )  # fmt: skip
+        sc.memcg = memcg.row
+        sc.may_writepage = not self.kernel.vm.laptop_mode
+        sc.may_swap, sc.proactive, sc.swappiness = may_swap, proactive, swappiness
+        cpu = self.kernel.page_alloc.buddy.cpu
+        nid = int(self.kernel.page_alloc.buddy.cpu_nodes[cpu])
+        set_flag = task is not None and not task.flags & PF_MEMALLOC
+        self.loops.workingset.target = memcg.row
+        try:
+            if task is not None and set_flag:
+                task.flags |= PF_MEMALLOC
+            return DirectReclaim(self, task, self.kernel.node_data[nid].node_zonelists, sc).run()
+        finally:
+            self.loops.workingset.target = 0
+            if task is not None and set_flag:
+                task.flags &= ~PF_MEMALLOC
 
     def allow_direct_reclaim(self, pgdat: PglistData) -> bool:
         """Whether the reserves are large enough not to wait for kswapd. Linux: allow_direct_reclaim()."""
@@ -286,13 +291,20 @@ class Reclaim:
         self.until_ns = max(self.until_ns, self.kernel.clock.now_ns) + ns
         self.kernel.block_devices.complete_until(self.until_ns)
 
+    def shrink_slab(self, pgdat: PglistData, memcg: MemCgroup, sc: ScanControl) -> int:
+        """Have shrinkers give up what a cgroup has on a node; how many pages came of it. Linux: shrink_slab().
+
+        Simplified: all objects of shrinkers are the root's.
+        """
+        return self.shrinkers.shrink_slab(pgdat.node_id, sc.priority)[1] if memcg.is_root else 0
+
     # -- pages that somebody names ------------------------------------------------------------------------------
 
     def reclaim_pages(self, task: Task | None, pfns: NDArray[np.int64]) -> int:
         """Reclaim pages whether they are in use or not; how many went. Linux: reclaim_pages()."""
         sc = ScanControl(GFP_KERNEL)
         sc.may_writepage = sc.may_swap = True
-        self._set_time()
+        self.set_time()
         freed = int(self.loops.reclaim_pages(pfns, sc))
         self.cond_resched(task)
         return freed
@@ -315,6 +327,59 @@ class Reclaim:
         return _TIMEOUT_NS[reason]
 
 
+class MemCgroupWalk:
+    """The cgroups whose turn it is on a node, those passed over that are protected. Linux: shrink_node_memcgs().
+
+    kswapd goes through all of them. Others go on where the last one has stopped, and only as far as they need to.
+    """
+
+    def __init__(self, reclaim: Reclaim, pgdat: PglistData, sc: ScanControl) -> None:
+        memcgs = reclaim.kernel.memcgs
+        self.sc = sc
+        self.nid = pgdat.node_id
+        self.target = reclaim.target(sc)
+        self.root = self.target or memcgs.root
+        self.partial = not (sc.kswapd or sc.full_walk)
+        self.order: Iterator[MemCgroup] = self.root.descendants()
+        if self.partial and (position := self.root.positions.get(self.nid)) is not None:
+            for memcg in self.order:
+                if memcg is position:
+                    break
+        self.started = False
+
+    def next(self) -> MemCgroup | None:
+        """The next that may be shrunk, None at the end."""
+        if self.partial and self.started and self.sc.nr_reclaimed >= self.sc.nr_to_reclaim:
+            return None
+        while True:
+            memcg = self._iter()
+            if memcg is None or self._eligible(memcg):
+                return memcg
+
+    def _iter(self) -> MemCgroup | None:
+        """Linux: mm/memcontrol.c, mem_cgroup_iter()."""
+        memcg = next(self.order, None)
+        if self.partial:
+            if memcg is None and not self.started:
+                self.order = self.root.descendants()
+                memcg = next(self.order)
+            self.root.positions[self.nid] = memcg
+        self.started = True
+        return memcg
+
+    def _eligible(self, memcg: MemCgroup) -> bool:
+        """Whether its protection lets it be shrunk."""
+        memcg.calculate_protection(self.target)
+        if memcg.below_min(self.target):
+            return False
+        if memcg.below_low(self.target):
+            if not self.sc.memcg_low_reclaim:
+                self.sc.memcg_low_skipped = True
+                return False
+            memcg.event(MemcgMemoryEvent.MEMCG_LOW)
+        return True
+
+
 class NodeReclaim:
     """Shrinking one node, step by step. Linux: shrink_node()."""
 
@@ -331,16 +396,46 @@ class NodeReclaim:
         sc.clear_counts()
         self.nr_reclaimed = sc.nr_reclaimed
         sc.node_dirty, sc.node_writeback = self.pgdat.dirty, self.pgdat.writeback
-        reclaim.prepare_scan_control(self.pgdat, sc)
-        sc.set_targets(reclaim.get_scan_count(self.pgdat, sc))
+        if not reclaim.lru.enabled:
+            reclaim.scan_count.prepare_scan_control(reclaim.target_lruvec(self.pgdat, sc), sc)
+        self.walk = MemCgroupWalk(reclaim, self.pgdat, sc)
+        self.memcg: MemCgroup | None = None
+        self.eviction: LruvecEviction | None = None
+
+    def _shrink_node_memcgs(self) -> bool:
+        """Shrink one cgroup after the other; False: the slice is over. Linux: shrink_node_memcgs()."""
+        reclaim, sc = self.reclaim, self.sc
+        if self.memcg is None:
+            self.memcg = self.walk.next()
+            if self.memcg is None:
+                return True
+            if reclaim.lru.enabled:
+                self.eviction = reclaim.generations.begin_lruvec(self.memcg, self.pgdat, sc)
+            else:
+                reclaim.get_scan_count(self.pgdat, sc, self.memcg)
+        if not self._shrink_lruvec(self.memcg):
+            return False
+        sc.nr_reclaimed += reclaim.shrink_slab(self.pgdat, self.memcg, sc)
+        self.memcg = None
+        return False
+
+    def _shrink_lruvec(self, memcg: MemCgroup) -> bool:
+        """Linux: shrink_lruvec()."""
+        reclaim, eviction = self.reclaim, self.eviction
+        if eviction is None:
+            number = memcg.row * reclaim.lru.nr_nodes + self.pgdat.node_id
+            return bool(reclaim.loops.shrink_lruvec(number, self.sc, reclaim.kernel.total_swap_pages > 0))
+        if not eviction.step():
+            return False
+        if eviction.aged:
+            reclaim.kernel.lru_gen.memcg_lru[self.pgdat.node_id].rotate(eviction.lruvec, MemcgLruOp.YOUNG)
+        return True
 
     def step(self) -> bool:
         """Work for a slice of time; whether the node is done."""
-        reclaim, sc, pgdat = self.reclaim, self.sc, self.pgdat
-        if not reclaim.loops.shrink_lruvec(pgdat.node_id, sc, reclaim.kernel.total_swap_pages > 0):
+        sc, pgdat = self.sc, self.pgdat
+        if not self._shrink_node_memcgs():
             return False
-        _, pages = reclaim.shrinkers.shrink_slab(pgdat.node_id, sc.priority)
-        sc.nr_reclaimed += pages
         if sc.kswapd:
             self._note_writeback()
         congested = sc.nr_dirty and sc.nr_dirty == sc.nr_congested
@@ -402,7 +497,7 @@ class DirectReclaim:
         while True:
             self._priorities()
             for pgdat in self.nodes:
-                self.reclaim.snapshot_refaults(pgdat)
+                self.reclaim.snapshot_refaults(pgdat, sc)
             if sc.nr_reclaimed:
                 return int(sc.nr_reclaimed)
             if sc.compaction_ready:
@@ -411,12 +506,15 @@ class DirectReclaim:
                 sc.full_walk = True
             elif sc.skipped_deactivate:
                 sc.force_deactivate, sc.skipped_deactivate = True, False
+            elif sc.memcg_low_skipped:
+                sc.force_deactivate, sc.memcg_low_reclaim, sc.memcg_low_skipped = False, True, False
             else:
                 return 0
 
     def _priorities(self) -> None:
         sc = self.sc
-        self.kernel.vmstat.count_vm_events(VmEventItem(VmEventItem.ALLOCSTALL_DMA + sc.reclaim_idx))
+        if sc.memcg < 0:
+            self.kernel.vmstat.count_vm_events(VmEventItem(VmEventItem.ALLOCSTALL_DMA + sc.reclaim_idx))
         sc.priority = DEF_PRIORITY
         while True:
             sc.nr_scanned = 0

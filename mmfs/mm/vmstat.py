@@ -17,7 +17,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfs.mm_types import MAX_NR_ZONES, NodeStatItem, NumaStatItem, VmEventItem, ZoneStatItem
+from mmfs.fastpath.frames import lazy_array
+from mmfs.mm_types import (
+    MAX_MEMCGS,
+    MAX_NR_ZONES,
+    NR_LRU_LISTS,
+    NR_MEMCG_EVENTS,
+    NR_MEMCG_STATS,
+    NodeStatItem,
+    NumaStatItem,
+    VmEventItem,
+    ZoneStatItem,
+)
 
 # The names that /proc/vmstat prints where they differ from the enum member in lower case.
 _ZONE_TEXT = {"nr_free_cma_pages": "nr_free_cma"}
@@ -50,6 +61,11 @@ node_stat_text: Final = _text(NodeStatItem, _NODE_TEXT)
 vm_event_text: Final = _text(VmEventItem, {})
 
 
+def _lazy_table(rows: int, columns: int) -> NDArray[np.int64]:
+    table: NDArray[np.int64] = lazy_array(rows * columns, np.int64).reshape(rows, columns)
+    return table
+
+
 class VmStat:
     """All counters of a machine.
 
@@ -57,6 +73,11 @@ class VmStat:
 
     ``zone_stat`` [zones, ZoneStatItem], ``numa_event`` [zones, NumaStatItem], ``node_stat``
     [nodes, NodeStatItem], ``event`` [VmEventItem]: int64; pages unless the item says otherwise.
+
+    Memory cgroups' share of them: ``lruvec_stat`` [lruvecs, NodeStatItem], ``memcg_stat`` [cgroups, MemcgStatItem and
+    then MEMCG_VM_EVENTS], each with what was added to the ``*_total`` of a cgroup and those above when that was last
+    asked for (``*_flushed``); ``lruvec_zone_stat`` [lruvecs, zone types * lists]. Rows are those of
+    fastpath/memcontrol.py; the host commits them where they are used.
     """
 
     zone_stat: NDArray[np.int64]
@@ -70,6 +91,12 @@ class VmStat:
         self.node_stat = np.zeros((nr_nodes, len(NodeStatItem)), np.int64)
         self.event = np.zeros(len(VmEventItem), np.int64)
         self._numa_counted = self.numa_event
+        lruvecs, columns = MAX_MEMCGS * nr_nodes, NR_MEMCG_STATS + NR_MEMCG_EVENTS
+        self.lruvec_stat, self.lruvec_flushed, self.lruvec_total = (
+            _lazy_table(lruvecs, len(NodeStatItem)) for _ in range(3)
+        )
+        self.lruvec_zone_stat = _lazy_table(lruvecs, MAX_NR_ZONES * NR_LRU_LISTS)
+        self.memcg_stat, self.memcg_flushed, self.memcg_total = (_lazy_table(MAX_MEMCGS, columns) for _ in range(3))
 
     def global_zone_page_state(self, item: ZoneStatItem) -> int:
         """Sum of a per-zone counter over the machine."""

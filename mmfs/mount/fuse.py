@@ -23,8 +23,10 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mmfs.kernfs import ROOT, Caller, Entry, Stat, Vfs, fail
+from mmfs.kernfs import inode as kernfs_inode
 from mmfs.kernfs.node import Binary, templates
 from mmfs.kernfs.rules import PAGE_SIZE
+from mmfs.mount.fsnotify import FsNotify
 from mmfs.mount.handles import SEND_SECONDS, Handle, Held, Inode, Pollers, checked
 from mmfs.mount.libfuse import CAP_SPLICE_READ, MAX_WRITE, Session, bridge, load_binding
 from mmfs.mount.shortcut import Shortcut
@@ -42,6 +44,8 @@ HELD: Final = 10.0
 """... names and attributes of which it is told when they change, `Entry.held`."""
 TEXT_SIZE: Final = (1 << 30) + 1
 """More than any text file has; what the kernel believes while one without a size is open."""
+NOBODY: Final = (1 << 32) - 1
+"""Instead of a uid or gid that stays as it is."""
 BINARY_SIZE: Final = (1 << 50) + 1
 
 
@@ -74,6 +78,7 @@ class Operations:
         host_proc: HostProc | None = None,
         entry_timeout: float = inf,
         attr_timeout: float = inf,
+        mountpoint: str = "",
     ) -> None:
         self.vfs = vfs
         self.big_lock = lock
@@ -91,10 +96,11 @@ class Operations:
         self.config: Any = None
         self.pollers = Pollers(self)
         self.held = Held(self)
+        self.fsnotify = FsNotify(mountpoint)
         self.euid, self.egid = os.geteuid(), os.getegid()
         self._last_caller: tuple[tuple[int, int, int], Caller] = ((-1, -1, -1), ROOT)
         session.root, session.time_ns = (self.euid, self.egid), vfs.time_ns()
-        if not any(directory.xattr for directory in templates(vfs.root.directory or fail(errno.EINVAL)).values()):
+        if not any(directory.iattrs for directory in templates(vfs.root.directory or fail(errno.EINVAL)).values()):
             self.getxattr = self.listxattr = self.setxattr = self.removexattr = None
 
     # ------------------------------------------------------------------------------------------------- life
@@ -118,6 +124,7 @@ class Operations:
     def destroy(self, path: str) -> None:
         """The mount is gone."""
         self.pollers.stop()
+        self.fsnotify.stop()
 
     # ------------------------------------------------------------------------------------------------- who
 
@@ -161,6 +168,8 @@ class Operations:
         except FileNotFoundError:
             return Stat(self.host_mode(path), 1, 0, 0, 0, 0, 0), 0.0, 0.0
         status = entry.stat()
+        if entry.iattrs is not None:
+            self.fsnotify.looked_up(path, entry)
         inode = self.inodes.get(path)
         if inode is not None:
             self.tell_size(inode, status.size)
@@ -181,6 +190,7 @@ class Operations:
     def settle(self) -> None:
         """After anything has changed: tell those who wait for it, and the kernel; with the lock held."""
         self.pollers.check()
+        self.fsnotify.check()
         self.held.flush()
 
     def believe(self, entry_timeout: float, attr_timeout: float) -> None:
@@ -267,7 +277,19 @@ class Operations:
     def _refuse(self, *arguments: Any) -> int:
         return fail(errno.EPERM)
 
-    unlink = rename = link = symlink = chmod = chown = _refuse
+    unlink = rename = link = symlink = _refuse
+
+    def chmod(self, path: str, mode: int, fh: int | None = None) -> int:
+        """SETATTR of the mode."""
+        kernfs_inode.chmod(self.vfs.walk(path), mode, self.caller())
+        return 0
+
+    def chown(self, path: str, uid: int, gid: int, fh: int | None = None) -> int:
+        """SETATTR of the owner; who has mounted is root of the machine."""
+        uid = {self.euid: 0, NOBODY: -1}.get(uid, uid)
+        gid = {self.egid: 0, NOBODY: -1}.get(gid, gid)
+        kernfs_inode.chown(self.vfs.walk(path), uid, gid, self.caller())
+        return 0
 
     def truncate(self, path: str | None, length: int, fh: int | None = None) -> int:
         """O_TRUNC and truncate(2) succeed and do nothing."""
@@ -401,29 +423,18 @@ class Operations:
 
     # ------------------------------------------------------------------------------------------------- xattr
 
-    def _xattr(self, path: str) -> tuple[Any, Any]:
-        entry = self.vfs.walk(path)
-        if entry.directory is None or entry.directory.xattr is None:
-            fail(errno.EOPNOTSUPP)
-        return entry.directory.xattr, entry.obj
-
     def _getxattr(self, path: str, name: str, position: int = 0) -> bytes:
-        xattr, obj = self._xattr(path)
-        value: bytes = xattr.get(obj, name)
-        return value
+        return kernfs_inode.getxattr(self.vfs.walk(path), name, self.caller())
 
     def _listxattr(self, path: str) -> list[str]:
-        xattr, obj = self._xattr(path)
-        return list(xattr.list(obj))
+        return kernfs_inode.listxattr(self.vfs.walk(path), self.caller())
 
     def _setxattr(self, path: str, name: str, value: bytes, options: int, position: int = 0) -> int:
-        xattr, obj = self._xattr(path)
-        (xattr.set or fail(errno.EPERM))(obj, name, value, options)
+        kernfs_inode.setxattr(self.vfs.walk(path), name, value, options, self.caller())
         return 0
 
     def _removexattr(self, path: str, name: str) -> int:
-        xattr, obj = self._xattr(path)
-        (xattr.remove or fail(errno.EPERM))(obj, name)
+        kernfs_inode.removexattr(self.vfs.walk(path), name, self.caller())
         return 0
 
     getxattr: Any = _getxattr
@@ -469,7 +480,7 @@ def serve(
             operations, mountpoint, entry_timeout=0, attr_timeout=timeouts["attr_timeout"] and VOLATILE, **given
         )
         return
-    operations = Operations(vfs, lock, session, on_ready, host_proc, **timeouts)
+    operations = Operations(vfs, lock, session, on_ready, host_proc, mountpoint=mountpoint, **timeouts)
     if "allow_root" not in given:  # libfuse then turns other users away itself
         session.shortcut = Shortcut(session, operations)
     original = module.fuse_main_real

@@ -47,7 +47,10 @@ def test_the_tree(kernel: Kernel) -> None:
         kernel.mkdir(f"{TOP}/t1/{name}")
         kernel.rmdir(f"{TOP}/t1/{name}")
     assert errno_of(kernel.vfs.open, f"{TOP}/t1/file", 0o100 | 1) == "EACCES"
-    assert lines(kernel, "cgroup.stat") == ["nr_descendants 2", "nr_dying_descendants 0"]
+    assert [line for line in lines(kernel, "cgroup.stat") if "subsys" not in line] == [
+        "nr_descendants 2",
+        "nr_dying_descendants 0",
+    ]
     assert kernel.stat(f"{TOP}/t1").st_mode == 0o40755
     assert kernel.stat(TOP).st_mode == 0o40555
     assert "cgroup.events" not in kernel.listdir(TOP)
@@ -98,10 +101,19 @@ def test_kill(kernel: Kernel) -> None:
     assert errno_of(kernel.read, f"{TOP}/web/cgroup.kill") == "EINVAL"
 
 
-def test_no_controllers_yet(kernel: Kernel) -> None:
-    """None is modelled, so none can be enabled; Linux's errno for what does not exist at all."""
-    assert kernel.read(f"{TOP}/cgroup.controllers") == b""
-    assert errno_of(kernel.write, f"{TOP}/cgroup.subtree_control", "+memory") == "ENOENT"
-    for wrong in ("+foo", "memory", "+memory +foo"):
+def test_controllers(kernel: Kernel) -> None:
+    """Linux's errno for one that is not there, and for what does not exist at all."""
+    assert b"pids" in kernel.read(f"{TOP}/cgroup.controllers").split()
+    assert errno_of(kernel.write, f"{TOP}/cgroup.subtree_control", "+misc") == "ENOENT"
+    for wrong in ("+foo", "memory", "+memory +foo", "+ memory", "+memory,+pids", "++memory"):
         assert errno_of(kernel.write, f"{TOP}/cgroup.subtree_control", wrong) == "EINVAL"
     assert kernel.write(f"{TOP}/cgroup.subtree_control", "-memory\n") == 8
+    kernel.mkdir(f"{TOP}/t1")
+    assert "pids.max" not in kernel.listdir(f"{TOP}/t1")
+    assert kernel.write(f"{TOP}/cgroup.subtree_control", "-pids +pids") == 11
+    assert kernel.read(f"{TOP}/t1/cgroup.controllers") == b"pids\n" and "pids.max" in kernel.listdir(f"{TOP}/t1")
+    assert kernel.write(f"{TOP}/t1/cgroup.subtree_control", "+pids") == 5
+    assert errno_of(kernel.write, f"{TOP}/cgroup.subtree_control", "-pids") == "EBUSY"
+    kernel.write(f"{TOP}/t1/cgroup.subtree_control", "-pids")
+    kernel.write(f"{TOP}/cgroup.subtree_control", "-pids")
+    assert "pids.max" not in kernel.listdir(f"{TOP}/t1")

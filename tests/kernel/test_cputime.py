@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mmfs.kernel.clock import NSEC_PER_SEC, TICK_NSEC, Clock
 from mmfs.kernel.cputime import CpuTime
 from mmfs.kernel.loadavg import EXP_1, FIXED_1, LOAD_FREQ, LoadAverage, calc_load
+from mmfs.kernel.psi import PsiGroup
 from mmfs.kernel.rq import SCHED_SLICE_NS
 from mmfs.kernel.scheduler import Scheduler
 
@@ -27,6 +28,7 @@ class FakeTask:
     nivcsw: int = 0
     delays: bool = True
     blkio_delay_ns: int = 0
+    psi_group: PsiGroup | None = None
     sched: Any = None
 
 

@@ -104,8 +104,8 @@ def test_init_has_the_limits_of_its_machine(kernel: Kernel) -> None:
 # ---- cgroups ----------------------------------------------------------------------------------------------------
 
 
-def test_cgroup_tree() -> None:
-    root = CgroupRoot()
+def test_cgroup_tree(kernel: Kernel) -> None:
+    root = CgroupRoot(kernel)
     group = root.makedirs("/a/b/c")
     assert group.path == "/a/b/c" and group.level == 3
     assert root.find("/a/b") is group.parent and root.find("/a/x") is None and root.find("/") is root.root

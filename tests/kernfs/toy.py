@@ -8,7 +8,20 @@ import select
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmfs.kernfs import CGROUP2, PROC, PROC_PID, SYSCTL, SYSFS, Caller, Directory, OpenFile, fail, kstrtoul, memparse
+from mmfs.kernfs import (
+    CGROUP2,
+    PROC,
+    PROC_PID,
+    SYSCTL,
+    SYSFS,
+    Caller,
+    Directory,
+    Iattrs,
+    OpenFile,
+    fail,
+    kstrtoul,
+    memparse,
+)
 from mmfs.kernfs.sysctl import proc_dointvec_minmax, sysctl
 
 
@@ -25,7 +38,7 @@ class Group:
     gid: int
     max: int = 2**63 - 4096
     events: int = 0
-    attrs: dict[str, bytes] = field(default_factory=dict)
+    iattrs: dict[str, Iattrs] = field(default_factory=dict)
     children: dict[str, Group] = field(default_factory=dict)
 
 
@@ -241,6 +254,7 @@ cgroup: Directory[Group] = sys_.directory("fs").directory(
     obj=lambda box: box.group,
     rules=CGROUP2,
     ino=lambda group: group.gid,
+    iattrs=lambda group: group.iattrs,
     mode=0o755,
 )
 cgroup.family(
@@ -290,24 +304,6 @@ def cgroup_rmdir(group: Group, name: str, caller: Caller) -> None:
     if group.children[name].children:
         fail(errno.EBUSY)
     del group.children[name]
-
-
-def _getxattr(group: Group, name: str) -> bytes:
-    if name not in group.attrs:
-        fail(errno.ENODATA)
-    return group.attrs[name]
-
-
-def _setxattr(group: Group, name: str, value: bytes, flags: int) -> None:
-    group.attrs[name] = value
-
-
-cgroup.xattrs(lambda group: list(group.attrs), _getxattr, _setxattr, lambda group, name: _delxattr(group, name))
-
-
-def _delxattr(group: Group, name: str) -> None:
-    if group.attrs.pop(name, None) is None:
-        fail(errno.ENODATA)
 
 
 root.directory("dev").special("null", 0o666, os.makedev(1, 3))

@@ -138,7 +138,7 @@ class TestKswapd:
         runs = event(small, VmEventItem.PAGEOUTRUN)
         small.run_for(5)
         assert event(small, VmEventItem.PAGEOUTRUN) == runs
-        assert all(pgdat_balanced(pgdat, 0, MAX_NR_ZONES - 1) for pgdat in small.node_data)
+        assert all(pgdat_balanced(small, pgdat, 0, MAX_NR_ZONES - 1) for pgdat in small.node_data)
 
     def test_uses_time(self, small: Kernel) -> None:
         task = small.spawn("cat")
@@ -163,7 +163,8 @@ class TestScanCount:
         sc.may_swap = True
         sc.anon_cost, sc.file_cost = anon_cost, file_cost
         kernel.vm.swappiness = swappiness
-        return kernel.reclaim.get_scan_count(kernel.node_data[0], sc)
+        kernel.reclaim.scan_count.get_scan_count(0, sc, swappiness, 0, 0)
+        return sc.to_scan()
 
     @pytest.fixture
     def swapping(self, boot: Callable[..., Kernel]) -> Kernel:
@@ -185,6 +186,35 @@ class TestScanCount:
     def test_cost(self, swapping: Kernel) -> None:
         """Who costs more is scanned less."""
         assert self.counts(swapping, 100, anon_cost=1000)[0] < self.counts(swapping, 100, file_cost=1000)[0]
+
+    def test_state_of_the_node(self, swapping: Kernel) -> None:
+        """prepare_scan_control(): files alone while they are many and cold, anonymous memory alone without them."""
+        sc = ScanControl(GFP_KERNEL, 0, 2)
+        sc.may_swap = True
+        reclaim, lruvec = swapping.reclaim, swapping.lru.lruvecs[0]
+        for file, active in (("refaults_file", NodeStatItem.WORKINGSET_ACTIVATE_FILE),
+                             ("refaults_anon", NodeStatItem.WORKINGSET_ACTIVATE_ANON)):
+            lruvec[file] = swapping.vmstat.node_stat[0, active]
+        reclaim.scan_count.prepare_scan_control(0, sc)
+        assert sc.cache_trim_mode and not sc.file_is_tiny
+        lruvec["refaults_file"] -= 1  # some have come back meanwhile
+        reclaim.scan_count.prepare_scan_control(0, sc)
+        assert sc.may_deactivate & 2 and not sc.cache_trim_mode
+        lruvec["refaults_file"] += 1
+        sc.force_deactivate = True
+        reclaim.scan_count.prepare_scan_control(0, sc)
+        assert sc.may_deactivate == 3
+
+    def test_watermarks_of_the_node(self, small: Kernel) -> None:
+        count = small.reclaim.scan_count
+        zones = [zone for zone in small.node_data[0].node_zones if zone.managed()]
+        assert count.kswapd_target(0, MAX_NR_ZONES - 1) == sum(max(zone.high_wmark_pages(), 32) for zone in zones)
+        assert count.pgdat_balanced(0, 0, MAX_NR_ZONES - 1)
+        for zone in zones:
+            zone.watermark_boost = zone.managed_pages
+        assert not count.pgdat_balanced(0, 0, MAX_NR_ZONES - 1)
+        for zone in zones:
+            zone.watermark_boost = 0
 
 
 class TestShrinker:

@@ -29,7 +29,6 @@ from mmfs.mm_types import (
 )
 
 if TYPE_CHECKING:
-    from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
     from mmfs.kernfs import Caller
     from mmfs.mm.mm_struct import MmStruct
@@ -144,9 +143,11 @@ def task_mem(mm: MmStruct) -> str:
     return "".join([f"{name}:\t{value:8d} kB\n" for name, value in rows])
 
 
-def mems_allowed(kernel: Kernel) -> list[int]:
+def mems_allowed(task: Task) -> list[int]:
     """The nodes a task may take memory from."""
-    return [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]
+    if task.mems_allowed is not None:
+        return sorted(task.mems_allowed)
+    return [pgdat.node_id for pgdat in task.kernel.node_data if pgdat.node_present_pages]
 
 
 _masks: dict[tuple[tuple[int, ...], int], tuple[str, str]] = {}
@@ -169,7 +170,7 @@ def proc_pid_status(task: Task) -> str:
     nr_cpus = kernel.machine.nr_cpus
     allowed = tuple(sorted(task.cpus_allowed)) if task.cpus_allowed is not None else tuple(range(nr_cpus))
     cpu_mask, cpu_list = _mask(allowed, nr_cpus)
-    mem_mask, mem_list = _mask(tuple(mems_allowed(kernel)), MAX_NUMNODES)
+    mem_mask, mem_list = _mask(tuple(mems_allowed(task)), MAX_NUMNODES)
     fdsize = task.files.fdsize if task.files is not None else 0
     memory = "" if mm is None else f"{task_mem(mm)}CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n"
     umask = f"Umask:\t{task.umask:04o}\n" if task.alive else ""

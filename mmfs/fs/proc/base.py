@@ -163,7 +163,8 @@ def cgroup(task: Task) -> str:
 @attribute("cpuset")
 def cpuset(task: Task) -> str:
     """The group whose cpuset counts. Linux: kernel/cgroup/cpuset.c, proc_cpuset_show()."""
-    return "/\n"
+    css = task.cgrp.e_css.get("cpuset")
+    return "/\n" if css is None else f"{css.cgroup.path}\n"
 
 
 @attribute("cpu_resctrl_groups")

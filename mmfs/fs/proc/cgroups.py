@@ -35,8 +35,9 @@ SUBSYSTEMS = (
 
 @proc.attribute("cgroups")
 def cgroups(kernel: Kernel) -> str:
-    """A row a controller: all are on the unified hierarchy, whose directories are counted."""
-    nr_cgroups = sum(1 for _ in kernel.cgroups.all())
+    """A row a controller: all are on the unified hierarchy, whose cgroups are counted, removed ones that linger too."""
+    root = kernel.cgroups.root
+    nr_cgroups = 1 + root.nr_descendants + root.nr_dying_descendants
     lines = ["#subsys_name\thierarchy\tnum_cgroups\tenabled\n"]
     for name, option in SUBSYSTEMS:
         if kernel.profile.config(option):

@@ -27,11 +27,12 @@ TRIGGER: Final = re.compile(r"(some|full)\s*(\d+)(?!\d)\s*(\d+)", re.ASCII)
 U32: Final = (1 << 32) - 1
 
 
-def _enabled(kernel: Kernel) -> bool:
+def psi_enabled(kernel: Kernel) -> bool:
+    """Whether pressure is accounted at all: psi= of the command line. Linux: kernel/sched/psi.c, setup_psi()."""
     return "psi=0" not in kernel.cmdline.split()
 
 
-pressure = proc.directory("pressure", needs=_enabled)
+pressure = proc.directory("pressure", needs=psi_enabled)
 
 
 def group_of(kernel: Kernel) -> PsiGroup:

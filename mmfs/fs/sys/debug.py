@@ -59,12 +59,12 @@ def _tiers(lruvec: LruGenLruvec, seq: int) -> str:
 
 def _show(kernel: Kernel, full: bool) -> str:
     text = ""
-    for number, lruvec in enumerate(kernel.lru_gen.lruvecs):
-        if not kernel.node_data[number].node_present_pages:
+    for lruvec in kernel.lru_gen.lruvecs.values():
+        if not kernel.node_data[lruvec.nid].node_present_pages:
             continue
         if not text:
             text = f"memcg {ROOT_MEMCG_ID:5d} /\n"
-        text += f" node {number:5d}\n"
+        text += f" node {lruvec.nid:5d}\n"
         first = max(lruvec.max_seq - MAX_NR_GENS + 1, 0) if full else lruvec.min_seq(ANON)
         for seq in range(first, lruvec.max_seq + 1):
             text += _generation(lruvec, seq, full)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from mmfs.kernel.cgroup.control import subtree_control
 from mmfs.kernel.clock import NSEC_PER_MSEC
 from mmfs.kernel.namei import O_CREAT, O_RDWR
 from mmfs.kernel.presets.kthreads import start_root_file_system
@@ -21,6 +22,7 @@ from mmfs.kernel.syscalls import spawn
 from mmfs.mm.mman import is_exec_mapping
 
 if TYPE_CHECKING:
+    from mmfs.kernel.cgroup import Cgroup
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
@@ -151,15 +153,31 @@ class Server:
         init.signal.rlimits[RLIMIT_NOFILE] = (1024, NOFILE_HARD)
         init.signal.rlimits[RLIMIT_MEMLOCK] = (SYSTEMD_MEMLOCK, SYSTEMD_MEMLOCK)
         self.open_standard_files(init)
-        self.kernel.cgroups.attach_task(init, self.kernel.cgroups.makedirs("/init.scope"))
+        cgroups = self.kernel.cgroups
+        self.account(cgroups.root)
+        cgroups.attach_task(init, cgroups.makedirs("/init.scope"))
         init.flags |= PF_SUPERPRIV
         self.compute(init, 450)
+
+    def account(self, group: Cgroup) -> None:
+        """Account for memory and tasks of the units in a slice, as systemd does unless it is told otherwise."""
+        subtree_control(group, {"memory", "pids"} & group.control(), set())
+
+    def make_unit(self, path: str) -> Cgroup:
+        """The cgroup of a unit, in slices that account for what is in them."""
+        group = self.kernel.cgroups.root
+        names = path.strip("/").split("/")
+        for index, name in enumerate(names):
+            group = group.children.get(name) or self.kernel.cgroups.mkdir(group, name)
+            if index + 1 < len(names):
+                self.account(group)
+        return group
 
     def start_service(self, service: Service) -> Task:
         """One service, forked by init."""
         self.wait(service.at_ms)
         self.kernel.tasks.pids.skip(service.skip)
-        self.kernel.cgroups.makedirs(service.slice)
+        self.make_unit(service.slice)
         task = spawn(
             self.kernel, service.program, uid=service.uid, gid=service.gid, argv=service.argv,
             oom_score_adj=service.oom_score_adj, cgroup=f"/{service.slice}", environ=SYSTEM_ENVIRON,
@@ -226,7 +244,7 @@ class Server:
         self.run_code(connection)
         connection.touch(connection.mm.start_brk, 200 * KB, write=True)
         self.compute(connection, 30)
-        manager_group = cgroups.makedirs(f"{root_slice}/user@0.service/init.scope").path
+        manager_group = self.make_unit(f"{root_slice}/user@0.service/init.scope").path
         manager = spawn(
             self.kernel, "/usr/lib/systemd/systemd", argv=("/lib/systemd/systemd", "--user"), oom_score_adj=100,
             cgroup=manager_group, environ={"HOME": "/root", "LANG": "en_US.UTF-8", "USER": "root"},
@@ -236,7 +254,7 @@ class Server:
         pam.set_title("(sd-pam)")
         pam.set_name("(sd-pam)")
         self.compute(manager, 60)
-        cgroups.attach_task(connection, cgroups.makedirs(f"{root_slice}/session-1.scope"))
+        cgroups.attach_task(connection, self.make_unit(f"{root_slice}/session-1.scope"))
         self.kernel.tasks.pids.skip(9)
         shell = spawn(
             self.kernel, "bash", parent=connection, argv=("-bash",), environ=LOGIN_ENVIRON, cwd="/root",

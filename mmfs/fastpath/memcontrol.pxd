@@ -1,0 +1,99 @@
+cimport cython
+from mmfs.fastpath.defs cimport *
+from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.buddy cimport Buddy
+
+cdef packed struct PageCounterRec:
+    long usage
+    long max
+    long high
+    long min
+    long low
+    long emin
+    long elow
+    long min_usage
+    long low_usage
+    long children_min_usage
+    long children_low_usage
+    long watermark
+    long local_watermark
+    long failcnt
+
+@cython.final
+cdef class Memcontrol:
+    cdef readonly Frames frames
+    cdef readonly Buddy buddy
+    cdef readonly long nr_nodes
+    cdef PageCounterRec[::1] counter
+    cdef int[::1] parent
+    cdef long[::1] ref
+    cdef int[::1] stock_memcg
+    cdef long[::1] stock_pages
+    cdef unsigned char[::1] updated
+    cdef unsigned int[::1] update_list
+    cdef int[::1] event_column
+    cdef long[:, ::1] node_stat
+    cdef long[:, ::1] zone_stat
+    cdef long[::1] event
+    cdef long[:, ::1] lruvec_stat
+    cdef long[:, ::1] lruvec_flushed
+    cdef long[:, ::1] lruvec_total
+    cdef long[:, ::1] lruvec_zone_stat
+    cdef long[:, ::1] own_stat
+    cdef long[:, ::1] own_flushed
+    cdef long[:, ::1] own_total
+    cdef readonly object counters
+    cdef readonly object parents
+    cdef readonly object refs
+    cdef long nr_updated
+    cdef public long current
+    cdef public long over_high_pages
+    cdef public long failed
+    cdef readonly long failed_for
+    cdef public bint failed_swap
+    cdef public bint memsw
+    cdef void propagate_protected_usage(self, long at, long up) noexcept nogil
+    cdef void add_usage(self, long memcg, int kind, long nr) noexcept nogil
+    cpdef void counter_charge(self, long memcg, int kind, long nr) noexcept nogil
+    cpdef void counter_uncharge(self, long memcg, int kind, long nr) noexcept nogil
+    cpdef long counter_try_charge(self, long memcg, int kind, long nr) noexcept nogil
+    cdef bint consume_stock(self, long memcg, long nr) noexcept nogil
+    cdef void uncharge_counters(self, long memcg, long nr) noexcept nogil
+    cdef void drain_stock(self, long cpu) noexcept nogil
+    cdef void refill_stock(self, long memcg, long nr) noexcept nogil
+    cdef bint charge_batch(self, long memcg, long nr) noexcept nogil
+    cpdef bint charge(self, long memcg, long nr) noexcept nogil
+    cdef void note_high(self, long memcg, long nr) noexcept nogil
+    cdef bint charge_run(self, long memcg, long nr) noexcept nogil
+    cdef void commit_charge(self, long pfn, long memcg) noexcept nogil
+    cdef void unused(self, long memcg, long nr) noexcept nogil
+    cpdef void commit_kmem(self, long pfn, long memcg) noexcept nogil
+    cpdef void uncharge_kmem(self, long pfn) noexcept nogil
+    cdef void commit_block(self, long block, long memcg) noexcept nogil
+    cdef void uncharge_block(self, long block) noexcept nogil
+    cdef void uncharge_folio(self, long pfn) noexcept nogil
+    cdef long[:, ::1] local_event
+    cdef long[:, ::1] total_event
+    cdef unsigned char[::1] alive
+    cdef readonly object local_events
+    cdef readonly object total_events
+    cdef readonly object alives
+    cdef public bint only_local_events
+    cdef bint try_charge_swap(self, long memcg) noexcept nogil
+    cdef void uncharge_swap(self, long memcg) noexcept nogil
+    cdef bint swap_full(self, long memcg) noexcept nogil
+    cdef long swapin_memcg(self, long memcg, long other) noexcept nogil
+    cpdef void memory_event(self, long memcg, int event) noexcept nogil
+    cdef void count_memcg_events(self, long memcg, int item, long nr) noexcept nogil
+    cdef void mark_updated(self, long lruvec) noexcept nogil
+    cdef void mod_lruvec_state(self, long lruvec, long nid, int item, long nr) noexcept nogil
+    cpdef void mod_folio_state(self, long pfn, int item, long nr) noexcept nogil
+    cpdef void mod_memcg_state(self, long memcg, int item, long nr) noexcept nogil
+    cpdef void count_events(self, long memcg, int item, long nr) noexcept nogil
+    cdef void update_lru_size(self, long lruvec, long zone, int lru, long nr) noexcept nogil
+    cdef void flush_lruvec(self, long lruvec) noexcept nogil
+    cpdef void flush(self) noexcept nogil
+    cpdef long nr_swap_pages(self, long memcg, long free) noexcept nogil
+    cdef long memcg_of(self, long lruvec) noexcept nogil
+    cdef long parent_lruvec(self, long lruvec) noexcept nogil
+    cpdef long lruvec_page_state(self, long lruvec, int item) noexcept nogil

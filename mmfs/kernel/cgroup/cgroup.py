@@ -1,0 +1,432 @@
+"""The cgroup tree: directories that tasks live in, with the controllers that are enabled in each.
+
+A controller is enabled for the children of a cgroup by its `subtree_control`, from the top down; in a cgroup where it
+is not enabled, the tasks are the business of its css in the nearest cgroup above (`Cgroup.e_css`). Counts that files
+show (`nr_descendants`, `nr_populated_...`) are kept up the tree as things change, so that reading them is no walk.
+
+Linux: kernel/cgroup/cgroup.c.
+
+Simplified: cgroup v2 only, no namespaces.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from mmfs.kernel.cgroup import freezer, migrate
+from mmfs.kernel.cgroup.rstat import BaseStat
+from mmfs.kernel.clock import NSEC_PER_MSEC
+from mmfs.kernel.kthread import Psimon
+from mmfs.kernel.psi import PsiGroup
+from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
+
+SUBSYS: Final = {
+    "cpuset": "CPUSETS",
+    "cpu": "FAIR_GROUP_SCHED",
+    "io": "BLK_CGROUP",
+    "memory": "MEMCG",
+    "perf_event": "CGROUP_PERF",
+    "hugetlb": "CGROUP_HUGETLB",
+    "pids": "CGROUP_PIDS",
+    "rdma": "CGROUP_RDMA",
+    "misc": "CGROUP_MISC",
+}
+"""The controllers of cgroup v2 in Linux's order, with the option that builds each.
+
+Linux: include/linux/cgroup_subsys.h."""
+
+FILE_NOTIFY_MIN_INTV: Final = 10 * NSEC_PER_MSEC
+NOTIFY_PENDING: Final = -1
+"""Instead of the time of the last event of a file: the next one comes by timer."""
+
+
+class Cgroup:
+    """One directory. Linux: struct cgroup."""
+
+    __slots__ = (
+        "root", "owner", "iattrs", "parent", "name", "path", "id", "level", "self", "children", "tasks", "subsys",
+        "e_css",        "subtree_control", "dom_cgrp", "max_depth", "max_descendants",
+        "freeze", "e_freeze", "freezing", "frozen", "nr_frozen_tasks", "nr_frozen_descendants",
+        "nr_descendants", "nr_dying_descendants", "nr_dying_subsys", "nr_tasks",
+        "nr_populated_domain_children", "nr_populated_threaded_children", "nr_threaded_children",
+        "stat", "psi_shown", "_psi", "events", "_notified",
+    )  # fmt: skip
+
+    def __init__(self, root: CgroupRoot, parent: Cgroup | None, name: str, ident: int) -> None:
+        self.root = root
+        self.parent = parent
+        self.name = name
+        self.path: str = "/" if parent is None else parent.path.rstrip("/") + "/" + name
+        self.id = ident
+        """The inode number of the directory."""
+        self.owner = (0, 0)
+        """uid and gid of who made it; what was changed of that and of modes and extended attributes is in `iattrs`."""
+        self.iattrs: dict[str, Any] = {}
+        self.level: int = 0 if parent is None else parent.level + 1
+        """The depth: 0 for the root."""
+        self.self = CgroupSubsysState()
+        """Counts the references to this cgroup: of its csses, its children and its tasks, zombies included."""
+        self.self.cgroup, self.self.ss, self.self.parent, self.self.online = self, None, None, True
+        self.children: dict[str, Cgroup] = {}
+        self.tasks: dict[int, Task] = {}
+        """Threads by pid, zombies included."""
+        self.subsys: dict[str, Any] = {}
+        """The csses of the controllers that are enabled here."""
+        self.e_css: dict[str, Any] = {}
+        """The css of each controller that counts here: the one here or the nearest above. Linux: cgroup_e_css()."""
+        self.subtree_control: frozenset[str] = frozenset()
+        self.dom_cgrp: Cgroup = self
+        """The cgroup whose domain this one is in: another one if this is threaded."""
+        self.max_depth: int | None = None
+        self.max_descendants: int | None = None
+        self.freeze = False
+        """What was written to cgroup.freeze; `e_freeze`: how many here and above say so (kernel/cgroup/freezer.py)."""
+        self.freezing = self.frozen = False
+        self.e_freeze = self.nr_frozen_tasks = self.nr_frozen_descendants = 0
+        self.stat: BaseStat | None = None if parent is None else BaseStat(parent.stat)
+        """CPU time of the tasks here and below; the root's is that of the CPUs."""
+        self.psi_shown = True
+        """Whether pressure is accounted here and its files are there (cgroup.pressure)."""
+        self._psi: PsiGroup | None = None
+        self.events: dict[str, int] = {}
+        """How often a file has told that it is new, by name."""
+        self._notified: dict[str, int] = {}
+        self.nr_descendants = self.nr_dying_descendants = 0
+        self.nr_dying_subsys: dict[str, int] = {}
+        self.nr_tasks = 0
+        """Living threads here."""
+        self.nr_populated_domain_children = self.nr_populated_threaded_children = self.nr_threaded_children = 0
+
+    def __repr__(self) -> str:
+        return f"<cgroup {self.path}>"
+
+    # ---- around it ------------------------------------------------------------------------------------------
+
+    def ancestors(self) -> Iterator[Cgroup]:
+        """The cgroups above, the nearest first."""
+        parent = self.parent
+        while parent is not None:
+            yield parent
+            parent = parent.parent
+
+    def descendants(self) -> Iterator[Cgroup]:
+        """The directories below, parents before their children. Linux: cgroup_for_each_live_descendant_pre()."""
+        for child in self.children.values():
+            yield child
+            yield from child.descendants()
+
+    def is_descendant(self, ancestor: Cgroup) -> bool:
+        """Whether this is `ancestor` or below it. Linux: include/linux/cgroup.h, cgroup_is_descendant()."""
+        group: Cgroup | None = self
+        while group is not None and group.level > ancestor.level:
+            group = group.parent
+        return group is ancestor
+
+    @property
+    def psi(self) -> PsiGroup:
+        """The pressure on the tasks here and below. Linux: include/linux/psi.h, cgroup_psi()."""
+        if self._psi is None:
+            scheduler, kernel = self.root.kernel.scheduler, self.root.kernel
+            if self.parent is None:
+                return scheduler.psi_system
+            self._psi = PsiGroup(scheduler.clock, scheduler.cpus, self.parent.psi)
+            self._psi.rtpoll_worker = Psimon(kernel)
+        return self._psi
+
+    def file_notify(self, name: str) -> None:
+        """A file has something new to tell: wake who polls it, at most every ten milliseconds.
+
+        Linux: kernel/cgroup/cgroup.c, cgroup_file_notify().
+        """
+        clock = self.root.kernel.clock
+        last = self._notified.get(name)
+        if last == NOTIFY_PENDING:
+            return
+        if last is None or clock.now_ns > last + FILE_NOTIFY_MIN_INTV:
+            self._notify(name)
+        else:
+            self._notified[name] = NOTIFY_PENDING
+            clock.add_timer(last + FILE_NOTIFY_MIN_INTV, self._notify, name)
+
+    def _notify(self, name: str) -> None:
+        """Linux: fs/kernfs/file.c, kernfs_notify()."""
+        self._notified[name] = self.root.kernel.clock.now_ns
+        self.events[name] = self.events.get(name, 0) + 1
+
+    # ---- members --------------------------------------------------------------------------------------------
+
+    @property
+    def populated(self) -> bool:
+        """Whether a living process is here or below (cgroup.events). Linux: cgroup_is_populated()."""
+        return bool(self.nr_tasks + self.nr_populated_domain_children + self.nr_populated_threaded_children)
+
+    @property
+    def threaded(self) -> bool:
+        """Linux: cgroup_is_threaded()."""
+        return self.dom_cgrp is not self
+
+    def procs(self) -> list[int]:
+        """The processes here, by rising pid (cgroup.procs). Zombie leaders without living threads are left out."""
+        return sorted({task.tgid for task in self.tasks.values() if task.alive})
+
+    def threads(self) -> list[int]:
+        """The living threads here, by rising number (cgroup.threads)."""
+        return sorted(pid for pid, task in self.tasks.items() if task.alive)
+
+    def join(self, task: Task) -> None:
+        """A new thread is here; it holds the cgroup until it is released. Linux: css_set_move_task()."""
+        self.tasks[task.pid] = task
+        task.cgrp = self
+        self.self.css_get()
+        self.update_tasks(1)
+
+    def leave(self, task: Task) -> None:
+        """A thread, if dead already no longer counted, lets go of the cgroup. Linux: put_css_set()."""
+        del self.tasks[task.pid]
+        if task.alive:
+            self.update_tasks(-1)
+        if not self.self.online:
+            self._put_csses(1)
+        self.self.css_put()
+
+    def _put_csses(self, n: int) -> None:
+        for css in list(self.e_css.values()):
+            if css.cgroup is self:
+                css.css_put(n)
+
+    def update_tasks(self, adjust: int) -> None:
+        """A living thread came or went: who is populated up the tree. Linux: cgroup_update_populated()."""
+        had = self.nr_tasks
+        self.nr_tasks = had + adjust
+        if bool(had) is bool(self.nr_tasks):
+            return
+        step = 1 if self.nr_tasks else -1
+        others = self.nr_populated_domain_children + self.nr_populated_threaded_children
+        child, changed = self, not others
+        while changed:
+            child.file_notify("cgroup.events")
+            parent = child.parent
+            if parent is None:
+                return
+            was = parent.populated
+            if child.threaded:
+                parent.nr_populated_threaded_children += step
+            else:
+                parent.nr_populated_domain_children += step
+            child, changed = parent, was is not parent.populated
+
+    def nr_subsys(self, name: str) -> int:
+        """Living csses of a controller here and below (cgroup.stat).
+
+        One that is not modelled has a css in the root, or everywhere if it needs not be enabled.
+        """
+        if name in self.root.controllers:
+            css = self.subsys.get(name)
+            return 0 if css is None else 1 + css.nr_descendants
+        return 1 + self.nr_descendants if name == "perf_event" else int(self.parent is None)
+
+    # ---- csses ----------------------------------------------------------------------------------------------
+
+    def control(self) -> frozenset[str]:
+        """The controllers that may be enabled for what is below. Linux: cgroup_control()."""
+        parent = self.parent
+        if parent is None:
+            return self.root.visible
+        return parent.subtree_control & self.root.threaded if self.threaded else parent.subtree_control
+
+    def ss_mask(self) -> frozenset[str]:
+        """The controllers that have a css here. Linux: cgroup_ss_mask()."""
+        mask = self.control() | self.root.implicit
+        return mask & self.root.threaded if self.threaded else mask
+
+    def css_create(self, ss: CgroupSubsys) -> None:
+        """Enable a controller here. Linux: css_create(), init_and_link_css(), online_css()."""
+        parent = self.parent
+        above = None if parent is None else parent.subsys[ss.name]
+        css = ss.css_alloc(above)
+        css.cgroup, css.ss, css.parent = self, ss, above
+        try:
+            ss.css_online(css)
+        except OSError:
+            ss.css_free(css)
+            raise
+        self.self.css_get()
+        if above is not None:
+            above.css_get()
+        css.online = True
+        self.subsys[ss.name] = css
+        while above is not None:
+            above.nr_descendants += 1
+            above = above.parent
+
+    def kill_css(self, name: str) -> None:
+        """Disable a controller here; the css stays as long as it is held. Linux: kill_css(), offline_css()."""
+        css = self.subsys[name]
+        css.dying = True
+        css.css_get()
+        self.nr_dying_subsys[name] = self.nr_dying_subsys.get(name, 0) + 1
+        above = css.parent
+        while above is not None:
+            above.nr_descendants -= 1
+            dying = above.cgroup.nr_dying_subsys
+            dying[name] = dying.get(name, 0) + 1
+            above = above.parent
+        css.ss.css_offline(css)
+        css.online = False
+        del self.subsys[name]
+        css.css_put(2)
+
+    def css_release(self, css: CgroupSubsysState) -> None:
+        """The last reference to a css of this cgroup, or to the cgroup itself, is gone.
+
+        Linux: css_release_work_fn(), css_free_rwork_fn().
+        """
+        ss = css.ss
+        if ss is None:
+            for group in self.ancestors():
+                group.nr_dying_descendants -= 1
+            if self.parent is not None:
+                self.parent.self.css_put()
+            return
+        ss.css_released(css)
+        for group in (self, *self.ancestors()):
+            group.nr_dying_subsys[ss.name] -= 1
+        ss.css_free(css)
+        above = css.parent
+        self.self.css_put()
+        if above is not None:
+            above.css_put()
+
+
+class CgroupRoot:
+    """The hierarchy. Linux: struct cgroup_root, cgrp_dfl_root."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        built = [name for name, option in SUBSYS.items() if kernel.profile.config(option)]
+        self.known = tuple(name for name in built if f"cgroup_disable={name}" not in kernel.cmdline.split())
+        """The names of those that the kernel has, modelled or not, in Linux's order."""
+        self.controllers: dict[str, CgroupSubsys] = {}
+        """Those that are modelled, in Linux's order."""
+        self.visible: frozenset[str] = frozenset()
+        """Those that have files."""
+        self.threaded: frozenset[str] = frozenset()
+        self.implicit: frozenset[str] = frozenset()
+        self.can_fork: list[CgroupSubsys] = []
+        """Those that want to be asked, as the next three those that want to be told."""
+        self.with_fork: list[CgroupSubsys] = []
+        self.with_exit: list[CgroupSubsys] = []
+        self.with_release: list[CgroupSubsys] = []
+        self._next_id = 1
+        self.root = Cgroup(self, None, "", self._next_id)
+
+    def register(self, ss: CgroupSubsys) -> None:
+        """Add a controller, before there is any cgroup but the root; not one that is disabled at boot.
+
+        Linux: cgroup_init_subsys(), cgroup_init().
+        """
+        if ss.name not in self.known:
+            return
+        if self.root.children:
+            raise ValueError("there are cgroups already")
+        known = [*self.controllers.values(), ss]
+        known.sort(key=lambda one: self.known.index(one.name))
+        self.controllers = {one.name: one for one in known}
+        self.visible = frozenset(one.name for one in known if not one.implicit_on_dfl)
+        self.implicit = frozenset(one.name for one in known if one.implicit_on_dfl)
+        self.threaded = frozenset(one.name for one in known if one.threaded)
+        self.root.css_create(ss)
+        self.root.e_css[ss.name] = self.root.subsys[ss.name]
+        self.can_fork = [one for one in known if type(one).can_fork is not CgroupSubsys.can_fork]
+        self.with_fork = [one for one in known if type(one).fork is not CgroupSubsys.fork]
+        self.with_exit = [one for one in known if type(one).exit is not CgroupSubsys.exit]
+        self.with_release = [one for one in known if type(one).release is not CgroupSubsys.release]
+
+    def attach_task(self, task: Task, cgroup: Cgroup) -> None:
+        """Move a process with all its threads. Linux: kernel/cgroup/cgroup.c, cgroup_attach_task()."""
+        migrate.attach_task(task, cgroup)
+
+    def find(self, path: str) -> Cgroup | None:
+        """The directory at an absolute path."""
+        cgroup: Cgroup | None = self.root
+        for name in path.strip("/").split("/"):
+            if name and cgroup is not None:
+                cgroup = cgroup.children.get(name)
+        return cgroup
+
+    def all(self) -> Iterator[Cgroup]:
+        """Every directory, the root first."""
+        yield self.root
+        yield from self.root.descendants()
+
+    def mkdir(self, parent: Cgroup, name: str) -> Cgroup:
+        """Make a directory. Linux: kernel/cgroup/cgroup.c, cgroup_mkdir(), cgroup_create()."""
+        if name in parent.children:
+            raise OSError(errno.EEXIST, f"cgroup {name} exists")
+        if not name or name in (".", "..") or "/" in name or "\n" in name:
+            raise OSError(errno.EINVAL, "not a name of a cgroup")
+        if len(name.encode("utf-8", "surrogateescape")) > 255:
+            raise OSError(errno.ENAMETOOLONG, "the name of the cgroup is too long")
+        self._check_hierarchy_limits(parent)
+        self._next_id += 1
+        cgroup = Cgroup(self, parent, name, self._next_id)
+        cgroup.e_css = dict(parent.e_css)
+        parent.self.css_get()
+        for group in cgroup.ancestors():
+            group.nr_descendants += 1
+        freezer.inherit(cgroup)
+        parent.children[name] = cgroup
+        try:
+            for ss in self.controllers.values():
+                if ss.name in cgroup.ss_mask():
+                    cgroup.css_create(ss)
+                    cgroup.e_css[ss.name] = cgroup.subsys[ss.name]
+        except OSError:
+            self.rmdir(cgroup)
+            raise
+        return cgroup
+
+    @staticmethod
+    def _check_hierarchy_limits(parent: Cgroup) -> None:
+        """Whether one more may be made. Linux: kernel/cgroup/cgroup.c, cgroup_check_hierarchy_limits()."""
+        level = 1
+        for cgroup in (parent, *parent.ancestors()):
+            if (cgroup.max_descendants is not None and cgroup.nr_descendants >= cgroup.max_descendants) or (
+                cgroup.max_depth is not None and level > cgroup.max_depth
+            ):
+                raise BlockingIOError(errno.EAGAIN, f"{cgroup.path} may have no more below")
+            level += 1
+
+    def makedirs(self, path: str) -> Cgroup:
+        """The directory at `path`, made with its parents where they do not exist."""
+        cgroup = self.root
+        for name in path.strip("/").split("/"):
+            if name:
+                cgroup = cgroup.children.get(name) or self.mkdir(cgroup, name)
+        return cgroup
+
+    def rmdir(self, cgroup: Cgroup) -> None:
+        """Remove an empty directory; EBUSY otherwise. Linux: kernel/cgroup/cgroup.c, cgroup_destroy_locked()."""
+        parent = cgroup.parent
+        if parent is None or cgroup.children or cgroup.populated:
+            raise OSError(errno.EBUSY, f"cgroup {cgroup.path} is in use")
+        cgroup.self.online = False
+        if cgroup._psi is not None:
+            cgroup._psi.close()
+        del parent.children[cgroup.name]
+        if cgroup.threaded:
+            parent.nr_threaded_children -= 1
+        for group in cgroup.ancestors():
+            group.nr_descendants -= 1
+            group.nr_dying_descendants += 1
+            group.nr_frozen_descendants -= cgroup.frozen
+        for css in list(cgroup.subsys.values()):
+            css.css_get(len(cgroup.tasks))  # zombies go on using them
+            cgroup.kill_css(css.ss.name)
+        cgroup.self.css_put()
