@@ -14,11 +14,12 @@ from tests.fidelity.probe import SCENARIOS
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 GENERATION = "how many generations the aging has begun by then is chance; mmfs is one off at that step"
 NO_THP = "a real machine of 512 MB and more backs the process with huge pages (thp_fault_alloc), mmfs does not yet"
+OLD_FILES = "swappiness 200: aging waits for the oldest files to be under a quarter of all pages, here just above"
 UNEXPLAINED = "outside the band, mechanism not found"
 ACTIVE = ("Active(anon)", "Inactive(anon)")
 KNOWN: dict[str, dict[str, str]] = {
     "anon-growth-512M/anon_growth_swap256_swappiness0": dict.fromkeys(ACTIVE, GENERATION),
-    "swappiness-512M/swappiness_mix": dict.fromkeys(ACTIVE, GENERATION) | {"Inactive(file)": UNEXPLAINED},
+    "swappiness-512M/swappiness_mix": dict.fromkeys(ACTIVE, GENERATION) | {"Inactive(file)": OLD_FILES},
     "growth-300M/anon_growth_noswap": dict.fromkeys(ACTIVE, UNEXPLAINED),
     "growth-300M/anon_growth_swappiness100": dict.fromkeys(("AnonPages", "SwapFree"), UNEXPLAINED),
     "growth-300M/anon_growth_classic": dict.fromkeys(("Cached", "Inactive(file)"), UNEXPLAINED),
