@@ -76,7 +76,7 @@ _STEALS: Final = (VmEventItem.PGSTEAL_KSWAPD, VmEventItem.PGSTEAL_DIRECT, VmEven
 
 def output_unit(item: MemcgStatItem | NodeStatItem) -> int:
     """By what a counter is multiplied. Linux: memcg_page_state_output_unit()."""
-    if item in IN_BYTES or item in IN_TIMES:
+    if any(item is one for one in (*IN_BYTES, *IN_TIMES)):  # not by value, which the two enums share
         return 1
     return 1024 if item is NodeStatItem.NR_KERNEL_STACK_KB else PAGE_SIZE
 
@@ -102,7 +102,7 @@ def stat_rows(memcg: MemCgroup) -> Iterator[tuple[str, int]]:
     for name, item in MEMORY_STATS:
         value = page_state(memcg, item) * output_unit(item)
         yield name, value
-        if item in (NodeStatItem.NR_SLAB_RECLAIMABLE_B, NodeStatItem.NR_SLAB_UNRECLAIMABLE_B):
+        if item is NodeStatItem.NR_SLAB_RECLAIMABLE_B or item is NodeStatItem.NR_SLAB_UNRECLAIMABLE_B:
             slab += value
         if item is NodeStatItem.NR_SLAB_UNRECLAIMABLE_B:
             yield "slab", slab

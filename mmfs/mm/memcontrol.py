@@ -141,8 +141,13 @@ class MemCgroup(CgroupSubsysState):
         return limit + min(swap, kernel.total_swap_pages)
 
     def event(self, event: MemcgMemoryEvent) -> None:
-        """Count an event of memory.events. Linux: include/linux/memcontrol.h, memcg_memory_event()."""
+        """Count an event of memory.events, and tell who watches. Linux: memcg_memory_event()."""
         self.owner.fast.memory_event(self.row, event)
+        swap = event >= MemcgMemoryEvent.MEMCG_SWAP_HIGH
+        if not self.is_root and not swap:
+            self.cgroup.file_notify("memory.events.local")
+        for memcg in self.ancestors():
+            memcg.cgroup.file_notify("memory.swap.events" if swap else "memory.events")
 
     # -- protection -----------------------------------------------------------------------------------------
 

@@ -168,9 +168,12 @@ class Reclaim:
         self.loops.now_ns = max(task_ns(self.kernel), self.until_ns)
 
     def cond_resched(self, task: Task | None) -> None:
-        """Within direct reclaim: others may run. In a wakeup, disks answer meanwhile. Linux: cond_resched()."""
+        """Within direct reclaim: others may run. In a wakeup, and for a writer of a file, who has no time of his own,
+        disks answer meanwhile. Linux: cond_resched()."""
         used_ns = self.charge(task)
         if task is None:
+            now_ns = max(self.until_ns, self.kernel.clock.now_ns) + used_ns
+            self._let_disks_answer(used_ns + self.kernel.swap_files.write_throttle_ns(now_ns))
             return
         wait_ns = self.kernel.swap_files.write_throttle_ns(self.kernel.scheduler.ready_ns(task))
         if wait_ns:
@@ -279,11 +282,12 @@ class Reclaim:
                 break
         return fatal_signal_pending(task)
 
-    def schedule_timeout(self, task: Task, ns: int) -> None:
-        """Wait; in a wakeup, disks answer meanwhile."""
+    def schedule_timeout(self, task: Task | None, ns: int) -> None:
+        """Wait; in a wakeup, and for a writer of a file, disks answer meanwhile."""
         kernel = self.kernel
-        kernel.schedule_timeout(task, ns, memstall=True)
-        if kernel.clock.running:
+        if task is not None:
+            kernel.schedule_timeout(task, ns, memstall=True)
+        if task is None or kernel.clock.running:
             self._let_disks_answer(ns)
 
     def _let_disks_answer(self, ns: int) -> None:
@@ -541,7 +545,7 @@ class DirectReclaim:
 
     def _wait(self, pgdat: PglistData, reason: Throttle) -> None:
         ns = self.reclaim.throttle_ns(pgdat, reason)
-        if ns and self.task is not None and not self.task.flags & PF_KTHREAD:
+        if ns and (self.task is None or not self.task.flags & PF_KTHREAD):
             self.reclaim.schedule_timeout(self.task, ns)
 
 
