@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import ENOMEM
 from typing import TYPE_CHECKING, Any, Final
 
@@ -287,7 +288,7 @@ class MemCgroups(CgroupSubsys):
     def try_charge(self, row: int, gfp: int, nr_pages: int = 1) -> bool:
         """Charge pages, with reclaim and the OOM killer if need be; False: it cannot be. Linux: try_charge_memcg()."""
         fast, task = self.fast, self.kernel.tasks.current
-        raised, drained, passed_oom, retries = False, False, False, MAX_RECLAIM_RETRIES
+        raised, drained, passed_oom, retries, kills_in_vain = False, False, False, MAX_RECLAIM_RETRIES, 0
         while not fast.charge(row, nr_pages):
             over = self.rows[int(fast.failed)]
             if task is not None and task.flags & PF_MEMALLOC:
@@ -314,8 +315,12 @@ class MemCgroups(CgroupSubsys):
                 continue
             if gfp & GFP_RETRY_MAYFAIL_BIT or (passed_oom and self._is_dying(task)):
                 break
+            before = over.memory.usage
             if not self.oom(over, gfp, (nr_pages - 1).bit_length()):
                 break
+            kills_in_vain = kills_in_vain + 1 if over.memory.usage >= before else 0
+            if kills_in_vain > MAX_RECLAIM_RETRIES:
+                break  # who was killed cannot die while we wait for it
             passed_oom, retries = True, MAX_RECLAIM_RETRIES
         else:
             return True
@@ -440,11 +445,25 @@ class MemCgroups(CgroupSubsys):
             found = max(found, overage)
         return found
 
+    @contextmanager
+    def _for_a_writer(self) -> Iterator[None]:
+        """Whoever writes a file is none of the simulated tasks."""
+        tasks = self.kernel.tasks
+        running, tasks.current = tasks.current, None
+        try:
+            yield
+        finally:
+            tasks.current = running if running is not None and tasks.get(running.pid) is running else None
+
     # -- setting limits -------------------------------------------------------------------------------------
 
     def set_memory_max(self, memcg: MemCgroup, pages: int) -> None:
         """memory.max: reclaim, then kill, until usage is below. Linux: memory_max_write()."""
         memcg.memory.max = pages
+        with self._for_a_writer():
+            self._reclaim_to_max(memcg, pages)
+
+    def _reclaim_to_max(self, memcg: MemCgroup, pages: int) -> None:
         drained, retries, reclaim = False, MAX_RECLAIM_RETRIES, self.kernel.reclaim
         while memcg.memory.usage > pages:
             if not drained:
@@ -455,12 +474,17 @@ class MemCgroups(CgroupSubsys):
                     retries -= 1
             else:
                 memcg.event(MemcgMemoryEvent.MEMCG_OOM)
-                if not self.out_of_memory(memcg, GFP_KERNEL, 0):
-                    break
+                before = memcg.memory.usage
+                if not self.out_of_memory(memcg, GFP_KERNEL, 0) or memcg.memory.usage >= before:
+                    break  # nobody to kill, or who was killed is in the middle of a call and frees its memory later
 
     def set_memory_high(self, memcg: MemCgroup, pages: int) -> None:
         """memory.high: reclaim what is above. Linux: memory_high_write()."""
         memcg.memory.high = pages
+        with self._for_a_writer():
+            self._reclaim_to_high(memcg, pages)
+
+    def _reclaim_to_high(self, memcg: MemCgroup, pages: int) -> None:
         drained, retries, reclaim = False, MAX_RECLAIM_RETRIES, self.kernel.reclaim
         while memcg.memory.usage > pages:
             if not drained:
@@ -473,6 +497,10 @@ class MemCgroups(CgroupSubsys):
 
     def reclaim(self, memcg: MemCgroup, nr_to_reclaim: int, swappiness: int = -1) -> bool:
         """memory.reclaim: take so many pages; whether that could be done. Linux: memory_reclaim()."""
+        with self._for_a_writer():
+            return self._reclaim(memcg, nr_to_reclaim, swappiness)
+
+    def _reclaim(self, memcg: MemCgroup, nr_to_reclaim: int, swappiness: int) -> bool:
         reclaimed, retries = 0, MAX_RECLAIM_RETRIES
         while reclaimed < nr_to_reclaim:
             if not retries:

@@ -101,9 +101,8 @@ def test_max_swaps_then_kills(kernel: Kernel) -> None:
         grow(task, 32 * MB)
     found = rows(kernel, f"{a}/memory.events")
     assert found["oom"] >= 1 and found["oom_kill"] == 1 and found["max"] > 0
-    assert rows(kernel, f"{a}/memory.swap.events")["max"] > 0
-    log = kernel.printk.text() if hasattr(kernel.printk, "text") else ""
-    assert "Memory cgroup out of memory" in log or not log
+    # generations leave anonymous memory alone when less than a batch may be swapped
+    assert (rows(kernel, f"{a}/memory.swap.events")["max"] > 0) != kernel.lru.enabled
 
 
 def test_events_go_up(kernel: Kernel) -> None:
@@ -228,7 +227,7 @@ def test_effective_protection(arguments: tuple[int, int, int, int, int, bool], e
 def test_the_delay_grows_with_the_square() -> None:
     """An overage of one to a thousandth, in jiffies for a batch of 64 pages."""
     assert calculate_overage(100, 200) == 0 and calculate_overage(300, 200) == 1 << 19
-    delays = [calculate_high_delay(64, calculate_overage(1000 + over, 1000)) for over in (10, 20, 100)]
+    delays = [calculate_high_delay(64, calculate_overage(1000 + over, 1000)) for over in (50, 100, 500)]
     assert delays[1] == pytest.approx(4 * delays[0], rel=0.3) and delays[2] > 20 * delays[1]
     assert calculate_high_delay(32, 1 << 15) == calculate_high_delay(64, 1 << 15) // 2
 
