@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-from benchmarks import engine, machines, pressure, reading
+from benchmarks import cgroups, engine, machines, pressure, reading
 from benchmarks.measure import Row, Side, Unavailable
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "terabytes": machines.terabytes,
     "files": machines.files,
     "help": machines.answering,
+    "cgroups": cgroups.cgroups,
     "ps": reading.ps,
     "mount": reading.mounting,
 }
