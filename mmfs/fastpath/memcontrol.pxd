@@ -78,6 +78,12 @@ cdef class Memcontrol:
     cdef readonly object local_events
     cdef readonly object total_events
     cdef readonly object alives
+    cdef readonly object zswap_maxes
+    cdef readonly object no_zswap_writebacks
+    cdef long[::1] zswap_max
+    cdef unsigned char[::1] no_zswap_writeback
+    cdef bint may_zswap(self, long memcg) noexcept nogil
+    cdef bint may_write_back(self, long memcg) noexcept nogil
     cdef public bint only_local_events
     cdef bint try_charge_swap(self, long memcg) noexcept nogil
     cdef void uncharge_swap(self, long memcg) noexcept nogil

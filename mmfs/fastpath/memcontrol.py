@@ -40,7 +40,8 @@ class Memcontrol:
 
     ``local_events``, ``total_events`` int64 [MAX_MEMCGS, MemcgMemoryEvent]: what memory.events tells;
     ``only_local_events``: they are not counted in the rows above (mount option memory_localevents). ``alives``: rows
-    whose directory there is.
+    whose directory there is. ``zswap_maxes``: pages that zswap may take for a row; ``no_zswap_writebacks``: rows of
+    which nothing but that may be swapped.
     """
 
     def __init__(self, buddy, vmstat, nr_nodes):
@@ -61,6 +62,10 @@ class Memcontrol:
         self.local_events = lazy_array(MAX_MEMCGS * NR_MEMCG_MEMORY_EVENTS, np.int64).reshape(MAX_MEMCGS, -1)
         self.total_events = lazy_array(MAX_MEMCGS * NR_MEMCG_MEMORY_EVENTS, np.int64).reshape(MAX_MEMCGS, -1)
         self.alives = lazy_array(MAX_MEMCGS, np.uint8)
+        self.zswap_maxes = lazy_array(MAX_MEMCGS, np.int64)
+        self.no_zswap_writebacks = lazy_array(MAX_MEMCGS, np.uint8)
+        self.zswap_max = view(self.zswap_maxes)
+        self.no_zswap_writeback = view(self.no_zswap_writebacks)
         self.local_event = view(self.local_events)
         self.total_event = view(self.total_events)
         self.alive = view(self.alives)
@@ -90,6 +95,8 @@ class Memcontrol:
         self.parent[memcg] = parent
         self.ref[memcg] = 0
         self.alive[memcg] = 1
+        self.zswap_max[memcg] = cython.cast(cython.long, PAGE_COUNTER_MAX)
+        self.no_zswap_writeback[memcg] = 0
         for kind in range(NR_MEMCG_MEMORY_EVENTS):
             self.local_event[memcg, kind] = self.total_event[memcg, kind] = 0
         for kind in range(NR_MEMCG_COUNTERS):
@@ -358,6 +365,26 @@ class Memcontrol:
                 return True
             memcg = self.parent[memcg]
         return False
+
+    def may_zswap(self, memcg):
+        """Whether zswap may keep one more page of a row. Linux: obj_cgroup_may_zswap()."""
+        while memcg > 0:
+            if self.zswap_max[memcg] == 0:
+                return False
+            if self.zswap_max[memcg] != cython.cast(cython.long, PAGE_COUNTER_MAX):
+                self.flush()
+                if self.own_total[memcg, MEMCG_ZSWAP_B] // PAGE_SIZE >= self.zswap_max[memcg]:
+                    return False
+            memcg = self.parent[memcg]
+        return True
+
+    def may_write_back(self, memcg):
+        """Whether what zswap does not keep may go to a disk. Linux: mem_cgroup_zswap_writeback_enabled()."""
+        while memcg >= 0:
+            if self.no_zswap_writeback[memcg]:
+                return False
+            memcg = self.parent[memcg]
+        return True
 
     def swapin_memcg(self, memcg, other):
         """To which row a page that is read back is charged: its slot's, if that is alive, else ``other``.

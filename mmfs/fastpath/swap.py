@@ -292,6 +292,8 @@ class Swap:
         if self.slots.zswap.store_zero(pfn, slot) or self.slots.zswap.store(pfn, slot):
             self.frames.page[pfn].flags &= ~PG_DIRTY
             return SWAP_WRITE_CLEAN
+        if not self.memcg.may_write_back(self.frames.page[pfn].memcg):
+            return SWAP_WRITE_BUSY
         return self.write_to_area(pfn, slot)
 
     def write_to_area(self, pfn, slot):

@@ -49,12 +49,12 @@ class SwapMap:
         self.frames = folios.frames
         self.buddy = folios.buddy
         self.folios = folios
-        self.zswap = Zswap(folios.buddy, Contents(folios.frames), vmstat)
+        self.memcgs = lazy_array(_MAX_SLOTS, np.uint16)
+        self.zswap = Zswap(folios, Contents(folios.frames), self.memcgs, vmstat)
         self.devices = None
         self.areas = np.zeros(MAX_SWAPFILES, SWAP_AREA_DTYPE)
         self.counts = lazy_array(_MAX_SLOTS, np.uint32)
         self.caches = lazy_array(_MAX_SLOTS, np.uint64)
-        self.memcgs = lazy_array(_MAX_SLOTS, np.uint16)
         self.types = lazy_array(_CLUSTERS, np.uint8)
         self.avails = np.zeros(MAX_SWAPFILES, np.int32)
         self.area = view(self.areas)

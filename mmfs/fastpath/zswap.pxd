@@ -3,6 +3,7 @@ from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.contents cimport Contents
+from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.zsmalloc cimport ZsPool, ZsEntryRec
 
 @cython.final
@@ -12,7 +13,8 @@ cdef class Zswap:
     cdef readonly Contents contents
     cdef readonly ZsPool pool
     cdef ZsEntryRec[::1] entry
-    cdef long[::1] event
+    cdef readonly Memcontrol memcg
+    cdef unsigned short[::1] memcg_of
     cdef unsigned int[::1] first
     cdef unsigned int[::1] last
     cdef long[::1] nr

@@ -30,17 +30,19 @@ _NID_SHIFT = cython.declare(cython.int, 4)
 class Zswap:
     """All of zswap but writing back. ``pool`` keeps the copies by slot.
 
-    ``max_pages`` and ``accept_pages``: how large the pool may get, and below which size it takes pages again after it
-    was full.
+    ``memcg_of``: the memory cgroup that a slot is charged to. ``max_pages`` and ``accept_pages``: how large the pool may
+    get, and below which size it takes pages again after it was full.
     """
 
-    def __init__(self, buddy, contents, vmstat):
+    def __init__(self, folios, contents, memcgs, vmstat):
+        buddy = folios.buddy
         self.frames = buddy.frames
         self.buddy = buddy
+        self.memcg = folios.memcg
+        self.memcg_of = view(memcgs)
         self.contents = contents
         self.pool = ZsPool(buddy, vmstat, _MAX_SLOTS)
         self.entry = view(self.pool.entries)
-        self.event = view(vmstat.event)
         self.first = view(np.zeros(_MAX_NODES, np.uint32))
         self.last = view(np.zeros(_MAX_NODES, np.uint32))
         self.nr = view(np.zeros(_MAX_NODES, np.int64))
@@ -94,6 +96,10 @@ class Zswap:
 
     def entry_free(self, slot):
         """A copy goes. Linux: zswap_entry_free()."""
+        memcg: cython.long = self.memcg_of[slot]
+        if memcg:
+            self.memcg.mod_memcg_state(memcg, MEMCG_ZSWAP_B, -cython.cast(cython.long, self.entry[slot].length))
+            self.memcg.mod_memcg_state(memcg, MEMCG_ZSWAPPED, -1)
         self.lru_del(slot)
         self.pool.free(slot)
 
@@ -105,7 +111,7 @@ class Zswap:
         if not self.entry[slot].flags & _ZERO:
             self.entry[slot].flags |= _ZERO
             self.nr_zero += 1
-        self.event[SWPOUT_ZERO] += 1
+        self.memcg.count_events(self.memcg_of[slot], SWPOUT_ZERO, 1)
         return True
 
     def clear_zero(self, slot):
@@ -116,7 +122,12 @@ class Zswap:
 
     def store(self, pfn, slot):
         """Keep a compressed copy of a page. False: it has to be written; no old copy is left. Linux: zswap_store()."""
-        if self.enabled and not self.check_limits() and self.compress(pfn, slot):
+        if (
+            self.enabled
+            and self.memcg.may_zswap(self.memcg_of[slot])
+            and not self.check_limits()
+            and self.compress(pfn, slot)
+        ):
             return True
         if self.enabled and self.reached_full:
             self.want_shrink = True
@@ -127,6 +138,7 @@ class Zswap:
     def compress(self, pfn, slot):
         """Linux: zswap_compress()."""
         nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        memcg: cython.long = self.memcg_of[slot]
         size: cython.int = self.contents.compressed(pfn, self.factor)
         self.contents.cpu_ns += self.compress_ns
         if size < 0:
@@ -141,7 +153,10 @@ class Zswap:
             return False
         self.entry[slot].flags = cython.cast(cython.ushort, nid << _NID_SHIFT | _REFERENCED)
         self.lru_add(slot, nid)
-        self.event[ZSWPOUT] += 1
+        self.memcg.count_events(memcg, ZSWPOUT, 1)
+        if memcg:
+            self.memcg.mod_memcg_state(memcg, MEMCG_ZSWAP_B, size)
+            self.memcg.mod_memcg_state(memcg, MEMCG_ZSWAPPED, 1)
         return True
 
     def load(self, slot):
@@ -149,21 +164,21 @@ class Zswap:
         if self.pool.nr_objects == 0 or self.entry[slot].zspage == 0:
             return False
         self.contents.cpu_ns += self.decompress_ns
-        self.event[ZSWPIN] += 1
+        self.memcg.count_events(self.memcg_of[slot], ZSWPIN, 1)
         self.entry_free(slot)
         return True
 
     def load_for_writeback(self, slot):
         """Take a copy out to write it to its area."""
         self.contents.cpu_ns += self.decompress_ns
-        self.event[ZSWPWB] += 1
+        self.memcg.count_events(self.memcg_of[slot], ZSWPWB, 1)
         self.entry_free(slot)
 
     def load_zero(self, slot):
         """Whether a slot's page is all zero. Linux: swap_read_folio_zeromap()."""
         if self.nr_zero == 0 or not self.entry[slot].flags & _ZERO:
             return False
-        self.event[SWPIN_ZERO] += 1
+        self.memcg.count_events(self.memcg_of[slot], SWPIN_ZERO, 1)
         return True
 
     def invalidate(self, slot):

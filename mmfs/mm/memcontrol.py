@@ -8,7 +8,7 @@ was charged to it is gone: reclaim takes its pages first.
 
 Linux: mm/memcontrol.c.
 
-Simplified: sockets are charged only as somebody sets it.
+Simplified: slab objects and zswap's copies are not charged; sockets, percpu memory and vmalloc areas neither.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from errno import ENOMEM
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState, Migration
-from mmfs.mm.page_counter import UNLIMITED, PageCounter
+from mmfs.mm.page_counter import PageCounter
 from mmfs.mm_types import (
     GFP_DIRECT_RECLAIM_BIT,
     GFP_HIGH_BIT,
@@ -55,7 +55,7 @@ PF_MEMALLOC: Final = 0x0000_0800
 class MemCgroup(CgroupSubsysState):
     """One memory cgroup. Linux: struct mem_cgroup.
 
-    ``row`` is its number in the fast path's arrays; ``zswap_max`` in pages.
+    ``row`` is its number in the fast path's arrays.
     """
 
     parent: MemCgroup | None
@@ -69,8 +69,6 @@ class MemCgroup(CgroupSubsysState):
         self.children: list[MemCgroup] = []
         """Those that are dying included."""
         self.oom_group = False
-        self.zswap_max = UNLIMITED
-        self.zswap_writeback = True
         self.swappiness: int = owner.kernel.vm.swappiness if parent is None else parent.swappiness
         """Of cgroup v1 only."""
         self.peaks: dict[str, list[Any]] = {}
@@ -93,6 +91,24 @@ class MemCgroup(CgroupSubsysState):
     def path(self) -> str:
         """The path of its cgroup."""
         return "/" if self.is_root else self.cgroup.path
+
+    @property
+    def zswap_max(self) -> int:
+        """Pages that zswap may take for it."""
+        return int(self.owner.fast.zswap_maxes[self.row])
+
+    @zswap_max.setter
+    def zswap_max(self, pages: int) -> None:
+        self.owner.fast.zswap_maxes[self.row] = pages
+
+    @property
+    def zswap_writeback(self) -> bool:
+        """Whether what zswap does not keep may go to a disk."""
+        return not self.owner.fast.no_zswap_writebacks[self.row]
+
+    @zswap_writeback.setter
+    def zswap_writeback(self, allowed: bool) -> None:
+        self.owner.fast.no_zswap_writebacks[self.row] = not allowed
 
     @property
     def is_root(self) -> bool:

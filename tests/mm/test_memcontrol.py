@@ -211,6 +211,23 @@ def test_totals_are_the_sum(kernel: Kernel) -> None:
     assert rows(kernel, f"{top}/memory.stat")["pgfault"] == faults
 
 
+def test_zswap_counts_for_its_owner(kernel: Kernel) -> None:
+    """What zswap keeps is counted in the cgroup; at memory.zswap.max the rest goes to the disk."""
+    kernel.write("/sys/module/zswap/parameters/enabled", "1")
+    a = make(kernel, "a", max="16M", zswap_max="1M")
+    grow(kernel.spawn("leak", cgroup="/a"), 32 * MB)
+    stat = rows(kernel, f"{a}/memory.stat")
+    assert MB <= stat["zswap"] < MB + 4096 and stat["zswapped"] > MB and stat["zswpout"] > 0
+    assert number(kernel, f"{a}/memory.zswap.current") == stat["zswap"]
+    assert stat["zswapped"] < number(kernel, f"{a}/memory.swap.current")
+    kernel.write(f"{a}/memory.zswap.writeback", "0")
+    kernel.write(f"{a}/memory.zswap.max", "0")
+    swapped = number(kernel, f"{a}/memory.swap.current")
+    with pytest.raises(TaskKilled):
+        grow(kernel.spawn("leak", cgroup="/a"), 16 * MB)
+    assert number(kernel, f"{a}/memory.swap.current") <= swapped + MB
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
