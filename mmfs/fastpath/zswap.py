@@ -30,8 +30,8 @@ _NID_SHIFT = cython.declare(cython.int, 4)
 class Zswap:
     """All of zswap but writing back. ``pool`` keeps the copies by slot.
 
-    ``memcg_of``: the memory cgroup that a slot is charged to. ``max_pages`` and ``accept_pages``: how large the pool may
-    get, and below which size it takes pages again after it was full.
+    ``memcg_of``: the memory cgroup that a slot is charged to. ``max_pages`` and ``accept_pages``: how large the pool
+    may get, and below which size it takes pages again after it was full.
     """
 
     def __init__(self, folios, contents, memcgs, vmstat):
