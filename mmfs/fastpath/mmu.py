@@ -20,11 +20,13 @@ from mmfs.fastpath.frames import lazy_array, view
 from mmfs.fastpath.lru_gen_walk import LruGenWalk
 from mmfs.fastpath.rmap import Rmap
 from mmfs.fastpath.swap import Swap
+from mmfs.fastpath.swap_state import SwapState
 from mmfs.fastpath.swapin import SwapIn
 from mmfs.fastpath.tlb import Tlb
 from mmfs.fastpath.vma import Vmas
 from mmfs.fastpath.walk import Walker
 from mmfs.fastpath.writeback import Writeback
+from mmfs.fastpath.zswap_writeback import ZswapWriteback
 from mmfs.mm_types import MM_DTYPE
 
 if not cython.compiled:
@@ -68,7 +70,9 @@ class Mmu:
         self.swap = Swap(self.folios, vmstat)
         self.lru_gen_walk = LruGenWalk(self.areas, self.folios)
         self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap, self.lru_gen_walk)
-        self.swapin = SwapIn(self.areas, self.folios, self.rmap, self.swap)
+        self.swap_state = SwapState(self.areas, self.folios, self.swap)
+        self.swapin = SwapIn(self.swap_state, self.rmap)
+        self.zswap_writeback = ZswapWriteback(self.swap_state)
         self.mapping = view(self.folios.mappings)
         self.file = view(self.filemap.files)
         self.memcg = self.lru.memcg
@@ -98,13 +102,13 @@ class Mmu:
 
     def wait_on_read(self):
         """Sleep until what the swap-in of a fault has asked for is there. Linux: folio_wait_bit_common()."""
-        wait: cython.long = self.swapin.done_ns - self.task_ns()
-        self.nr_read += self.swapin.nr_read
-        self.cpu_ns += self.swapin.zswap.contents.take_ns()
+        wait: cython.long = self.swap_state.done_ns - self.task_ns()
+        self.nr_read += self.swap_state.nr_read
+        self.cpu_ns += self.swap_state.zswap.contents.take_ns()
         if wait > 0:
             self.wait_ns += wait
             self.nr_waits += 1
-            if self.swapin.thrashing:
+            if self.swap_state.thrashing:
                 self.memstall_ns += wait
 
     # ------------------------------------------------------------------------------ faults
@@ -222,7 +226,7 @@ class Mmu:
     def shmem_fault(self, m, index):
         """A fault on shared memory that is swapped out; as file_page(). Linux: mm/shmem.c, shmem_fault()."""
         pfn: cython.long
-        self.swapin.begin(self.task_ns())
+        self.swap_state.begin(self.task_ns())
         self.swapin.major = False
         pfn = self.swapin.shmem_swapin(m, index)
         self.wait_on_read()
@@ -311,7 +315,7 @@ class Mmu:
     def swap_fault(self, mm, vma, addr, at, write):
         """An access to a page that is swapped out. Linux: do_swap_page()."""
         result: cython.int
-        self.swapin.begin(self.task_ns())
+        self.swap_state.begin(self.task_ns())
         result = self.swapin.swap_in(mm, vma, addr, at, write)
         self.wait_on_read()
         if result != FAULT_DONE:

@@ -499,13 +499,13 @@ class PageTables:
                 stop = min(self.next_addr, end)
                 while at >= 0 and addr < stop:
                     entry = self.frames.entry[at]
-                    if entry != 0 and not entry & _MAPPED and not self.mmu.swapin.read_ahead_of(vma, addr, entry):
+                    if entry != 0 and not entry & _MAPPED and not self.mmu.swap_state.read_ahead_of(vma, addr, entry):
                         stop = end
                         break
                     at += 1
                     addr += PAGE_SIZE
                 addr = stop
-            self.mmu.swapin.finish()
+            self.mmu.swap_state.finish()
 
     def cold_or_pageout_range(self, mm: cython.long, start: cython.long, end: cython.long, anon_only: cython.bint,
                               out: cython.long[::1] = None):

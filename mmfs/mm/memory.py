@@ -197,7 +197,7 @@ def vma_allocated(vma: VmAreaStruct) -> None:
     kernel = vma.vm_mm.kernel
     vma.row = kernel.vma_rows.take()
     kernel.mmu.vmas[vma.row] = 0
-    kernel.mmu.swapin.ras[vma.row] = 0
+    kernel.mmu.swap_state.ras[vma.row] = 0
 
 
 def vma_freed(vma: VmAreaStruct) -> None:
@@ -580,14 +580,14 @@ def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> No
 
 def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     """MADV_WILLNEED: read a file's pages ahead, and swapped-out ones. Linux: madvise_willneed()."""
-    file, swapin = vma.vm_file, mm.kernel.mmu.swapin
+    file, state = vma.vm_file, mm.kernel.mmu.swap_state
     first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
     last = first + (end - start) // PAGE_SIZE
-    swapin.begin(mm.kernel.clock.now_ns)
+    state.begin(mm.kernel.clock.now_ns)
     if file is None:
         mm.kernel.pagetables.willneed_range(mm.row, vma.row, start, end)
     elif file.inode.shmem:
-        swapin.shmem_willneed(file.mapping.id, first, last)
+        state.shmem_willneed(file.mapping.id, first, last)
     else:
         file.mapping.force_readahead(file, first, last)
 

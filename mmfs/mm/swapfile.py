@@ -270,7 +270,7 @@ class SwapFiles:
         if flags & SWP_SOLIDSTATE:
             slots.setup_clusters(number)
         else:
-            self.kernel.mmu.swapin.nr_rotate_swap += 1
+            self.kernel.mmu.swap_state.nr_rotate_swap += 1
         area = SwapInfoStruct(self.swap, number, path, backing)
         self.areas[number] = area
         self._set_devices()
@@ -371,7 +371,7 @@ class SwapFiles:
         slots.caches[base : base + pages] = 0
         self._free_bases.setdefault(-(-pages // SWAPFILE_CLUSTER), []).append(base)
         if not area.solidstate:
-            self.kernel.mmu.swapin.nr_rotate_swap -= 1
+            self.kernel.mmu.swap_state.nr_rotate_swap -= 1
         self.swap.allocator.forget(area.number)
         slots.areas[area.number] = 0
         del self.areas[area.number]
@@ -496,20 +496,20 @@ class Unuse:
         """Linux: unuse_vma()."""
         mmu, addr = self.kernel.mmu, vma.vm_start
         while mm.mm_users and mm.vma_lookup(addr) is vma:
-            mmu.swapin.begin(self.kernel.clock.now_ns)
+            mmu.swap_state.begin(self.kernel.clock.now_ns)
             reached = self.kernel.pagetables.unuse_range(mm.row, vma.row, addr, vma.vm_end, self.area.number)
-            self.wait_until(mmu.swapin.done_ns)
+            self.wait_until(mmu.swap_state.done_ns)
             self.after(mmu.reason)
             addr = reached
 
     def unuse_shmem(self, mapping: AddressSpace) -> None:
         """Linux: mm/shmem.c, shmem_unuse()."""
-        swapin, index = self.kernel.mmu.swapin, 0
+        state, swapin, index = self.kernel.mmu.swap_state, self.kernel.mmu.swapin, 0
         end = int(mapping.record["slots"])
         while index < end and self.kernel.page_cache.mappings.get(mapping.id) is mapping:
-            swapin.begin(self.kernel.clock.now_ns)
+            state.begin(self.kernel.clock.now_ns)
             index = swapin.shmem_swapin_range(mapping.id, index, end, self.area.number)
-            self.wait_until(swapin.done_ns)
+            self.wait_until(state.done_ns)
             self.after(swapin.reason)
 
     def after(self, reason: int) -> None:
