@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from mmfs.mm.mmzone import PglistData, Zone
     from mmfs.mm.oom_kill import OomKiller
     from mmfs.mm.page_alloc import PageAllocator
+    from mmfs.mm.page_io import SwapWrites
     from mmfs.mm.page_writeback import WbDomain
     from mmfs.mm.percpu import PerCpu
     from mmfs.mm.resource import Resource
@@ -95,6 +96,7 @@ class Kernel:
     page_cache: PageCache
     rmap: Rmap
     swap_files: SwapFiles
+    swap_writes: SwapWrites
     zswap: Zswap
     zrams: ZramControl
     shm_mnt: ShmMnt

@@ -470,7 +470,7 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
     mapping, bdi = file.mapping, file.inode.bdi
     index = vma.vm_pgoff + ((address - vma.vm_start) >> PAGE_SHIFT)
     if bdi is None:
-        kernel.swap_files.wait_on_write(mapping, index)
+        kernel.swap_writes.wait_on_write(mapping, index)
         return
     mmu, fast, sectors = kernel.mmu, kernel.mmu.filemap, bdi.disk.sectors_read
     missed = mmu.folios.lookup(mapping.id, index) < 0

@@ -28,6 +28,7 @@ from mmfs.mm.memcontrol import MemCgroups
 from mmfs.mm.mempolicy import effective, policy_nodemask
 from mmfs.mm.mman import CAP_FOWNER, FMODE_WRITE, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
 from mmfs.mm.page_alloc_slowpath import ALL_NODES
+from mmfs.mm.page_io import SwapWrites
 from mmfs.mm.shmem import ShmMnt
 from mmfs.mm.swapfile import SwapFiles
 from mmfs.mm_types import (
@@ -128,6 +129,7 @@ def paging_init(kernel: Kernel) -> None:
     kernel.page_cache = PageCache(kernel)
     kernel.rmap = rmap.Rmap()
     kernel.swap_files = SwapFiles(kernel)
+    kernel.swap_writes = SwapWrites(kernel)
     kernel.shm_mnt = ShmMnt()
     kernel.mm_rows = Rows()
     kernel.vma_rows = Rows()

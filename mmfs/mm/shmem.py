@@ -49,7 +49,7 @@ def swapin_range(mapping: AddressSpace, first: int, last: int) -> None:
             if swapin.reason == FAULT_DONE:
                 return
             if swapin.reason == FAULT_SLICE:
-                kernel.swap_files.wait_on_write(mapping, index)
+                kernel.swap_writes.wait_on_write(mapping, index)
             elif not room.hand():
                 raise MemoryError("no memory for swapped-out pages")
 

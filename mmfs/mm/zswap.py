@@ -150,9 +150,9 @@ class Zswap:
         kernel.mmu.swap_state.begin(kernel.clock.now_ns)
         done = kernel.mmu.zswap_writeback.shrink_zswap(len(kernel.node_data), WRITEBACK_SLICE)
         kernel.run_worker("kworker", self.loops.contents.take_ns())
-        kernel.swap_files.write_unplug()
+        kernel.swap_writes.write_unplug()
         if not done:
-            wait_ns = kernel.swap_files.write_throttle_ns(kernel.clock.now_ns)
+            wait_ns = kernel.swap_writes.write_throttle_ns(kernel.clock.now_ns)
             self._timer = kernel.clock.add_timer(kernel.clock.now_ns + max(wait_ns, 1), self.shrink_worker)
 
     def shrinker_count(self, nid: int) -> int:
@@ -177,7 +177,7 @@ class Zswap:
             return int(mmu.zswap_writeback.shrink_zswap_node(nid, nr_to_scan))
         finally:
             walker.alloc_flags = flags
-            kernel.swap_files.write_unplug()
+            kernel.swap_writes.write_unplug()
 
 
 def parse_contents(contents: Contents, text: str) -> None:
