@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
     from mmfs.mm.backing_dev import BackingDevInfo
-    from mmfs.mm.filemap import AddressSpace, Inode
+    from mmfs.mm.filemap import AddressSpace
+    from mmfs.mm.inode import Inode
 
 NSEC_PER_CENTISEC: Final = 10 * NSEC_PER_MSEC
 INIT_BW: Final = 100 << (20 - PAGE_SHIFT)

@@ -311,7 +311,7 @@ def module_params(kernel: Kernel) -> None:
 def mount_root(kernel: Kernel) -> None:
     """What is mounted where; ext4 reads its metadata into the buffers. Linux: init/do_mounts.c, fs/ext4/super.c."""
     from mmfs.kernel.ext4 import Ext4
-    from mmfs.mm.filemap import Inode
+    from mmfs.mm.inode import Inode
 
     root = kernel.machine.disks[0]
     disk = kernel.block_devices[root.name]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from mmfs.kernel.kernel import Kernel
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.vma import VmAreaStruct
 

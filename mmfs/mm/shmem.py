@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmfs.mm.filemap import AddressSpace, File, Inode, Room, task_ns
+from mmfs.mm.filemap import AddressSpace, Room, task_ns
+from mmfs.mm.inode import File, Inode
 from mmfs.mm.mman import VM_NORESERVE
 from mmfs.mm_types import FAULT_DONE, FAULT_SLICE, PAGE_SIZE
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
     from mmfs.mm.backing_dev import BackingDevInfo
-    from mmfs.mm.filemap import Inode
+    from mmfs.mm.inode import Inode
 
 SWAP_FLAG_PREFER: Final = 0x8000
 SWAP_FLAG_PRIO_MASK: Final = 0x7FFF

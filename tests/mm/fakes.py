@@ -164,7 +164,7 @@ class FakeMapping:
 
 
 class FakeFile:
-    """As filemap.File, with what mmap() asks of it."""
+    """As inode.File, with what mmap() asks of it."""
 
     def __init__(self, path: str = "/data/f", shmem: bool = False, huge: int = 0, mode: int = 3, **inode: Any) -> None:
         self.path = path
