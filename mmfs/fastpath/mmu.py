@@ -42,7 +42,7 @@ _MAX_MMS = 1 << 22
 class Mmu:
     """Address translation and page faults of a machine.
 
-    ``mms`` MM_DTYPE, ``vmas`` VMA_DTYPE: rows handed out by mm/memory.py; ``walker`` has the page tables,
+    ``mms`` MM_DTYPE, ``vmas`` VMA_DTYPE: rows handed out by mm/rows.py; ``walker`` has the page tables,
     ``tlb`` the TLBs, ``folios`` the page cache. ``tried``: the next fault has waited for the disk before.
 
     For whoever accounts the task that ran, since ``begin()``: ``minflt``, ``majflt``, ``cow``, ``nr_read`` pages read,

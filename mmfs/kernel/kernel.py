@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from mmfs.mm.lru_gen import LruGenState
     from mmfs.mm.memblock import Memblock
     from mmfs.mm.memcontrol import MemCgroups
-    from mmfs.mm.memory import Rows
     from mmfs.mm.memory_block import MemoryBlocks
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.mmzone import PglistData, Zone
@@ -60,6 +59,7 @@ if TYPE_CHECKING:
     from mmfs.mm.percpu import PerCpu
     from mmfs.mm.resource import Resource
     from mmfs.mm.rmap import Rmap
+    from mmfs.mm.rows import Rows
     from mmfs.mm.shmem import ShmMnt
     from mmfs.mm.slab_common import SlabCaches
     from mmfs.mm.sparse import Sections
