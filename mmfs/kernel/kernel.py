@@ -22,8 +22,10 @@ from mmfs.mm.memory import SLICE_NS
 if TYPE_CHECKING:
     from mmfs.fastpath.frames import Frames
     from mmfs.fastpath.lru import Lru
+    from mmfs.fastpath.madvise import Madvise
     from mmfs.fastpath.mmu import Mmu
     from mmfs.fastpath.pgtable import PageTables
+    from mmfs.fastpath.task_mmu import TaskMmu
     from mmfs.kernel.block import BlockDevices
     from mmfs.kernel.cgroup import CgroupRoot
     from mmfs.kernel.char_dev import CharDevices
@@ -91,6 +93,8 @@ class Kernel:
     zones: list[Zone]
     lru: Lru
     pagetables: PageTables
+    task_mmu: TaskMmu
+    madvise: Madvise
     lru_gen: LruGenState
     memcgs: MemCgroups
     page_cache: PageCache

@@ -143,13 +143,13 @@ def _update_flags(vma: VmAreaStruct, prev: VmAreaStruct | None, start: int, end:
 def madvise_free(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     """MADV_FREE: pages may be dropped unless they are written again. Linux: madvise_free_single_vma()."""
     mm.kernel.lru.lru_add_drain()
-    mm.kernel.pagetables.lazyfree_range(mm.row, start & PAGE_MASK, end)
+    mm.kernel.madvise.lazyfree_range(mm.row, start & PAGE_MASK, end)
 
 
 def madvise_cold(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     """MADV_COLD: move pages to the inactive lists. Linux: madvise_cold()."""
     mm.kernel.lru.lru_add_drain()
-    mm.kernel.pagetables.cold_or_pageout_range(mm.row, start, end, False)
+    mm.kernel.madvise.cold_or_pageout_range(mm.row, start, end, False)
 
 
 def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
@@ -158,7 +158,7 @@ def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> No
     anon_only = vma.vm_file is not None and not vma.vm_file.f_mode & FMODE_WRITE and not mm.capable(CAP_FOWNER)
     kernel.lru.lru_add_drain()
     pfns = np.zeros((end - start) // PAGE_SIZE, np.int64)
-    found = kernel.pagetables.cold_or_pageout_range(mm.row, start, end, anon_only, pfns)
+    found = kernel.madvise.cold_or_pageout_range(mm.row, start, end, anon_only, pfns)
     kernel.reclaim.reclaim_pages(memory.task_of(mm), pfns[:found])
 
 
@@ -169,7 +169,7 @@ def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> N
     last = first + (end - start) // PAGE_SIZE
     state.begin(mm.kernel.clock.now_ns)
     if file is None:
-        mm.kernel.pagetables.willneed_range(mm.row, vma.row, start, end)
+        mm.kernel.madvise.willneed_range(mm.row, vma.row, start, end)
     elif file.inode.shmem:
         state.shmem_willneed(file.mapping.id, first, last)
     else:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mmfs.fastpath.madvise import Madvise
 from mmfs.fastpath.mmu import Mmu
 from mmfs.fastpath.pgtable import PageTables
+from mmfs.fastpath.task_mmu import TaskMmu
 from mmfs.mm import rmap
 from mmfs.mm.filemap import PageCache, filemap_fault, task_ns
 from mmfs.mm.lru_gen import LruGenState
@@ -90,6 +92,8 @@ def paging_init(kernel: Kernel) -> None:
         kernel.memblock.kernel_base >> PAGE_SHIFT,
     )
     kernel.pagetables = PageTables(kernel.mmu)
+    kernel.task_mmu = TaskMmu(kernel.pagetables)
+    kernel.madvise = Madvise(kernel.pagetables)
     kernel.lru_gen = LruGenState(kernel)
     kernel.memcgs = MemCgroups(kernel)
     kernel.page_cache = PageCache(kernel)
@@ -420,4 +424,4 @@ def mlock_vma_pages_range(mm: MmStruct, vma: VmAreaStruct, start: int, end: int,
 def clear_refs(mm: MmStruct, vma: VmAreaStruct, soft_dirty: bool) -> None:
     """Forget that pages of a VMA were accessed, or were written. Linux: fs/proc/task_mmu.c, clear_refs_write()."""
     bits = PTE_SOFT_DIRTY | PTE_RW if soft_dirty else PTE_ACCESSED
-    mm.kernel.pagetables.clear_refs(mm.row, vma.vm_start, vma.vm_end, bits)
+    mm.kernel.task_mmu.clear_refs(mm.row, vma.vm_start, vma.vm_end, bits)
