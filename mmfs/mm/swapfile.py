@@ -51,8 +51,6 @@ SWAP_FLAGS_VALID: Final = (
 )
 SWAP_MAP_BAD: Final = 0x3FFF_FFFF
 MIN_SWAP_PAGES: Final = 10
-HEADER_BYTES: Final = 63
-"""What mkswap(8)'s first page compresses to."""
 DISCARD: Final = 2
 MAX_DISCARD_SECTORS: Final = 2147483136 >> 9
 """Of a virtio disk: what queue/discard_max_bytes says."""
@@ -185,7 +183,7 @@ class SwapFiles:
         if backing.busy:
             raise OSError(EBUSY, f"{path} is in use")
         zram = None if backing.bdi is None else backing.bdi.disk.zram
-        if zram is not None and not zram.write_header(HEADER_BYTES):
+        if zram is not None and not zram.write_header():
             raise OSError(EIO, f"{path}: no memory for the header")
         self.headers[backing.key] = backing.pages
 
