@@ -55,6 +55,7 @@ DISCARD: Final = 2
 MAX_DISCARD_SECTORS: Final = 2147483136 >> 9
 """Of a virtio disk: what queue/discard_max_bytes says."""
 NSEC_PER_SEC: Final = 1_000_000_000
+DISCARD_WORK: Final = "swap_discard_work"
 DISCARD_FLAGS: Final = {SWP_DISCARDABLE: "D", SWP_AREA_DISCARD: "s", SWP_PAGE_DISCARD: "c"}
 LOG_ERR: Final = 3
 LOG_WARNING: Final = 4
@@ -261,8 +262,8 @@ class SwapFiles:
             backing.inode.swapfile = True
         if discards & SWP_AREA_DISCARD:
             area.discard(1, pages - 1)
-        if discards & SWP_PAGE_DISCARD and "swap_discard_work" not in self.kernel.clock.periodics:
-            self.kernel.clock.call_every("swap_discard_work", NSEC_PER_SEC, self.swap_do_scheduled_discard)
+        if discards & SWP_PAGE_DISCARD and DISCARD_WORK not in self.kernel.clock.periodics:
+            self.kernel.clock.call_every(DISCARD_WORK, NSEC_PER_SEC, self.swap_do_scheduled_discard)
         self._insert(area, prio)
         return area
 
@@ -347,8 +348,9 @@ class SwapFiles:
         self._destroy(area)
 
     def _destroy(self, area: SwapInfoStruct) -> None:
-        """Forget an area without users."""
+        """Forget an area without users. Linux: flush_work(), destroy_swap_extents()."""
         slots = self.swap.slots
+        self.swap_do_scheduled_discard()
         base, pages = (int(slots.areas[area.number][name]) for name in ("base", "max"))
         slots.counts[base : base + pages] = 0
         slots.caches[base : base + pages] = 0
@@ -358,6 +360,8 @@ class SwapFiles:
         self.swap.allocator.forget(area.number)
         slots.areas[area.number] = 0
         del self.areas[area.number]
+        if not any(slots.areas[number]["flags"] & SWP_PAGE_DISCARD for number in self.areas):
+            self.kernel.clock.forget(DISCARD_WORK)
         self._set_devices()
         if area.inode is not None:
             area.inode.swapfile = False
