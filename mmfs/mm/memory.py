@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     from mmfs.mm.vma import VmAreaStruct
 
 GFP_ANONYMOUS = GFP_HIGHUSER_MOVABLE | GFP_COMP_BIT | GFP_ZERO_BIT
-_WINDOW = 2048  # addresses looked at together: about what a slice has time for
 """What a fault asks an anonymous page with. Linux: vma_alloc_zeroed_movable_folio()."""
+_WINDOW = 2048  # addresses looked at together: about what a slice has time for
 
 SLICE_NS = 1_000_000
 """How much a call uses up before others get their turn."""
