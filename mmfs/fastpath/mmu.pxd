@@ -73,6 +73,7 @@ cdef class Mmu:
     cdef void wait_on_read(self) noexcept nogil
     cdef void use(self, long ns) noexcept nogil
     cdef bint has_recency(self, long vma) noexcept nogil
+    cdef void map_copy(self, long mm, long vma, long addr, long at, long pfn) noexcept nogil
     cdef void add_anon(self, long mm, long vma, long addr, long pfn) noexcept nogil
     cdef int anonymous_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef bint can_reuse(self, long vma, long pfn) noexcept nogil

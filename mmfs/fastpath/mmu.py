@@ -171,6 +171,16 @@ class Mmu:
         self.frames.page[pfn].flags |= PG_ANON_EXCLUSIVE
         return True
 
+    def map_copy(self, mm, vma, addr, at, pfn):
+        """A page has been copied because of a write: map the copy. Linux: wp_page_copy(), finish_fault()."""
+        self.cow += 1
+        self.cpu_ns += self.cost_cow - self.cost_fault
+        self.add_anon(mm, vma, addr, pfn)
+        self.frames.entry[at] = (
+            cython.cast(cython.ulong, pfn) << 12
+            | self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
+        )
+
     def write_protect_fault(self, mm, vma, addr, at):
         """A write to a page that is mapped read-only. Linux: do_wp_page(), wp_page_copy(), wp_page_reuse()."""
         entry: cython.ulong = self.frames.entry[at]
@@ -184,13 +194,7 @@ class Mmu:
             )
             if pfn < 0:
                 return FAULT_OOM
-            self.cow += 1
-            self.cpu_ns += self.cost_cow - self.cost_fault
-            self.add_anon(mm, vma, addr, pfn)
-            self.frames.entry[at] = (
-                cython.cast(cython.ulong, pfn) << 12
-                | self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
-            )
+            self.map_copy(mm, vma, addr, at, pfn)
             if not entry & PTE_SPECIAL:
                 self.unmap_page(mm, self.vma[vma].flags, old)
             self.tlb.flush_page(mm, addr)
@@ -303,13 +307,7 @@ class Mmu:
         if copy < 0:
             self.map_file(mm, vma, page, at, write)
             return FAULT_DONE
-        self.cow += 1
-        self.cpu_ns += self.cost_cow - self.cost_fault
-        self.add_anon(mm, vma, addr, copy)
-        self.frames.entry[at] = (
-            cython.cast(cython.ulong, copy) << 12
-            | self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
-        )
+        self.map_copy(mm, vma, addr, at, copy)
         return FAULT_DONE
 
     def swap_fault(self, mm, vma, addr, at, write):
