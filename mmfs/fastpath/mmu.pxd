@@ -16,7 +16,9 @@ from mmfs.fastpath.zswap cimport Zswap
 from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
 from mmfs.fastpath.rmap cimport Rmap
+from mmfs.fastpath.swap_state cimport SwapState
 from mmfs.fastpath.swapin cimport SwapIn
+from mmfs.fastpath.zswap_writeback cimport ZswapWriteback
 
 @cython.final
 cdef class Mmu:
@@ -32,7 +34,9 @@ cdef class Mmu:
     cdef readonly Swap swap
     cdef readonly LruGenWalk lru_gen_walk
     cdef readonly Rmap rmap
+    cdef readonly SwapState swap_state
     cdef readonly SwapIn swapin
+    cdef readonly ZswapWriteback zswap_writeback
     cdef MmRec[::1] mm
     cdef VmaRec[::1] vma
     cdef MappingRec[::1] mapping
@@ -69,6 +73,7 @@ cdef class Mmu:
     cdef void wait_on_read(self) noexcept nogil
     cdef void use(self, long ns) noexcept nogil
     cdef bint has_recency(self, long vma) noexcept nogil
+    cdef void map_copy(self, long mm, long vma, long addr, long at, long pfn) noexcept nogil
     cdef void add_anon(self, long mm, long vma, long addr, long pfn) noexcept nogil
     cdef int anonymous_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef bint can_reuse(self, long vma, long pfn) noexcept nogil

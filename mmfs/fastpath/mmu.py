@@ -20,11 +20,13 @@ from mmfs.fastpath.frames import lazy_array, view
 from mmfs.fastpath.lru_gen_walk import LruGenWalk
 from mmfs.fastpath.rmap import Rmap
 from mmfs.fastpath.swap import Swap
+from mmfs.fastpath.swap_state import SwapState
 from mmfs.fastpath.swapin import SwapIn
 from mmfs.fastpath.tlb import Tlb
 from mmfs.fastpath.vma import Vmas
 from mmfs.fastpath.walk import Walker
 from mmfs.fastpath.writeback import Writeback
+from mmfs.fastpath.zswap_writeback import ZswapWriteback
 from mmfs.mm_types import MM_DTYPE
 
 if not cython.compiled:
@@ -40,7 +42,7 @@ _MAX_MMS = 1 << 22
 class Mmu:
     """Address translation and page faults of a machine.
 
-    ``mms`` MM_DTYPE, ``vmas`` VMA_DTYPE: rows handed out by mm/memory.py; ``walker`` has the page tables,
+    ``mms`` MM_DTYPE, ``vmas`` VMA_DTYPE: rows handed out by mm/rows.py; ``walker`` has the page tables,
     ``tlb`` the TLBs, ``folios`` the page cache. ``tried``: the next fault has waited for the disk before.
 
     For whoever accounts the task that ran, since ``begin()``: ``minflt``, ``majflt``, ``cow``, ``nr_read`` pages read,
@@ -68,7 +70,9 @@ class Mmu:
         self.swap = Swap(self.folios, vmstat)
         self.lru_gen_walk = LruGenWalk(self.areas, self.folios)
         self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap, self.lru_gen_walk)
-        self.swapin = SwapIn(self.areas, self.folios, self.rmap, self.swap)
+        self.swap_state = SwapState(self.areas, self.folios, self.swap)
+        self.swapin = SwapIn(self.swap_state, self.rmap)
+        self.zswap_writeback = ZswapWriteback(self.swap_state)
         self.mapping = view(self.folios.mappings)
         self.file = view(self.filemap.files)
         self.memcg = self.lru.memcg
@@ -98,13 +102,13 @@ class Mmu:
 
     def wait_on_read(self):
         """Sleep until what the swap-in of a fault has asked for is there. Linux: folio_wait_bit_common()."""
-        wait: cython.long = self.swapin.done_ns - self.task_ns()
-        self.nr_read += self.swapin.nr_read
-        self.cpu_ns += self.swapin.zswap.contents.take_ns()
+        wait: cython.long = self.swap_state.done_ns - self.task_ns()
+        self.nr_read += self.swap_state.nr_read
+        self.cpu_ns += self.swap_state.zswap.contents.take_ns()
         if wait > 0:
             self.wait_ns += wait
             self.nr_waits += 1
-            if self.swapin.thrashing:
+            if self.swap_state.thrashing:
                 self.memstall_ns += wait
 
     # ------------------------------------------------------------------------------ faults
@@ -167,6 +171,16 @@ class Mmu:
         self.frames.page[pfn].flags |= PG_ANON_EXCLUSIVE
         return True
 
+    def map_copy(self, mm, vma, addr, at, pfn):
+        """A page has been copied because of a write: map the copy. Linux: wp_page_copy(), finish_fault()."""
+        self.cow += 1
+        self.cpu_ns += self.cost_cow - self.cost_fault
+        self.add_anon(mm, vma, addr, pfn)
+        self.frames.entry[at] = (
+            cython.cast(cython.ulong, pfn) << 12
+            | self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
+        )
+
     def write_protect_fault(self, mm, vma, addr, at):
         """A write to a page that is mapped read-only. Linux: do_wp_page(), wp_page_copy(), wp_page_reuse()."""
         entry: cython.ulong = self.frames.entry[at]
@@ -180,13 +194,7 @@ class Mmu:
             )
             if pfn < 0:
                 return FAULT_OOM
-            self.cow += 1
-            self.cpu_ns += self.cost_cow - self.cost_fault
-            self.add_anon(mm, vma, addr, pfn)
-            self.frames.entry[at] = (
-                cython.cast(cython.ulong, pfn) << 12
-                | self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
-            )
+            self.map_copy(mm, vma, addr, at, pfn)
             if not entry & PTE_SPECIAL:
                 self.unmap_page(mm, self.vma[vma].flags, old)
             self.tlb.flush_page(mm, addr)
@@ -222,7 +230,7 @@ class Mmu:
     def shmem_fault(self, m, index):
         """A fault on shared memory that is swapped out; as file_page(). Linux: mm/shmem.c, shmem_fault()."""
         pfn: cython.long
-        self.swapin.begin(self.task_ns())
+        self.swap_state.begin(self.task_ns())
         self.swapin.major = False
         pfn = self.swapin.shmem_swapin(m, index)
         self.wait_on_read()
@@ -299,19 +307,13 @@ class Mmu:
         if copy < 0:
             self.map_file(mm, vma, page, at, write)
             return FAULT_DONE
-        self.cow += 1
-        self.cpu_ns += self.cost_cow - self.cost_fault
-        self.add_anon(mm, vma, addr, copy)
-        self.frames.entry[at] = (
-            cython.cast(cython.ulong, copy) << 12
-            | self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
-        )
+        self.map_copy(mm, vma, addr, at, copy)
         return FAULT_DONE
 
     def swap_fault(self, mm, vma, addr, at, write):
         """An access to a page that is swapped out. Linux: do_swap_page()."""
         result: cython.int
-        self.swapin.begin(self.task_ns())
+        self.swap_state.begin(self.task_ns())
         result = self.swapin.swap_in(mm, vma, addr, at, write)
         self.wait_on_read()
         if result != FAULT_DONE:

@@ -21,5 +21,3 @@ cdef class PageTables:
     cdef bint copy_entry(self, long dst, long src, unsigned long vmflags, long addr, long at) noexcept nogil
     cdef void free_level(self, long mm, long table, int level, long base, long floor, long ceiling) noexcept nogil
     cdef void free_table(self, long mm, long table, int level) noexcept nogil
-    cdef void count_entry(self, unsigned long entry, bint locked, long[::1] out) noexcept nogil
-    cdef void count_swapped(self, unsigned long entry, long[::1] out) noexcept nogil

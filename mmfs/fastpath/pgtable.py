@@ -1,11 +1,12 @@
 # cython: language_level=3
-"""Walks over the page tables of an address range: unmap, copy at fork, protect, move, look.
+"""Walks over the page tables of an address range: unmap, copy at fork, protect, move, swapoff.
 
 Every walk goes table by table and skips what is not there, so it costs what is mapped, not what the range
-spans. ``seek`` is the one place that descends.
+spans. ``seek`` is the one place that descends. Those that look are in fastpath/task_mmu.py, those of advice in
+fastpath/madvise.py.
 
 Linux: mm/memory.c, unmap_page_range(), copy_page_range(), free_pgd_range(); mm/mprotect.c,
-change_protection(); mm/mremap.c, move_page_tables(); fs/proc/task_mmu.c.
+change_protection(); mm/mremap.c, move_page_tables(); mm/swapfile.c, unuse_vma().
 """
 
 import cython
@@ -14,7 +15,6 @@ if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 _MAPPED = cython.declare(cython.ulong, 0x101)  # present, or PROT_NONE with the page kept
-_PSS_SHIFT = cython.declare(cython.int, 12)
 _NO_TABLE = cython.declare(cython.long, -1)
 _UNIFORM_BLOCK = cython.declare(cython.long, -2)
 
@@ -302,161 +302,7 @@ class PageTables:
             self.walker.forget_tables()
             self.free_level(mm, self.mmu.mm[mm].pgd, self.walker.levels - 1, 0, floor, ceiling)
 
-    # ------------------------------------------------------------------------------ looking
-
-    def read_entries(self, mm: cython.long, start: cython.long, out: cython.ulong[::1]):
-        """The raw entries of consecutive pages from ``start``: 0 where there is no table."""
-        addr: cython.long = start
-        n: cython.Py_ssize_t = out.shape[0]
-        i: cython.Py_ssize_t = 0
-        at: cython.long
-        block: cython.long = 0
-        first: cython.long = 0
-        while i < n:
-            at = self.seek(mm, addr)
-            if at == _UNIFORM_BLOCK:
-                block = self.frames.page[(self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12].mapping
-                first = (block << PAGEBLOCK_ORDER) + (addr >> 12 & 511)
-            while i < n and addr < self.next_addr:
-                if at >= 0:
-                    out[i] = self.frames.entry[at]
-                    at += 1
-                elif at == _UNIFORM_BLOCK:
-                    out[i] = cython.cast(cython.ulong, first) << 12 | self.frames.block[block].pteflags
-                    first += 1
-                else:
-                    out[i] = 0
-                addr += PAGE_SIZE
-                i += 1
-
-    def count_entry(self, entry, locked, out):
-        """Add one mapped page to the counts of smaps. Linux: smaps_account()."""
-        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
-        mapcount: cython.long = self.frames.page[pfn].mapcount
-        pss: cython.long = (cython.cast(cython.long, PAGE_SIZE) << _PSS_SHIFT) // mapcount
-        dirty: cython.bint = (entry & PTE_DIRTY) != 0 or (self.frames.page[pfn].flags & PG_DIRTY) != 0
-        out[SMAPS_RSS] += 1
-        out[SMAPS_PSS] += pss
-        if dirty:
-            out[SMAPS_PSS_DIRTY] += pss
-        if entry & PTE_ACCESSED or self.frames.page[pfn].flags & (PG_REFERENCED | PG_YOUNG):
-            out[SMAPS_REFERENCED] += 1
-        if self.frames.page[pfn].flags & PG_ANON:
-            out[SMAPS_ANONYMOUS] += 1
-            out[SMAPS_PSS_ANON] += pss
-            if not dirty and not self.frames.page[pfn].flags & PG_SWAPBACKED:
-                out[SMAPS_LAZYFREE] += 1
-        elif self.frames.page[pfn].flags & PG_SWAPBACKED:
-            out[SMAPS_SHMEM] += 1
-            out[SMAPS_PSS_SHMEM] += pss
-        else:
-            out[SMAPS_FILE] += 1
-            out[SMAPS_PSS_FILE] += pss
-        if mapcount > 1:
-            out[SMAPS_SHARED_DIRTY if dirty else SMAPS_SHARED_CLEAN] += 1
-        else:
-            out[SMAPS_PRIVATE_DIRTY if dirty else SMAPS_PRIVATE_CLEAN] += 1
-        if locked:
-            out[SMAPS_LOCKED] += pss
-
-    def count_swapped(self, entry, out):
-        """Add one swapped-out page to the counts of smaps. Linux: smaps_pte_entry()."""
-        owners: cython.long = self.mmu.swap.owners(self.mmu.swap.slots.slot_of(entry))
-        out[SMAPS_SWAP] += 1
-        out[SMAPS_SWAP_PSS] += (cython.cast(cython.long, PAGE_SIZE) << _PSS_SHIFT) // owners
-
-    def smaps(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long,
-              out: cython.long[::1]):
-        """Add the pages that [start, end) maps to ``out`` [NR_SMAPS] int64. Linux: smaps_pte_range().
-
-        Pages; the PSS columns and LOCKED in bytes << 12, as struct mem_size_stats keeps them.
-        """
-        addr: cython.long = start
-        at: cython.long
-        stop: cython.long
-        n: cython.long
-        block: cython.long
-        locked: cython.bint = (vmflags & VMF_LOCKED) != 0
-        while addr < end:
-            at = self.seek(mm, addr)
-            stop = min(self.next_addr, end)
-            if at == _UNIFORM_BLOCK:
-                block = self.frames.page[(self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12].mapping
-                n = (stop - addr) >> 12
-                out[SMAPS_RSS] += n
-                out[SMAPS_ANONYMOUS] += n
-                out[SMAPS_PRIVATE_DIRTY] += n
-                if self.frames.block[block].pteflags & PTE_ACCESSED:
-                    out[SMAPS_REFERENCED] += n
-                out[SMAPS_PSS] += n << 24
-                out[SMAPS_PSS_DIRTY] += n << 24
-                out[SMAPS_PSS_ANON] += n << 24
-            elif at >= 0:
-                while addr < stop:
-                    if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
-                        self.count_entry(self.frames.entry[at], locked, out)
-                    elif self.frames.entry[at] != 0 and not self.frames.entry[at] & _MAPPED:
-                        self.count_swapped(self.frames.entry[at], out)
-                    at += 1
-                    addr += PAGE_SIZE
-            addr = stop
-
-    def clear_refs(self, mm: cython.long, start: cython.long, end: cython.long, bits: cython.ulong):
-        """Clear entry bits (accessed; or soft-dirty and write) of what is mapped. Linux: clear_refs_pte_range()."""
-        addr: cython.long = start
-        at: cython.long
-        stop: cython.long
-        while addr < end:
-            at = self.seek_entry(mm, addr)
-            stop = min(self.next_addr, end)
-            if at >= 0:
-                while addr < stop:
-                    if self.frames.entry[at] & _MAPPED:
-                        self.frames.entry[at] &= ~bits
-                        if bits & PTE_ACCESSED and not self.frames.entry[at] & PTE_SPECIAL:
-                            self.frames.page[(self.frames.entry[at] & PTE_PFN_MASK) >> 12].flags &= ~(
-                                PG_REFERENCED | PG_YOUNG
-                            )
-                    elif bits & PTE_SOFT_DIRTY:
-                        self.frames.entry[at] &= ~cython.cast(cython.ulong, SWP_SOFT_DIRTY)
-                    at += 1
-                    addr += PAGE_SIZE
-            addr = stop
-        self.mmu.tlb.flush_mm(mm)
-
-    def lazyfree_range(self, mm: cython.long, start: cython.long, end: cython.long):
-        """Make anonymous pages that one process maps clean and droppable, and forget swapped-out ones.
-
-        Linux: mm/madvise.c, madvise_free_pte_range(); mm/swap.c, lru_lazyfree().
-        """
-        addr: cython.long = start
-        at: cython.long
-        stop: cython.long
-        pfn: cython.long
-        while addr < end:
-            at = self.seek_entry(mm, addr)
-            stop = min(self.next_addr, end)
-            if at >= 0:
-                while addr < stop:
-                    pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-                    if self.frames.entry[at] != 0 and not self.frames.entry[at] & _MAPPED:
-                        self.zap_entry(mm, 0, at)
-                    elif (
-                        self.frames.entry[at] & _MAPPED
-                        and not self.frames.entry[at] & PTE_SPECIAL
-                        and self.frames.page[pfn].mapcount == 1
-                        and self.frames.page[pfn].flags & PG_ANON
-                        and self.frames.page[pfn].flags & PG_SWAPBACKED
-                        and not self.frames.page[pfn].flags & PG_UNEVICTABLE
-                        and (not self.frames.page[pfn].flags & PG_SWAPCACHE or self.mmu.swap.free_swap(pfn))
-                    ):
-                        self.frames.page[pfn].flags &= ~PG_DIRTY
-                        self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED | PTE_DIRTY)
-                        self.mmu.lru.lazyfree(pfn)
-                    at += 1
-                    addr += PAGE_SIZE
-            addr = stop
-        self.mmu.tlb.flush_range(mm, start, end)
+    # ------------------------------------------------------------------------------ swapoff
 
     def unuse_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long, t: cython.int):
         """Read back what [start, end) has in swap area ``t``; where it stopped, and ``mmu.reason`` why.
@@ -486,91 +332,3 @@ class PageTables:
                     at += 1
                     addr += PAGE_SIZE
         return addr
-
-    def willneed_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long):
-        """Read what [start, end) has in swap, while there is memory. Linux: mm/madvise.c, swapin_walk_pmd_entry()."""
-        addr: cython.long = start
-        at: cython.long
-        stop: cython.long
-        entry: cython.ulong
-        with cython.nogil:
-            while addr < end:
-                at = self.seek(mm, addr)
-                stop = min(self.next_addr, end)
-                while at >= 0 and addr < stop:
-                    entry = self.frames.entry[at]
-                    if entry != 0 and not entry & _MAPPED and not self.mmu.swapin.read_ahead_of(vma, addr, entry):
-                        stop = end
-                        break
-                    at += 1
-                    addr += PAGE_SIZE
-                addr = stop
-            self.mmu.swapin.finish()
-
-    def cold_or_pageout_range(self, mm: cython.long, start: cython.long, end: cython.long, anon_only: cython.bint,
-                              out: cython.long[::1] = None):
-        """Make the pages that [start, end) alone maps inactive, or put them into ``out`` for reclaim; how many then.
-
-        Linux: mm/madvise.c, madvise_cold_or_pageout_pte_range().
-        """
-        addr: cython.long = start
-        at: cython.long
-        stop: cython.long
-        pfn: cython.long
-        n: cython.Py_ssize_t = 0
-        pageout: cython.bint = out is not None
-        while addr < end:
-            at = self.seek_entry(mm, addr)
-            stop = min(self.next_addr, end)
-            while at >= 0 and addr < stop:
-                pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-                if (
-                    self.frames.entry[at] & _MAPPED
-                    and not self.frames.entry[at] & PTE_SPECIAL
-                    and self.frames.page[pfn].mapcount == 1
-                    and (self.frames.page[pfn].flags & PG_ANON or not anon_only)
-                ):
-                    if not pageout:
-                        self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
-                    if self.frames.page[pfn].flags & PG_ACTIVE:
-                        self.frames.page[pfn].flags |= PG_WORKINGSET
-                    self.frames.page[pfn].flags &= ~(PG_REFERENCED | PG_YOUNG)
-                    if pageout:
-                        out[n] = pfn
-                        n += 1
-                    else:
-                        self.mmu.lru.deactivate(pfn)
-                at += 1
-                addr += PAGE_SIZE
-            addr = stop
-        self.mmu.tlb.flush_range(mm, start, end)
-        return n
-
-    def count_nodes(self, mm: cython.long, start: cython.long, end: cython.long, out: cython.long[::1]):
-        """Add the pages that [start, end) maps to ``out`` [nodes + 7]: per node, then anon, dirty, mapped
-        by one, highest mapcount, active, in the swap cache, under writeback. Linux: gather_stats()."""
-        addr: cython.long = start
-        at: cython.long
-        stop: cython.long
-        pfn: cython.long
-        flags: cython.uint
-        n: cython.Py_ssize_t = out.shape[0] - 7
-        while addr < end:
-            at = self.seek_entry(mm, addr)
-            stop = min(self.next_addr, end)
-            if at >= 0:
-                while addr < stop:
-                    if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
-                        pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-                        flags = self.frames.page[pfn].flags
-                        out[self.mmu.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid] += 1
-                        out[n] += 1 if flags & PG_ANON else 0
-                        out[n + 1] += 1 if flags & PG_DIRTY or self.frames.entry[at] & PTE_DIRTY else 0
-                        out[n + 2] += 1 if self.frames.page[pfn].mapcount == 1 else 0
-                        out[n + 3] = max(out[n + 3], cython.cast(cython.long, self.frames.page[pfn].mapcount))
-                        out[n + 4] += 1 if flags & (PG_ACTIVE | PG_UNEVICTABLE) else 0
-                        out[n + 5] += 1 if flags & PG_SWAPCACHE else 0
-                        out[n + 6] += 1 if flags & PG_WRITEBACK else 0
-                    at += 1
-                    addr += PAGE_SIZE
-            addr = stop

@@ -3,7 +3,7 @@
 
 A page that reclaim picks gets a slot and enters the swap cache (add_to_swap()), its entries become swap entries
 (fastpath/rmap.py), it is written (writepage() collects, mm/swapfile.py submits) and freed. A page that comes back
-(fastpath/swapin.py) keeps its slot until it is written to, or swap fills up.
+(fastpath/swap_state.py) keeps its slot until it is written to, or swap fills up.
 
 In front of the areas each CPU has two caches of 64 slots: those it will use next, and those it has freed. Both count
 as used until they are given back.

@@ -8,20 +8,13 @@ from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swap cimport Swap
 from mmfs.fastpath.swap_map cimport SwapMap, SwapAreaRec
-from mmfs.fastpath.zram cimport SwapDevice
-from mmfs.fastpath.contents cimport Contents
-from mmfs.fastpath.zsmalloc cimport ZsPool
+from mmfs.fastpath.swap_state cimport SwapState
 from mmfs.fastpath.tlb cimport MmRec
 from mmfs.fastpath.vma cimport VmaRec, Vmas
-from mmfs.fastpath.zswap cimport Zswap
-
-cdef packed struct SwapRaRec:
-    long addr
-    int win
-    int hits
 
 @cython.final
 cdef class SwapIn:
+    cdef readonly SwapState state
     cdef readonly Frames frames
     cdef readonly Buddy buddy
     cdef readonly Folios folios
@@ -33,52 +26,12 @@ cdef class SwapIn:
     cdef VmaRec[::1] vma
     cdef MmRec[::1] mm
     cdef SwapAreaRec[::1] area
-    cdef unsigned int[::1] count
-    cdef SwapRaRec[::1] ra
     cdef long[::1] event
-    cdef readonly object ras
-    cdef readonly Zswap zswap
-    cdef public int page_cluster
-    cdef public bint enable_vma_readahead
-    cdef public int nr_rotate_swap
     cdef public bint major
-    cdef readonly bint thrashing
     cdef readonly int reason
-    cdef public long now_ns
-    cdef readonly long done_ns
-    cdef readonly long nr_read
-    cdef long run_start
-    cdef long run_pages
-    cdef bint allocated
     cdef bint direct
-    cdef int hits
-    cdef int last_pages
-    cdef long prev_offset
-    cdef long pending_slot
-    cdef long pending_addr
-    cdef bint pending_by_vma
-    cdef long window
-    cdef long window_end
-    cdef bint has_recency(self, long vma) noexcept nogil
-    cpdef void begin(self, long now_ns) noexcept nogil
-    cdef bint use_vma_readahead(self) noexcept nogil
-    cdef long swap_cache_get(self, long slot, long vma, long addr) noexcept nogil
-    cdef void read_folio(self, long pfn, long slot) noexcept nogil
-    cdef long alloc_swap_cache(self, long vma, long slot, long index) noexcept nogil
-    cdef bint alone_in_zram(self, long slot) noexcept nogil
-    cdef int shrink_oldest(self, int nid) noexcept nogil
-    cdef bint writeback_entry(self, long slot) noexcept nogil
-    cdef void read_unplug(self) noexcept nogil
-    cdef long read_swap_cache(self, long vma, long slot, long index) noexcept nogil
-    cdef int nr_pages(self, long prev, long here, int hits, int max_pages, int prev_win) noexcept nogil
-    cdef void vma_window(self, long vma, long addr) noexcept nogil
-    cdef void cluster_window(self, long slot) noexcept nogil
-    cdef long vma_readahead(self, long vma, long addr, long at, long slot) noexcept nogil
-    cdef long cluster_readahead(self, long vma, long addr, long slot) noexcept nogil
-    cdef long readahead(self, long vma, long addr, long at, long slot) noexcept nogil
-    cdef bint read_ahead_of(self, long vma, long addr, unsigned long entry) noexcept nogil
-    cdef void finish(self) noexcept nogil
     cdef int swap_in(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
-    cdef long shmem_swapin(self, long m, long index) noexcept nogil
-    cdef int unuse(self, long mm, long vma, long addr, long at) noexcept nogil
+    cdef bint alone_in_zram(self, long slot) noexcept nogil
     cdef void map_page(self, long mm, long vma, long addr, long at, long pfn, bint write) noexcept nogil
+    cdef int unuse(self, long mm, long vma, long addr, long at) noexcept nogil
+    cdef long shmem_swapin(self, long m, long index) noexcept nogil

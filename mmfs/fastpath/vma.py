@@ -16,7 +16,7 @@ _MAX_VMAS = 1 << 26
 
 
 class Vmas:
-    """The rows of all VMAs. ``vmas`` VMA_DTYPE is handed out and written by mm/memory.py; row 0 is none's."""
+    """The rows of all VMAs. ``vmas`` VMA_DTYPE is handed out and written by mm/rows.py; row 0 is none's."""
 
     def __init__(self, buddy, walker):
         self.frames = buddy.frames

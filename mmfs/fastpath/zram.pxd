@@ -16,6 +16,7 @@ cdef class Zram:
     cdef ZsEntryRec[::1] entry
     cdef readonly int huge_size
     cdef public int factor
+    cdef public int header_bytes
     cdef public long compress_ns
     cdef public long decompress_ns
     cdef public long limit_pages
@@ -27,9 +28,8 @@ cdef class Zram:
     cdef readonly long compr_data_size
     cdef readonly long failed_writes
     cdef readonly long notify_free
-    cdef readonly long miss_free
     cdef void free_page(self, long key) noexcept nogil
-    cpdef bint write_header(self, int size) noexcept nogil
+    cpdef bint write_header(self) noexcept nogil
     cdef bint write(self, long page, long pfn) noexcept nogil
     cdef void read(self, long page) noexcept nogil
     cdef void slot_free_notify(self, long page) noexcept nogil

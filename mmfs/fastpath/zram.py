@@ -38,9 +38,10 @@ class Zram:
         self.huge_size = max(row[1] for row in self.pool.classes.tolist() if row[2] != 1 and row[3] != 1) - 7
         self.factor = 1000
         self.compress_ns = self.decompress_ns = 0
+        self.header_bytes = 0
         self.limit_pages = self.max_used_pages = 0
         self.pages_stored = self.same_pages = self.huge_pages = self.huge_pages_since = self.compr_data_size = 0
-        self.failed_writes = self.notify_free = self.miss_free = 0
+        self.failed_writes = self.notify_free = 0
 
     def free_page(self, key):
         """Linux: zram_free_page()."""
@@ -56,8 +57,9 @@ class Zram:
         self.entry[key].flags = 0
         self.pages_stored -= 1
 
-    def write_header(self, size):
-        """A swap area's first page, which compresses to ``size`` bytes; False: there is no room for it."""
+    def write_header(self):
+        """A swap area's first page, which compresses to ``header_bytes``; False: there is no room for it."""
+        size: cython.int = self.header_bytes
         self.free_page(1)
         if not self.pool.malloc(1, size, self.buddy.cpu_node[self.buddy.cpu]):
             return False
@@ -115,10 +117,6 @@ class Zram:
         """Nobody will ask for a page of the disk again. Linux: zram_slot_free_notify()."""
         self.notify_free += 1
         self.free_page(page + 1)
-
-    def compact(self):
-        """Move pages together; how many pages of memory that freed."""
-        return self.pool.compact()
 
 
 class SwapDevice:

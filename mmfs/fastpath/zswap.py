@@ -3,7 +3,7 @@
 
 A page that is swapped out is compressed into a pool; only if that has no room, or the page does not compress, it is
 written to its area. Reading it takes the copy out. When the pool is full, its oldest pages that have had their second
-chance go to the disk (fastpath/swapin.py, SwapIn.shrink_zswap()). A page that is zero all over is neither compressed
+chance go to the disk (fastpath/zswap_writeback.py). A page that is zero all over is neither compressed
 nor written: a bit says so.
 
 Linux: mm/zswap.c; mm/page_io.c, swap_zeromap_folio_set().

@@ -35,7 +35,7 @@ from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.exec import LinuxBinprm
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
     from mmfs.mm.mm_struct import MmStruct
 
 (AT_NULL, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY, AT_UID, AT_EUID, AT_GID, AT_EGID,

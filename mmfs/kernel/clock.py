@@ -165,6 +165,13 @@ class Clock:
             when = self.now_ns + work.period_ns if first_ns is None else first_ns
             work.timer = self.add_timer(when, self._run_periodic, work)
 
+    def forget(self, name: str) -> None:
+        """End periodic work, if there is any of that name."""
+        work = self.periodics.pop(name, None)
+        if work is not None:
+            work.period_ns = 0
+            self.restart(work)
+
     def _run_periodic(self, work: Periodic) -> None:
         work.timer = None
         work.runs += 1

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
-    from mmfs.mm.filemap import Inode
+    from mmfs.mm.inode import Inode
 
 INODE_CACHES = {"ext4": "ext4_inode_cache", "tmpfs": "shmem_inode_cache", "proc": "proc_inode_cache"}
 

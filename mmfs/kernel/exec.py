@@ -30,7 +30,7 @@ from mmfs.mm.mmap_layout import arch_pick_mmap_layout
 if TYPE_CHECKING:
     from mmfs.kernel.cred import Cred
     from mmfs.kernel.task import Task
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
     from mmfs.mm.mm_struct import MmStruct
 
 MAX_ARG_STRLEN: Final = 128 << 10

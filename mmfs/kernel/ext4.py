@@ -20,7 +20,8 @@ import numpy as np
 from mmfs.kernel.block import StatGroup
 from mmfs.kernel.clock import NSEC_PER_SEC, Timer
 from mmfs.kernel.cputime import Cost
-from mmfs.mm.filemap import AddressSpace, Inode, Room
+from mmfs.mm.filemap import AddressSpace, Room
+from mmfs.mm.inode import Inode
 from mmfs.mm_types import PAGE_SIZE
 
 if TYPE_CHECKING:

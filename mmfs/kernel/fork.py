@@ -38,7 +38,7 @@ from mmfs.kernel.sched import (
 )
 from mmfs.kernel.signal import NSIG, SIG_IGN, SIGCHLD, Sighand, deliver_pending, fatal_signal_pending, oom_kill
 from mmfs.mm import fork as mm_fork
-from mmfs.mm import memory
+from mmfs.mm import rows
 from mmfs.mm.fork import dup_mm
 from mmfs.mm.mm_struct import MmStruct
 from mmfs.mm.oom_kill import OomKiller
@@ -194,7 +194,7 @@ def mm_alloc(task: Task) -> MmStruct:
     _take_mm_struct(task)
     mm = MmStruct(task.kernel, task)
     try:
-        memory.mm_init(task.kernel, mm)
+        rows.mm_init(task.kernel, mm)
     except OSError:
         task.kernel.slab.free("mm_struct", 1, task.processor)
         raise

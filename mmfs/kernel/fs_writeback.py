@@ -24,6 +24,7 @@ from mmfs.kernel.block import StatGroup
 from mmfs.kernel.clock import NSEC_PER_MSEC, TICK_NSEC, Timer
 from mmfs.kernel.cputime import Cost
 from mmfs.mm.mman import VM_SHARED, VM_WRITE
+from mmfs.mm.page_io import RWB_DEF_DEPTH
 from mmfs.mm.page_writeback import BANDWIDTH_INTERVAL, DirtyThrottleControl, wb_update_bandwidth
 from mmfs.mm_types import PAGE_SHIFT, NodeStatItem
 
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
     from mmfs.mm.backing_dev import BackingDevInfo
-    from mmfs.mm.filemap import AddressSpace, Inode
+    from mmfs.mm.filemap import AddressSpace
+    from mmfs.mm.inode import Inode
 
 NSEC_PER_CENTISEC: Final = 10 * NSEC_PER_MSEC
 INIT_BW: Final = 100 << (20 - PAGE_SHIFT)
 MIN_WRITEBACK_PAGES: Final = 4096 >> (PAGE_SHIFT - 10)
 DIRTY_SCOPE: Final = 8
-RWB_DEF_DEPTH: Final = 16
 WB_BACKGROUND: Final = (RWB_DEF_DEPTH + 3) // 4
 WB_NORMAL: Final = (RWB_DEF_DEPTH + 1) // 2
 """Requests of writeback that may be under way. Linux: block/blk-wbt.c, calc_wb_limits()."""

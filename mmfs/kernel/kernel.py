@@ -22,8 +22,10 @@ from mmfs.mm.memory import SLICE_NS
 if TYPE_CHECKING:
     from mmfs.fastpath.frames import Frames
     from mmfs.fastpath.lru import Lru
+    from mmfs.fastpath.madvise import Madvise
     from mmfs.fastpath.mmu import Mmu
     from mmfs.fastpath.pgtable import PageTables
+    from mmfs.fastpath.task_mmu import TaskMmu
     from mmfs.kernel.block import BlockDevices
     from mmfs.kernel.cgroup import CgroupRoot
     from mmfs.kernel.char_dev import CharDevices
@@ -49,16 +51,17 @@ if TYPE_CHECKING:
     from mmfs.mm.lru_gen import LruGenState
     from mmfs.mm.memblock import Memblock
     from mmfs.mm.memcontrol import MemCgroups
-    from mmfs.mm.memory import Rows
     from mmfs.mm.memory_block import MemoryBlocks
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.mmzone import PglistData, Zone
     from mmfs.mm.oom_kill import OomKiller
     from mmfs.mm.page_alloc import PageAllocator
+    from mmfs.mm.page_io import SwapWrites
     from mmfs.mm.page_writeback import WbDomain
     from mmfs.mm.percpu import PerCpu
     from mmfs.mm.resource import Resource
     from mmfs.mm.rmap import Rmap
+    from mmfs.mm.rows import Rows
     from mmfs.mm.shmem import ShmMnt
     from mmfs.mm.slab_common import SlabCaches
     from mmfs.mm.sparse import Sections
@@ -90,11 +93,14 @@ class Kernel:
     zones: list[Zone]
     lru: Lru
     pagetables: PageTables
+    task_mmu: TaskMmu
+    madvise: Madvise
     lru_gen: LruGenState
     memcgs: MemCgroups
     page_cache: PageCache
     rmap: Rmap
     swap_files: SwapFiles
+    swap_writes: SwapWrites
     zswap: Zswap
     zrams: ZramControl
     shm_mnt: ShmMnt

@@ -22,7 +22,7 @@ from mmfs.kernel.loadavg import LoadAverage
 from mmfs.kernel.module import Modules
 from mmfs.kernel.mounts import FILESYSTEMS, bare_mounts, systemd_mounts
 from mmfs.kernel.params import IpcSysctl, UtsNamespace, fs_sysctl, kernel_sysctl
-from mmfs.kernel.printk import Printk
+from mmfs.kernel.printk import LOG_ERR, Printk
 from mmfs.kernel.scheduler import Scheduler
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
@@ -278,10 +278,11 @@ def kswapd_init(kernel: Kernel) -> None:
 
 
 def _flag(text: str) -> bool:
-    """A yes or no of the command line; ValueError."""
-    if text.lower() in ("1", "y", "yes", "on", "true"):
+    """A yes or no of the command line by its first letter, or two; ValueError. Linux: lib/kstrtox.c, kstrtobool()."""
+    word = text[:2].lower()
+    if word[:1] in ("y", "t", "1") or word == "on":
         return True
-    if text.lower() in ("0", "n", "no", "off", "false"):
+    if word[:1] in ("n", "f", "0") or word == "of":
         return False
     raise ValueError(text)
 
@@ -304,14 +305,14 @@ def module_params(kernel: Kernel) -> None:
             try:
                 setters[name](value)
             except (OSError, ValueError):
-                kernel.printk.emit(f"Booting kernel: `{value}' invalid for parameter `{name}'", 3)
+                kernel.printk.emit(f"Booting kernel: `{value}' invalid for parameter `{name}'", LOG_ERR)
     zswap.update()
 
 
 def mount_root(kernel: Kernel) -> None:
     """What is mounted where; ext4 reads its metadata into the buffers. Linux: init/do_mounts.c, fs/ext4/super.c."""
     from mmfs.kernel.ext4 import Ext4
-    from mmfs.mm.filemap import Inode
+    from mmfs.mm.inode import Inode
 
     root = kernel.machine.disks[0]
     disk = kernel.block_devices[root.name]

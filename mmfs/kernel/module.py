@@ -11,6 +11,7 @@ Simplified: modules are loaded at boot and stay; they have sizes, not code.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -79,8 +80,11 @@ class Modules:
         offset = Random(f"module_load_offset {kernel.seed}").randint(1, MODULES_RANDOM_PAGES)
         self.next_base = MODULES_VADDR + offset * PAGE_SIZE
 
-    def load(self, module: Module) -> Module:
-        """Give a module its memory. Linux: kernel/module/main.c, load_module()."""
+    def load(self, module: Module, needs: Collection[str] = ()) -> Module:
+        """Give a module its memory; `needs`: modules that it uses. Linux: kernel/module/main.c, load_module()."""
+        for used in self.list:
+            if used.name in needs:
+                used.source_list.insert(0, module.name)
         module.base = self.next_base
         self.next_base += (module.nr_pages + module.nr_areas) * PAGE_SIZE
         self.kernel.vmalloc.alloc(module.nr_pages, 0)

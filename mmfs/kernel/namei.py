@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel.clock import NSEC_PER_SEC
 from mmfs.kernel.dcache import Dcache
-from mmfs.mm.filemap import File, Inode
+from mmfs.mm.inode import File, Inode
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
 from mmfs.mm_types import PAGE_SIZE
 

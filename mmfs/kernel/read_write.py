@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 SEEK_SET, SEEK_CUR, SEEK_END = 0, 1, 2
 MAX_RW_COUNT = 0x7FFF_F000
 SLICE_NS = NSEC_PER_MSEC
-SWAPIN_BYTES = SWAP_CLUSTER_MAX * PAGE_SIZE
 """How long a loop works or waits before others have a turn."""
+SWAPIN_BYTES = SWAP_CLUSTER_MAX * PAGE_SIZE
+"""How much of a shared file is brought back from swap at a time."""
 
 
 class FileSyscalls:

@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
     from mmfs.mm.mm_struct import MmStruct
 
 DEFAULT_PROT = PROT_READ | PROT_WRITE

@@ -26,8 +26,8 @@ from mmfs.kernel.signal_struct import IoAccounting, SignalStruct
 from mmfs.kernel.slices import SliceSyscalls
 from mmfs.kernel.sys import SysSyscalls
 from mmfs.kernel.syscalls import TaskSyscalls
-from mmfs.mm.memory import vma_changed
 from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
+from mmfs.mm.rows import vma_changed
 
 if TYPE_CHECKING:
     from mmfs.fastpath.memcontrol import Memcontrol

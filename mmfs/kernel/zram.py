@@ -11,12 +11,13 @@ Simplified: only swap reads and writes a disk; there is no backing device, and n
 from __future__ import annotations
 
 from errno import E2BIG, EBUSY, EINVAL, ENODEV, ENOMEM
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmfs.fastpath.zram import Zram
 from mmfs.kernel.block import SECTOR_SHIFT, DiskSpeed, Gendisk
 from mmfs.kernel.fs_writeback import BdiWriteback
 from mmfs.kernel.module import Module
+from mmfs.kernel.printk import LOG_INFO
 from mmfs.mm.backing_dev import BackingDevInfo
 from mmfs.mm.shrinker import Shrinker
 from mmfs.mm.zswap import COMPRESSORS, pool_shrinker
@@ -25,16 +26,30 @@ from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
-ALGORITHMS: Final = ("lz4", "lz4hc", "zstd", "deflate")
-"""Those that Debian's kernel is built with, the default first."""
+
+class Algorithm(NamedTuple):
+    """What a compressor needs: pages of its vmalloc areas for each CPU; bytes that mkswap(8)'s first page becomes."""
+
+    areas: tuple[int, ...]
+    header_bytes: int
+
+
+ALGORITHMS: Final = {
+    "lz4": Algorithm((2, 5), 63),
+    "lz4hc": Algorithm((2, 65), 61),
+    "zstd": Algorithm((2, 22, 24), 58),
+    "deflate": Algorithm((2, 36, 11), 67),
+}
+"""Those that Debian's kernel is built with; a real one was asked. Linux: drivers/block/zram/zcomp.c, backends[]."""
+DEFAULT_ALGORITHM: Final = "lz4"
 CRYPTO_MAX_ALG_NAME: Final = 128
 TABLE_ENTRY_BYTES: Final = 24
 """Of the table of a disk's pages, each. Linux: struct zram_table_entry, with ZRAM_TRACK_ENTRY_ACTIME."""
-MODULE_BYTES: Final = 57344
+MODULE_BYTES: Final = 49152
+USED_MODULES: Final = ("lz4_compress", "lz4hc_compress")
 MAX_SECTORS_KB: Final = 124
 MEMORY: Final = DiskSpeed(0, 0, 0, 0, 1 << 40, 1 << 40)
 """It answers at once; compressing is time of the CPU's."""
-LOG_INFO: Final = 6
 
 
 class ZramDisk(Gendisk):
@@ -44,13 +59,12 @@ class ZramDisk(Gendisk):
         super().__init__(kernel.clock, kernel.vmstat, f"zram{number}", major, number, 0, MEMORY)
         self.kernel = kernel
         self.virtual = True
-        self.comp_algorithm = ALGORITHMS[0]
+        self.comp_algorithm = DEFAULT_ALGORITHM
         self.limit_pages = 0
         self.writeback_limit = 0
         self.writeback_limit_enable = False
-        self.claim = False
-        """It is being removed."""
-        self._table: list[int] = []
+        self._areas: list[list[int]] = []
+        """The table of its pages, and what its compressor has for each CPU."""
         self._shrinker: Shrinker | None = None
 
     @property
@@ -74,16 +88,31 @@ class ZramDisk(Gendisk):
         table_pages = -(-pages * TABLE_ENTRY_BYTES // PAGE_SIZE)
         if table_pages > self.kernel.totalram_pages():
             raise OSError(ENOMEM, f"no memory for the table of {self.name}")
-        self._table = self.kernel.vmalloc.alloc(table_pages, 0)
+        self._alloc_areas([table_pages, *ALGORITHMS[self.comp_algorithm].areas * self.kernel.machine.nr_cpus])
         contents = self.kernel.mmu.swap.slots.zswap.contents
         zram = Zram(self.kernel.page_alloc.buddy, contents, self.kernel.vmstat, self.queue, pages)
         zram.factor, zram.compress_ns, zram.decompress_ns = COMPRESSORS[self.comp_algorithm]
+        zram.header_bytes = ALGORITHMS[self.comp_algorithm].header_bytes
         zram.limit_pages = self.limit_pages
         self.zram = zram
         self._shrinker = pool_shrinker(self.name, zram.pool)
         self.kernel.reclaim.shrinkers.register(self._shrinker)
         self.nr_sectors = pages << PAGE_SHIFT - SECTOR_SHIFT
         self.kernel.printk.emit(f"{self.name}: detected capacity change from 0 to {self.nr_sectors}", LOG_INFO)
+
+    def _alloc_areas(self, areas: list[int]) -> None:
+        """All of them, or ENOMEM. Linux: zram_meta_alloc(), zcomp_create()."""
+        try:
+            for nr_pages in areas:
+                self._areas.append(self.kernel.vmalloc.alloc(nr_pages, 0))
+        except OSError:
+            self._free_areas()
+            raise
+
+    def _free_areas(self) -> None:
+        """Linux: zram_meta_free(), zcomp_destroy()."""
+        while self._areas:
+            self.kernel.vmalloc.free(self._areas.pop())
 
     def set_limit(self, size: int) -> None:
         """How much memory its pages may take, 0: any. Linux: mem_limit_store()."""
@@ -119,10 +148,10 @@ class ZramDisk(Gendisk):
         self.zram = None
         if self._shrinker is not None:
             self.kernel.reclaim.shrinkers.unregister(self._shrinker)
-        self.kernel.vmalloc.free(self._table)
+        self._free_areas()
         self.kernel.printk.emit(f"{self.name}: detected capacity change from {self.nr_sectors} to 0", LOG_INFO)
         self.kernel.swap_files.headers.pop(id(self), None)
-        self.nr_sectors, self.comp_algorithm = 0, ALGORITHMS[0]
+        self.nr_sectors, self.comp_algorithm = 0, DEFAULT_ALGORITHM
         self.queue.reset_stats()
 
     def mm_stat(self) -> list[int]:
@@ -137,8 +166,21 @@ class ZramDisk(Gendisk):
         ]  # fmt: skip
 
 
+class ZramModule(Module):
+    """The module itself: each disk that is in use uses it."""
+
+    def __init__(self, control: ZramControl) -> None:
+        super().__init__("zram", MODULE_BYTES)
+        self.control = control
+
+    @property
+    def refcnt(self) -> int:
+        """How often it is used."""
+        return sum(disk.in_use for disk in self.control.disks.values())
+
+
 class ZramControl:
-    """The module: its disks, once it is loaded. Linux: zram_index_idr, zram_control_class."""
+    """What the module has: its disks, once it is loaded. Linux: zram_index_idr, zram_control_class."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -156,12 +198,10 @@ class ZramControl:
             return
         if not 0 <= num_devices <= 1 << 20:
             raise OSError(EINVAL, "no such number of devices")
-        self.kernel.modules.load(Module("zram", MODULE_BYTES))
+        self.kernel.modules.load(ZramModule(self), needs=USED_MODULES)
         self.major = self.kernel.block_devices.register_blkdev("zram")
         for _ in range(num_devices):
             self.add()
-        if num_devices:
-            self.kernel.printk.emit(f"zram: Added device: zram{num_devices - 1}", LOG_INFO)
 
     def add(self) -> int:
         """A disk of the lowest free number. Linux: zram_add()."""
@@ -173,6 +213,7 @@ class ZramControl:
         bdi.set_io_pages(MAX_SECTORS_KB << 10 >> PAGE_SHIFT)
         bdi.wb = BdiWriteback(self.kernel, bdi)
         self.kernel.bdis.append(bdi)
+        self.kernel.printk.emit(f"zram: Added device: {disk.name}", LOG_INFO)
         return number
 
     def remove(self, number: int) -> None:

@@ -51,7 +51,7 @@ from mmfs.mm_types import (
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
-    from mmfs.mm.filemap import Inode
+    from mmfs.mm.inode import Inode
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.vma import VmAreaStruct
 

@@ -13,7 +13,7 @@ from mmfs.mm.truncate import invalidate_mapping_pages
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
 
 POSIX_FADV_NORMAL: Final = 0
 POSIX_FADV_RANDOM: Final = 1

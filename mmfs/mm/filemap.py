@@ -1,20 +1,18 @@
-"""Files in memory: inodes, open files, and the address_space that holds a file's cached pages.
+"""The page cache: the address_space that holds a file's cached pages, and who waits for the disk to fill it.
 
 The slots of an address_space (which page of the file is in which frame) lie in the fast path's page-cache
 arena; a row there says where. The loops that fill them are fastpath/filemap.py (read, write, read ahead) and
 fastpath/mmu.py (faults); here is what they need objects for: who waits for the disk, and what to do without memory.
-An inode that has no name and no user any more is evicted with its pages; all others stay cached until somebody
-needs the memory.
+Pages stay cached until somebody needs the memory, or their inode goes (mm/inode.py).
 
-Linux: mm/filemap.c, mm/readahead.c, include/linux/fs.h.
+Linux: mm/filemap.c, mm/readahead.c.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmfs.mm.backing_dev import BackingDevInfo, bdi_of
-from mmfs.mm.mman import FMODE_READ, FMODE_WRITE, VM_RAND_READ, VM_SEQ_READ
+from mmfs.mm.mman import VM_RAND_READ, VM_SEQ_READ
 from mmfs.mm_types import (
     ALLOC_KSWAPD,
     ALLOC_WMARK_LOW,
@@ -25,7 +23,6 @@ from mmfs.mm_types import (
     GFP_NORETRY_BIT,
     GFP_NOWARN_BIT,
     PAGE_SHIFT,
-    PAGE_SIZE,
     PG_WORKINGSET,
     SLOT_SHADOW,
     SLOT_SWAP,
@@ -38,6 +35,8 @@ if TYPE_CHECKING:
 
     from mmfs.fastpath.mmu import Mmu
     from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.backing_dev import BackingDevInfo
+    from mmfs.mm.inode import File, Inode
     from mmfs.mm.vma import VmAreaStruct
 
 _MIN_SLOTS_SHIFT = 6
@@ -274,119 +273,6 @@ class AddressSpace:
             raise AssertionError(f"{self.host!r}: an entry of another kind in a slot")
 
 
-class Inode:
-    """A file, named or not. Sizes in bytes, ``dev`` (major, minor). Linux: struct inode."""
-
-    def __init__(
-        self,
-        kernel: Kernel,
-        ino: int,
-        dev: tuple[int, int],
-        size: int = 0,
-        path: str = "",
-        *,
-        shmem: bool = False,
-        mode: int = 0o100644,
-        uid: int = 0,
-        gid: int = 0,
-    ) -> None:
-        self.kernel = kernel
-        self.ino = ino
-        self.dev = dev
-        self.path = path
-        self.shmem = shmem
-        self.mode = mode
-        self.uid = uid
-        self.gid = gid
-        self.i_nlink = 1
-        self.i_count = 0
-        self.atime_ns = self.mtime_ns = 0
-        self.acct_pages = 0
-        self.swapfile = False
-        self.size = 0
-        self.bdi: BackingDevInfo | None = None if shmem else bdi_of(kernel.bdis, dev)
-        self.mapping: AddressSpace = AddressSpace(self)
-        self.truncate(size)
-
-    def __repr__(self) -> str:
-        return f"<inode {self.dev[0]:02x}:{self.dev[1]:02x} {self.ino} {self.path}>"
-
-    def truncate(self, size: int) -> None:
-        """Give the file a size. Linux: truncate_setsize()."""
-        self.size = size
-        self.mapping.set_size(-(-size // PAGE_SIZE))
-
-    def allocate(self, pages: int) -> None:
-        """The file system gives it its first so many pages on the disk, next to each other."""
-        record, bdi = self.mapping.record, self.bdi
-        assert bdi is not None
-        if not record["sector"]:
-            bdi.next_sector += 8
-            record["sector"] = bdi.next_sector
-        bdi.next_sector += (max(pages - int(record["on_disk"]), 0)) << 3
-        record["on_disk"] = max(pages, int(record["on_disk"]))
-
-    def unlink(self) -> None:
-        """Take its name away; it goes when nobody has it open."""
-        self.i_nlink = 0
-        self._evict_if_unused()
-
-    def _evict_if_unused(self) -> None:
-        """Linux: fs/inode.c, iput_final()."""
-        if self.i_nlink or self.i_count:
-            return
-        if self.bdi is not None:
-            self.bdi.wb.forget(self)
-        self.mapping.set_size(0)
-        self.mapping.cache.drop(self.mapping.id)
-        if self.acct_pages:
-            self.kernel.overcommit.vm_unacct_memory(self.acct_pages)
-            self.acct_pages = 0
-
-
-class File:
-    """An open file. Linux: struct file."""
-
-    def __init__(self, inode: Inode, path: str | None = None, f_mode: int = FMODE_READ | FMODE_WRITE) -> None:
-        self.inode = inode
-        self.path = inode.path if path is None else path
-        self.f_mode = f_mode
-        self.f_pos = 0
-        self.f_count = 1
-        self.ra = inode.kernel.page_cache.new_file(inode.bdi.ra_pages if inode.bdi is not None else 0)
-        """Row of its read-ahead state."""
-        inode.i_count += 1
-
-    def __repr__(self) -> str:
-        return f"<file {self.path}>"
-
-    @property
-    def mapping(self) -> AddressSpace:
-        """Where its pages are."""
-        return self.inode.mapping
-
-    @property
-    def deleted(self) -> bool:
-        """Whether its name is gone: shown as "(deleted)"."""
-        return self.inode.i_nlink == 0
-
-    def mmap(self, vma: VmAreaStruct) -> None:
-        """Called when a VMA maps the file; nothing to do for files in the page cache."""
-
-    def get(self) -> File:
-        """One more user. Linux: get_file()."""
-        self.f_count += 1
-        return self
-
-    def put(self) -> None:
-        """One user less; the last closes it. Linux: fput()."""
-        self.f_count -= 1
-        if self.f_count == 0:
-            self.inode.kernel.page_cache.free_file(self.ra)
-            self.inode.i_count -= 1
-            self.inode._evict_if_unused()
-
-
 class Room:
     """Memory for a loop that has found none: a page by the slow path, and lower watermarks while this goes on."""
 
@@ -470,7 +356,7 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
     mapping, bdi = file.mapping, file.inode.bdi
     index = vma.vm_pgoff + ((address - vma.vm_start) >> PAGE_SHIFT)
     if bdi is None:
-        kernel.swap_files.wait_on_write(mapping, index)
+        kernel.swap_writes.wait_on_write(mapping, index)
         return
     mmu, fast, sectors = kernel.mmu, kernel.mmu.filemap, bdi.disk.sectors_read
     missed = mmu.folios.lookup(mapping.id, index) < 0

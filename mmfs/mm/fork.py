@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmfs.mm import memory, rmap
+from mmfs.mm import memory, rmap, rows
 from mmfs.mm.mm_struct import MmOwner, MmStruct
 from mmfs.mm.mman import VM_ACCOUNT, VM_DONTCOPY, VM_INIT_DEF_MASK, VM_LOCKED_MASK, VM_WIPEONFORK
 from mmfs.mm.vma import VmAreaStruct, remove_vma, vm_area_dup
@@ -66,7 +66,7 @@ def dup_mm(oldmm: MmStruct, owner: MmOwner, rng: Random | None = None) -> MmStru
         setattr(mm, name, getattr(oldmm, name))
     mm.rng = rng if rng is not None else oldmm.rng
     mm.def_flags = oldmm.def_flags & VM_INIT_DEF_MASK
-    memory.mm_init(kernel, mm)
+    rows.mm_init(kernel, mm)
     try:
         dup_mmap(mm, oldmm)
     except OSError:
@@ -99,4 +99,4 @@ def mmput(mm: MmStruct) -> None:
     mm.mm_users -= 1
     if mm.mm_users == 0:
         exit_mmap(mm)
-        memory.mm_release(mm)
+        rows.mm_release(mm)

@@ -14,11 +14,15 @@ from collections.abc import Callable
 from errno import EACCES, EAGAIN, EBADF, EINVAL, ENOMEM, EPERM
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mmfs.mm import memory
 from mmfs.mm.gup import madvise_populate
 from mmfs.mm.mman import (
     ANON_VMA_NAME_MAX_LEN,
+    CAP_FOWNER,
     CAP_SYS_ADMIN,
+    FMODE_WRITE,
     MADV_COLD,
     MADV_COLLAPSE,
     MADV_DODUMP,
@@ -69,7 +73,7 @@ from mmfs.mm.mman import (
 from mmfs.mm.unmapped_area import huge_page_size
 from mmfs.mm.vma import VmAreaStruct
 from mmfs.mm.vma_merge import vma_modify_flags_name
-from mmfs.mm_types import PAGE_MASK
+from mmfs.mm_types import PAGE_MASK, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.mm.mm_struct import MmStruct
@@ -136,6 +140,49 @@ def _update_flags(vma: VmAreaStruct, prev: VmAreaStruct | None, start: int, end:
     return _update_vma(vma, prev, start, end, vma.vm_flags & ~clear | add, vma.anon_name)
 
 
+def madvise_free(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """MADV_FREE: pages may be dropped unless they are written again. Linux: madvise_free_single_vma()."""
+    mm.kernel.lru.lru_add_drain()
+    mm.kernel.madvise.lazyfree_range(mm.row, start & PAGE_MASK, end)
+
+
+def madvise_cold(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """MADV_COLD: move pages to the inactive lists. Linux: madvise_cold()."""
+    mm.kernel.lru.lru_add_drain()
+    mm.kernel.madvise.cold_or_pageout_range(mm.row, start, end, False)
+
+
+def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """MADV_PAGEOUT: reclaim pages, those of files only if the caller may write them. Linux: madvise_pageout()."""
+    kernel = mm.kernel
+    anon_only = vma.vm_file is not None and not vma.vm_file.f_mode & FMODE_WRITE and not mm.capable(CAP_FOWNER)
+    kernel.lru.lru_add_drain()
+    pfns = np.zeros((end - start) // PAGE_SIZE, np.int64)
+    found = kernel.madvise.cold_or_pageout_range(mm.row, start, end, anon_only, pfns)
+    kernel.reclaim.reclaim_pages(memory.task_of(mm), pfns[:found])
+
+
+def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """MADV_WILLNEED: read a file's pages ahead, and swapped-out ones. Linux: madvise_willneed()."""
+    file, state = vma.vm_file, mm.kernel.mmu.swap_state
+    first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
+    last = first + (end - start) // PAGE_SIZE
+    state.begin(mm.kernel.clock.now_ns)
+    if file is None:
+        mm.kernel.madvise.willneed_range(mm.row, vma.row, start, end)
+    elif file.inode.shmem:
+        state.shmem_willneed(file.mapping.id, first, last)
+    else:
+        file.mapping.force_readahead(file, first, last)
+
+
+def madvise_remove(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
+    """MADV_REMOVE: punch a hole into shared memory. Linux: madvise_remove()."""
+    assert vma.vm_file is not None
+    first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
+    vma.vm_file.mapping.truncate_pages(first, first + (end - start) // PAGE_SIZE)
+
+
 def _dontneed_free(vma: VmAreaStruct, start: int, end: int, behavior: int) -> None:
     """Linux: mm/madvise.c, madvise_dontneed_free()."""
     if vma.is_hugetlb():
@@ -151,7 +198,7 @@ def _dontneed_free(vma: VmAreaStruct, start: int, end: int, behavior: int) -> No
         memory.zap_page_range(vma.vm_mm, vma, start, end)
     elif vma.is_anonymous():
         vma.vm_mm.update_hiwater_rss()
-        memory.madvise_free(vma.vm_mm, vma, start, end)
+        madvise_free(vma.vm_mm, vma, start, end)
     else:
         raise OSError(EINVAL, "only anonymous memory can be freed lazily")
 
@@ -162,7 +209,7 @@ def _remove(vma: VmAreaStruct, start: int, end: int) -> None:
         raise OSError(EINVAL, "locked, or without a file")
     if vma.vm_flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
         raise OSError(EACCES, "not a shared writable mapping")
-    memory.madvise_remove(vma.vm_mm, vma, start, end)
+    madvise_remove(vma.vm_mm, vma, start, end)
 
 
 def _act(vma: VmAreaStruct, start: int, end: int, behavior: int) -> None:
@@ -173,15 +220,15 @@ def _act(vma: VmAreaStruct, start: int, end: int, behavior: int) -> None:
     elif behavior == MADV_REMOVE:
         _remove(vma, start, end)
     elif behavior == MADV_WILLNEED:
-        memory.madvise_willneed(mm, vma, start, end)
+        madvise_willneed(mm, vma, start, end)
     elif behavior == MADV_COLLAPSE:
         raise OSError(EINVAL, "huge pages are not possible there")
     elif vma.vm_flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB):
         raise OSError(EINVAL, "locked, device or hugetlb memory cannot be reclaimed")
     elif behavior == MADV_COLD:
-        memory.madvise_cold(mm, vma, start, end)
+        madvise_cold(mm, vma, start, end)
     else:
-        memory.madvise_pageout(mm, vma, start, end)
+        madvise_pageout(mm, vma, start, end)
 
 
 def _walk_vmas(mm: MmStruct, start: int, end: int, visit: Visitor) -> None:

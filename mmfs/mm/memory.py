@@ -1,10 +1,9 @@
 """Where virtual memory meets page tables: accesses and what cannot be served, unmapping, copying, protecting.
 
-The loops are the fast path's (fastpath/mmu.py, fastpath/pgtable.py); they know rows, not objects. This module
-gives every address space and every VMA a row, checks what the hardware would check before a range is touched
-(is there a VMA, does it allow the access, must a stack grow), and decides when the loop stops: out of memory it
-tries lower watermarks, then drained per-CPU lists, then the OOM killer; what nobody can serve is a Fault that
-becomes a signal.
+The loops are the fast path's (fastpath/mmu.py, fastpath/pgtable.py); they know rows (mm/rows.py), not objects. This
+module checks what the hardware would check before a range is touched (is there a VMA, does it allow the access, must
+a stack grow), and decides when the loop stops: out of memory it tries lower watermarks, then drained per-CPU lists,
+then the OOM killer; what nobody can serve is a Fault that becomes a signal.
 
 Linux: mm/memory.c, arch/x86/mm/fault.c.
 
@@ -19,15 +18,19 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mmfs.fastpath.madvise import Madvise
 from mmfs.fastpath.mmu import Mmu
 from mmfs.fastpath.pgtable import PageTables
+from mmfs.fastpath.task_mmu import TaskMmu
 from mmfs.mm import rmap
 from mmfs.mm.filemap import PageCache, filemap_fault, task_ns
 from mmfs.mm.lru_gen import LruGenState
 from mmfs.mm.memcontrol import MemCgroups
-from mmfs.mm.mempolicy import effective, policy_nodemask
-from mmfs.mm.mman import CAP_FOWNER, FMODE_WRITE, VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
+from mmfs.mm.mempolicy import policy_nodemask
+from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
 from mmfs.mm.page_alloc_slowpath import ALL_NODES
+from mmfs.mm.page_io import SwapWrites
+from mmfs.mm.rows import Rows, vma_row
 from mmfs.mm.shmem import ShmMnt
 from mmfs.mm.swapfile import SwapFiles
 from mmfs.mm_types import (
@@ -41,16 +44,9 @@ from mmfs.mm_types import (
     FAULT_SLICE,
     GFP_COMP_BIT,
     GFP_HIGHUSER_MOVABLE,
-    GFP_KERNEL_ACCOUNT,
     GFP_ZERO_BIT,
-    MM_ANONPAGES,
-    MM_FILEPAGES,
-    MM_SHMEMPAGES,
-    MM_SWAPENTS,
-    PAGE_MASK,
     PAGE_SHIFT,
     PAGE_SIZE,
-    PG_TABLE,
     PTE_ACCESSED,
     PTE_RW,
     PTE_SOFT_DIRTY,
@@ -64,16 +60,8 @@ if TYPE_CHECKING:
     from mmfs.mm.vma import VmAreaStruct
 
 GFP_ANONYMOUS = GFP_HIGHUSER_MOVABLE | GFP_COMP_BIT | GFP_ZERO_BIT
-_WINDOW = 2048  # addresses looked at together: about what a slice has time for
 """What a fault asks an anonymous page with. Linux: vma_alloc_zeroed_movable_folio()."""
-
-_COUNTER_FIELDS = {
-    MM_FILEPAGES: "rss_file",
-    MM_ANONPAGES: "rss_anon",
-    MM_SWAPENTS: "rss_swap",
-    MM_SHMEMPAGES: "rss_shmem",
-}
-
+_WINDOW = 2048  # addresses looked at together: about what a slice has time for
 
 SLICE_NS = 1_000_000
 """How much a call uses up before others get their turn."""
@@ -92,25 +80,6 @@ class Fault(Exception):
         self.address = address
 
 
-class Rows:
-    """Rows of the fast path's tables: address spaces and VMAs by number, lowest free first to last freed."""
-
-    def __init__(self) -> None:
-        self._free: list[int] = []
-        self._next = 1
-
-    def take(self) -> int:
-        """A row nobody uses; 0 is never one."""
-        if self._free:
-            return self._free.pop()
-        self._next += 1
-        return self._next - 1
-
-    def give(self, row: int) -> None:
-        """The row is free again."""
-        self._free.append(row)
-
-
 def paging_init(kernel: Kernel) -> None:
     """Make what address spaces need: the MMU, the page cache, rows, reverse maps. Linux: mm_core_init()."""
     page_alloc = kernel.page_alloc
@@ -123,113 +92,18 @@ def paging_init(kernel: Kernel) -> None:
         kernel.memblock.kernel_base >> PAGE_SHIFT,
     )
     kernel.pagetables = PageTables(kernel.mmu)
+    kernel.task_mmu = TaskMmu(kernel.pagetables)
+    kernel.madvise = Madvise(kernel.pagetables)
     kernel.lru_gen = LruGenState(kernel)
     kernel.memcgs = MemCgroups(kernel)
     kernel.page_cache = PageCache(kernel)
     kernel.rmap = rmap.Rmap()
     kernel.swap_files = SwapFiles(kernel)
+    kernel.swap_writes = SwapWrites(kernel)
     kernel.shm_mnt = ShmMnt()
     kernel.mm_rows = Rows()
     kernel.vma_rows = Rows()
     kernel.mms = {}
-
-
-# ---------------------------------------------------------------------------------- address spaces and VMAs
-
-
-def mm_init(kernel: Kernel, mm: MmStruct) -> None:
-    """Give a new address space its root table. Linux: kernel/fork.c, mm_init(), mm_alloc_pgd().
-
-    Raises OSError(ENOMEM) when there is no page for it.
-    """
-    from errno import ENOMEM
-
-    pfn = kernel.memcgs.alloc_kmem_page(GFP_KERNEL_ACCOUNT)
-    if pfn < 0:
-        raise OSError(ENOMEM, "no memory for a page table")
-    mmu = kernel.mmu
-    mm.row = kernel.mm_rows.take()
-    kernel.mms[mm.row] = mm
-    mm.serial = kernel.lru_gen.next_serial()
-    kernel.frames.pages[pfn]["flags"] = PG_TABLE
-    kernel.frames.pages[pfn]["private"] = mmu.walker.levels
-    kernel.frames.entries[pfn * 512 : pfn * 512 + 512] = 0
-    record = mmu.mms[mm.row]
-    record["pgd"] = pfn
-    record["memcg"] = kernel.lru.memcg.current if mm.owner is None else mm.owner.memcg
-    mmu.tlb.new_asid(mm.row)
-
-
-def mm_release(mm: MmStruct) -> None:
-    """Free the root table of an address space that maps nothing any more. Linux: mm_free_pgd(), free_mm()."""
-    kernel = mm.kernel
-    record = kernel.mmu.mms[mm.row]
-    kernel.mmu.walker.forget(mm.row)
-    kernel.memcgs.free_kmem_page(int(record["pgd"]))
-    kernel.mmu.mms[mm.row] = 0
-    del kernel.mms[mm.row]
-    kernel.mm_rows.give(mm.row)
-    mm.row = -1
-
-
-def get_mm_counter(mm: MmStruct, member: int) -> int:
-    """Pages of one kind that are mapped, or swapped out. Linux: include/linux/mm.h."""
-    return int(mm.kernel.mmu.mms[mm.row][_COUNTER_FIELDS[member]]) if mm.row >= 0 else 0
-
-
-def get_hiwater_rss(mm: MmStruct) -> int:
-    """The highest RSS that was remembered. Linux: include/linux/mm.h, get_mm_hiwater_rss()."""
-    return int(mm.kernel.mmu.mms[mm.row]["hiwater_rss"]) if mm.row >= 0 else 0
-
-
-def set_hiwater_rss(mm: MmStruct, pages: int) -> None:
-    """Remember an RSS."""
-    mm.kernel.mmu.mms[mm.row]["hiwater_rss"] = pages
-
-
-def mm_pgtables_bytes(mm: MmStruct) -> int:
-    """Bytes of page tables below the root. Linux: include/linux/mm.h."""
-    return int(mm.kernel.mmu.mms[mm.row]["pgtables_bytes"]) if mm.row >= 0 else 0
-
-
-def vma_allocated(vma: VmAreaStruct) -> None:
-    """A new VMA gets a row, which says that it maps nothing until it is in a tree."""
-    kernel = vma.vm_mm.kernel
-    vma.row = kernel.vma_rows.take()
-    kernel.mmu.vmas[vma.row] = 0
-    kernel.mmu.swapin.ras[vma.row] = 0
-
-
-def vma_freed(vma: VmAreaStruct) -> None:
-    """A VMA gives its row back; no chain of reverse maps holds it any more."""
-    vma.vm_mm.kernel.vma_rows.give(vma.row)
-    vma.row = -1
-
-
-def vma_changed(vma: VmAreaStruct) -> None:
-    """A VMA is in the tree, or what its row says has changed: reclaim goes by the row."""
-    _row(vma)
-
-
-def _row(vma: VmAreaStruct) -> int:
-    """The VMA's row, up to date."""
-    file = vma.vm_file
-    policy = vma.vm_policy or (vma.vm_mm.owner.mempolicy if vma.vm_mm.owner is not None else None)
-    mode, nid, mask = effective(policy, vma.vm_mm.owner)
-    vma.vm_mm.kernel.mmu.vmas[vma.row] = (
-        vma.vm_start,
-        vma.vm_end,
-        vma.vm_flags,
-        vma.vm_pgoff,
-        file.mapping.id if file is not None else 0,
-        vma.anon_vma.id if vma.anon_vma is not None else 0,
-        vma.vm_mm.row,
-        mode,
-        nid,
-        file.ra if file is not None else 0,
-        mask,
-    )
-    return vma.row
 
 
 # ---------------------------------------------------------------------------------- access
@@ -256,7 +130,7 @@ def _retry(mm: MmStruct, addr: int) -> None:
     kernel = mm.kernel
     buddy = kernel.page_alloc.buddy
     _give_back(kernel)
-    _task(mm).account_faults()
+    task_of(mm).account_faults()
     if kernel.mmu.memcg.failed >= 0:
         _charge(mm, addr)
         return
@@ -298,7 +172,7 @@ def _stop_retrying(kernel: Kernel) -> None:
         kernel.page_alloc.wake_boosted()
 
 
-def _task(mm: MmStruct) -> Task:
+def task_of(mm: MmStruct) -> Task:
     """Who accesses an address space: the running task, unless it acts for another."""
     task = mm.kernel.tasks.current
     return cast("Task", mm.owner) if task is None or task.mm is not mm else task
@@ -306,7 +180,7 @@ def _task(mm: MmStruct) -> Task:
 
 def _cond_resched(mm: MmStruct, addr: int) -> None:
     """A long call has used up its slice: account it, and let others run. Raises Fault if they have killed it."""
-    kernel, task = mm.kernel, _task(mm)
+    kernel, task = mm.kernel, task_of(mm)
     _stop_retrying(kernel)
     kernel.cond_resched(task)
     if mm.row < 0 or not task.alive:
@@ -353,8 +227,8 @@ def _serve(mm: MmStruct, stopped_at: int, addr: int) -> None:
     elif reason == FAULT_OOM:
         _retry(mm, addr)
     elif reason == FAULT_HIGH:
-        _task(mm).account_faults()
-        mm.kernel.memcgs.handle_over_high(_task(mm))
+        task_of(mm).account_faults()
+        mm.kernel.memcgs.handle_over_high(task_of(mm))
         _cond_resched(mm, addr)
     else:
         raise AssertionError(f"fast path stopped with {reason} at {stopped_at}")
@@ -375,7 +249,7 @@ def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = 
             if _cannot_be_faulted(vma):
                 addr += -(-(stop - addr) // stride) * stride
                 continue
-            reached = mmu.touch_range(mm.row, _row(vma), addr, stop, stride, write)
+            reached = mmu.touch_range(mm.row, vma_row(vma), addr, stop, stride, write)
             if reached < stop:
                 _serve(mm, reached, reached)
             addr = reached
@@ -446,7 +320,7 @@ def _row_for_access(vma: VmAreaStruct, write: bool) -> int | None:
         return None
     if write and not vma.vm_flags & VM_SHARED and vma.anon_vma is None:
         rmap.anon_vma_prepare(vma)
-    return _row(vma)
+    return vma_row(vma)
 
 
 def _rows_of(mm: MmStruct, order: np.ndarray, write: bool) -> tuple[np.ndarray, int]:
@@ -550,52 +424,4 @@ def mlock_vma_pages_range(mm: MmStruct, vma: VmAreaStruct, start: int, end: int,
 def clear_refs(mm: MmStruct, vma: VmAreaStruct, soft_dirty: bool) -> None:
     """Forget that pages of a VMA were accessed, or were written. Linux: fs/proc/task_mmu.c, clear_refs_write()."""
     bits = PTE_SOFT_DIRTY | PTE_RW if soft_dirty else PTE_ACCESSED
-    mm.kernel.pagetables.clear_refs(mm.row, vma.vm_start, vma.vm_end, bits)
-
-
-# ---------------------------------------------------------------------------------- madvise
-
-
-def madvise_free(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
-    """MADV_FREE: pages may be dropped unless they are written again. Linux: madvise_free_single_vma()."""
-    mm.kernel.lru.lru_add_drain()
-    mm.kernel.pagetables.lazyfree_range(mm.row, start & PAGE_MASK, end)
-
-
-def madvise_cold(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
-    """MADV_COLD: move pages to the inactive lists. Linux: madvise_cold()."""
-    mm.kernel.lru.lru_add_drain()
-    mm.kernel.pagetables.cold_or_pageout_range(mm.row, start, end, False)
-
-
-def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
-    """MADV_PAGEOUT: reclaim pages, those of files only if the caller may write them. Linux: madvise_pageout()."""
-    kernel = mm.kernel
-    anon_only = vma.vm_file is not None and not vma.vm_file.f_mode & FMODE_WRITE and not mm.capable(CAP_FOWNER)
-    kernel.lru.lru_add_drain()
-    pfns = np.zeros((end - start) // PAGE_SIZE, np.int64)
-    found = kernel.pagetables.cold_or_pageout_range(mm.row, start, end, anon_only, pfns)
-    kernel.reclaim.reclaim_pages(_task(mm), pfns[:found])
-
-
-def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
-    """MADV_WILLNEED: read a file's pages ahead, and swapped-out ones. Linux: madvise_willneed()."""
-    file, swapin = vma.vm_file, mm.kernel.mmu.swapin
-    first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
-    last = first + (end - start) // PAGE_SIZE
-    swapin.begin(mm.kernel.clock.now_ns)
-    if file is None:
-        mm.kernel.pagetables.willneed_range(mm.row, vma.row, start, end)
-    elif file.inode.shmem:
-        swapin.shmem_willneed(file.mapping.id, first, last)
-    else:
-        file.mapping.force_readahead(file, first, last)
-
-
-def madvise_remove(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
-    """MADV_REMOVE: punch a hole into shared memory. Linux: madvise_remove()."""
-    assert vma.vm_file is not None
-    first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
-    vma.vm_file.mapping.truncate_pages(first, first + (end - start) // PAGE_SIZE)
-
-
+    mm.kernel.task_mmu.clear_refs(mm.row, vma.vm_start, vma.vm_end, bits)

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
-from mmfs.mm import memory, mmap_layout
+from mmfs.mm import mmap_layout, rows
 from mmfs.mm.maple_tree import MapleTree
 from mmfs.mm.mman import (
     CAP_IPC_LOCK,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from mmfs.kernel.kernel import Kernel
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.vma import VmAreaStruct
 
@@ -73,7 +73,7 @@ class MmStruct:
         self.kernel = kernel
         self.owner = owner
         self.row = -1
-        """The row of the fast path's tables (counters, page-table root); set by memory.mm_init()."""
+        """The row of the fast path's tables (counters, page-table root); set by rows.mm_init()."""
         self.serial = 0
         """Grows from one address space to the next: which ones the aging has not met yet."""
         self.mm_users = 1
@@ -139,7 +139,7 @@ class MmStruct:
         self.vma_seq += 1
         if vma.vm_file is not None:
             vma.vm_file.mapping.vma_link(vma)
-        memory.vma_changed(vma)
+        rows.vma_changed(vma)
 
     def vma_unlink(self, vma: VmAreaStruct, merged_into: VmAreaStruct | None = None) -> None:
         """Take `vma` out. `merged_into` is the neighbour that is about to grow over it and has its pages."""
@@ -154,12 +154,12 @@ class MmStruct:
         self.mt.resize(vma, start, end)
         vma.vm_pgoff = pgoff
         self.vma_seq += 1
-        memory.vma_changed(vma)
+        rows.vma_changed(vma)
 
     def vma_changed(self, vma: VmAreaStruct) -> None:
         """The flags of `vma` (in the tree) have changed."""
         self.vma_seq += 1
-        memory.vma_changed(vma)
+        rows.vma_changed(vma)
 
     # ---- accounts -----------------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class MmStruct:
 
     def get_mm_counter(self, member: int) -> int:
         """One of MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES. Linux: include/linux/mm.h."""
-        return memory.get_mm_counter(self, member)
+        return rows.get_mm_counter(self, member)
 
     @property
     def rss(self) -> int:
@@ -186,16 +186,16 @@ class MmStruct:
     @property
     def pgtables_bytes(self) -> int:
         """Bytes of page tables below the root. Linux: include/linux/mm.h, mm_pgtables_bytes()."""
-        return memory.mm_pgtables_bytes(self)
+        return rows.mm_pgtables_bytes(self)
 
     @property
     def hiwater_rss(self) -> int:
         """The highest RSS there was, as far as it has fallen since; kept in the fast path's row."""
-        return memory.get_hiwater_rss(self)
+        return rows.get_hiwater_rss(self)
 
     @hiwater_rss.setter
     def hiwater_rss(self, pages: int) -> None:
-        memory.set_hiwater_rss(self, pages)
+        rows.set_hiwater_rss(self, pages)
 
     def update_hiwater_rss(self) -> None:
         """Remember the RSS before it falls. Linux: include/linux/mm.h, update_hiwater_rss()."""

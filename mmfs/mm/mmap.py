@@ -78,7 +78,7 @@ from mmfs.mm.vma_merge import VmaMergeStruct, vma_merge_new_range
 from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
     from mmfs.mm.mm_struct import MmStruct
 
 __all__ = [

@@ -12,7 +12,7 @@ from mmfs.mm.mman import VM_SHARED, page_align
 from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
     from mmfs.mm.mm_struct import MmStruct
 
 MS_ASYNC: Final = 1

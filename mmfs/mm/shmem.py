@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmfs.mm.filemap import AddressSpace, File, Inode, Room, task_ns
+from mmfs.mm.filemap import AddressSpace, Room, task_ns
+from mmfs.mm.inode import File, Inode
 from mmfs.mm.mman import VM_NORESERVE
 from mmfs.mm_types import FAULT_DONE, FAULT_SLICE, PAGE_SIZE
 
@@ -38,17 +39,18 @@ class ShmMnt:
 
 def swapin_range(mapping: AddressSpace, first: int, last: int) -> None:
     """Have pages [first, last) back that are swapped out. Raises MemoryError. Linux: mm/shmem.c, shmem_get_folio()."""
-    kernel, swapin = mapping.kernel, mapping.kernel.mmu.swapin
+    kernel = mapping.kernel
+    state, swapin = kernel.mmu.swap_state, kernel.mmu.swapin
     index = first
     with Room(kernel) as room:
         while True:
-            swapin.begin(task_ns(kernel))
+            state.begin(task_ns(kernel))
             index = swapin.shmem_swapin_range(mapping.id, index, last, -1)
-            kernel.current_io_schedule(swapin.done_ns)
+            kernel.current_io_schedule(state.done_ns)
             if swapin.reason == FAULT_DONE:
                 return
             if swapin.reason == FAULT_SLICE:
-                kernel.swap_files.wait_on_write(mapping, index)
+                kernel.swap_writes.wait_on_write(mapping, index)
             elif not room.hand():
                 raise MemoryError("no memory for swapped-out pages")
 

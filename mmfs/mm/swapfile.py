@@ -1,30 +1,25 @@
-"""Swap areas: what is swapped on, how large, how full, and their traffic with the disks.
+"""Swap areas: what is swapped on, how large, how full.
 
-Slots, their owners and the swap cache are the fast path's (fastpath/swap*.py), an area a row there. What is written
-out has been collected there and becomes one request per call; its end frees the pages.
+Slots, their owners and the swap cache are the fast path's (fastpath/swap*.py), an area a row there. What is written to
+the areas is mm/page_io.py's, emptying one mm/unuse.py's.
 
-Linux: mm/swapfile.c, mm/page_io.c.
+Linux: mm/swapfile.c.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from errno import EBUSY, EINTR, EINVAL, EIO, EISDIR, ENOENT, ENOMEM, EPERM
+from errno import EBUSY, EINVAL, EIO, EISDIR, ENOENT, EPERM
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mmfs.fastpath.zram import SwapDevice
 from mmfs.mm.backing_dev import bdi_of
-from mmfs.mm.filemap import Room
+from mmfs.mm.page_io import SECTORS_PER_PAGE
+from mmfs.mm.unuse import Unuse
 from mmfs.mm_types import (
-    FAULT_OOM,
-    FAULT_SLICE,
-    GFP_HIGHUSER_MOVABLE,
-    GFP_NORETRY_BIT,
     MAX_SWAPFILES,
     PAGE_SHIFT,
     PAGE_SIZE,
-    SLOT_SWAP,
     SWAPFILE_CLUSTER,
     SWP_AREA_DISCARD,
     SWP_BLKDEV,
@@ -38,18 +33,13 @@ from mmfs.mm_types import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from mmfs.fastpath.blk import Disk
     from mmfs.fastpath.swap import Swap
     from mmfs.fastpath.zram import Zram
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
     from mmfs.mm.backing_dev import BackingDevInfo
-    from mmfs.mm.filemap import AddressSpace, Inode
-    from mmfs.mm.mm_struct import MmStruct
-    from mmfs.mm.vma import VmAreaStruct
+    from mmfs.mm.inode import Inode
 
 SWAP_FLAG_PREFER: Final = 0x8000
 SWAP_FLAG_PRIO_MASK: Final = 0x7FFF
@@ -61,16 +51,12 @@ SWAP_FLAGS_VALID: Final = (
 )
 SWAP_MAP_BAD: Final = 0x3FFF_FFFF
 MIN_SWAP_PAGES: Final = 10
-HEADER_BYTES: Final = 63
-"""What mkswap(8)'s first page compresses to."""
-SECTORS_PER_PAGE: Final = 8
-WRITE: Final = 1
 DISCARD: Final = 2
 MAX_DISCARD_SECTORS: Final = 2147483136 >> 9
 """Of a virtio disk: what queue/discard_max_bytes says."""
 NSEC_PER_SEC: Final = 1_000_000_000
+DISCARD_WORK: Final = "swap_discard_work"
 DISCARD_FLAGS: Final = {SWP_DISCARDABLE: "D", SWP_AREA_DISCARD: "s", SWP_PAGE_DISCARD: "c"}
-RWB_DEF_DEPTH: Final = 16
 LOG_ERR: Final = 3
 LOG_WARNING: Final = 4
 
@@ -186,8 +172,6 @@ class SwapFiles:
         """What mkswap has written, by the id() of a disk or an inode: pages, the header among them."""
         self.least_priority = -1
         self._next_base = 0
-        self._writes: deque[tuple[int, int]] = deque()
-        """When writes will be done, and how many requests they are."""
         self._free_bases: dict[int, list[int]] = {}
 
     # ---- adding and removing areas ------------------------------------------------------------------------------
@@ -200,7 +184,7 @@ class SwapFiles:
         if backing.busy:
             raise OSError(EBUSY, f"{path} is in use")
         zram = None if backing.bdi is None else backing.bdi.disk.zram
-        if zram is not None and not zram.write_header(HEADER_BYTES):
+        if zram is not None and not zram.write_header():
             raise OSError(EIO, f"{path}: no memory for the header")
         self.headers[backing.key] = backing.pages
 
@@ -270,7 +254,7 @@ class SwapFiles:
         if flags & SWP_SOLIDSTATE:
             slots.setup_clusters(number)
         else:
-            self.kernel.mmu.swapin.nr_rotate_swap += 1
+            self.kernel.mmu.swap_state.nr_rotate_swap += 1
         area = SwapInfoStruct(self.swap, number, path, backing)
         self.areas[number] = area
         self._set_devices()
@@ -278,8 +262,8 @@ class SwapFiles:
             backing.inode.swapfile = True
         if discards & SWP_AREA_DISCARD:
             area.discard(1, pages - 1)
-        if discards & SWP_PAGE_DISCARD and "swap_discard_work" not in self.kernel.clock.periodics:
-            self.kernel.clock.call_every("swap_discard_work", NSEC_PER_SEC, self.swap_do_scheduled_discard)
+        if discards & SWP_PAGE_DISCARD and DISCARD_WORK not in self.kernel.clock.periodics:
+            self.kernel.clock.call_every(DISCARD_WORK, NSEC_PER_SEC, self.swap_do_scheduled_discard)
         self._insert(area, prio)
         return area
 
@@ -364,17 +348,20 @@ class SwapFiles:
         self._destroy(area)
 
     def _destroy(self, area: SwapInfoStruct) -> None:
-        """Forget an area without users."""
+        """Forget an area without users. Linux: flush_work(), destroy_swap_extents()."""
         slots = self.swap.slots
+        self.swap_do_scheduled_discard()
         base, pages = (int(slots.areas[area.number][name]) for name in ("base", "max"))
         slots.counts[base : base + pages] = 0
         slots.caches[base : base + pages] = 0
         self._free_bases.setdefault(-(-pages // SWAPFILE_CLUSTER), []).append(base)
         if not area.solidstate:
-            self.kernel.mmu.swapin.nr_rotate_swap -= 1
+            self.kernel.mmu.swap_state.nr_rotate_swap -= 1
         self.swap.allocator.forget(area.number)
         slots.areas[area.number] = 0
         del self.areas[area.number]
+        if not any(slots.areas[number]["flags"] & SWP_PAGE_DISCARD for number in self.areas):
+            self.kernel.clock.forget(DISCARD_WORK)
         self._set_devices()
         if area.inode is not None:
             area.inode.swapfile = False
@@ -390,142 +377,6 @@ class SwapFiles:
             if area is not None:
                 area.discard((cluster << 9) - int(slots.areas[area.number]["base"]), SWAPFILE_CLUSTER)
         slots.nr_discards = 0
-
-    # ---- traffic --------------------------------------------------------------------------------------------------
-
-    def write_unplug(self, now_ns: int = 0) -> None:
-        """Send what has been collected to the disks, at `now_ns` if that is later than the clock.
-
-        Linux: mm/page_io.c, swap_writepage_bdev_async().
-        """
-        if self.swap.slots.zswap.want_shrink:
-            self.kernel.zswap.queue_work()
-        for number, area in self.areas.items():
-            if self.swap.batched_counts[number]:
-                pfns, runs, slot = self.swap.take_batch(number)
-                offset = slot - int(self.swap.slots.areas[number]["base"])
-                sector = area.sector + offset * SECTORS_PER_PAGE if runs == 1 else -1
-                took_ns = area.disk.submit_bio(
-                    WRITE,
-                    len(pfns) * SECTORS_PER_PAGE,
-                    len(pfns),
-                    runs,
-                    sector,
-                    end_io=self.end_swap_bio_write,
-                    args=(pfns,),
-                    now_ns=now_ns,
-                )
-                self._writes.append((self.kernel.clock.now_ns + took_ns, runs))
-
-    def write_throttle_ns(self, now_ns: int) -> int:
-        """How long who swaps out at `now_ns`, its own time, waits until fewer writes are under way.
-
-        Linux: block/blk-wbt.c, wbt_wait().
-
-        Simplified: the limit does not follow the latency of reads, and is one for all areas.
-        """
-        while self._writes and self._writes[0][0] <= self.kernel.clock.now_ns:
-            self._writes.popleft()
-        under_way = [(done_ns, requests) for done_ns, requests in self._writes if done_ns > now_ns]
-        excess = sum(requests for _, requests in under_way) - RWB_DEF_DEPTH
-        until = now_ns
-        for done_ns, requests in under_way:
-            if excess <= 0:
-                break
-            excess -= requests
-            until = done_ns
-        return until - now_ns
-
-    def wait_on_write(self, mapping: AddressSpace, index: int) -> None:
-        """Sleep until a page of shared memory has been written to swap. Linux: folio_wait_writeback()."""
-        self.write_unplug()
-        slot = int(mapping.slots()[index]) & ~SLOT_SWAP
-        bios = self.areas[int(self.swap.slots.types[slot >> 9])].disk.bios
-        if bios:
-            self.kernel.current_io_schedule(bios[-1].when_ns)
-
-    def end_swap_bio_write(self, pfns: NDArray[np.int64]) -> None:
-        """Pages have been written."""
-        self.swap.end_swap_bio_write(pfns)
-
-
-class Unuse:
-    """Emptying an area: every page of it is read and mapped again. Linux: mm/swapfile.c, try_to_unuse().
-
-    Others run while it waits for a disk, so what it has been looking at may be gone then.
-    """
-
-    def __init__(self, kernel: Kernel, area: SwapInfoStruct, task: Task | None = None) -> None:
-        self.kernel = kernel
-        self.area = area
-        self.task = task
-        self.room = Room(kernel, GFP_HIGHUSER_MOVABLE | (GFP_NORETRY_BIT if task is None else 0))
-
-    def run(self) -> None:
-        """Raises OSError: ENOMEM, or EINTR when the task that called was killed."""
-        while self.area.inuse_pages:
-            self.wait_for_writes()
-            for mapping in list(self.kernel.page_cache.mappings.values()):
-                if mapping.host.shmem:
-                    self.unuse_shmem(mapping)
-            for mm in list(self.kernel.mms.values()):
-                for vma in list(mm.mmap) if mm.mm_users else []:
-                    if vma.anon_vma is not None and self.area.inuse_pages:
-                        self.unuse_vma(mm, vma)
-            self.kernel.mmu.swap.free_unused(self.area.number)
-
-    def wait_for_writes(self) -> None:
-        """Linux: folio_wait_writeback()."""
-        self.kernel.swap_files.write_unplug()
-        while self.area.disk.bios:
-            self.wait_until(self.area.disk.bios[-1].when_ns)
-
-    def wait_until(self, when_ns: int) -> None:
-        """Sleep until a disk has answered."""
-        kernel, clock = self.kernel, self.kernel.clock
-        if clock.running:
-            kernel.block_devices.complete_until(when_ns)
-            return
-        current, cpu = kernel.tasks.current, kernel.page_alloc.buddy.cpu
-        clock.run_until(max(when_ns, clock.now_ns))
-        kernel.tasks.current, kernel.page_alloc.buddy.cpu = current, cpu
-        if self.task is not None and not self.task.alive:
-            raise OSError(EINTR, "killed")
-
-    def unuse_vma(self, mm: MmStruct, vma: VmAreaStruct) -> None:
-        """Linux: unuse_vma()."""
-        mmu, addr = self.kernel.mmu, vma.vm_start
-        while mm.mm_users and mm.vma_lookup(addr) is vma:
-            mmu.swapin.begin(self.kernel.clock.now_ns)
-            reached = self.kernel.pagetables.unuse_range(mm.row, vma.row, addr, vma.vm_end, self.area.number)
-            self.wait_until(mmu.swapin.done_ns)
-            self.after(mmu.reason)
-            addr = reached
-
-    def unuse_shmem(self, mapping: AddressSpace) -> None:
-        """Linux: mm/shmem.c, shmem_unuse()."""
-        swapin, index = self.kernel.mmu.swapin, 0
-        end = int(mapping.record["slots"])
-        while index < end and self.kernel.page_cache.mappings.get(mapping.id) is mapping:
-            swapin.begin(self.kernel.clock.now_ns)
-            index = swapin.shmem_swapin_range(mapping.id, index, end, self.area.number)
-            self.wait_until(swapin.done_ns)
-            self.after(swapin.reason)
-
-    def after(self, reason: int) -> None:
-        """A loop has stopped: help it on."""
-        if reason == FAULT_SLICE:
-            self.wait_for_writes()
-        elif reason == FAULT_OOM:
-            self.make_room()
-
-    def make_room(self) -> None:
-        """Have a page for what is read next; or be killed for it, or raise ENOMEM."""
-        found = self.room.hand()
-        if self.task is not None and not self.task.alive:
-            raise OSError(EINTR, "killed")
-        if not found:
-            raise OSError(ENOMEM, f"{self.area.file}: no memory for what is in it")
 
 
 def discard_flags(swap_flags: int) -> int:

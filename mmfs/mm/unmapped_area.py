@@ -32,7 +32,7 @@ from mmfs.mm.mmap_layout import DEFAULT_MAP_WINDOW, randomize_page, task_unmappe
 from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
     from mmfs.mm.mm_struct import MmStruct
 
 SZ_4G = 1 << 32

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from errno import EINTR, ENOMEM
 from typing import TYPE_CHECKING
 
-from mmfs.mm import memory, rmap
+from mmfs.mm import rmap, rows
 from mmfs.mm.mman import (
     EXECUTE_ONLY_PKEY,
     VM_ACCESS_FLAGS,
@@ -28,7 +28,7 @@ from mmfs.mm.mman import (
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.rmap import AnonVma
@@ -142,7 +142,7 @@ def vm_area_alloc(mm: MmStruct, start: int, end: int, vm_flags: int, pgoff: int)
         mm.kernel.slab.free("vm_area_struct", 1)
         raise OSError(EINTR, "killed")
     vma = VmAreaStruct(mm, start, end, vm_flags, pgoff)
-    memory.vma_allocated(vma)
+    rows.vma_allocated(vma)
     return vma
 
 
@@ -159,7 +159,7 @@ def vm_area_dup(orig: VmAreaStruct) -> VmAreaStruct:
 
 def vm_area_free(vma: VmAreaStruct) -> None:
     """Give back the slab object. Linux: kernel/fork.c, vm_area_free()."""
-    memory.vma_freed(vma)
+    rows.vma_freed(vma)
     vma.vm_mm.kernel.slab.free("vm_area_struct", 1)
 
 

@@ -24,7 +24,7 @@ from mmfs.mm.vma import VmAreaStruct, split_vma, vm_area_dup, vm_area_free
 from mmfs.mm_types import PAGE_SHIFT
 
 if TYPE_CHECKING:
-    from mmfs.mm.filemap import File
+    from mmfs.mm.inode import File
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.rmap import AnonVma

@@ -146,14 +146,14 @@ class Reclaim:
         self.loops.nr_written = 0
         kernel, now_ns = self.kernel, self.kernel.clock.now_ns + int(self.loops.cpu_ns)
         kernel.block_devices.complete_until(now_ns)
-        kernel.swap_files.write_unplug(now_ns)
-        return kernel.swap_files.write_throttle_ns(now_ns)
+        kernel.swap_writes.write_unplug(now_ns)
+        return kernel.swap_writes.write_throttle_ns(now_ns)
 
     def charge(self, task: Task | None) -> int:
         """What the loops have used is the task's, and what they have set going goes; how many ns."""
         used_ns = int(self.loops.cpu_ns)
         self.loops.cpu_ns = self.loops.nr_written = 0
-        self.kernel.swap_files.write_unplug()
+        self.kernel.swap_writes.write_unplug()
         if self.loops.wake_flusher:
             self.loops.wake_flusher = False
             for bdi in self.kernel.bdis:
@@ -175,7 +175,7 @@ class Reclaim:
             now_ns = max(self.until_ns, self.kernel.clock.now_ns) + used_ns
             self._let_disks_answer(used_ns + self.kernel.swap_files.write_throttle_ns(now_ns))
             return
-        wait_ns = self.kernel.swap_files.write_throttle_ns(self.kernel.scheduler.ready_ns(task))
+        wait_ns = self.kernel.swap_writes.write_throttle_ns(self.kernel.scheduler.ready_ns(task))
         if wait_ns:
             self.kernel.io_wait(task, wait_ns, wait_ns)
         elif self.kernel.clock.running:

@@ -1,6 +1,6 @@
 """zswap: its parameters, the worker that writes pages back, and what its compressors do.
 
-The pages are the fast path's (fastpath/zswap.py, fastpath/swapin.py).
+The pages are the fast path's (fastpath/zswap.py, fastpath/zswap_writeback.py).
 
 Linux: mm/zswap.c.
 
@@ -147,13 +147,12 @@ class Zswap:
         """Write back until the pool takes pages again. Linux: shrink_worker()."""
         self._timer = None
         kernel = self.kernel
-        swapin = kernel.mmu.swapin
-        swapin.begin(kernel.clock.now_ns)
-        done = swapin.shrink_zswap(len(kernel.node_data), WRITEBACK_SLICE)
+        kernel.mmu.swap_state.begin(kernel.clock.now_ns)
+        done = kernel.mmu.zswap_writeback.shrink_zswap(len(kernel.node_data), WRITEBACK_SLICE)
         kernel.run_worker("kworker", self.loops.contents.take_ns())
-        kernel.swap_files.write_unplug()
+        kernel.swap_writes.write_unplug()
         if not done:
-            wait_ns = kernel.swap_files.write_throttle_ns(kernel.clock.now_ns)
+            wait_ns = kernel.swap_writes.write_throttle_ns(kernel.clock.now_ns)
             self._timer = kernel.clock.add_timer(kernel.clock.now_ns + max(wait_ns, 1), self.shrink_worker)
 
     def shrinker_count(self, nid: int) -> int:
@@ -171,14 +170,14 @@ class Zswap:
     def shrinker_scan(self, nid: int, nr_to_scan: int) -> int:
         """Write back the oldest of a node's. Linux: zswap_shrinker_scan()."""
         kernel = self.kernel
-        swapin, walker = kernel.mmu.swapin, kernel.mmu.walker
-        swapin.begin(kernel.clock.now_ns)
+        mmu, walker = kernel.mmu, kernel.mmu.walker
+        mmu.swap_state.begin(kernel.clock.now_ns)
         flags, walker.alloc_flags = walker.alloc_flags, ALLOC_NO_WATERMARKS | ALLOC_KSWAPD
         try:
-            return int(swapin.shrink_zswap_node(nid, nr_to_scan))
+            return int(mmu.zswap_writeback.shrink_zswap_node(nid, nr_to_scan))
         finally:
             walker.alloc_flags = flags
-            kernel.swap_files.write_unplug()
+            kernel.swap_writes.write_unplug()
 
 
 def parse_contents(contents: Contents, text: str) -> None:

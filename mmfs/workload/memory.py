@@ -49,8 +49,29 @@ class Leak(Program):
         return f"leaked {format_size(self.used)}"
 
 
+class Filling(Program):
+    """A program that writes to its `size` bytes at `addr` once before it does anything else."""
+
+    addr: int
+    size: int
+    filled: int
+
+    @property
+    def settled(self) -> bool:
+        return self.started and self.filled >= self.size
+
+    def fill(self) -> bool:
+        """Write to the next of them, if any are left; whether it has."""
+        length = min(MAX_BYTES, self.size - self.filled)
+        if length <= 0:
+            return False
+        self.task.touch(self.addr + self.filled, length, write=True)
+        self.filled += length
+        return True
+
+
 @workload
-class Hog(Program):
+class Hog(Filling):
     """Takes its memory at once and keeps it; goes on writing to it if a rate is given."""
 
     name = "hog"
@@ -69,22 +90,15 @@ class Hog(Program):
         """Take the memory that a parameter asks for; it never shrinks."""
         if self.anon > self.size:
             old, self.size = self.size, self.anon
-            self.addr: int = self.task.mremap(self.addr, old, self.size) if old else self.task.mmap(self.size)
+            self.addr = self.task.mremap(self.addr, old, self.size) if old else self.task.mmap(self.size)
         self.way = Pattern(self.pattern, max(pages(self.size), 1), self.skew, self.rng)
 
     def changed(self) -> None:
         self.grow()
 
-    @property
-    def settled(self) -> bool:
-        return self.started and self.filled >= self.size
-
     def step(self) -> int:
         now = self.kernel.clock.now_ns
-        if self.filled < self.size:
-            length = min(MAX_BYTES, self.size - self.filled)
-            self.task.touch(self.addr + self.filled, length, write=True)
-            self.filled += length
+        if self.fill():
             return 0
         if not self.rate or not self.size:
             return FOREVER
@@ -125,7 +139,7 @@ class Mlock(Program):
 
 
 @workload
-class Idle(Program):
+class Idle(Filling):
     """A service with little to do: it wakes now and then and looks at its memory."""
 
     name = "idle"
@@ -140,15 +154,8 @@ class Idle(Program):
         self.addr = self.task.mmap(self.size)
         self.way = Pattern("random", pages(self.size), 1, self.rng)
 
-    @property
-    def settled(self) -> bool:
-        return self.started and self.filled >= self.size
-
     def step(self) -> int:
-        if self.filled < self.size:
-            length = min(MAX_BYTES, self.size - self.filled)
-            self.task.touch(self.addr + self.filled, length, write=True)
-            self.filled += length
+        if self.fill():
             return 0
         self.wakeups += 1
         if self.touches:

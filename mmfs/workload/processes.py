@@ -8,7 +8,7 @@ from mmfs.kernel.clock import NSEC_PER_MSEC
 from mmfs.kernel.namei import O_CREAT, O_RDWR
 from mmfs.kernel.signal import SIGCHLD, reap_children
 from mmfs.mm_types import PAGE_SIZE
-from mmfs.workload.memory import pages
+from mmfs.workload.memory import Filling, pages
 from mmfs.workload.parameters import Parameter, count, duration, frequency, path, positive, size
 from mmfs.workload.pattern import Pattern
 from mmfs.workload.program import FOREVER, MAX_BYTES, Program, programs_of, workload
@@ -28,7 +28,7 @@ def child_died(task: Task, sig: int) -> None:
 
 
 @workload
-class ForkServer(Program):
+class ForkServer(Filling):
     """A server that forks a process for each request; each copies what it writes of the server's memory."""
 
     name = "forkserver"
@@ -44,16 +44,9 @@ class ForkServer(Program):
         self.filled = self.served = 0
         self.task.sigaction(SIGCHLD, reap_children)
 
-    @property
-    def settled(self) -> bool:
-        return self.started and self.filled >= self.size
-
     def step(self) -> int:
         now = self.kernel.clock.now_ns
-        if self.filled < self.size:
-            length = min(MAX_BYTES, self.size - self.filled)
-            self.task.touch(self.addr + self.filled, length, write=True)
-            self.filled += length
+        if self.fill():
             return 0
         if not self.rate:
             return FOREVER

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mmfs.mm.filemap import File
+from mmfs.mm.inode import File
 from mmfs.mm.mman import (
     MADV_DONTDUMP,
     MADV_DONTFORK,

@@ -70,7 +70,43 @@ def test_links_and_tables(kernel: Kernel) -> None:
     assert " 253        0     262144 zram0\n" in kernel.read("/proc/partitions").decode()
     row = ["/dev/zram0", "partition", "262140", "0", "100"]
     assert row in [line.split() for line in kernel.read("/proc/swaps").decode().splitlines()]
+
+
+def modules(kernel: Kernel) -> dict[str, list[str]]:
+    rows = [row.split() for row in kernel.read("/proc/modules").decode().splitlines()]
+    return {row[0]: row[1:4] for row in rows}
+
+
+def test_module(kernel: Kernel) -> None:
+    """What a real kernel shows, which is used by each disk that is swapped on; and what it says."""
     assert kernel.read("/proc/modules").startswith(b"zram ")
+    loaded = modules(kernel)
+    assert loaded["zram"] == ["49152", "0", "-"]
+    assert loaded["lz4_compress"] == ["24576", "2", "zram,lz4,"]
+    assert loaded["lz4hc_compress"] == ["20480", "1", "zram,"]
+    set_up(kernel)
+    assert modules(kernel)["zram"] == ["49152", "1", "-"]
+    kernel.swapoff("/dev/zram0")
+    assert modules(kernel)["zram"] == ["49152", "0", "-"]
+    kernel.read("/sys/class/zram-control/hot_add")
+    said = kernel.read("/dev/kmsg").decode()
+    assert said.count("zram: Added device: zram0") == said.count("zram: Added device: zram1") == 1
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kb", "header"), [("lz4", 440, 63), ("lz4hc", 920, 61), ("zstd", 768, 58), ("deflate", 776, 67)]
+)
+def test_memory_of_a_compressor(kernel: Kernel, algorithm: str, kb: int, header: int) -> None:
+    """A real kernel's VmallocUsed grew like this for 64 MB with two CPUs; and the header's size there."""
+    before, areas = kernel.vmalloc.nr_pages, kernel.vmalloc.nr_areas
+    set_up(kernel, "64M", algorithm)
+    assert (kernel.vmalloc.nr_pages - before) * 4 == kb
+    assert kernel.read("/sys/block/zram0/mm_stat").split()[1] == b"%d" % header
+    kernel.check()
+    kernel.swapoff("/dev/zram0")
+    kernel.write("/sys/block/zram0/reset", "1")
+    assert (kernel.vmalloc.nr_pages, kernel.vmalloc.nr_areas) == (before, areas)
+    kernel.check()
 
 
 def test_hot_add_and_remove(kernel: Kernel) -> None:

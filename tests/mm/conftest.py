@@ -39,15 +39,18 @@ class FakeShmem:
 
 @pytest.fixture
 def fake_memory(monkeypatch: pytest.MonkeyPatch) -> FakeMemory:
-    """The VMA code's `memory` and `rmap`, replaced."""
+    """The VMA code's `memory`, `rows` and `rmap`, and what advice does to pages, replaced."""
     rmap = FakeRmap()
     memory = FakeMemory(rmap)
     for name in USERS:
         module = importlib.import_module(f"mmfs.mm.{name}")
-        if hasattr(module, "memory"):
-            monkeypatch.setattr(module, "memory", memory)
+        for attribute in ("memory", "rows"):
+            if hasattr(module, attribute):
+                monkeypatch.setattr(module, attribute, memory)
         if hasattr(module, "rmap"):
             monkeypatch.setattr(module, "rmap", rmap)
+    for name in ("free", "cold", "pageout", "willneed", "remove"):
+        monkeypatch.setattr(f"mmfs.mm.madvise.madvise_{name}", memory.madvise(name))
     return memory
 
 

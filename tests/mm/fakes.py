@@ -144,10 +144,8 @@ class FakeMemory:
     def vma_changed(self, vma: Any) -> None:
         assert vma.row == 1
 
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("madvise_"):
-            raise AttributeError(name)
-        return lambda mm, vma, start, end: self.calls.append((name, start, end))
+    def madvise(self, name: str) -> Any:
+        return lambda mm, vma, start, end: self.calls.append((f"madvise_{name}", start, end))
 
 
 class FakeMapping:
@@ -164,7 +162,7 @@ class FakeMapping:
 
 
 class FakeFile:
-    """As filemap.File, with what mmap() asks of it."""
+    """As inode.File, with what mmap() asks of it."""
 
     def __init__(self, path: str = "/data/f", shmem: bool = False, huge: int = 0, mode: int = 3, **inode: Any) -> None:
         self.path = path

@@ -46,7 +46,7 @@ def event(kernel: Any, item: VmEventItem) -> int:
 
 def entries(task: Any, addr: int, pages: int) -> np.ndarray:
     out = np.zeros(pages, np.uint64)
-    task.kernel.pagetables.read_entries(task.mm.row, addr, out)
+    task.kernel.task_mmu.read_entries(task.mm.row, addr, out)
     return out
 
 

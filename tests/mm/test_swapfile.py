@@ -320,6 +320,13 @@ def test_clusters_are_discarded_when_they_are_free(kernel: Any) -> None:
     assert disk.ios[StatGroup.DISCARD] in (3, 4)
     assert disk.sectors[StatGroup.DISCARD] == disk.ios[StatGroup.DISCARD] * 512 * 8
     kernel.check()
+    before = disk.ios[StatGroup.DISCARD]
+    task.munmap(put_out(task, 8 * MB), 8 * MB)
+    kernel.swapoff("/dev/vdb")
+    assert disk.ios[StatGroup.DISCARD] > before, "swapoff does what was still to do"
+    assert "swap_discard_work" not in kernel.clock.periodics
+    kernel.run_for(2)
+    kernel.check()
 
 
 # ---- short of memory ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mmfs.mm import madvise, memory, mlock, mmap, mprotect, mremap
-from mmfs.mm.filemap import File, Inode
+from mmfs.mm.inode import File, Inode
 from mmfs.mm.mman import FMODE_READ, MAP_ANONYMOUS, VM_ACCOUNT
 from tests.mm.fakes import PAGE
 from tests.mm.test_vma_replay import NR_SEQUENCES, sequences

@@ -158,7 +158,7 @@ def test_swapoff_takes_all_out(kernel: Any) -> None:
 
 @pytest.mark.machine(
     ram="128M", swap="128M", cpus=2, preset="bare", disks="nvme",
-    cmdline="zswap.enabled=1 zswap.compressor=zstd zswap.shrinker_enabled=y zswap.max_pool_percent=50 zswap.zpool=x",
+    cmdline="zswap.enabled=oN zswap.compressor=zstd zswap.shrinker_enabled=T zswap.max_pool_percent=50 zswap.zpool=x",
 )  # fmt: skip
 def test_parameters_of_the_command_line(kernel: Any) -> None:
     values = {name: kernel.read(f"{PARAMETERS}/{name}").decode().strip() for name in kernel.listdir(PARAMETERS)}
@@ -166,7 +166,9 @@ def test_parameters_of_the_command_line(kernel: Any) -> None:
         "accept_threshold_percent": "90", "compressor": "zstd", "enabled": "Y", "max_pool_percent": "50",
         "shrinker_enabled": "Y", "zpool": "zsmalloc",
     }  # fmt: skip
-    assert "zswap: zpool x not available" in kernel.read("/dev/kmsg").decode()
+    said = kernel.read("/dev/kmsg").decode()
+    assert "zswap: zpool x not available" in said
+    assert "Booting kernel: `x' invalid for parameter `zswap.zpool'" in said
 
 
 def test_shrinker_writes_back_under_pressure(kernel: Any) -> None:

@@ -56,7 +56,7 @@ def show_numa_map(task: Task, mm: MmStruct, vma: VmAreaStruct) -> str:
     words += ["huge"] if huge else []
     nodes = len(mm.kernel.node_data)
     counts = np.zeros(nodes + 7, np.int64)
-    mm.kernel.pagetables.count_nodes(mm.row, vma.vm_start, vma.vm_end, counts)
+    mm.kernel.task_mmu.count_nodes(mm.row, vma.vm_start, vma.vm_end, counts)
     per_node, (anon, dirty, _, mapmax, active, swapcache, writeback) = counts[:nodes].tolist(), counts[nodes:].tolist()
     pages = sum(per_node)
     if pages:
@@ -82,7 +82,7 @@ def unevictable(mm: MmStruct, vma: VmAreaStruct) -> int:
     if not kernel.vmstat.global_node_page_state(NodeStatItem.NR_UNEVICTABLE):
         return 0
     entries = np.zeros((vma.vm_end - vma.vm_start) // PAGE_SIZE, np.uint64)
-    kernel.pagetables.read_entries(mm.row, vma.vm_start, entries)
+    kernel.task_mmu.read_entries(mm.row, vma.vm_start, entries)
     mapped = entries[entries & np.uint64(PTE_PRESENT | PTE_SPECIAL) == np.uint64(PTE_PRESENT)]
     pfns = ((mapped & np.uint64(PTE_PFN_MASK)) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
     return int(np.count_nonzero(kernel.frames.pages["flags"][pfns] & PG_UNEVICTABLE))

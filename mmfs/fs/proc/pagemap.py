@@ -64,7 +64,7 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
     """The entries of ``pages`` pages from an address on. Linux: pte_to_pagemap_entry()."""
     kernel = mm.kernel
     raw = np.zeros(pages, np.uint64)
-    kernel.pagetables.read_entries(mm.row, start, raw)
+    kernel.task_mmu.read_entries(mm.row, start, raw)
     out = np.zeros(pages, np.uint64)
     here = np.flatnonzero(raw & np.uint64(PTE_PRESENT))
     entries = raw[here]

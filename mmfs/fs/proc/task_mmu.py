@@ -1,6 +1,6 @@
 """What a process maps: maps, smaps, smaps_rollup, map_files.
 
-The counts come from one walk over the page tables of a mapping (fastpath/pgtable.py).
+The counts come from one walk over the page tables of a mapping (fastpath/task_mmu.py).
 
 Linux: fs/proc/task_mmu.c.
 
@@ -171,7 +171,7 @@ def smap_gather_stats(mm: MmStruct, vma: VmAreaStruct, counts: NDArray[np.int64]
 
     Simplified: of a private mapping of shared memory, what is in swap counts even where the page was copied.
     """
-    mm.kernel.pagetables.smaps(mm.row, vma.vm_flags, vma.vm_start, vma.vm_end, counts)
+    mm.kernel.task_mmu.smaps(mm.row, vma.vm_flags, vma.vm_start, vma.vm_end, counts)
     if vma.vm_file is not None and vma.vm_file.inode.shmem:
         mapping = vma.vm_file.mapping.id
         counts[SMAPS_SWAP] += mm.kernel.mmu.swap.shmem_swap_usage(mapping, vma.vm_pgoff, vma.vm_pgoff + vma.pages)

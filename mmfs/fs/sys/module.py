@@ -7,7 +7,8 @@ Simplified: zswap's are the only ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.sys.root import DIRECTORY, sys
 from mmfs.kernfs import kstrtobool
@@ -15,80 +16,52 @@ from mmfs.kernfs.kstrtox import kstrtouint
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.zswap import Zswap
 
 module = sys.directory("module", mode=DIRECTORY)
 zswap = module.directory("zswap", mode=DIRECTORY).directory("parameters", mode=DIRECTORY)
 
-
-@zswap.attribute("accept_threshold_percent")
-def accept_threshold_percent(kernel: Kernel) -> int:
-    """How full the pool may be, of its limit, to take pages again after it was full."""
-    return kernel.zswap.accept_threshold_percent
+Set = Callable[["Zswap", str], None]
 
 
-@accept_threshold_percent.store
-def accept_threshold_percent_store(kernel: Kernel, buf: str) -> None:
+def _uint(name: str) -> Set:
     """Linux: param_set_uint()."""
-    kernel.zswap.accept_threshold_percent = kstrtouint(buf)
-    kernel.zswap.update()
+
+    def store(zswap: Zswap, buf: str) -> None:
+        setattr(zswap, name, kstrtouint(buf))
+        zswap.update()
+
+    return store
 
 
-@zswap.attribute("compressor")
-def compressor(kernel: Kernel) -> str:
-    """What pages are compressed with."""
-    return f"{kernel.zswap.compressor}\n"
-
-
-@compressor.store
-def compressor_store(kernel: Kernel, buf: str) -> None:
-    """Linux: zswap_compressor_param_set()."""
-    kernel.zswap.set_compressor(buf.strip())
-
-
-@zswap.attribute("enabled")
-def enabled(kernel: Kernel) -> str:
-    """Whether pages are compressed before they are swapped out."""
-    return "Y\n" if kernel.zswap.enabled else "N\n"
-
-
-@enabled.store
-def enabled_store(kernel: Kernel, buf: str) -> None:
-    """Linux: zswap_enabled_param_set()."""
-    kernel.zswap.set_enabled(kstrtobool(buf))
-
-
-@zswap.attribute("max_pool_percent")
-def max_pool_percent(kernel: Kernel) -> int:
-    """How much of memory the pool may have."""
-    return kernel.zswap.max_pool_percent
-
-
-@max_pool_percent.store
-def max_pool_percent_store(kernel: Kernel, buf: str) -> None:
-    """Linux: param_set_uint()."""
-    kernel.zswap.max_pool_percent = kstrtouint(buf)
-    kernel.zswap.update()
-
-
-@zswap.attribute("shrinker_enabled")
-def shrinker_enabled(kernel: Kernel) -> str:
-    """Whether pages are written back whenever memory is short, not only when the pool is full."""
-    return "Y\n" if kernel.zswap.shrinker_enabled else "N\n"
-
-
-@shrinker_enabled.store
-def shrinker_enabled_store(kernel: Kernel, buf: str) -> None:
+def _bool(name: str) -> Set:
     """Linux: param_set_bool()."""
-    kernel.zswap.shrinker_enabled = kstrtobool(buf)
+    return lambda zswap, buf: setattr(zswap, name, kstrtobool(buf))
 
 
-@zswap.attribute("zpool")
-def zpool(kernel: Kernel) -> str:
-    """Where the copies are."""
-    return f"{kernel.zswap.zpool}\n"
+PARAMETERS: Final[dict[str, Set]] = {
+    "accept_threshold_percent": _uint("accept_threshold_percent"),
+    "compressor": lambda zswap, buf: zswap.set_compressor(buf.strip()),
+    "enabled": lambda zswap, buf: zswap.set_enabled(kstrtobool(buf)),
+    "max_pool_percent": _uint("max_pool_percent"),
+    "shrinker_enabled": _bool("shrinker_enabled"),
+    "zpool": lambda zswap, buf: zswap.set_zpool(buf.strip()),
+}
+"""zswap's, and how each is set. Linux: mm/zswap.c, module_param_cb()."""
 
 
-@zpool.store
-def zpool_store(kernel: Kernel, buf: str) -> None:
-    """Linux: zswap_zpool_param_set()."""
-    kernel.zswap.set_zpool(buf.strip())
+def _add(name: str, set_value: Set) -> None:
+    """A parameter's file. Linux: kernel/params.c, param_attr_show(), param_attr_store()."""
+
+    def show(kernel: Kernel) -> str:
+        value = getattr(kernel.zswap, name)
+        return f"{'NY'[value] if isinstance(value, bool) else value}\n"
+
+    def store(kernel: Kernel, buf: str) -> None:
+        set_value(kernel.zswap, buf)
+
+    zswap.attributes(name, show, store)
+
+
+for _name, _set in PARAMETERS.items():
+    _add(_name, _set)

@@ -19,10 +19,10 @@ swap = mm.directory("swap", mode=DIRECTORY)
 @swap.attribute("vma_ra_enabled")
 def vma_ra_enabled(kernel: Kernel) -> str:
     """Whether neighbours in the address space are read along, if all areas are on disks without seek times."""
-    return "true\n" if kernel.mmu.swapin.enable_vma_readahead else "false\n"
+    return "true\n" if kernel.mmu.swap_state.enable_vma_readahead else "false\n"
 
 
 @vma_ra_enabled.store
 def vma_ra_enabled_store(kernel: Kernel, buf: str) -> None:
     """Linux: vma_ra_enabled_store()."""
-    kernel.mmu.swapin.enable_vma_readahead = kstrtobool(buf)
+    kernel.mmu.swap_state.enable_vma_readahead = kstrtobool(buf)

@@ -136,7 +136,7 @@ def mem_used_max_store(disk: Disk, buf: str) -> None:
 
 def compact_store(disk: Disk, buf: str) -> None:
     """Linux: compact_store()."""
-    _zram(disk).initialised().compact()
+    _zram(disk).initialised().pool.compact()
 
 
 def idle_store(disk: Disk, buf: str) -> None:

@@ -79,7 +79,7 @@ def zone_reclaim_mode_changed(kernel: Kernel, _: int) -> None:
 
 def page_cluster_changed(kernel: Kernel, _: int) -> None:
     """The next page that is swapped in comes with so many."""
-    kernel.mmu.swapin.page_cluster = kernel.vm.page_cluster
+    kernel.mmu.swap_state.page_cluster = kernel.vm.page_cluster
 
 
 def percpu_pagelist_high_fraction_changed(kernel: Kernel, old: int) -> None:

@@ -1,0 +1,12 @@
+cimport cython
+from mmfs.fastpath.defs cimport *
+from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
+from mmfs.fastpath.lru cimport Lru
+from mmfs.fastpath.mmu cimport Mmu
+from mmfs.fastpath.pgtable cimport PageTables
+
+@cython.final
+cdef class Madvise:
+    cdef readonly PageTables tables
+    cdef readonly Mmu mmu
+    cdef readonly Frames frames

@@ -1,0 +1,114 @@
+# cython: language_level=3
+"""Advice that acts on the pages of an address range: to drop them, to reclaim them, or to read them.
+
+Linux: mm/madvise.c.
+"""
+
+import cython
+
+if not cython.compiled:
+    from mmfs.fastpath.defs import *  # noqa: F403
+
+_MAPPED = cython.declare(cython.ulong, 0x101)  # present, or PROT_NONE with the page kept
+
+
+class Madvise:
+    """The walks, with ``tables`` to descend by."""
+
+    def __init__(self, tables):
+        self.tables = tables
+        self.mmu = tables.mmu
+        self.frames = tables.frames
+
+    def lazyfree_range(self, mm: cython.long, start: cython.long, end: cython.long):
+        """Make anonymous pages that one process maps clean and droppable, and forget swapped-out ones.
+
+        Linux: mm/madvise.c, madvise_free_pte_range(); mm/swap.c, lru_lazyfree().
+        """
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        pfn: cython.long
+        while addr < end:
+            at = self.tables.seek_entry(mm, addr)
+            stop = min(self.tables.next_addr, end)
+            if at >= 0:
+                while addr < stop:
+                    pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                    if self.frames.entry[at] != 0 and not self.frames.entry[at] & _MAPPED:
+                        self.tables.zap_entry(mm, 0, at)
+                    elif (
+                        self.frames.entry[at] & _MAPPED
+                        and not self.frames.entry[at] & PTE_SPECIAL
+                        and self.frames.page[pfn].mapcount == 1
+                        and self.frames.page[pfn].flags & PG_ANON
+                        and self.frames.page[pfn].flags & PG_SWAPBACKED
+                        and not self.frames.page[pfn].flags & PG_UNEVICTABLE
+                        and (not self.frames.page[pfn].flags & PG_SWAPCACHE or self.mmu.swap.free_swap(pfn))
+                    ):
+                        self.frames.page[pfn].flags &= ~PG_DIRTY
+                        self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED | PTE_DIRTY)
+                        self.mmu.lru.lazyfree(pfn)
+                    at += 1
+                    addr += PAGE_SIZE
+            addr = stop
+        self.mmu.tlb.flush_range(mm, start, end)
+
+    def willneed_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long):
+        """Read what [start, end) has in swap, while there is memory. Linux: mm/madvise.c, swapin_walk_pmd_entry()."""
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        entry: cython.ulong
+        with cython.nogil:
+            while addr < end:
+                at = self.tables.seek(mm, addr)
+                stop = min(self.tables.next_addr, end)
+                while at >= 0 and addr < stop:
+                    entry = self.frames.entry[at]
+                    if entry != 0 and not entry & _MAPPED and not self.mmu.swap_state.read_ahead_of(vma, addr, entry):
+                        stop = end
+                        break
+                    at += 1
+                    addr += PAGE_SIZE
+                addr = stop
+            self.mmu.swap_state.finish()
+
+    def cold_or_pageout_range(self, mm: cython.long, start: cython.long, end: cython.long, anon_only: cython.bint,
+                              out: cython.long[::1] = None):
+        """Make the pages that [start, end) alone maps inactive, or put them into ``out`` for reclaim; how many then.
+
+        Linux: mm/madvise.c, madvise_cold_or_pageout_pte_range().
+        """
+        addr: cython.long = start
+        at: cython.long
+        stop: cython.long
+        pfn: cython.long
+        n: cython.Py_ssize_t = 0
+        pageout: cython.bint = out is not None
+        while addr < end:
+            at = self.tables.seek_entry(mm, addr)
+            stop = min(self.tables.next_addr, end)
+            while at >= 0 and addr < stop:
+                pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                if (
+                    self.frames.entry[at] & _MAPPED
+                    and not self.frames.entry[at] & PTE_SPECIAL
+                    and self.frames.page[pfn].mapcount == 1
+                    and (self.frames.page[pfn].flags & PG_ANON or not anon_only)
+                ):
+                    if not pageout:
+                        self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+                    if self.frames.page[pfn].flags & PG_ACTIVE:
+                        self.frames.page[pfn].flags |= PG_WORKINGSET
+                    self.frames.page[pfn].flags &= ~(PG_REFERENCED | PG_YOUNG)
+                    if pageout:
+                        out[n] = pfn
+                        n += 1
+                    else:
+                        self.mmu.lru.deactivate(pfn)
+                at += 1
+                addr += PAGE_SIZE
+            addr = stop
+        self.mmu.tlb.flush_range(mm, start, end)
+        return n

@@ -1,0 +1,143 @@
+"""What the fast path knows of address spaces and VMAs: a row of a table each, counters among it.
+
+Linux: struct mm_struct, struct vm_area_struct; kernel/fork.c, mm_init(); include/linux/mm.h.
+"""
+
+from __future__ import annotations
+
+from errno import ENOMEM
+from typing import TYPE_CHECKING
+
+from mmfs.mm.mempolicy import effective
+from mmfs.mm_types import (
+    GFP_KERNEL_ACCOUNT,
+    MM_ANONPAGES,
+    MM_FILEPAGES,
+    MM_SHMEMPAGES,
+    MM_SWAPENTS,
+    PG_TABLE,
+)
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.mm_struct import MmStruct
+    from mmfs.mm.vma import VmAreaStruct
+
+_COUNTER_FIELDS = {
+    MM_FILEPAGES: "rss_file",
+    MM_ANONPAGES: "rss_anon",
+    MM_SWAPENTS: "rss_swap",
+    MM_SHMEMPAGES: "rss_shmem",
+}
+
+
+class Rows:
+    """Rows of the fast path's tables: address spaces and VMAs by number, lowest free first to last freed."""
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+        self._next = 1
+
+    def take(self) -> int:
+        """A row nobody uses; 0 is never one."""
+        if self._free:
+            return self._free.pop()
+        self._next += 1
+        return self._next - 1
+
+    def give(self, row: int) -> None:
+        """The row is free again."""
+        self._free.append(row)
+
+
+def mm_init(kernel: Kernel, mm: MmStruct) -> None:
+    """Give a new address space its root table. Linux: kernel/fork.c, mm_init(), mm_alloc_pgd().
+
+    Raises OSError(ENOMEM) when there is no page for it.
+    """
+    pfn = kernel.memcgs.alloc_kmem_page(GFP_KERNEL_ACCOUNT)
+    if pfn < 0:
+        raise OSError(ENOMEM, "no memory for a page table")
+    mmu = kernel.mmu
+    mm.row = kernel.mm_rows.take()
+    kernel.mms[mm.row] = mm
+    mm.serial = kernel.lru_gen.next_serial()
+    kernel.frames.pages[pfn]["flags"] = PG_TABLE
+    kernel.frames.pages[pfn]["private"] = mmu.walker.levels
+    kernel.frames.entries[pfn * 512 : pfn * 512 + 512] = 0
+    record = mmu.mms[mm.row]
+    record["pgd"] = pfn
+    record["memcg"] = kernel.lru.memcg.current if mm.owner is None else mm.owner.memcg
+    mmu.tlb.new_asid(mm.row)
+
+
+def mm_release(mm: MmStruct) -> None:
+    """Free the root table of an address space that maps nothing any more. Linux: mm_free_pgd(), free_mm()."""
+    kernel = mm.kernel
+    record = kernel.mmu.mms[mm.row]
+    kernel.mmu.walker.forget(mm.row)
+    kernel.memcgs.free_kmem_page(int(record["pgd"]))
+    kernel.mmu.mms[mm.row] = 0
+    del kernel.mms[mm.row]
+    kernel.mm_rows.give(mm.row)
+    mm.row = -1
+
+
+def get_mm_counter(mm: MmStruct, member: int) -> int:
+    """Pages of one kind that are mapped, or swapped out. Linux: include/linux/mm.h."""
+    return int(mm.kernel.mmu.mms[mm.row][_COUNTER_FIELDS[member]]) if mm.row >= 0 else 0
+
+
+def get_hiwater_rss(mm: MmStruct) -> int:
+    """The highest RSS that was remembered. Linux: include/linux/mm.h, get_mm_hiwater_rss()."""
+    return int(mm.kernel.mmu.mms[mm.row]["hiwater_rss"]) if mm.row >= 0 else 0
+
+
+def set_hiwater_rss(mm: MmStruct, pages: int) -> None:
+    """Remember an RSS."""
+    mm.kernel.mmu.mms[mm.row]["hiwater_rss"] = pages
+
+
+def mm_pgtables_bytes(mm: MmStruct) -> int:
+    """Bytes of page tables below the root. Linux: include/linux/mm.h."""
+    return int(mm.kernel.mmu.mms[mm.row]["pgtables_bytes"]) if mm.row >= 0 else 0
+
+
+def vma_allocated(vma: VmAreaStruct) -> None:
+    """A new VMA gets a row, which says that it maps nothing until it is in a tree."""
+    kernel = vma.vm_mm.kernel
+    vma.row = kernel.vma_rows.take()
+    kernel.mmu.vmas[vma.row] = 0
+    kernel.mmu.swap_state.ras[vma.row] = 0
+
+
+def vma_freed(vma: VmAreaStruct) -> None:
+    """A VMA gives its row back; no chain of reverse maps holds it any more."""
+    vma.vm_mm.kernel.vma_rows.give(vma.row)
+    vma.row = -1
+
+
+def vma_changed(vma: VmAreaStruct) -> None:
+    """A VMA is in the tree, or what its row says has changed: reclaim goes by the row."""
+    vma_row(vma)
+
+
+def vma_row(vma: VmAreaStruct) -> int:
+    """The VMA's row, up to date."""
+    file = vma.vm_file
+    policy = vma.vm_policy or (vma.vm_mm.owner.mempolicy if vma.vm_mm.owner is not None else None)
+    mode, nid, mask = effective(policy, vma.vm_mm.owner)
+    vma.vm_mm.kernel.mmu.vmas[vma.row] = (
+        vma.vm_start,
+        vma.vm_end,
+        vma.vm_flags,
+        vma.vm_pgoff,
+        file.mapping.id if file is not None else 0,
+        vma.anon_vma.id if vma.anon_vma is not None else 0,
+        vma.vm_mm.row,
+        mode,
+        nid,
+        file.ra if file is not None else 0,
+        mask,
+    )
+    return vma.row
