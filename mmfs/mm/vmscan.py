@@ -173,7 +173,7 @@ class Reclaim:
         used_ns = self.charge(task)
         if task is None:
             now_ns = max(self.until_ns, self.kernel.clock.now_ns) + used_ns
-            self._let_disks_answer(used_ns + self.kernel.swap_files.write_throttle_ns(now_ns))
+            self._let_disks_answer(used_ns + self.kernel.swap_writes.write_throttle_ns(now_ns))
             return
         wait_ns = self.kernel.swap_writes.write_throttle_ns(self.kernel.scheduler.ready_ns(task))
         if wait_ns:
