@@ -33,11 +33,13 @@ def boot(
     seed: int | None = None,
     nodes: int | Sequence[Any] | None = None,
     disks: str | dict[str, str] | None = None,
+    maxmem: str | int | None = None,
     machine: Machine | str | Path | None = None,
     preset: str | None = None,
     containers: int | None = None,
     profile: str | None = None,
     cmdline: str | None = None,
+    cgroup: str | None = None,
     realtime: int | None = None,
     scenario: str | Path | Mapping[str, Any] | None = None,
 ) -> Kernel:
@@ -45,18 +47,20 @@ def boot(
 
     Sizes are numbers of bytes or strings such as "512M". `nodes` is a number of NUMA nodes or a list of their
     descriptions; `disks` says how fast they are ("hdd", "ssd", "nvme", or each by its name: {"vda": "nvme"});
+    `maxmem` how much memory it can have when more is plugged in;
     `machine` is a TOML file's path or a `Machine`. `preset` says who lives on the machine ("bare",
     "server" [default], "host"), `containers` how many containers run in cgroups of their own,
-    `profile` which kernel it runs, `cmdline` its command line. `seed` decides all that is
+    `profile` which kernel it runs, `cmdline` its command line, `cgroup` which cgroups are mounted ("v2" [default], or
+    "v1": a hierarchy for each controller). `seed` decides all that is
     random, `realtime` (seconds since 1970) when the machine is switched on. `scenario` is a TOML file's path (or what
     such a file says): a machine, of which the other arguments override parts, and what happens on it. Raises
     ValueError with one line.
     """
     _import_numpy()
     arguments: dict[str, Any] = {
-        "ram": ram, "swap": swap, "cpus": cpus, "nodes": nodes, "disks": disks, "machine": machine,
+        "ram": ram, "swap": swap, "cpus": cpus, "nodes": nodes, "disks": disks, "maxmem": maxmem, "machine": machine,
         "preset": preset, "containers": containers, "seed": seed, "profile": profile, "cmdline": cmdline,
-        "realtime": realtime,
+        "realtime": realtime, "cgroup": cgroup,
     }  # fmt: skip
     arguments = {key: value for key, value in arguments.items() if value is not None}
     if scenario is None:
@@ -71,14 +75,16 @@ def boot(
 
 def _boot(
     *, seed: int = 0, preset: str = "server", profile: str = "6.12", cmdline: str = "", realtime: int | None = None,
-    containers: int = 0, **hardware: Any,
+    containers: int = 0, cgroup: str = "v2", **hardware: Any,
 ) -> Kernel:  # fmt: skip
     from mmfs.kernel.kernel import Kernel
     from mmfs.machine import Machine
     from mmfs.profile import load_profile
 
     machine = Machine.describe(preset=preset, **hardware)
-    kernel = Kernel(machine, load_profile(profile), seed=seed, cmdline=cmdline, preset=preset, realtime=realtime)
+    kernel = Kernel(
+        machine, load_profile(profile), seed=seed, cmdline=cmdline, preset=preset, realtime=realtime, cgroup=cgroup
+    )
     kernel.mount_files = _mount_files
     if containers:
         from mmfs.kernel.presets.containers import start_containers

@@ -1,7 +1,7 @@
 """The hardware: memory, nodes, processors, disks. A Machine is a value; booting it makes a Kernel.
 
     Machine.from_sizes(ram="8G", nodes=2, swap="2G")
-    Machine.from_sizes(nodes=[{"memory": "3G", "cpus": 4}, {"memory": "512G", "cpus": 0}])
+    Machine.from_sizes(nodes=[{"memory": "3G", "cpus": 4}, {"memory": "512G", "cpus": 0, "slow": True}])
     Machine.from_toml("big.toml")
     Machine.like_host()
 
@@ -28,21 +28,34 @@ MAX_NODES = 64
 MAX_CPUS = 8192
 LOCAL_DISTANCE = 10
 REMOTE_DISTANCE = 21
+DRAM = (100, 131_072)
+"""How fast memory is: latency in ns, bandwidth in MB/s, from the processors that are nearest."""
+SLOW_MEMORY = (250, 32_768)
+"""The same of memory behind a CXL link."""
 ROOT_DISK = 20 * GB
 DISK_KINDS = ("ssd", "hdd", "nvme")
+NODE_KEYS = ("memory", "cpus", "distances", "slow", "latency", "bandwidth")
 
 TOML_KEYS = frozenset(
-    {"cpu", "cpus", "disk", "disks", "distances", "hardware_name", "la57", "nodes", "ram", "sockets", "swap", "threads"}
-)
+    {
+        "cpu", "cpus", "disk", "disks", "distances", "hardware_name", "la57", "maxmem", "nodes", "ram", "sockets",
+        "swap", "threads",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Node:
-    """A NUMA node: its memory in bytes (0 for a CPU-only node), its CPUs (none for a memory-only node)."""
+    """A NUMA node: its memory in bytes (0 for a CPU-only node), its CPUs (none for a memory-only node).
+
+    `latency` (ns) and `bandwidth` (MB/s): how fast its memory is, as the firmware says (an HMAT); 0 if it does not.
+    """
 
     memory: int
     cpus: tuple[int, ...] = ()
     distances: tuple[int, ...] = ()
+    latency: int = 0
+    bandwidth: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,8 @@ class Machine:
     cpu: CpuModel
     disks: tuple[BlockDevice, ...]
     swap: tuple[SwapDevice, ...] = ()
+    maxmem: int = 0
+    """How much memory it can have when more is plugged in; 0: it has no free slots."""
     hardware_name: str = "QEMU Standard PC (i440FX + PIIX, 1996)"
     bios: str = "BIOS 1.16.2-debian-1.16.2-1 04/01/2014"
 
@@ -111,7 +126,12 @@ class Machine:
     @property
     def numa(self) -> bool:
         """Whether the firmware describes nodes (an SRAT)."""
-        return len(self.nodes) > 1
+        return len(self.nodes) > 1 or self.maxmem > 0
+
+    @property
+    def hmat(self) -> bool:
+        """Whether it says how fast they are (an HMAT)."""
+        return any(node.latency for node in self.nodes)
 
     @property
     def phys_bits(self) -> int:
@@ -148,11 +168,13 @@ class Machine:
         la57: bool | None = None,
         disk: str | int = ROOT_DISK,
         disks: str | Mapping[str, str] | None = None,
+        maxmem: str | int | None = None,
         hardware_name: str | None = None,
     ) -> Machine:
         """A machine from sizes; what is left out is chosen as a server of that size would have it.
 
         `disks` says how fast they are: "hdd", "ssd" or "nvme" for all, or {"vda": "nvme", "vdb": "hdd"}.
+        `maxmem` is what it can have in all when memory is plugged in while it runs.
         """
         memories, wanted = _memories(ram, nodes)
         cpu_lists = _distribute_cpus(wanted, _count(cpus, "cpus", MAX_CPUS))
@@ -161,11 +183,12 @@ class Machine:
         model = _cpu_model(cpu, la57)
         swaps, devices = _disks(swap, parse_size(disk, "disk"))
         machine = cls(
-            nodes=tuple(Node(*row) for row in zip(memories, cpu_lists, table, strict=True)),
+            nodes=tuple(Node(*row) for row in zip(memories, cpu_lists, table, *_speeds(nodes, memories), strict=True)),
             topology=_topology(cpu_lists, sockets, threads),
             cpu=model,
             disks=_disk_kinds(devices, disks),
             swap=swaps,
+            maxmem=_maxmem(maxmem, sum(memories)),
         )
         return replace(machine, hardware_name=hardware_name) if hardware_name else machine
 
@@ -242,6 +265,16 @@ def _check_ram(total: int) -> None:
         raise ValueError(f"ram: {format_size(total)} is more than the {format_size(MAX_RAM)} that mmfs simulates")
 
 
+def _maxmem(maxmem: str | int | None, ram: int) -> int:
+    if maxmem is None:
+        return 0
+    size = parse_size(maxmem, "maxmem")
+    if size < ram or size > MAX_RAM:
+        allowed = f"{format_size(ram)}, which is ram, and {format_size(MAX_RAM)}"
+        raise ValueError(f"maxmem: {format_size(size)} is not between {allowed}")
+    return size if size > ram else 0
+
+
 def _memories(
     ram: str | int | None, nodes: int | Sequence[str | int | Mapping[str, Any]] | None
 ) -> tuple[list[int], list[Any]]:
@@ -261,8 +294,8 @@ def _memories(
     for nid, node in enumerate(nodes):
         table = node if isinstance(node, Mapping) else {"memory": node}
         for key in table:
-            if key not in ("memory", "cpus", "distances"):
-                raise ValueError(f"nodes[{nid}]: unknown key {key!r} (known: memory, cpus, distances)")
+            if key not in NODE_KEYS:
+                raise ValueError(f"nodes[{nid}]: unknown key {key!r} (known: {', '.join(NODE_KEYS)})")
         memory = table.get("memory", 0)
         size = 0 if memory in (0, "0") else parse_size(memory, f"nodes[{nid}].memory")
         memories.append(size - size % PAGE_SIZE)
@@ -345,6 +378,29 @@ def _distances(given: Sequence[Sequence[int]] | int | None, nodes: Any, count: i
             if (distance == LOCAL_DISTANCE) != (a == b):
                 raise ValueError(f"distances: node {a} to {b} is {distance} (10 means the node itself)")
     return [tuple(row) for row in table]
+
+
+def _speeds(nodes: Any, memories: list[int]) -> tuple[list[int], list[int]]:
+    """Latency (ns) and bandwidth (MB/s) of each node's memory; none if nothing is said of any node.
+
+    A node can be {"slow": True}, or have a "latency" in ns and a "bandwidth" per second; others are DRAM.
+    """
+    tables = [node if isinstance(node, Mapping) else {} for node in nodes] if isinstance(nodes, Sequence) else []
+    speeds = []
+    for nid, table in enumerate(tables):
+        latency, bandwidth = SLOW_MEMORY if table.get("slow") else DRAM
+        latency = table.get("latency", latency)
+        if isinstance(latency, bool) or not isinstance(latency, int) or not 1 <= latency <= 65_535:
+            raise ValueError(f"nodes[{nid}].latency: {latency!r} is not a number of ns (1 to 65535)")
+        if "bandwidth" in table:
+            bandwidth = parse_size(table["bandwidth"], f"nodes[{nid}].bandwidth") // MB
+            if not bandwidth:
+                raise ValueError(f"nodes[{nid}].bandwidth: less than 1M a second")
+        told = any(table.get(key) for key in ("slow", "latency", "bandwidth"))
+        speeds.append((latency, bandwidth) if memories[nid] or told else (0, 0))
+    if not any(table.get(key) for table in tables for key in ("slow", "latency", "bandwidth")):
+        return [0] * len(memories), [0] * len(memories)
+    return [latency for latency, _ in speeds], [bandwidth for _, bandwidth in speeds]
 
 
 def _topology(cpu_lists: list[tuple[int, ...]], sockets: int | None, threads: int) -> Topology:

@@ -52,6 +52,13 @@ MIGRATE_PCPTYPES = 3
 MIGRATE_HIGHATOMIC = 3
 MIGRATE_ISOLATE = 4
 MIGRATE_TYPES = 5
+
+# How hard migration tries. Linux: include/linux/migrate_mode.h.
+MIGRATE_ASYNC = 0
+MIGRATE_SYNC_LIGHT = 1
+MIGRATE_SYNC = 2
+
+COMPACT_MAX_DEFER_SHIFT = 6  # compaction that does not help is tried every 64th time at least
 MIGRATETYPE_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate")
 
 # enum zone_type with ZONE_DMA, ZONE_DMA32 and ZONE_DEVICE.
@@ -82,6 +89,7 @@ PG_WORKINGSET = 1 << 9
 PG_SWAPCACHE = 1 << 10
 PG_MAPPEDTODISK = 1 << 11
 PG_ANON_EXCLUSIVE = 1 << 11
+PG_MEMCG_KMEM = 1 << 12  # Linux: in page->memcg_data
 PG_RESERVED = 1 << 13
 PG_PRIVATE = 1 << 14
 PG_RECLAIM = 1 << 16
@@ -114,10 +122,10 @@ PTE_GLOBAL = 1 << 8
 PTE_SPECIAL = 1 << 9
 PTE_UFFD_WP = 1 << 10
 PTE_SOFT_DIRTY = 1 << 11
-PTE_UNIFORM = 1 << 52  # software bit of ours in a PMD entry: the table's 512 entries are implied by a block
 PTE_SAVED_DIRTY = 1 << 58
 PTE_NX = 1 << 63
 PTE_PFN_MASK = 0x000FFFFFFFFFF000
+PTE_HWPOISON = PTE_GLOBAL | PTE_SPECIAL | PTE_PCD  # ours: not present, for the memory of its page has failed
 
 # A swap entry: not present; the area's number in the top five bits, the offset in it inverted below (l1tf).
 SWP_SOFT_DIRTY = PTE_RW
@@ -126,14 +134,17 @@ SWP_TYPE_SHIFT = 59
 SWP_OFFSET_FIRST_BIT = 9
 SWP_OFFSET_MASK = (1 << SWP_TYPE_SHIFT - SWP_OFFSET_FIRST_BIT) - 1
 INDEX_MASK = 0xFFFFFFFF  # a page offset as page records keep it
+INDEX_SPAN = 1 << 44  # after so many bytes of an area it repeats
 
-# Block states (records of 64 bytes, one a pageblock). VIRGIN: no record yet: a hole, or memory in an extent.
+# Block states (records of 32 bytes, one a pageblock). VIRGIN: no record yet: a hole, or memory in an extent. HUGE: a
+# huge page that is mapped by PMD entries only.
 BLK_VIRGIN = 0
 BLK_FREE = 1
 BLK_SPLIT = 2
-BLK_UNIFORM = 3
+BLK_HUGE = 3
 BLK_RESERVED = 4
 BLK_TAIL = 5
+BLK_HUGETLB = 6  # a huge page of a pool, or part of one
 
 # What an access or an allocation returns to policy when the fast path stops.
 FAULT_DONE = 0
@@ -146,6 +157,12 @@ FAULT_HUGE = 6
 FAULT_SWAP = 7
 FAULT_FILE = 8
 FAULT_HIGH = 9
+FAULT_FALLBACK = 10
+# What a walk says instead of an entry's index: there is no table, or a huge page's PMD entry.
+NO_TABLE = -1
+HUGE_PMD = -2
+HPAGE_PMD_NR = 512
+HPAGE_PMD_SIZE = 1 << 21
 
 # Watermark indices (enum zone_watermarks) and allocation flags (mm/internal.h).
 WMARK_MIN = 0
@@ -229,7 +246,10 @@ SMAPS_SWAP = 14
 SMAPS_LOCKED = 15
 SMAPS_LAZYFREE = 16
 SMAPS_SWAP_PSS = 17
-NR_SMAPS = 18
+SMAPS_SHARED_HUGETLB = 18
+SMAPS_PRIVATE_HUGETLB = 19
+SMAPS_ANON_HUGE = 20
+NR_SMAPS = 21
 
 
 class ZoneStatItem(IntEnum):
@@ -308,6 +328,17 @@ class VmEventItem(IntEnum):
     ) = range(115)
 
 
+class MthpStatItem(IntEnum):
+    """What is counted by the size of huge pages (enum mthp_stat_item)."""
+
+    (
+        MTHP_STAT_ANON_FAULT_ALLOC, MTHP_STAT_ANON_FAULT_FALLBACK, MTHP_STAT_ANON_FAULT_FALLBACK_CHARGE,
+        MTHP_STAT_SWPOUT, MTHP_STAT_SWPOUT_FALLBACK, MTHP_STAT_SHMEM_ALLOC, MTHP_STAT_SHMEM_FALLBACK,
+        MTHP_STAT_SHMEM_FALLBACK_CHARGE, MTHP_STAT_SPLIT, MTHP_STAT_SPLIT_FAILED, MTHP_STAT_SPLIT_DEFERRED,
+        MTHP_STAT_NR_ANON, MTHP_STAT_NR_ANON_PARTIALLY_MAPPED,
+    ) = range(13)
+
+
 class MemcgStatItem(IntEnum):
     """What memory cgroups count beside their share of the nodes' counters (enum memcg_stat_item)."""
 
@@ -323,7 +354,7 @@ class MemcgMemoryEvent(IntEnum):
     ) = range(9)
 
 
-# The events that memory cgroups count, in memory.stat's order (memcg_vm_event_stat[]).
+# The events that memory cgroups count, in memory.stat's order; the last two for cgroup v1 (memcg_vm_event_stat[]).
 MEMCG_VM_EVENTS = (
     VmEventItem.PGSCAN_KSWAPD, VmEventItem.PGSCAN_DIRECT, VmEventItem.PGSCAN_KHUGEPAGED,
     VmEventItem.PGSTEAL_KSWAPD, VmEventItem.PGSTEAL_DIRECT, VmEventItem.PGSTEAL_KHUGEPAGED,
@@ -332,17 +363,19 @@ MEMCG_VM_EVENTS = (
     VmEventItem.SWPOUT_ZERO, VmEventItem.ZSWPIN, VmEventItem.ZSWPOUT, VmEventItem.ZSWPWB,
     VmEventItem.THP_FAULT_ALLOC, VmEventItem.THP_COLLAPSE_ALLOC, VmEventItem.THP_SWPOUT,
     VmEventItem.THP_SWPOUT_FALLBACK, VmEventItem.NUMA_PAGES_MIGRATED, VmEventItem.NUMA_PTE_UPDATES,
-    VmEventItem.NUMA_HINT_FAULTS,
+    VmEventItem.NUMA_HINT_FAULTS, VmEventItem.PGPGIN, VmEventItem.PGPGOUT,
 )  # fmt: skip
 NR_MEMCG_EVENTS = len(MEMCG_VM_EVENTS)
 NR_VM_NODE_STAT_ITEMS = len(NodeStatItem)
 NR_MEMCG_STATS = len(MemcgStatItem)
+NR_MTHP_STATS = len(MthpStatItem)
 NR_MEMCG_MEMORY_EVENTS = len(MemcgMemoryEvent)
 
 
 # struct page: 32 bytes a frame. nxt/prv are frame numbers (list heads lie past the last frame);
 # mapping is the id of an anon_vma (PG_ANON) or address_space; index the low 32 bits of the page offset
-# there; private the order of a free block, or the slot of a page in the swap cache.
+# there; private the order of a free block, or the slot of a page in the swap cache. A huge page has a record of its own
+# (fastpath/frames.py); its frames have theirs, marked PG_TAIL, only while entries of their own map some.
 PAGE_DTYPE = np.dtype(
     [
         ("flags", "u4"),
@@ -357,28 +390,24 @@ PAGE_DTYPE = np.dtype(
     ]
 )
 
-# One pageblock: 64 bytes. nxt/prv are block numbers; private the order while free; nr_free the pages of a
-# SPLIT block that are on buddy lists; table the pfn of the page table whose entries a UNIFORM block implies,
-# gen the slot of that block's generation + 1.
+# One pageblock: 32 bytes. nxt/prv are block numbers: a free list's, or of huge pages that may be split; order that of a
+# free block. A huge page's PMD entries are counted in mapcount, its frames that entries of their own map in nr_mapped;
+# deferred: it is on the queue of those that may be split, partially: as it is only mapped in part.
 BLOCK_DTYPE = np.dtype(
     [
         ("nxt", "u4"),
         ("prv", "u4"),
-        ("mapping", "u4"),
-        ("flags", "u4"),
-        ("index", "u4"),
         ("mapcount", "i4"),
-        ("table", "u8"),
-        ("pteflags", "u8"),
+        ("nr_mapped", "i4"),
         ("state", "u1"),
         ("migratetype", "u1"),
         ("order", "u1"),
         ("zone", "u1"),
-        ("memcg", "u2"),
-        ("nr_free", "u2"),
-        ("gen", "i4"),
-        ("pad", "i4"),
-        ("spare", "u8"),
+        ("deferred", "u1"),
+        ("partially", "u1"),
+        ("pad", "u2"),
+        ("skip", "i4"),  # compaction found nothing there
+        ("spare", "u4"),
     ]
 )
 
@@ -459,12 +488,67 @@ MEMCG_CHARGE_BATCH = 64
 MEMCG_COUNTER_MEMORY = 0
 MEMCG_COUNTER_SWAP = 1
 MEMCG_COUNTER_KMEM = 2
-NR_MEMCG_COUNTERS = 3
+MEMCG_COUNTER_TCPMEM = 3
+NR_MEMCG_COUNTERS = 4
+# A slab: its first frame, its objects' entries, its neighbours on a list, who has it and what is taken of it.
+SLAB_DTYPE = np.dtype(
+    [
+        ("pfn", "i8"),
+        ("base", "i8"),
+        ("nxt", "u4"),
+        ("prv", "u4"),
+        ("cache", "u2"),
+        ("nid", "u2"),
+        ("inuse", "u2"),
+        ("objects", "u2"),
+        ("freelist", "u2"),
+        ("fresh", "u2"),
+        ("order", "u1"),
+        ("state", "u1"),
+        ("pad", "u2"),
+    ]
+)
+KMEM_CACHE_DTYPE = np.dtype(
+    [
+        ("size", "i4"),
+        ("order", "i4"),
+        ("min_partial", "i8"),
+        ("cpu_partial_slabs", "i4"),
+        ("remote_node_defrag_ratio", "i4"),
+        ("migratetype", "i4"),
+        ("highest_zoneidx", "i4"),
+        ("stat_item", "i4"),
+        ("pad", "i4"),
+        ("nr_inuse", "i8"),
+    ]
+)
+# What a node has of a cache: all its slabs and their objects, the list of partial ones and their free objects.
+KMEM_CACHE_NODE_DTYPE = np.dtype(
+    [
+        ("first", "u4"),
+        ("last", "u4"),
+        ("nr_partial", "i8"),
+        ("nr_slabs", "i8"),
+        ("total_objects", "i8"),
+        ("partial_free", "i8"),
+    ]
+)
+KMEM_CACHE_CPU_DTYPE = np.dtype([("slab", "u4"), ("partial", "u4"), ("partial_slabs", "i8")])
+SLAB_NONE = 0
+SLAB_FULL = 1
+SLAB_CPU = 2
+SLAB_CPU_PARTIAL = 3
+SLAB_NODE_PARTIAL = 4
+SLAB_NO_OBJECT = 0xFFFF
+# An object that is in use; the low bits are the objcg that pays for it.
+SLAB_OBJECT_TAKEN = 1 << 31
+SLAB_OBJ_EXT_BYTES = 8
+MAX_OBJCGS = 1 << 24
 PCPF_PREV_FREE_HIGH_ORDER = 1
 PCPF_FREE_HIGH_BATCH = 2
 
 # What the loops know of an mm_struct: frame of the root table, rss counters, page-table bytes, a bit a lruvec that says
-# it has run since the aging walked it, the highest rss.
+# it has run since the aging walked it, the highest rss, flags.
 MM_DTYPE = np.dtype(
     [
         ("pgd", "i8"),
@@ -478,11 +562,23 @@ MM_DTYPE = np.dtype(
         ("memcg", "u4"),
         ("lru_gen_bitmap", "u4"),
         ("hiwater_rss", "i8"),
+        ("flags", "i8"),
     ]
 )
+# mm_struct flags that the loops decide by: PR_SET_THP_DISABLE, and a hold on the huge page of zeros.
+MMF_DISABLE_THP = 1
+MMF_HUGE_ZERO_PAGE = 2
+
+# How a memory policy chooses a page's node: the local one, one within a mask, each of a mask in turn, so many pages of
+# each in turn, or the local one's nearest of a mask as long as that has room.
+POLICY_LOCAL = 0
+POLICY_NODE = 1
+POLICY_IN_TURN = 2
+POLICY_WEIGHTED = 3
+POLICY_MANY = 4
 
 # What the loops know of a vm_area_struct: addresses in bytes, pgoff in pages, ids of its file's address_space and
-# of its anon_vma (0: none), its memory policy (0 local, 1 a node, 2 interleave), and the row of its open file.
+# of its anon_vma (0: none), its memory policy (POLICY_*), and the row of its open file.
 VMA_DTYPE = np.dtype(
     [
         ("start", "i8"),
@@ -548,6 +644,8 @@ VMF_LOCKED = 0x2000
 VMF_SEQ_READ = 0x8000
 VMF_RAND_READ = 0x10000
 VMF_SOFTDIRTY = 0x8000000
+VMF_HUGEPAGE = 0x20000000
+VMF_NOHUGEPAGE = 0x40000000
 VMF_DROPPABLE = 1 << 40
 
 # A swap area: where its slots begin in the arena of all slots, its size with the header, usable pages and those in
@@ -585,4 +683,4 @@ SWAP_WRITE_BUSY = 2
 LRU_GEN_DONE = 0
 LRU_GEN_SLICE = 1
 LRU_GEN_AGE = 2
-assert PAGE_DTYPE.itemsize == 32 and BLOCK_DTYPE.itemsize == 64
+assert PAGE_DTYPE.itemsize == 32 and BLOCK_DTYPE.itemsize == 32

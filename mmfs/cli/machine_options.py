@@ -25,6 +25,7 @@ class MachineOptions:
     """What the user said about the machine; None is unsaid."""
 
     ram: str | None = None
+    maxmem: str | None = None
     swap: str | None = None
     cpus: int | None = None
     nodes: str | None = None
@@ -34,6 +35,7 @@ class MachineOptions:
     like_host: bool = False
     profile: str | None = None
     cmdline: str | None = None
+    cgroup: str | None = None
     seed: int | None = None
     scenario: str | None = None
 
@@ -71,18 +73,24 @@ class MachineOptions:
 
 
 def parse_nodes(text: str) -> int | list[dict[str, Any]]:
-    """A number of nodes, or each node's MEMORY[:CPUS] with commas or plus signs between.
+    """A number of nodes, or each node's MEMORY[:CPUS[:slow]] with commas or plus signs between.
 
-    3G,2G or 3G:4,512G:0 (a node without CPUs) or 2G:0-1+2G:2-3; a memory of 0 is a node of CPUs alone.
+    3G,2G or 3G:4,512G:0 (a node without CPUs) or 2G:0-1+2G:2-3; a memory of 0 is a node of CPUs alone. 3G:4,512G:0:slow
+    has memory behind a CXL link, and firmware that says so.
     """
     text = text.strip()
     if text.isdecimal() and text.isascii():
         return int(text)
     nodes = []
     for part in text.replace("+", ",").split(","):
-        memory, colon, cpus = part.strip().partition(":")
+        memory, colon, rest = part.strip().partition(":")
         node: dict[str, Any] = {"memory": memory.strip()}
-        if colon:
+        cpus, speed, kind = rest.partition(":")
+        if speed:
+            if kind != "slow":
+                raise MountError(f"nodes: {kind!r} is no kind of memory", "write slow, or nothing for DRAM")
+            node["slow"] = True
+        if cpus or (colon and not speed):
             node["cpus"] = int(cpus) if cpus.isdecimal() and cpus.isascii() else cpus
         if not node["memory"]:
             raise MountError(f"nodes: {text!r} is neither a number of nodes nor their sizes", "write 2 or 3G,2G")
@@ -94,15 +102,17 @@ def machine_options(function: F) -> F:
     """Declare the machine's options on a command; `MachineOptions.take()` collects them."""
     declarations = (
         click.option("--ram", metavar="SIZE", help="Memory in all [8G]."),
+        click.option("--maxmem", metavar="SIZE", help="Memory it can have when more is plugged in [no free slots]."),
         click.option("--swap", metavar="SIZE", help="A swap partition of this size [none]."),
         click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Logical CPUs [2 a node]."),
-        click.option("--nodes", metavar="N|SPEC", help="NUMA nodes: a number, or MEMORY[:CPUS] of each: 3G:2,512G:0."),
+        click.option("--nodes", metavar="N|SPEC", help="NUMA nodes: a number, or MEMORY[:CPUS[:slow]] of each."),
         click.option("--machine", metavar="FILE", type=click.Path(), help="A TOML file that describes the machine."),
         click.option("--preset", metavar="server|bare|host", help="Who lives on it [server]."),
         click.option("--containers", type=click.IntRange(min=0), metavar="N", help="Containers that run on it [0]."),
         click.option("--like-host", is_flag=True, help="Shaped as this machine, with its processes."),
         click.option("--profile", metavar="VERSION", help="The kernel it runs [6.12]."),
         click.option("--cmdline", metavar="TEXT", help='The kernel\'s command line, such as "hugepages=64".'),
+        click.option("--cgroup", type=click.Choice(["v2", "v1"]), help="Which cgroups are mounted [v2]."),
         click.option("--seed", type=int, metavar="N", help="What decides everything random [0]."),
         click.option("--scenario", metavar="FILE", type=click.Path(), help="A TOML file: a machine and its programs."),
     )

@@ -100,6 +100,10 @@ class Disk:
         self.stat[op, _NSECS] += nsec
         self.busy_ns += nsec
 
+    def sectors_read(self):
+        """Sectors that were asked for so far."""
+        return self.stat[_READ, _SECTORS]
+
     def reset_stats(self):
         """Count from 0 on. Linux: part_stat_set_all()."""
         self.stats[:] = 0

@@ -43,10 +43,10 @@ cdef class Buddy:
     cdef readonly object reclaim_nodes
     cdef unsigned long[::1] reclaim_node
     cdef public unsigned long kswapds_awake
+    cdef public unsigned long mems_allowed
     cdef readonly object kswapd_highest
     cdef int[::1] kswapd_highest_zoneidx
     cdef long pcp_heads
-    cdef bint whole_blocks
     cdef int nr_pcp_alloc(self, long slot, long zone, int order) noexcept nogil
     cdef int nr_pcp_high(self, long slot, long zone, int batch, bint free_high) noexcept nogil
     cdef int nr_pcp_free(self, long slot, int batch, int high, bint free_high) noexcept nogil
@@ -58,5 +58,4 @@ cdef class Buddy:
     cdef long alloc(self, int order, int mt, int nid, int highest, int alloc_flags, unsigned long nodemask) noexcept nogil
     cpdef bint wake_awake_kswapds(self, int nid, int highest, unsigned long nodemask) noexcept nogil
     cdef void free(self, long pfn, int order) noexcept nogil
-    cdef long alloc_block(self, int alloc_flags) noexcept nogil
-    cdef void free_block(self, long block) noexcept nogil
+    cpdef void drain_pages(self, long cpu, long zone) noexcept nogil

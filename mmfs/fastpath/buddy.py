@@ -64,9 +64,9 @@ class Buddy:
         self.reclaim_nodes = np.zeros(nr_nodes, np.uint64)
         self.reclaim_node = view(self.reclaim_nodes)
         self.reclaimed = self.kswapds_awake = 0
+        self.mems_allowed = (1 << 64) - 1
         self.kswapd_highest = np.full(nr_nodes, MAX_NR_ZONES, np.int32)
         self.kswapd_highest_zoneidx = view(self.kswapd_highest)
-        self.whole_blocks = False
         self.pcp_heads = self.frames.next_page_head
         for _ in range(nr_cpus * self.nr_zones * NR_PCP_LISTS):
             self.frames.new_page_head()
@@ -101,6 +101,8 @@ class Buddy:
                 pfn = self.frames.page[head].prv
                 self.frames.page_list_del(pfn)
                 self.frames.page[pfn].flags = 0
+                if order == PAGEBLOCK_ORDER:
+                    pfn = (pfn - self.frames.huge) << PAGEBLOCK_ORDER
                 count -= 1 << order
                 p.count -= 1 << order
                 self.areas.free_one_page(zone, pfn, order, self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype, False)
@@ -149,6 +151,7 @@ class Buddy:
         z = address(self.zone[zone])
         mt: cython.int = self.frames.block[b].migratetype
         slot: cython.long
+        folio: cython.long = pfn
         batch: cython.int
         high: cython.int
         pindex: cython.int
@@ -164,10 +167,11 @@ class Buddy:
         p.alloc_factor >>= 1
         if order == PAGEBLOCK_ORDER:
             pindex = NR_LOWORDER_PCP_LISTS + (mt == MIGRATE_MOVABLE)
+            folio = self.frames.huge + b
         else:
             pindex = MIGRATE_PCPTYPES * order + mt
-        self.frames.page[pfn].flags = PG_PCP
-        self.frames.page_list_add(self.pcp_heads + slot * NR_PCP_LISTS + pindex, pfn)
+        self.frames.page[folio].flags = PG_PCP
+        self.frames.page_list_add(self.pcp_heads + slot * NR_PCP_LISTS + pindex, folio)
         p.count += 1 << order
         batch = p.batch
         if order != 0 and order <= PAGE_ALLOC_COSTLY_ORDER:
@@ -246,6 +250,8 @@ class Buddy:
                     pfn = self.areas.rmqueue_mode(zone, order, mt, alloc_flags)
                 if pfn < 0:
                     break
+                if order == PAGEBLOCK_ORDER:
+                    pfn = self.frames.huge + (pfn >> PAGEBLOCK_ORDER)
                 self.frames.page_list_add_run(head, pfn, run, PG_PCP)
                 p.count += cython.cast(cython.int, run) << order
                 left -= run
@@ -255,14 +261,14 @@ class Buddy:
         self.frames.page_list_del(pfn)
         self.frames.page[pfn].flags = 0
         p.count -= 1 << order
-        return pfn
+        return (pfn - self.frames.huge) << PAGEBLOCK_ORDER if order == PAGEBLOCK_ORDER else pfn
 
     def rmqueue(self, preferred, zone, order, mt, alloc_flags):
         """Take a block from a zone, counted; or -1. Linux: rmqueue(), rmqueue_buddy(), zone_statistics()."""
         z = address(self.zone[zone])
         pfn: cython.long = -1
         nid: cython.int = z.nid
-        if order <= PAGE_ALLOC_COSTLY_ORDER or (order == PAGEBLOCK_ORDER and not self.whole_blocks):
+        if order <= PAGE_ALLOC_COSTLY_ORDER or order == PAGEBLOCK_ORDER:
             pfn = self.rmqueue_pcplist(zone, order, mt, alloc_flags)
         if pfn < 0:
             if alloc_flags & ALLOC_HIGHATOMIC:
@@ -408,44 +414,6 @@ class Buddy:
                 self.kswapd_highest_zoneidx[i] = highest
         return True
 
-    # ------------------------------------------------------------------------------ whole pageblocks
-
-    def alloc_block(self, alloc_flags):
-        """A movable pageblock, its page records untouched, for 512 faults at once; or -1.
-
-        Counted as the 512 single allocations it stands for.
-        """
-        nid: cython.int = self.cpu_node[self.cpu]
-        zone: cython.long
-        pfn: cython.long
-        self.whole_blocks = True
-        pfn = self.alloc(
-            PAGEBLOCK_ORDER, MIGRATE_MOVABLE, nid, ZONE_MOVABLE, alloc_flags, ~cython.cast(cython.ulong, 0)
-        )
-        self.whole_blocks = False
-        if pfn < 0:
-            return -1
-        zone = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
-        if self.zone[zone].nid == nid:
-            self.numa_event[zone, NUMA_LOCAL] += PAGEBLOCK_NR_PAGES - 1
-            self.numa_event[zone, NUMA_HIT] += PAGEBLOCK_NR_PAGES - 1
-        else:
-            self.numa_event[zone, NUMA_OTHER] += PAGEBLOCK_NR_PAGES - 1
-            self.numa_event[zone, NUMA_MISS] += PAGEBLOCK_NR_PAGES - 1
-            self.numa_event[self.zonelist[nid, 0], NUMA_FOREIGN] += PAGEBLOCK_NR_PAGES - 1
-        return pfn
-
-    def free_block(self, block):
-        """Free a pageblock that alloc_block() gave, its page records still untouched."""
-        self.event[PGFREE] += PAGEBLOCK_NR_PAGES
-        self.areas.free_one_page(
-            self.frames.block[block].zone,
-            block << PAGEBLOCK_ORDER,
-            PAGEBLOCK_ORDER,
-            self.frames.block[block].migratetype,
-            False,
-        )
-
     # ------------------------------------------------------------------------------ for mm
 
     def alloc_pages(self, order, mt, nid, highest, alloc_flags, nodemask=(1 << 64) - 1):
@@ -501,5 +469,5 @@ class Buddy:
             drain -= batch
 
     def pcp_list(self, cpu, zone, pindex):
-        """The blocks on one per-CPU list in order: for checks and debugging."""
+        """The records on one per-CPU list in order, of folios: for checks and debugging."""
         return self.frames.walk_pages(self.pcp_heads + (cpu * self.nr_zones + zone) * NR_PCP_LISTS + pindex)

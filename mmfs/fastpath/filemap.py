@@ -59,6 +59,14 @@ class Filemap:
         self.ra_index = self.ra_end = self.ra_mark = self.ra_run = self.ra_m = 0
         self.ra_disk = None
 
+    def prev_pos(self, row: cython.long):
+        """Where the last read of an open file has ended."""
+        return self.file[row].prev_pos
+
+    def set_prev_pos(self, row: cython.long, pos: cython.long):
+        """A read has ended there."""
+        self.file[row].prev_pos = pos
+
     def alloc_page(self):
         """A page for the page cache, charged to whoever runs; -1: no memory, or above a limit.
 
@@ -71,7 +79,7 @@ class Filemap:
         self.spare = -1
         if pfn < 0:
             pfn = self.walker.alloc_page(
-                MIGRATE_MOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_MOVABLE, ~cython.cast(cython.ulong, 0)
+                MIGRATE_MOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_MOVABLE, self.buddy.mems_allowed
             )
         if pfn < 0:
             self.folios.memcg.unused(memcg, 1)

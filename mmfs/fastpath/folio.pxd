@@ -4,7 +4,9 @@ from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.memcontrol cimport Memcontrol
+from mmfs.fastpath.slub cimport Slub
 from mmfs.fastpath.workingset cimport Workingset
+from mmfs.fastpath.xa_nodes cimport XaNodes
 
 cdef packed struct MappingRec:
     long base
@@ -27,6 +29,8 @@ cdef class Folios:
     cdef readonly Buddy buddy
     cdef readonly Lru lru
     cdef readonly Workingset workingset
+    cdef readonly Slub slub
+    cdef readonly XaNodes nodes
     cdef MappingRec[::1] mapping
     cdef unsigned long[::1] slot
     cdef readonly Memcontrol memcg
@@ -34,13 +38,9 @@ cdef class Folios:
     cdef long[::1] event
     cdef readonly object mappings
     cdef readonly object slots
-    cdef readonly object node_entries
     cdef readonly object dirtied
-    cdef unsigned char[::1] node_entry
     cdef unsigned int[::1] dirtied_mapping
     cdef public long nr_dirtied
-    cdef readonly long nr_nodes
-    cdef readonly long nr_buffers
     cpdef long lookup(self, long m, long index) noexcept nogil
     cdef void set_slot(self, long m, long index, unsigned long value) noexcept nogil
     cdef void cache_add(self, long m, long index, long pfn, bint in_fault) noexcept nogil

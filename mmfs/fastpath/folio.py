@@ -3,8 +3,7 @@
 
 A page of the page cache is found in its address_space's slots, which lie in one lazily committed arena. A slot
 holds ``pfn + 1``, or 0, or an entry that is no page (SLOT_SHADOW, SLOT_SWAP): ``lookup()`` tells. 64 slots stand for
-one node of Linux's tree of slots; ``nr_nodes`` counts those that hold anything, ``nr_buffers`` the pages that have
-a buffer head, so that mm/filemap.py can have the slab hold as many.
+one node of Linux's tree of slots (fastpath/xa_nodes.py).
 
 An address_space that becomes dirty is put down in ``dirtied`` once, until whoever writes back takes it over.
 
@@ -17,7 +16,10 @@ import cython
 import numpy as np
 
 from mmfs.fastpath.frames import lazy_array, view
+from mmfs.fastpath.obj_cgroup import ObjCgroups
+from mmfs.fastpath.slub import Slub
 from mmfs.fastpath.workingset import Workingset
+from mmfs.fastpath.xa_nodes import XaNodes
 from mmfs.mm_types import MAPPING_DTYPE
 
 if not cython.compiled:
@@ -25,7 +27,6 @@ if not cython.compiled:
 
 _MAX_MAPPINGS = 1 << 24
 _SLOTS = 1 << 34
-_NODE_SHIFT = cython.declare(cython.int, 6)
 
 
 class Folios:
@@ -38,12 +39,12 @@ class Folios:
         self.workingset = Workingset(lru)
         self.mappings = lazy_array(_MAX_MAPPINGS, MAPPING_DTYPE)
         self.slots = lazy_array(_SLOTS, np.uint64)
-        self.node_entries = lazy_array(_SLOTS >> 6, np.uint8)
+        self.slub = Slub(ObjCgroups(lru.memcg), vmstat)
+        self.nodes = XaNodes(self.slub, self.slots)
         self.dirtied = lazy_array(_MAX_MAPPINGS, np.uint32)
-        self.nr_dirtied = self.nr_nodes = self.nr_buffers = 0
+        self.nr_dirtied = 0
         self.mapping = view(self.mappings)
         self.slot = view(self.slots)
-        self.node_entry = view(self.node_entries)
         self.dirtied_mapping = view(self.dirtied)
         self.memcg = lru.memcg
         self.zone_stat = view(vmstat.zone_stat)
@@ -60,18 +61,12 @@ class Folios:
         return cython.cast(cython.long, value) - 1
 
     def set_slot(self, m, index, value):
-        """Store into a slot, and count the nodes of the tree. Linux: mm/workingset.c, workingset_update_node()."""
+        """Store into a slot, which is in a node of the tree unless it is the first. Linux: xas_store()."""
         at: cython.long = self.mapping[m].base + index
-        node: cython.long = at >> _NODE_SHIFT
-        if index and value and not self.slot[at]:
-            self.node_entry[node] += 1
-            if self.node_entry[node] == 1:
-                self.nr_nodes += 1
-        elif index and not value and self.slot[at]:
-            self.node_entry[node] -= 1
-            if self.node_entry[node] == 0:
-                self.nr_nodes -= 1
-        self.slot[at] = value
+        if index:
+            self.nodes.store(at, value)
+        else:
+            self.slot[at] = value
 
     def cache_add(self, m, index, pfn, in_fault):
         """Put a new page into the page cache. Linux: mm/filemap.c, filemap_add_folio(); shmem_add_to_page_cache()."""
@@ -106,7 +101,7 @@ class Folios:
             self.account_cleaned(pfn)
         if self.frames.page[pfn].flags & PG_PRIVATE:
             self.frames.page[pfn].flags &= ~PG_PRIVATE
-            self.nr_buffers -= 1
+            self.nodes.free_buffer(self.mapping[m].base + self.frames.page[pfn].index)
         self.frames.page[pfn].private = 0
         self.frames.page[pfn].mapping = 0
 
@@ -186,7 +181,10 @@ class Folios:
         """A page of a file gets a buffer head, unless it has one. Linux: fs/buffer.c, folio_create_buffers()."""
         if not self.frames.page[pfn].flags & PG_PRIVATE:
             self.frames.page[pfn].flags |= PG_PRIVATE
-            self.nr_buffers += 1
+            self.nodes.add_buffer(
+                self.mapping[self.frames.page[pfn].mapping].base + self.frames.page[pfn].index,
+                self.frames.page[pfn].memcg,
+            )
 
     def mark_dirty(self, pfn):
         """A page differs from its file, if it has one, where it has a buffer head from then on, or from swap.
@@ -243,6 +241,50 @@ class Folios:
         self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1
         self.event[UNEVICTABLE_PGS_MUNLOCKED] += 1
         self.event[UNEVICTABLE_PGS_RESCUED] += 1
+
+    def mod_lruvec_states(self, pfn: cython.long, nr: cython.long):
+        """Count a page, or no more, in all that its lruvec counts of it. Linux: mem_cgroup_move_account()."""
+        flags: cython.uint = self.frames.page[pfn].flags
+        mapped: cython.bint = self.frames.page[pfn].mapcount > 0
+        if flags & PG_ANON:
+            if mapped:
+                self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED, nr)
+        else:
+            self.memcg.mod_folio_state(pfn, NR_FILE_PAGES, nr)
+            if mapped:
+                self.memcg.mod_folio_state(pfn, NR_FILE_MAPPED, nr)
+            if flags & PG_SWAPBACKED:
+                self.memcg.mod_folio_state(pfn, NR_SHMEM, nr)
+            elif flags & PG_DIRTY:
+                self.memcg.mod_folio_state(pfn, NR_FILE_DIRTY, nr)
+        if flags & PG_SWAPCACHE:
+            self.memcg.mod_folio_state(pfn, NR_FILE_PAGES, nr)
+            self.memcg.mod_folio_state(pfn, NR_SWAPCACHE, nr)
+        if flags & PG_WRITEBACK:
+            self.memcg.mod_folio_state(pfn, NR_WRITEBACK, nr)
+
+    def move_accounts(self, pfns: cython.long[::1], source: cython.long, to: cython.long):
+        """Pages of one memory cgroup are another's from now on, counters aside; how many are on a list and could be.
+
+        Linux: mem_cgroup_move_account().
+        """
+        i: cython.Py_ssize_t
+        pfn: cython.long
+        moved: cython.long = 0
+        for i in range(pfns.shape[0]):
+            pfn = pfns[i]
+            if self.frames.page[pfn].memcg != source or not self.frames.page[pfn].flags & PG_LRU:
+                continue
+            self.lru.del_page(pfn)
+            self.mod_lruvec_states(pfn, -1)
+            self.memcg.count_memcg_events(source, PGPGOUT, 1)
+            self.memcg.count_memcg_events(to, PGPGIN, 1)
+            self.memcg.ref[source] -= 1
+            self.memcg.set_owner(pfn, to)
+            self.mod_lruvec_states(pfn, 1)
+            self.lru.add_page(pfn)
+            moved += 1
+        return moved
 
     def free_page(self, pfn):
         """Free a page that nobody maps or caches. Linux: __folio_put()."""

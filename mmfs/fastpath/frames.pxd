@@ -25,21 +25,17 @@ cdef packed struct PageRec:
 cdef packed struct BlockRec:
     unsigned int nxt
     unsigned int prv
-    unsigned int mapping
-    unsigned int flags
-    unsigned int index
     int mapcount
-    unsigned long table
-    unsigned long pteflags
+    int nr_mapped
     unsigned char state
     unsigned char migratetype
     unsigned char order
     unsigned char zone
-    unsigned short memcg
-    unsigned short nr_free
-    int gen
-    int pad
-    unsigned long spare
+    unsigned char deferred
+    unsigned char partially
+    unsigned short pad
+    int skip
+    unsigned int spare
 
 @cython.final
 cdef class Frames:
@@ -53,6 +49,7 @@ cdef class Frames:
     cdef readonly long nr_blocks
     cdef readonly long next_page_head
     cdef readonly long next_block_head
+    cdef readonly long huge
     cdef long page_heads_end
     cdef long block_heads_end
     cpdef long new_page_head(self)
@@ -62,6 +59,7 @@ cdef class Frames:
     cdef void init_page_head(self, long head) noexcept nogil
     cdef void init_block_head(self, long head) noexcept nogil
     cdef void prefetch_page(self, long pfn) noexcept nogil
+    cdef bint maps_thp(self, unsigned long entry) noexcept nogil
     cdef void page_list_add(self, long head, long pfn) noexcept nogil
     cdef void page_list_add_tail(self, long head, long pfn) noexcept nogil
     cdef void page_list_add_run(self, long head, long first, long nr, unsigned int flags) noexcept nogil
@@ -69,5 +67,9 @@ cdef class Frames:
     cdef void block_list_add(self, long head, long block) noexcept nogil
     cdef void block_list_add_tail(self, long head, long block) noexcept nogil
     cdef void block_list_del(self, long block) noexcept nogil
+    cdef long block_of(self, long folio) noexcept nogil
+    cdef long zone_of(self, long folio) noexcept nogil
+    cdef long nr_pages(self, long folio) noexcept nogil
+    cdef long folio_of(self, long pfn) noexcept nogil
     cdef bint valid(self, long pfn) noexcept nogil
     cdef void clear_table(self, long pfn) noexcept nogil

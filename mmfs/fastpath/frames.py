@@ -1,17 +1,23 @@
 # cython: language_level=3
-"""Physical memory as records: a ``struct page`` of 32 bytes a frame, 64 bytes a pageblock, 4 KB a page table.
+"""Physical memory as records: a ``struct page`` of 32 bytes a frame, 32 bytes a pageblock, 4 KB a page table.
 
 The arrays lie in anonymous memory that the host commits when it is first touched (MAP_NORESERVE), indexed
 directly by frame number. A page record is valid only while its pageblock is SPLIT; a block that nobody
-touched (VIRGIN), that is free as a whole (FREE, TAIL) or mapped as a whole (UNIFORM) has none, so a machine
+touched (VIRGIN), that is free as a whole (FREE, TAIL) or mapped as a whole (HUGE) has none, so a machine
 of terabytes costs what it uses. ``entry`` is the content of the frames that serve as page tables: 512
 entries each, at ``pfn * 512``.
 
 Lists are intrusive and circular; their heads are extra records past the last frame or block.
 
-Linux: include/linux/mm_types.h, struct page; mm/mm_init.c, the deferred initialisation of struct pages.
+A huge page of a pageblock has one record too, past the list heads: ``huge + block``. It stands for all of it where a
+page may be handed on: on the lists of pages, in batches, charged, counted (``nr_pages()``). So a *folio* is one number,
+a frame's or one above ``huge``. Records of its 512 frames are written only once some of them are mapped by
+entries of their own (the block is SPLIT then, its frames PG_TAIL); ``folio_of()`` leads from a frame to its folio.
+
+Linux: include/linux/mm_types.h, struct page, struct folio; mm/mm_init.c, the deferred initialisation of struct pages.
 """
 
+import gc
 import mmap
 
 import cython
@@ -55,8 +61,13 @@ def lazy_area(size):
     Raises MemoryError when the host refuses the address space.
     """
     size = -(-max(size, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
     try:
-        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+        return mmap.mmap(-1, size, flags=flags)
+    except OSError:
+        gc.collect()  # a machine is a cycle: one that nobody holds keeps its areas until the collector comes to it
+    try:
+        return mmap.mmap(-1, size, flags=flags)
     except OSError as error:
         raise MemoryError(
             f"the host refuses {size >> 30} GiB of address space ({error.strerror}); "
@@ -79,13 +90,14 @@ class Frames:
         self.nr_blocks = (nr_frames + (1 << PAGEBLOCK_ORDER) - 1) >> PAGEBLOCK_ORDER
         self.nr_blocks += self.nr_blocks & 1
         last_frame: cython.long = self.nr_blocks << PAGEBLOCK_ORDER
-        if last_frame + page_heads >= 1 << 32:
+        if last_frame + page_heads + self.nr_blocks >= 1 << 32:
             raise ValueError("at most 15T of memory can be simulated")
         self.next_page_head = last_frame
         self.next_block_head = self.nr_blocks
         self.page_heads_end = last_frame + page_heads
         self.block_heads_end = self.nr_blocks + block_heads
-        self.pages = lazy_array(self.page_heads_end, PAGE_DTYPE)
+        self.huge = self.page_heads_end
+        self.pages = lazy_array(self.page_heads_end + self.nr_blocks, PAGE_DTYPE)
         self.blocks = lazy_array(self.block_heads_end, BLOCK_DTYPE)
         self.entries = lazy_array(last_frame * 512, np.uint64)
         self.page = view(self.pages)
@@ -138,6 +150,11 @@ class Frames:
         """Have the host fetch a page's record, which will be looked at soon."""
         if cython.compiled:
             prefetch(address(self.page[pfn]))
+
+    def maps_thp(self, entry):
+        """Whether a PMD entry maps a transparent huge page, not one of a pool. Linux: pmd_trans_huge()."""
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        return entry & PTE_PSE != 0 and self.block[pfn >> PAGEBLOCK_ORDER].state != BLK_HUGETLB
 
     def page_list_add(self, head, pfn):
         """Link a page at the front."""
@@ -198,6 +215,22 @@ class Frames:
         after: cython.long = self.block[block].nxt
         self.block[before].nxt = cython.cast(cython.uint, after)
         self.block[after].prv = cython.cast(cython.uint, before)
+
+    def block_of(self, folio):
+        """The pageblock of a folio."""
+        return folio - self.huge if folio >= self.huge else folio >> PAGEBLOCK_ORDER
+
+    def zone_of(self, folio):
+        """The zone of a folio. Linux: folio_zone()."""
+        return self.block[folio - self.huge if folio >= self.huge else folio >> PAGEBLOCK_ORDER].zone
+
+    def nr_pages(self, folio):
+        """Linux: folio_nr_pages()."""
+        return HPAGE_PMD_NR if folio >= self.huge else 1
+
+    def folio_of(self, pfn):
+        """The folio of a frame that an entry maps. Linux: page_folio()."""
+        return self.huge + (pfn >> PAGEBLOCK_ORDER) if self.page[pfn].flags & PG_TAIL else pfn
 
     def valid(self, pfn):
         """Whether the frame has a page record of its own."""

@@ -28,13 +28,11 @@ cdef class Lru:
     cdef unsigned int[:, ::1] batch
     cdef int[::1] batched
     cdef long page_heads
-    cdef long block_heads
     cdef readonly object lruvecs
     cdef readonly long nr_lruvecs
     cdef readonly long nr_cpus
     cdef public bint enabled
     cpdef long lruvec_of(self, long pfn) noexcept nogil
-    cdef long lruvec_of_block(self, long block) noexcept nogil
     cdef int lru_of(self, unsigned int flags) noexcept nogil
     cpdef long zone_size(self, long lruvec, int zid, int lru) noexcept nogil
     cpdef long size(self, long lruvec, int lru) noexcept nogil
@@ -58,8 +56,4 @@ cdef class Lru:
     cpdef void rotate(self, long pfn) noexcept nogil
     cpdef void note_cost(self, long lruvec, bint file, long nr_io, long nr_rotated) noexcept nogil
     cpdef void age_nonresident(self, long lruvec, long nr) noexcept nogil
-    cdef void add_block(self, long block) noexcept nogil
-    cdef void del_block(self, long block) noexcept nogil
     cdef void readd_page(self, long pfn) noexcept nogil
-    cdef void readd_block(self, long block) noexcept nogil
-    cdef void split_block(self, long block) noexcept nogil

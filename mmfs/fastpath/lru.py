@@ -6,8 +6,7 @@ waits in its CPU's batch (``folio_batch``, 31 pages) and is on no list until the
 Active and Inactive lag AnonPages by some pages. Moves (activate, deactivate, rotate to the tail) wait in batches of
 their own; until then the page stays where it is. PG_BATCHED says that a page waits in one of them.
 
-A block that is mapped as a whole stands as one record on a list of blocks beside the list of pages and counts
-as 512; its pages are younger than those of the list beside it.
+A huge page is one entry of a list and counts as its 512 pages (fastpath/frames.py); it does not wait in a batch.
 
 ``enabled`` says whether the multi-generational lists rule (lru_gen_enabled()): then evictable pages are in the
 generations of ``gen`` (fastpath/lru_gen.py) and the lists here hold only the unevictable ones.
@@ -58,13 +57,12 @@ class Lru:
         self.batch = view(np.zeros((nr_cpus * _NR_BATCHES, _BATCH), np.uint32))
         self.batched = view(np.zeros(nr_cpus * _NR_BATCHES, np.int32))
         self.page_heads = frames.reserve_page_heads(self.nr_lruvecs * NR_LRU_LISTS)
-        self.block_heads = frames.reserve_block_heads(self.nr_lruvecs * NR_LRU_LISTS)
         self.gen = LruGen(frames, buddy, self.memcg, self.nr_lruvecs)
         self.init_lruvecs(0)
 
     @staticmethod
     def heads_needed(nr_nodes):
-        """How many page (and as many pageblock) list heads the lists take."""
+        """How many list heads the lists take."""
         return MAX_MEMCGS * nr_nodes * NR_LRU_LISTS + LruGen.heads_needed(MAX_MEMCGS * nr_nodes)
 
     def init_lruvecs(self, memcg: cython.long):
@@ -81,21 +79,14 @@ class Lru:
             self.lruvec[lruvec].refaults_anon = self.lruvec[lruvec].refaults_file = 0
             for lru in range(NR_LRU_LISTS):
                 self.frames.init_page_head(self.page_heads + lruvec * NR_LRU_LISTS + lru)
-                self.frames.init_block_head(self.block_heads + lruvec * NR_LRU_LISTS + lru)
             self.gen.init_lruvec(lruvec)
 
     # ------------------------------------------------------------------------------ lists
 
     def lruvec_of(self, pfn):
         """The number of a page's lruvec. Linux: folio_lruvec()."""
-        return (
-            self.frames.page[pfn].memcg * self.nr_nodes
-            + self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
-        )
-
-    def lruvec_of_block(self, block):
-        """The number of the lruvec of a block that is mapped as a whole."""
-        return self.frames.block[block].memcg * self.nr_nodes + self.buddy.zone[self.frames.block[block].zone].nid
+        block: cython.long = pfn - self.frames.huge if pfn >= self.frames.huge else pfn >> PAGEBLOCK_ORDER
+        return self.frames.page[pfn].memcg * self.nr_nodes + self.buddy.zone[self.frames.block[block].zone].nid
 
     def lru_of(self, flags):
         """The list for a page of these flags. Linux: folio_lru_list()."""
@@ -129,7 +120,7 @@ class Lru:
             self.gen.add_folio(lruvec, pfn, False)
             return
         self.frames.page_list_add(self.page_heads + lruvec * NR_LRU_LISTS + lru, pfn)
-        self.memcg.update_lru_size(lruvec, self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, lru, 1)
+        self.memcg.update_lru_size(lruvec, self.frames.zone_of(pfn), lru, self.frames.nr_pages(pfn))
 
     def add_page_tail(self, pfn):
         """Put a page at the end of its list. Linux: lruvec_add_folio_tail()."""
@@ -140,7 +131,7 @@ class Lru:
             self.gen.add_folio(lruvec, pfn, True)
             return
         self.frames.page_list_add_tail(self.page_heads + lruvec * NR_LRU_LISTS + lru, pfn)
-        self.memcg.update_lru_size(lruvec, self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, lru, 1)
+        self.memcg.update_lru_size(lruvec, self.frames.zone_of(pfn), lru, self.frames.nr_pages(pfn))
 
     def del_page(self, pfn):
         """Take a page off its list, out of a batch if need be. Linux: lruvec_del_folio()."""
@@ -152,8 +143,8 @@ class Lru:
             return
         self.frames.page_list_del(pfn)
         self.memcg.update_lru_size(
-            self.lruvec_of(pfn), self.frames.block[pfn >> PAGEBLOCK_ORDER].zone,
-            self.lru_of(self.frames.page[pfn].flags), -1,
+            self.lruvec_of(pfn), self.frames.zone_of(pfn), self.lru_of(self.frames.page[pfn].flags),
+            -self.frames.nr_pages(pfn),
         )  # fmt: skip
         self.frames.page[pfn].flags &= ~PG_LRU
 
@@ -167,7 +158,7 @@ class Lru:
         self.frames.page[pfn].flags |= PG_BATCHED
         self.batch[at, self.batched[at]] = cython.cast(cython.uint, pfn)
         self.batched[at] += 1
-        if self.batched[at] == _BATCH:
+        if self.batched[at] == _BATCH or pfn >= self.frames.huge:
             self.drain_batch(self.buddy.cpu, kind)
 
     def drain_batch(self, cpu, kind):
@@ -191,35 +182,36 @@ class Lru:
     def lru_add(self, pfn):
         """Linux: lru_add()."""
         if self.frames.page[pfn].flags & PG_UNEVICTABLE:
-            self.event[UNEVICTABLE_PGS_CULLED] += 1
+            self.event[UNEVICTABLE_PGS_CULLED] += self.frames.nr_pages(pfn)
             self.frames.page[pfn].flags &= ~PG_ACTIVE
         self.add_page(pfn)
 
     def move(self, kind, pfn):
         """Linux: lru_move_tail(), lru_deactivate_file(), lru_deactivate(), lru_lazyfree(), lru_activate()."""
         flags: cython.uint = self.frames.page[pfn].flags
+        nr: cython.long = self.frames.nr_pages(pfn)
         if kind == _DEACTIVATE_FILE:
             self.lru_deactivate_file(pfn)
         elif kind == _MOVE_TAIL:
             self.del_page(pfn)
             self.frames.page[pfn].flags &= ~PG_ACTIVE
             self.add_page_tail(pfn)
-            self.event[PGROTATED] += 1
+            self.event[PGROTATED] += nr
         elif kind == _DEACTIVATE and (flags & PG_ACTIVE or self.enabled):
             self.del_page(pfn)
             self.frames.page[pfn].flags &= ~(PG_ACTIVE | PG_REFERENCED)
             self.add_page(pfn)
-            self.memcg.count_events(self.frames.page[pfn].memcg, PGDEACTIVATE, 1)
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGDEACTIVATE, nr)
         elif kind == _LAZYFREE and flags & PG_ANON and flags & PG_SWAPBACKED and not flags & PG_SWAPCACHE:
             self.del_page(pfn)
             self.frames.page[pfn].flags &= ~(PG_ACTIVE | PG_REFERENCED | PG_SWAPBACKED)
             self.add_page(pfn)
-            self.memcg.count_events(self.frames.page[pfn].memcg, PGLAZYFREE, 1)
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGLAZYFREE, nr)
         elif kind == _ACTIVATE and not flags & PG_ACTIVE:
             self.del_page(pfn)
             self.frames.page[pfn].flags |= PG_ACTIVE
             self.add_page(pfn)
-            self.memcg.count_events(self.frames.page[pfn].memcg, PGACTIVATE, 1)
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGACTIVATE, nr)
 
     def lru_deactivate_file(self, pfn):
         """Linux: lru_deactivate_file()."""
@@ -284,7 +276,7 @@ class Lru:
             else:
                 self.activate_new(pfn)
             self.frames.page[pfn].flags &= ~PG_REFERENCED
-            self.age_nonresident(self.lruvec_of(pfn), 1)
+            self.age_nonresident(self.lruvec_of(pfn), self.frames.nr_pages(pfn))
         self.frames.page[pfn].flags &= ~PG_IDLE
 
     def deactivate(self, pfn):
@@ -334,49 +326,6 @@ class Lru:
             self.lruvec[lruvec].nonresident_age += nr
             lruvec = self.memcg.parent_lruvec(lruvec)
 
-    # ------------------------------------------------------------------------------ blocks mapped as a whole
-
-    def add_block(self, block):
-        """Put a block that is mapped as a whole on its list."""
-        lru: cython.int
-        if self.enabled:
-            self.frames.block[block].flags |= PG_ACTIVE
-            self.gen.add_block(self.lruvec_of_block(block), block)
-            return
-        lru = self.lru_of(self.frames.block[block].flags)
-        self.frames.block_list_add(
-            self.block_heads + self.lruvec_of_block(block) * NR_LRU_LISTS + lru, block
-        )
-        self.memcg.update_lru_size(
-            self.lruvec_of_block(block), self.frames.block[block].zone, lru, PAGEBLOCK_NR_PAGES
-        )
-
-    def del_block(self, block):
-        """Take a block that is mapped as a whole off its list."""
-        if self.frames.block[block].gen:
-            self.gen.del_block(self.lruvec_of_block(block), block)
-            return
-        self.frames.block_list_del(block)
-        self.memcg.update_lru_size(
-            self.lruvec_of_block(block), self.frames.block[block].zone, self.lru_of(self.frames.block[block].flags),
-            -PAGEBLOCK_NR_PAGES,
-        )  # fmt: skip
-
-    def split_block(self, block):
-        """Replace a block by its 512 pages, whose records the caller has written, at the front of the list of pages."""
-        lru: cython.int = self.lru_of(self.frames.block[block].flags)
-        first: cython.long = block << PAGEBLOCK_ORDER
-        lruvec: cython.long = self.lruvec_of_block(block)
-        head: cython.long = self.page_heads + lruvec * NR_LRU_LISTS + lru
-        i: cython.long
-        if self.frames.block[block].gen:
-            self.gen.split_block(lruvec, block)
-            return
-        self.frames.block_list_del(block)
-        for i in range(PAGEBLOCK_NR_PAGES):
-            self.frames.page[first + i].flags |= PG_LRU
-            self.frames.page_list_add(head, first + i)
-
     # ------------------------------------------------------------------------------ the other kind of lists
 
     def fill_generations(self, rows: cython.long[::1]):
@@ -393,9 +342,6 @@ class Lru:
         for i in range(rows.shape[0] * self.nr_nodes):
             lruvec = rows[i // self.nr_nodes] * self.nr_nodes + i % self.nr_nodes
             for lru in range(LRU_UNEVICTABLE):
-                head = self.block_heads + lruvec * NR_LRU_LISTS + lru
-                while self.frames.block[head].prv != head:
-                    self.readd_block(self.frames.block[head].prv)
                 head = self.page_heads + lruvec * NR_LRU_LISTS + lru
                 while self.frames.page[head].prv != head:
                     self.readd_page(self.frames.page[head].prv)
@@ -411,9 +357,6 @@ class Lru:
         for k in range(rows.shape[0] * self.nr_nodes):
             lruvec = rows[k // self.nr_nodes] * self.nr_nodes + k % self.nr_nodes
             for i in range(MAX_NR_GENS * 2 * MAX_NR_ZONES):
-                head = self.gen.block_heads + lruvec * MAX_NR_GENS * 2 * MAX_NR_ZONES + i
-                while self.frames.block[head].prv != head:
-                    self.readd_block(self.frames.block[head].prv)
                 head = self.gen.page_heads + lruvec * MAX_NR_GENS * 2 * MAX_NR_ZONES + i
                 while self.frames.page[head].prv != head:
                     self.readd_page(self.frames.page[head].prv)
@@ -422,14 +365,6 @@ class Lru:
         """Move a page to the lists that rule."""
         self.del_page(pfn)
         self.add_page(pfn)
-
-    def readd_block(self, block):
-        """Move a block to the lists that rule; one of the active generations stays active."""
-        self.del_block(block)
-        if self.enabled:
-            self.gen.add_block(self.lruvec_of_block(block), block)
-        else:
-            self.add_block(block)
 
     # ------------------------------------------------------------------------------ for mm
 
@@ -448,7 +383,3 @@ class Lru:
     def pages(self, lruvec, lru):
         """The pages of a list from its front: for checks and debugging."""
         return self.frames.walk_pages(self.page_heads + lruvec * NR_LRU_LISTS + lru)
-
-    def blocks(self, lruvec, lru):
-        """The blocks of a list from its front: for checks and debugging."""
-        return self.frames.walk_blocks(self.block_heads + lruvec * NR_LRU_LISTS + lru)

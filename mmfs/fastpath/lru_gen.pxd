@@ -26,9 +26,9 @@ cdef class LruGen:
     cdef readonly object avg_total
     cdef readonly long nr_lruvecs
     cdef readonly long isolated
+    cdef readonly long nr_folios
     cdef long coming
     cdef long page_heads
-    cdef long block_heads
     cdef int gen_of(self, long pfn) noexcept nogil
     cdef int refs_of(self, long pfn) noexcept nogil
     cdef int tier_of(self, int refs) noexcept nogil
@@ -38,11 +38,6 @@ cdef class LruGen:
     cdef long seq_for(self, long lruvec, unsigned int flags, bint reclaiming) noexcept nogil
     cdef void add_folio(self, long lruvec, long pfn, bint reclaiming) noexcept nogil
     cdef void del_folio(self, long lruvec, long pfn, bint reclaiming) noexcept nogil
-    cdef void add_block(self, long lruvec, long block) noexcept nogil
-    cdef void del_block(self, long lruvec, long block) noexcept nogil
-    cdef void split_block(self, long lruvec, long block) noexcept nogil
-    cdef void move_block(self, long lruvec, long block, int gen) noexcept nogil
-    cdef void promote_block(self, long lruvec, long block, int gen) noexcept nogil
     cdef void inc_refs(self, long pfn) noexcept nogil
     cdef void clear_refs(self, long pfn) noexcept nogil
     cdef void update_gen(self, long lruvec, long pfn, int gen) noexcept nogil

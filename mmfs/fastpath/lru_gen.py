@@ -39,7 +39,6 @@ class LruGen:
         self.event = self.memcg.event
         self.nr_lruvecs = nr_lruvecs
         self.page_heads = frames.reserve_page_heads(nr_lruvecs * _SLOTS)
-        self.block_heads = frames.reserve_block_heads(nr_lruvecs * _SLOTS)
         self.seqs = lazy_array(nr_lruvecs * 3, np.int64).reshape(-1, 3)
         self.sizes = lazy_array(nr_lruvecs * _SLOTS, np.int64).reshape(-1, _SLOTS)
         self.evicted, self.refaulted, self.protected, self.avg_refaulted, self.avg_total = (
@@ -52,11 +51,11 @@ class LruGen:
         self.protect = view(self.protected)
         self.avg_refault = view(self.avg_refaulted)
         self.avg_sum = view(self.avg_total)
-        self.isolated = self.coming = 0
+        self.isolated = self.nr_folios = self.coming = 0
 
     @staticmethod
     def heads_needed(nr_lruvecs):
-        """How many page (and as many pageblock) list heads the lists take."""
+        """How many list heads the lists take."""
         return nr_lruvecs * 40
 
     def init_lruvec(self, lruvec: cython.long):
@@ -67,7 +66,6 @@ class LruGen:
         for i in range(_SLOTS):
             self.size[lruvec, i] = 0
             self.frames.init_page_head(self.page_heads + lruvec * _SLOTS + i)
-            self.frames.init_block_head(self.block_heads + lruvec * _SLOTS + i)
         for i in range(2 * _TIERS):
             self.evict[lruvec, i] = self.refault_count[lruvec, i] = self.protect[lruvec, i] = 0
             self.avg_refault[lruvec, i] = self.avg_sum[lruvec, i] = 0
@@ -136,7 +134,7 @@ class LruGen:
     def add_folio(self, lruvec, pfn, reclaiming):
         """Put a page that is on no list into a generation. Linux: lru_gen_add_folio()."""
         flags: cython.uint = self.frames.page[pfn].flags
-        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
+        zone: cython.long = self.frames.zone_of(pfn)
         kind: cython.int = 0 if flags & PG_SWAPBACKED else 1
         gen: cython.int = self.seq_for(lruvec, flags, reclaiming) & 3
         head: cython.long = self.head(lruvec, gen, kind, self.buddy.zone[zone].zid)
@@ -147,7 +145,7 @@ class LruGen:
             self.frames.page[pfn].mlock_count = cython.cast(
                 cython.ushort, self.frames.page[pfn].mlock_count & LRU_REFS_MASK | gen + 1
             )
-        self.update_size(lruvec, zone, kind, -1, gen, 1)
+        self.update_size(lruvec, zone, kind, -1, gen, self.frames.nr_pages(pfn))
         if reclaiming:
             self.frames.page_list_add_tail(head, pfn)
         else:
@@ -161,47 +159,13 @@ class LruGen:
         self.frames.page[pfn].mlock_count &= LRU_REFS_MASK
         self.update_size(
             lruvec,
-            self.frames.block[pfn >> PAGEBLOCK_ORDER].zone,
+            self.frames.zone_of(pfn),
             0 if self.frames.page[pfn].flags & PG_SWAPBACKED else 1,
             gen,
             -1,
-            1,
+            self.frames.nr_pages(pfn),
         )
         self.frames.page_list_del(pfn)
-
-    def add_block(self, lruvec, block):
-        """Put a block that is mapped as a whole into a generation."""
-        zone: cython.long = self.frames.block[block].zone
-        gen: cython.int = self.seq_for(lruvec, self.frames.block[block].flags, False) & 3
-        self.frames.block[block].flags &= ~cython.cast(cython.uint, PG_ACTIVE)
-        self.frames.block[block].gen = gen + 1
-        self.update_size(lruvec, zone, 0, -1, gen, PAGEBLOCK_NR_PAGES)
-        self.frames.block_list_add(
-            self.block_heads + lruvec * _SLOTS + gen * 2 * MAX_NR_ZONES + self.buddy.zone[zone].zid, block
-        )
-
-    def del_block(self, lruvec, block):
-        """Take a block that is mapped as a whole out of its generation; one of the active ones leaves it marked so."""
-        if self.is_active(lruvec, self.frames.block[block].gen - 1):
-            self.frames.block[block].flags |= PG_ACTIVE
-        self.update_size(
-            lruvec, self.frames.block[block].zone, 0, self.frames.block[block].gen - 1, -1, PAGEBLOCK_NR_PAGES
-        )
-        self.frames.block[block].gen = 0
-        self.frames.block_list_del(block)
-
-    def split_block(self, lruvec, block):
-        """Replace a block by its 512 pages, whose records the caller has written, at the warm end of its list."""
-        gen: cython.int = self.frames.block[block].gen - 1
-        zone: cython.long = self.frames.block[block].zone
-        head: cython.long = self.head(lruvec, gen, 0, self.buddy.zone[zone].zid)
-        pfn: cython.long
-        self.frames.block_list_del(block)
-        self.frames.block[block].gen = 0
-        for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
-            self.frames.page[pfn].flags |= PG_LRU
-            self.frames.page[pfn].mlock_count = cython.cast(cython.ushort, gen + 1)
-            self.frames.page_list_add(head, pfn)
 
     # ------------------------------------------------------------------------------ use
 
@@ -238,11 +202,11 @@ class LruGen:
         if old != gen:
             self.update_size(
                 lruvec,
-                self.frames.block[pfn >> PAGEBLOCK_ORDER].zone,
+                self.frames.zone_of(pfn),
                 0 if self.frames.page[pfn].flags & PG_SWAPBACKED else 1,
                 old,
                 gen,
-                1,
+                self.frames.nr_pages(pfn),
             )
 
     def inc_gen(self, lruvec, pfn, kind, reclaiming):
@@ -256,7 +220,7 @@ class LruGen:
         if reclaiming:
             self.frames.page[pfn].flags |= PG_RECLAIM
         self.frames.page[pfn].mlock_count = cython.cast(cython.ushort, gen + 1)
-        self.update_size(lruvec, self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, kind, oldest, gen, 1)
+        self.update_size(lruvec, self.frames.zone_of(pfn), kind, oldest, gen, self.frames.nr_pages(pfn))
         return gen
 
     # ------------------------------------------------------------------------------ eviction
@@ -277,7 +241,7 @@ class LruGen:
             gen = self.inc_gen(lruvec, pfn, kind, False)
             self.frames.page_list_del(pfn)
             self.frames.page_list_add_tail(self.head(lruvec, gen, kind, zid), pfn)
-            self.protect[lruvec, kind * _TIERS + tier] += 1
+            self.protect[lruvec, kind * _TIERS + tier] += self.frames.nr_pages(pfn)
             return True
         if zid > reclaim_idx:
             gen = self.inc_gen(lruvec, pfn, kind, False)
@@ -302,9 +266,9 @@ class LruGen:
     def scan_folios(self, lruvec, kind, tier, reclaim_idx, may_io, item, cgroup, out):
         """Take up to 64 pages of the oldest generation to ``out`` (int64), coldest first; the fast path of eviction.
 
-        ``isolated`` is how many there are; counted as scanned under ``item`` (PGSCAN_KSWAPD and so on), of the
-        machine unless it is for a ``cgroup``. Returns how
-        many were looked at, 0 if there was nothing to get. Linux: scan_folios().
+        ``isolated`` is how many pages they are, ``nr_folios`` how many folios; counted as scanned under ``item``
+        (PGSCAN_KSWAPD and so on), of the machine unless it is for a ``cgroup``. Returns how many were looked at, 0 if
+        there was nothing to get. Linux: scan_folios().
         """
         remaining: cython.long = MAX_LRU_BATCH
         scanned: cython.long = 0
@@ -316,8 +280,10 @@ class LruGen:
         i: cython.int
         head: cython.long
         pfn: cython.long
+        nr: cython.long
+        folios: cython.long = 0
         memcg: cython.long
-        self.isolated = 0
+        self.isolated = self.nr_folios = 0
         if self.seq[lruvec, _MAX_SEQ] - self.seq[lruvec, _MIN_SEQ + kind] + 1 == MIN_NR_GENS:
             return 0
         gen = self.seq[lruvec, _MIN_SEQ + kind] & 3
@@ -327,16 +293,18 @@ class LruGen:
             skipped = 0
             while self.frames.page[head].prv != head:
                 pfn = self.frames.page[head].prv
-                scanned += 1
+                nr = self.frames.nr_pages(pfn)
+                scanned += nr
                 if self.sort_folio(lruvec, pfn, kind, zid, tier, reclaim_idx):
-                    sorted_ += 1
+                    sorted_ += nr
                 elif self.isolate_folio(lruvec, pfn, may_io):
-                    out[taken] = pfn
-                    taken += 1
+                    out[folios] = pfn
+                    folios += 1
+                    taken += nr
                 else:
                     self.frames.page_list_del(pfn)
                     self.frames.page_list_add(head, pfn)
-                    skipped += 1
+                    skipped += nr
                 remaining -= 1
                 if remaining == 0 or max(taken, skipped) >= MIN_LRU_BATCH:
                     break
@@ -353,6 +321,7 @@ class LruGen:
         self.memcg.count_memcg_events(memcg, PGREFILL, sorted_)
         self.event[PGSCAN_ANON + kind] += taken
         self.isolated = taken
+        self.nr_folios = folios
         return scanned if taken or remaining == 0 else 0
 
     # ------------------------------------------------------------------------------ generations
@@ -364,9 +333,6 @@ class LruGen:
         for zid in range(MAX_NR_ZONES):
             head = self.head(lruvec, seq & 3, kind, zid)
             if self.frames.page[head].nxt != head:
-                return False
-            head += self.block_heads - self.page_heads
-            if self.frames.block[head].nxt != head:
                 return False
         return True
 
@@ -387,26 +353,7 @@ class LruGen:
                 limit -= 1
                 if limit == 0:
                     return False
-            head += self.block_heads - self.page_heads
-            while self.frames.block[head].prv != head:
-                self.move_block(lruvec, self.frames.block[head].prv, oldest + 1 & 3)
         return True
-
-    def move_block(self, lruvec, block, gen):
-        """A block that is mapped as a whole goes to the cold end of another generation."""
-        zone: cython.long = self.frames.block[block].zone
-        self.update_size(lruvec, zone, 0, self.frames.block[block].gen - 1, gen, PAGEBLOCK_NR_PAGES)
-        self.frames.block[block].gen = gen + 1
-        self.frames.block_list_del(block)
-        self.frames.block_list_add_tail(
-            self.block_heads + lruvec * _SLOTS + gen * 2 * MAX_NR_ZONES + self.buddy.zone[zone].zid, block
-        )
-
-    def promote_block(self, lruvec, block, gen):
-        """The pages of a block that is mapped as a whole were found used; it moves at once."""
-        old: cython.int = self.frames.block[block].gen - 1
-        if old >= 0 and old != gen:
-            self.move_block(lruvec, block, gen)
 
     def shift_active(self, lruvec: cython.long, zones: cython.int[::1]):
         """The youngest generation's number is about to grow: the second youngest turns inactive, what is left of the
@@ -436,7 +383,7 @@ class LruGen:
         """What a shadow entry keeps of a page that is evicted now, and count it. Linux: lru_gen_eviction()."""
         kind: cython.int = 0 if self.frames.page[pfn].flags & PG_SWAPBACKED else 1
         refs: cython.int = self.refs_of(pfn)
-        self.evict[lruvec, kind * _TIERS + self.tier_of(refs)] += 1
+        self.evict[lruvec, kind * _TIERS + self.tier_of(refs)] += self.frames.nr_pages(pfn)
         return self.seq[lruvec, _MIN_SEQ + kind] << LRU_REFS_WIDTH | (refs - 1 if refs > 0 else 0)
 
     def test_recent(self, lruvec, kind, token, mask):
@@ -463,7 +410,3 @@ class LruGen:
     def pages(self, lruvec, gen, kind, zid):
         """The pages on a list from its front: for checks and debugging."""
         return self.frames.walk_pages(self.head(lruvec, gen, kind, zid))
-
-    def blocks(self, lruvec, gen, zid):
-        """The blocks on a list from its front: for checks and debugging."""
-        return self.frames.walk_blocks(self.block_heads + lruvec * _SLOTS + gen * 2 * MAX_NR_ZONES + zid)

@@ -22,5 +22,4 @@ cdef class LruGenEvict:
     cpdef long evict_folios(self, long lruvec, int swappiness, ScanControl sc) noexcept nogil
     cdef long isolate_folios(self, long lruvec, int kind, int tier, ScanControl sc) noexcept nogil
     cdef void shrink_isolated(self, long lruvec, int kind, ScanControl sc) noexcept nogil
-    cdef void split_oldest(self, long lruvec) noexcept nogil
     cdef long put_back(self, long left, bint retried) noexcept nogil

@@ -14,7 +14,7 @@ if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
     from mmfs.fastpath.vmscan import ScanControl
 
-_BATCH = 64
+_BATCH = 4096
 _FILE = cython.declare(cython.int, 1)
 _TIERS = cython.declare(cython.int, 4)
 _MIN_SEQ = cython.declare(cython.int, 1)
@@ -134,9 +134,7 @@ class LruGenEvict:
         """
         scanned: cython.long
         taken: cython.long
-        item: cython.int = PGSCAN_KSWAPD if sc.kswapd else PGSCAN_DIRECT
-        if kind == 0:
-            self.split_oldest(lruvec)
+        item: cython.int = PGSCAN_KSWAPD + self.vmscan.reclaimer_offset(sc)
         scanned = self.lru_gen.scan_folios(
             lruvec, kind, tier, sc.reclaim_idx, (sc.gfp & GFP_IO_BIT) != 0, item, sc.memcg >= 0, self.isolated
         )
@@ -147,20 +145,10 @@ class LruGenEvict:
         sc.nr_taken += taken
         return scanned
 
-    def split_oldest(self, lruvec):
-        """Where only blocks mapped as a whole are left in the oldest generation of anonymous memory, split one."""
-        gen: cython.int = self.lru_gen.seq[lruvec, 1] & 3
-        zid: cython.int
-        head: cython.long
-        for zid in range(MAX_NR_ZONES):
-            head = self.lru_gen.head(lruvec, gen, 0, zid)
-            if self.frames.page[head].prv == head:
-                self.vmscan.split_last(head + self.lru_gen.block_heads - self.lru_gen.page_heads)
-
     def shrink_isolated(self, lruvec, kind, sc):
         """Reclaim the pages taken, and once more those that have become clean meanwhile. Linux: evict_folios()."""
         retry: cython.bint = False
-        taken: cython.long = self.lru_gen.isolated
+        taken: cython.long = self.lru_gen.nr_folios
         left: cython.long
         reclaimed: cython.long
         i: cython.Py_ssize_t
@@ -168,10 +156,11 @@ class LruGenEvict:
             self.vmscan.folio[i] = cython.cast(cython.uint, self.isolated[i])
         while taken:
             left = self.vmscan.shrink_folio_list(taken, sc, retry)
-            reclaimed = taken - left
+            reclaimed = self.vmscan.nr_reclaimed
             sc.nr_reclaimed += reclaimed
             taken = self.put_back(left, retry)
-            self.vmscan.count(sc, lruvec, PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT, reclaimed)
+            self.vmscan.count_demoted(sc, lruvec)
+            self.vmscan.count(sc, lruvec, PGSTEAL_KSWAPD + self.vmscan.reclaimer_offset(sc), reclaimed)
             self.event[PGSTEAL_ANON + kind] += reclaimed
             retry = True
 

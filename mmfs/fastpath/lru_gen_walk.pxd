@@ -30,5 +30,5 @@ cdef class LruGenWalk:
     cdef void prefetch(self, long at) noexcept nogil
     cdef long use_entry(self, long lruvec, long at, bint can_swap) noexcept nogil
     cdef long seek_pmd(self, long mm, long addr) noexcept nogil
-    cdef void walk_block(self, long lruvec, long pmd, bint can_swap) noexcept nogil
+    cdef void walk_huge(self, long lruvec, long pmd, bint can_swap) noexcept nogil
     cdef bint look_around(self, long at, long addr, long vma, long pfn) noexcept nogil

@@ -88,12 +88,13 @@ class LruGenWalk:
     # ------------------------------------------------------------------------------ entries
 
     def use_entry(self, lruvec, at, can_swap):
-        """Clear an entry's accessed bit. The frame it maps, -1 if it was not used or is not of this lruvec."""
+        """Clear an entry's accessed bit. The folio it maps, -1 if it was not used or is not of this lruvec."""
         entry: cython.ulong = self.frames.entry[at]
         pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
         flags: cython.uint
-        if not entry & PTE_PRESENT or entry & PTE_SPECIAL or not entry & PTE_ACCESSED:
+        if not entry & (PTE_PRESENT | PTE_GLOBAL) or entry & PTE_SPECIAL or not entry & PTE_ACCESSED:
             return -1
+        pfn = self.frames.folio_of(pfn)
         if self.lru.lruvec_of(pfn) != lruvec:
             return -1
         flags = self.frames.page[pfn].flags
@@ -123,6 +124,8 @@ class LruGenWalk:
             shift = 12 + 9 * level
             at = (table << 9) + (addr >> shift & 511)
             self.next_addr = ((addr >> shift) + 1) << shift
+            if level == 1 and self.frames.entry[at] & PTE_PSE:
+                return at
             if not self.frames.entry[at] & PTE_PRESENT:
                 return -1
             if level == 1:
@@ -130,18 +133,19 @@ class LruGenWalk:
             table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
             level -= 1
 
-    def walk_block(self, lruvec, pmd, can_swap):
-        """A table whose entries a block implies: all were used or none."""
-        gen: cython.int = self.lru_gen.seq[lruvec, 0] & 3
-        block: cython.long = self.frames.page[(self.frames.entry[pmd] & PTE_PFN_MASK) >> 12].mapping
-        if block == 0 or not can_swap or self.lru.lruvec_of_block(block) != lruvec:
+    def walk_huge(self, lruvec, pmd, can_swap):
+        """A PMD entry that maps a huge page. Linux: walk_pmd_range_locked()."""
+        entry: cython.ulong = self.frames.entry[pmd]
+        folio: cython.long
+        self.stat[lruvec, _TOTAL] += 1
+        if entry & PTE_SPECIAL or not can_swap or not entry & PTE_ACCESSED:
             return
-        self.stat[lruvec, _TOTAL] += PAGEBLOCK_NR_PAGES
-        if not self.frames.block[block].pteflags & PTE_ACCESSED:
+        folio = self.frames.huge + (cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12) >> PAGEBLOCK_ORDER)
+        if self.lru.lruvec_of(folio) != lruvec:
             return
-        self.stat[lruvec, _YOUNG] += PAGEBLOCK_NR_PAGES
-        self.frames.block[block].pteflags &= ~cython.cast(cython.ulong, PTE_ACCESSED)
-        self.lru_gen.promote_block(lruvec, block, gen)
+        self.frames.entry[pmd] = entry & ~cython.cast(cython.ulong, PTE_ACCESSED)
+        self.stat[lruvec, _YOUNG] += 1
+        self.lru_gen.update_gen(lruvec, folio, self.lru_gen.seq[lruvec, 0] & 3)
 
     # ------------------------------------------------------------------------------ the walk
 
@@ -176,16 +180,16 @@ class LruGenWalk:
                     self.stat[lruvec, _TOTAL] += 1
                     addr = table_end
                     continue
+                if self.frames.entry[pmd] & PTE_PSE:
+                    self.walk_huge(lruvec, pmd, can_swap)
+                    looked += 1
+                    addr = table_end
+                    continue
                 if not force_scan and self.clear_pmd_young:
                     if not self.frames.entry[pmd] & PTE_ACCESSED:
                         addr = table_end
                         continue
                     self.frames.entry[pmd] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
-                if self.frames.entry[pmd] & PTE_UNIFORM:
-                    self.walk_block(lruvec, pmd, can_swap)
-                    looked += 1
-                    addr = table_end
-                    continue
                 if not force_scan and not self.in_filter(lruvec, seq, pmd):
                     addr = table_end
                     continue

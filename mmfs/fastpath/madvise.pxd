@@ -10,3 +10,4 @@ cdef class Madvise:
     cdef readonly PageTables tables
     cdef readonly Mmu mmu
     cdef readonly Frames frames
+    cdef int cold_or_pageout_huge(self, long pmd, long[::1] out, long n, bint pageout) noexcept nogil

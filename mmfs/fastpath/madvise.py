@@ -30,10 +30,11 @@ class Madvise:
         stop: cython.long
         pfn: cython.long
         while addr < end:
-            at = self.tables.seek_entry(mm, addr)
+            at = self.tables.seek_page(mm, addr)
             stop = min(self.tables.next_addr, end)
             if at >= 0:
                 while addr < stop:
+                    self.tables.split_folio_at(at)
                     pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
                     if self.frames.entry[at] != 0 and not self.frames.entry[at] & _MAPPED:
                         self.tables.zap_entry(mm, 0, at)
@@ -53,6 +54,19 @@ class Madvise:
                     addr += PAGE_SIZE
             addr = stop
         self.mmu.tlb.flush_range(mm, start, end)
+
+    def cold_or_pageout_huge(self, pmd, out, n, pageout):
+        """The same for a huge page that a PMD entry alone maps: 1 if it is to be reclaimed."""
+        folio: cython.long = self.mmu.huge.folio_of_pmd(self.frames.entry[pmd])
+        if self.frames.entry[pmd] & PTE_SPECIAL or self.frames.page[folio].mapcount != 1:
+            return 0
+        self.frames.entry[pmd] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+        self.frames.page[folio].flags &= ~(PG_REFERENCED | PG_YOUNG)
+        if not pageout:
+            self.mmu.lru.deactivate(folio)
+            return 0
+        out[n] = folio
+        return 1
 
     def willneed_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long):
         """Read what [start, end) has in swap, while there is memory. Linux: mm/madvise.c, swapin_walk_pmd_entry()."""
@@ -87,9 +101,14 @@ class Madvise:
         n: cython.Py_ssize_t = 0
         pageout: cython.bint = out is not None
         while addr < end:
-            at = self.tables.seek_entry(mm, addr)
+            at = self.tables.seek(mm, addr)
             stop = min(self.tables.next_addr, end)
+            if at == HUGE_PMD and addr & (HPAGE_PMD_SIZE - 1) == 0 and stop == self.tables.next_addr:
+                n += self.cold_or_pageout_huge(self.tables.pmd, out, n, pageout)
+            elif at == HUGE_PMD:
+                at = self.tables.seek_page(mm, addr)
             while at >= 0 and addr < stop:
+                self.tables.split_folio_at(at)
                 pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
                 if (
                     self.frames.entry[at] & _MAPPED

@@ -2,22 +2,7 @@ cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
-
-cdef packed struct PageCounterRec:
-    long usage
-    long max
-    long high
-    long min
-    long low
-    long emin
-    long elow
-    long min_usage
-    long low_usage
-    long children_min_usage
-    long children_low_usage
-    long watermark
-    long local_watermark
-    long failcnt
+from mmfs.fastpath.page_counter cimport PageCounterRec, PageCounters
 
 @cython.final
 cdef class Memcontrol:
@@ -42,8 +27,7 @@ cdef class Memcontrol:
     cdef long[:, ::1] own_stat
     cdef long[:, ::1] own_flushed
     cdef long[:, ::1] own_total
-    cdef readonly object counters
-    cdef readonly object parents
+    cdef readonly PageCounters counters
     cdef readonly object refs
     cdef long nr_updated
     cdef public long current
@@ -52,11 +36,6 @@ cdef class Memcontrol:
     cdef readonly long failed_for
     cdef public bint failed_swap
     cdef public bint memsw
-    cdef void propagate_protected_usage(self, long at, long up) noexcept nogil
-    cdef void add_usage(self, long memcg, int kind, long nr) noexcept nogil
-    cpdef void counter_charge(self, long memcg, int kind, long nr) noexcept nogil
-    cpdef void counter_uncharge(self, long memcg, int kind, long nr) noexcept nogil
-    cpdef long counter_try_charge(self, long memcg, int kind, long nr) noexcept nogil
     cdef bint consume_stock(self, long memcg, long nr) noexcept nogil
     cdef void uncharge_counters(self, long memcg, long nr) noexcept nogil
     cdef void drain_stock(self, long cpu) noexcept nogil
@@ -64,13 +43,14 @@ cdef class Memcontrol:
     cdef bint charge_batch(self, long memcg, long nr) noexcept nogil
     cpdef bint charge(self, long memcg, long nr) noexcept nogil
     cdef void note_high(self, long memcg, long nr) noexcept nogil
-    cdef bint charge_run(self, long memcg, long nr) noexcept nogil
+    cdef void set_owner(self, long pfn, long memcg) noexcept nogil
+    cdef void clear_owner(self, long pfn) noexcept nogil
+    cdef long swapout(self, long pfn) noexcept nogil
     cdef void commit_charge(self, long pfn, long memcg) noexcept nogil
     cdef void unused(self, long memcg, long nr) noexcept nogil
     cpdef void commit_kmem(self, long pfn, long memcg) noexcept nogil
     cpdef void uncharge_kmem(self, long pfn) noexcept nogil
-    cdef void commit_block(self, long block, long memcg) noexcept nogil
-    cdef void uncharge_block(self, long block) noexcept nogil
+    cdef void reparent_kmem(self, long memcg, long parent, long nr) noexcept nogil
     cdef void uncharge_folio(self, long pfn) noexcept nogil
     cdef long[:, ::1] local_event
     cdef long[:, ::1] total_event
@@ -93,6 +73,8 @@ cdef class Memcontrol:
     cdef void count_memcg_events(self, long memcg, int item, long nr) noexcept nogil
     cdef void mark_updated(self, long lruvec) noexcept nogil
     cdef void mod_lruvec_state(self, long lruvec, long nid, int item, long nr) noexcept nogil
+    cdef void mod_memcg_lruvec_state(self, long memcg, long nid, int item, long nr) noexcept nogil
+    cpdef void force_charge(self, long memcg, long nr) noexcept nogil
     cpdef void mod_folio_state(self, long pfn, int item, long nr) noexcept nogil
     cpdef void mod_memcg_state(self, long memcg, int item, long nr) noexcept nogil
     cpdef void count_events(self, long memcg, int item, long nr) noexcept nogil

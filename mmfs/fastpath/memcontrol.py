@@ -2,7 +2,7 @@
 """Memory cgroups: what each may use and uses, and its share of the counters.
 
 A memory cgroup is a row; row 0 is the root, whose pages are counted but never limited. A page, an address space and a
-swap slot know the row they are charged to. Charging goes from a row up through its parents (``page_counter``); each
+swap slot know the row they are charged to. Charging goes from a row up through its parents (page_counter.py); each
 CPU keeps some pages charged in advance for one row (its stock), so most charges touch one number.
 
 Counters of a row (its lruvecs' share of the nodes' counters, its own, its events) are its own until somebody asks:
@@ -10,10 +10,9 @@ Counters of a row (its lruvecs' share of the nodes' counters, its own, its event
 
 A lruvec is a row's part of a node, number ``row * nr_nodes + node``.
 
-``counters`` PAGE_COUNTER_DTYPE [MAX_MEMCGS * NR_MEMCG_COUNTERS]; ``parents`` int32 [MAX_MEMCGS], -1 above the root;
 ``refs`` int64 [MAX_MEMCGS]: pages, and swap slots, that are charged to the row itself.
 
-Linux: mm/memcontrol.c, mm/page_counter.c; kernel/cgroup/rstat.c.
+Linux: mm/memcontrol.c; kernel/cgroup/rstat.c.
 
 Simplified: a page's share of a cgroup's counters is exact at once, where Linux lets up to 64 changes a CPU wait.
 """
@@ -22,7 +21,8 @@ import cython
 import numpy as np
 
 from mmfs.fastpath.frames import lazy_array, view
-from mmfs.mm_types import MEMCG_VM_EVENTS, PAGE_COUNTER_DTYPE, VmEventItem
+from mmfs.fastpath.page_counter import PageCounters
+from mmfs.mm_types import MEMCG_VM_EVENTS, VmEventItem
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
@@ -48,11 +48,10 @@ class Memcontrol:
         self.frames = buddy.frames
         self.buddy = buddy
         self.nr_nodes = nr_nodes
-        self.counters = lazy_array(MAX_MEMCGS * NR_MEMCG_COUNTERS, PAGE_COUNTER_DTYPE)
-        self.parents = lazy_array(MAX_MEMCGS, np.int32)
+        self.counters = PageCounters()
+        self.counter = self.counters.counter
+        self.parent = self.counters.parent
         self.refs = lazy_array(MAX_MEMCGS, np.int64)
-        self.counter = view(self.counters)
-        self.parent = view(self.parents)
         self.ref = view(self.refs)
         self.stock_memcg = view(np.zeros(buddy.nr_cpus, np.int32))
         self.stock_pages = view(np.zeros(buddy.nr_cpus, np.int64))
@@ -91,21 +90,13 @@ class Memcontrol:
     def init(self, memcg: cython.long, parent: cython.int):
         """A row begins: no limits, nothing charged."""
         kind: cython.int
-        at: cython.long
-        self.parent[memcg] = parent
+        self.counters.init(memcg, parent)
         self.ref[memcg] = 0
         self.alive[memcg] = 1
         self.zswap_max[memcg] = cython.cast(cython.long, PAGE_COUNTER_MAX)
         self.no_zswap_writeback[memcg] = 0
         for kind in range(NR_MEMCG_MEMORY_EVENTS):
             self.local_event[memcg, kind] = self.total_event[memcg, kind] = 0
-        for kind in range(NR_MEMCG_COUNTERS):
-            at = memcg * NR_MEMCG_COUNTERS + kind
-            self.counter[at].max = self.counter[at].high = cython.cast(cython.long, PAGE_COUNTER_MAX)
-            self.counter[at].min = self.counter[at].low = self.counter[at].emin = self.counter[at].elow = 0
-            self.counter[at].min_usage = self.counter[at].low_usage = self.counter[at].usage = 0
-            self.counter[at].children_min_usage = self.counter[at].children_low_usage = 0
-            self.counter[at].watermark = self.counter[at].local_watermark = self.counter[at].failcnt = 0
 
     def clear(self, memcg: cython.long):
         """A row ends: what its counters still say has gone to those above."""
@@ -117,66 +108,6 @@ class Memcontrol:
                 self.lruvec_stat[lruvec, i] = self.lruvec_flushed[lruvec, i] = self.lruvec_total[lruvec, i] = 0
         for i in range(NR_MEMCG_STATS + NR_MEMCG_EVENTS):
             self.own_stat[memcg, i] = self.own_flushed[memcg, i] = self.own_total[memcg, i] = 0
-
-    # ------------------------------------------------------------------------------ page counters
-
-    def propagate_protected_usage(self, at, up):
-        """How much of what a row uses is protected goes to its parent's sums; ``up`` is the parent's counter.
-
-        Linux: propagate_protected_usage().
-        """
-        protected: cython.long = min(self.counter[at].usage, self.counter[at].min)
-        if protected != self.counter[at].min_usage:
-            self.counter[up].children_min_usage += protected - self.counter[at].min_usage
-            self.counter[at].min_usage = protected
-        protected = min(self.counter[at].usage, self.counter[at].low)
-        if protected != self.counter[at].low_usage:
-            self.counter[up].children_low_usage += protected - self.counter[at].low_usage
-            self.counter[at].low_usage = protected
-
-    def add_usage(self, memcg, kind, nr):
-        """Change one row's counter, not those above."""
-        at: cython.long = memcg * NR_MEMCG_COUNTERS + kind
-        self.counter[at].usage += nr
-        if kind == MEMCG_COUNTER_MEMORY and self.parent[memcg] >= 0:
-            if (
-                self.counter[at].min or self.counter[at].low or self.counter[at].min_usage
-                or self.counter[at].low_usage
-            ):  # fmt: skip
-                self.propagate_protected_usage(at, self.parent[memcg] * NR_MEMCG_COUNTERS)
-        if self.counter[at].usage > self.counter[at].local_watermark:
-            self.counter[at].local_watermark = self.counter[at].usage
-            if self.counter[at].usage > self.counter[at].watermark:
-                self.counter[at].watermark = self.counter[at].usage
-
-    def counter_charge(self, memcg, kind, nr):
-        """Charge whatever the limits say. Linux: page_counter_charge()."""
-        while memcg >= 0:
-            self.add_usage(memcg, kind, nr)
-            memcg = self.parent[memcg]
-
-    def counter_uncharge(self, memcg, kind, nr):
-        """Linux: page_counter_uncharge()."""
-        while memcg >= 0:
-            self.add_usage(memcg, kind, -nr)
-            memcg = self.parent[memcg]
-
-    def counter_try_charge(self, memcg, kind, nr):
-        """Charge a row and those above; -1, or the row whose limit forbids it. Linux: page_counter_try_charge()."""
-        at: cython.long
-        row: cython.long = memcg
-        low: cython.long = memcg
-        while row >= 0:
-            at = row * NR_MEMCG_COUNTERS + kind
-            if self.counter[at].usage + nr > self.counter[at].max:
-                self.counter[at].failcnt += 1
-                while low != row:
-                    self.add_usage(low, kind, -nr)
-                    low = self.parent[low]
-                return row
-            self.add_usage(row, kind, nr)
-            row = self.parent[row]
-        return -1
 
     # ------------------------------------------------------------------------------ charging
 
@@ -190,9 +121,9 @@ class Memcontrol:
 
     def uncharge_counters(self, memcg, nr):
         """Give charged pages back. Linux: memcg_uncharge()."""
-        self.counter_uncharge(memcg, MEMCG_COUNTER_MEMORY, nr)
+        self.counters.uncharge(memcg, MEMCG_COUNTER_MEMORY, nr)
         if self.memsw:
-            self.counter_uncharge(memcg, MEMCG_COUNTER_SWAP, nr)
+            self.counters.uncharge(memcg, MEMCG_COUNTER_SWAP, nr)
 
     def drain_stock(self, cpu):
         """Linux: drain_stock()."""
@@ -227,15 +158,15 @@ class Memcontrol:
         failed: cython.long
         self.failed_swap = False
         if self.memsw:
-            failed = self.counter_try_charge(memcg, MEMCG_COUNTER_SWAP, nr)
+            failed = self.counters.try_charge(memcg, MEMCG_COUNTER_SWAP, nr)
             if failed >= 0:
                 self.failed = failed
                 self.failed_swap = True
                 return False
-        failed = self.counter_try_charge(memcg, MEMCG_COUNTER_MEMORY, nr)
+        failed = self.counters.try_charge(memcg, MEMCG_COUNTER_MEMORY, nr)
         if failed >= 0:
             if self.memsw:
-                self.counter_uncharge(memcg, MEMCG_COUNTER_SWAP, nr)
+                self.counters.uncharge(memcg, MEMCG_COUNTER_SWAP, nr)
             self.failed = failed
             return False
         self.failed = -1
@@ -270,22 +201,16 @@ class Memcontrol:
                 return
             memcg = self.parent[memcg]
 
-    def charge_run(self, memcg, nr):
-        """Charge as many pages one by one; False: not all could be, none is charged, and nobody was told."""
-        left: cython.long = nr
-        if memcg == 0:
-            return True
-        while left and self.charge(memcg, 1):
-            left -= 1
-        if left:
-            self.uncharge_counters(memcg, nr - left)
-            self.failed = -1
-        return left == 0
+    def set_owner(self, pfn, memcg):
+        """A folio is the row's."""
+        self.frames.page[pfn].memcg = cython.cast(cython.ushort, memcg)
+        self.ref[memcg] += self.frames.nr_pages(pfn)
 
     def commit_charge(self, pfn, memcg):
-        """A page that has been charged is the row's. Linux: commit_charge()."""
-        self.frames.page[pfn].memcg = cython.cast(cython.ushort, memcg)
-        self.ref[memcg] += 1
+        """A page that has been charged is the row's. Linux: commit_charge(), memcg1_commit_charge()."""
+        self.set_owner(pfn, memcg)
+        if self.memsw:
+            self.count_memcg_events(memcg, PGPGIN, 1)
 
     def unused(self, memcg, nr):
         """Pages were charged, but there is no memory for them: the next try finds them in the CPU's stock."""
@@ -294,38 +219,49 @@ class Memcontrol:
 
     def commit_kmem(self, pfn, memcg):
         """commit_charge() of a page that the kernel uses. Linux: __memcg_kmem_charge_page()."""
-        self.commit_charge(pfn, memcg)
+        self.set_owner(pfn, memcg)
         if memcg:
+            self.frames.page[pfn].flags |= PG_MEMCG_KMEM
             self.mod_memcg_state(memcg, MEMCG_KMEM, 1)
-            self.counter_charge(memcg, MEMCG_COUNTER_KMEM, 1)
+            self.counters.charge(memcg, MEMCG_COUNTER_KMEM, 1)
 
     def uncharge_kmem(self, pfn):
         """uncharge_folio() of a page that the kernel has used. Linux: __memcg_kmem_uncharge_page()."""
         memcg: cython.long = self.frames.page[pfn].memcg
-        if memcg:
+        if self.frames.page[pfn].flags & PG_MEMCG_KMEM:
+            self.frames.page[pfn].flags &= ~cython.cast(cython.uint, PG_MEMCG_KMEM)
             self.mod_memcg_state(memcg, MEMCG_KMEM, -1)
-            self.counter_uncharge(memcg, MEMCG_COUNTER_KMEM, 1)
-        self.uncharge_folio(pfn)
+            self.counters.uncharge(memcg, MEMCG_COUNTER_KMEM, 1)
+            if memcg == 0:  # it was charged to a row that is gone
+                self.uncharge_counters(0, 1)
+        self.clear_owner(pfn)
 
-    def commit_block(self, block, memcg):
-        """commit_charge() of a block that is mapped as a whole."""
-        self.frames.block[block].memcg = cython.cast(cython.ushort, memcg)
-        self.ref[memcg] += PAGEBLOCK_NR_PAGES
-
-    def uncharge_block(self, block):
-        """uncharge_folio() of a block that was mapped as a whole."""
-        memcg: cython.long = self.frames.block[block].memcg
-        self.ref[memcg] -= PAGEBLOCK_NR_PAGES
-        if memcg:
-            self.uncharge_counters(memcg, PAGEBLOCK_NR_PAGES)
-        self.frames.block[block].memcg = 0
+    def reparent_kmem(self, memcg, parent, nr):
+        """So many pages that the kernel uses are the parent's, which has been charged for them all along."""
+        block: cython.long = -1
+        pfn: cython.long
+        self.ref[memcg] -= nr
+        self.ref[parent] += nr
+        while nr:
+            block += 1
+            if self.frames.block[block].state == BLK_SPLIT:
+                for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
+                    if self.frames.page[pfn].memcg == memcg and self.frames.page[pfn].flags & PG_MEMCG_KMEM:
+                        self.frames.page[pfn].memcg = cython.cast(cython.ushort, parent)
+                        nr -= 1
 
     def uncharge_folio(self, pfn):
-        """A page that is freed is nobody's any more. Linux: uncharge_folio(), uncharge_batch()."""
+        """A folio that is freed is nobody's any more. Linux: uncharge_folio(), memcg1_uncharge_batch()."""
+        if self.memsw:
+            self.count_memcg_events(self.frames.page[pfn].memcg, PGPGOUT, 1)
+        self.clear_owner(pfn)
+
+    def clear_owner(self, pfn):
+        """A folio is no row's any more. Linux: uncharge_folio(), uncharge_batch()."""
         memcg: cython.long = self.frames.page[pfn].memcg
-        self.ref[memcg] -= 1
+        self.ref[memcg] -= self.frames.nr_pages(pfn)
         if memcg:
-            self.uncharge_counters(memcg, 1)
+            self.uncharge_counters(memcg, self.frames.nr_pages(pfn))
         self.frames.page[pfn].memcg = 0
 
     # ------------------------------------------------------------------------------ swap
@@ -335,22 +271,46 @@ class Memcontrol:
         failed: cython.long
         if memcg == 0:
             return True
-        if not self.memsw:
-            failed = self.counter_try_charge(memcg, MEMCG_COUNTER_SWAP, 1)
-            if failed >= 0:
-                self.memory_event(failed, MEMCG_SWAP_MAX)
-                self.memory_event(failed, MEMCG_SWAP_FAIL)
-                return False
+        failed = self.counters.try_charge(memcg, MEMCG_COUNTER_SWAP, 1)
+        if failed >= 0:
+            self.memory_event(failed, MEMCG_SWAP_MAX)
+            self.memory_event(failed, MEMCG_SWAP_FAIL)
+            return False
         self.ref[memcg] += 1
         self.mod_memcg_state(memcg, MEMCG_SWAP, 1)
         return True
 
     def uncharge_swap(self, memcg):
         """A slot is free. Linux: __mem_cgroup_uncharge_swap()."""
-        if not self.memsw:
-            self.counter_uncharge(memcg, MEMCG_COUNTER_SWAP, 1)
+        self.counters.uncharge(memcg, MEMCG_COUNTER_SWAP, 1)
         self.ref[memcg] -= 1
         self.mod_memcg_state(memcg, MEMCG_SWAP, -1)
+
+    def swapout(self, pfn):
+        """A page leaves memory for its slot, which has its charge of memory and swap from now on: to which row.
+
+        The nearest row that is alive takes it over from one that is dying. Linux: mem_cgroup_swapout().
+        """
+        memcg: cython.long = self.frames.page[pfn].memcg
+        slot_memcg: cython.long = memcg
+        if memcg == 0:
+            return 0
+        while not self.alive[slot_memcg]:
+            slot_memcg = self.parent[slot_memcg]
+        self.frames.page[pfn].memcg = 0
+        self.counters.uncharge(memcg, MEMCG_COUNTER_MEMORY, 1)
+        if memcg != slot_memcg:
+            self.counters.uncharge(memcg, MEMCG_COUNTER_SWAP, 1)
+            if slot_memcg:
+                self.counters.charge(slot_memcg, MEMCG_COUNTER_SWAP, 1)
+        self.count_memcg_events(memcg, PGPGOUT, 1)
+        self.count_memcg_events(0, PGPGOUT, -1)  # the page is nobody's when it is freed, next
+        self.ref[memcg] -= 1
+        self.ref[0] += 1
+        if slot_memcg:
+            self.ref[slot_memcg] += 1
+            self.mod_memcg_state(slot_memcg, MEMCG_SWAP, 1)
+        return slot_memcg
 
     def swap_full(self, memcg):
         """Whether over half of what a row may swap is swapped. Linux: mem_cgroup_swap_full()."""
@@ -418,9 +378,15 @@ class Memcontrol:
         if not self.updated[lruvec]:
             self.mark_updated(lruvec)
 
+    def mod_memcg_lruvec_state(self, memcg, nid, item, nr):
+        """Change a counter of a lruvec that is not the node's. Linux: __mod_memcg_lruvec_state()."""
+        self.lruvec_stat[memcg * self.nr_nodes + nid, item] += nr
+        self.mark_updated(memcg * self.nr_nodes + nid)
+
     def mod_folio_state(self, pfn, item, nr):
-        """Change a counter of the node and lruvec of a page. Linux: __lruvec_stat_mod_folio()."""
-        nid: cython.long = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        """Change a counter of the node and lruvec of a folio. Linux: __lruvec_stat_mod_folio()."""
+        block: cython.long = pfn - self.frames.huge if pfn >= self.frames.huge else pfn >> PAGEBLOCK_ORDER
+        nid: cython.long = self.buddy.zone[self.frames.block[block].zone].nid
         self.mod_lruvec_state(self.frames.page[pfn].memcg * self.nr_nodes + nid, nid, item, nr)
 
     def mod_memcg_state(self, memcg, item, nr):
@@ -509,23 +475,15 @@ class Memcontrol:
 
     # ------------------------------------------------------------------------------ for mm
 
-    def force_charge(self, memcg: cython.long, nr: cython.long):
+    def force_charge(self, memcg, nr):
         """Charge above all limits. Linux: try_charge_memcg(), force."""
-        self.counter_charge(memcg, MEMCG_COUNTER_MEMORY, nr)
+        self.counters.charge(memcg, MEMCG_COUNTER_MEMORY, nr)
         if self.memsw:
-            self.counter_charge(memcg, MEMCG_COUNTER_SWAP, nr)
+            self.counters.charge(memcg, MEMCG_COUNTER_SWAP, nr)
 
     def give_stock(self, memcg: cython.long, nr: cython.long):
         """Charged pages are kept for the CPU's next charge."""
         self.refill_stock(memcg, nr)
-
-    def set_protection(self, memcg: cython.long):
-        """The row's min or low has been set. Linux: page_counter_set_min(), page_counter_set_low()."""
-        up: cython.long
-        while memcg >= 0 and self.parent[memcg] >= 0:
-            up = self.parent[memcg]
-            self.propagate_protected_usage(memcg * NR_MEMCG_COUNTERS, up * NR_MEMCG_COUNTERS)
-            memcg = up
 
     def mod_node_state(self, memcg: cython.long, nid: cython.long, item: cython.int, nr: cython.long):
         """mod_lruvec_state(), for policy."""

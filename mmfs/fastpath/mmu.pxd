@@ -15,10 +15,15 @@ from mmfs.fastpath.swap_map cimport SwapMap
 from mmfs.fastpath.zswap cimport Zswap
 from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
+from mmfs.fastpath.huge_memory cimport HugeMemory
+from mmfs.fastpath.huge_split cimport HugeSplit
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swap_state cimport SwapState
 from mmfs.fastpath.swapin cimport SwapIn
 from mmfs.fastpath.zswap_writeback cimport ZswapWriteback
+from mmfs.fastpath.compaction cimport Compaction
+from mmfs.fastpath.migrate cimport Migration
+from mmfs.fastpath.numa cimport Numa
 
 @cython.final
 cdef class Mmu:
@@ -33,10 +38,14 @@ cdef class Mmu:
     cdef readonly Vmas areas
     cdef readonly Swap swap
     cdef readonly LruGenWalk lru_gen_walk
+    cdef readonly HugeMemory huge
+    cdef readonly HugeSplit huge_split
     cdef readonly Rmap rmap
     cdef readonly SwapState swap_state
     cdef readonly SwapIn swapin
     cdef readonly ZswapWriteback zswap_writeback
+    cdef readonly Compaction compaction
+    cdef readonly Numa numa
     cdef MmRec[::1] mm
     cdef VmaRec[::1] vma
     cdef MappingRec[::1] mapping
@@ -48,6 +57,7 @@ cdef class Mmu:
     cdef readonly object vmas
     cdef readonly long zero_pfn
     cdef public int reason
+    cdef public long fault_around_pages
     cdef public long minflt
     cdef public long majflt
     cdef public long cow
@@ -64,9 +74,9 @@ cdef class Mmu:
     cdef public long cost_fault
     cdef public long cost_cow
     cdef public long cost_major
+    cdef public long cost_huge
     cdef public bint tried
-    cdef public long bulk_pages
-    cdef long[::1] coming
+    cdef long[8] coming
     cdef void prefetch_slot(self, long at) noexcept nogil
     cdef long task_ns(self) noexcept nogil
     cdef long left_ns(self) noexcept nogil
@@ -85,7 +95,10 @@ cdef class Mmu:
     cdef void fault_around(self, long mm, long vma, long addr) noexcept nogil
     cdef int file_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
+    cdef void numa_fault(self, long mm, long vma, long addr, long at, bint huge) noexcept nogil
+    cdef void count_fault(self, long mm) noexcept nogil
+    cdef int huge_fault(self, long mm, long vma, long addr, bint write) noexcept nogil
+    cdef int access_huge(self, long mm, long vma, long addr, long pmd, bint write) noexcept nogil
     cdef int access(self, long mm, long vma, long addr, bint write) noexcept nogil
     cdef int access_entry(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef void unmap_page(self, long mm, unsigned long vmflags, long pfn) noexcept nogil
-    cdef bint bulk_fault(self, long mm, long vma, long addr) noexcept nogil

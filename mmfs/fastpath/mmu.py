@@ -12,12 +12,16 @@ A page of a file that is not cached, or not yet read, stops the loop with FAULT_
 """
 
 import cython
-import numpy as np
 
+from mmfs.fastpath.compaction import Compaction
 from mmfs.fastpath.filemap import Filemap
 from mmfs.fastpath.folio import Folios
 from mmfs.fastpath.frames import lazy_array, view
+from mmfs.fastpath.huge_memory import HugeMemory
+from mmfs.fastpath.huge_split import HugeSplit
 from mmfs.fastpath.lru_gen_walk import LruGenWalk
+from mmfs.fastpath.migrate import Migration
+from mmfs.fastpath.numa import Numa
 from mmfs.fastpath.rmap import Rmap
 from mmfs.fastpath.swap import Swap
 from mmfs.fastpath.swap_state import SwapState
@@ -32,11 +36,12 @@ from mmfs.mm_types import MM_DTYPE
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
-_FAULT_AROUND = cython.declare(cython.long, 16)
 _AHEAD = cython.declare(cython.Py_ssize_t, 8)  # accesses for which the host's cache is told what is coming: entries,
 _SLOT_AHEAD = cython.declare(cython.Py_ssize_t, 4)  # and, once these are there, swap slots
 _ALL_LRUVECS = cython.declare(cython.uint, 0xFFFFFFFF)
 _MAX_MMS = 1 << 22
+_TICK_NS = cython.declare(cython.long, 4_000_000)
+_TICK_MS = cython.declare(cython.long, 4)
 
 
 class Mmu:
@@ -69,10 +74,15 @@ class Mmu:
         self.vma = view(self.vmas)
         self.swap = Swap(self.folios, vmstat)
         self.lru_gen_walk = LruGenWalk(self.areas, self.folios)
-        self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap, self.lru_gen_walk)
+        self.huge = HugeMemory(self.areas, self.folios, self.tlb)
+        self.huge.page_zero = zero_pfn
+        self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap, self.lru_gen_walk, self.huge)
+        self.huge_split = HugeSplit(self.huge, self.rmap)
         self.swap_state = SwapState(self.areas, self.folios, self.swap)
         self.swapin = SwapIn(self.swap_state, self.rmap)
         self.zswap_writeback = ZswapWriteback(self.swap_state)
+        self.compaction = Compaction(Migration(self.rmap, self.huge_split, self.filemap, vmstat), vmstat)
+        self.numa = Numa(self.areas, self.compaction.migration, lru.nr_nodes)
         self.mapping = view(self.folios.mappings)
         self.file = view(self.filemap.files)
         self.memcg = self.lru.memcg
@@ -80,17 +90,37 @@ class Mmu:
         self.event = view(vmstat.event)
         self.reason = FAULT_DONE
         self.budget_ns = self.cpu_budget_ns = 1 << 62
-        self.cost_access = self.cost_fault = self.cost_cow = self.cost_major = 0
-        self.coming = view(np.full(8, -1, np.int64))
+        self.cost_access = self.cost_fault = self.cost_cow = self.cost_major = self.cost_huge = 0
+        self.fault_around_pages = 16
+        if not cython.compiled:
+            self.coming = [-1] * 8
         self.begin(0)
         self.tried = False
-        self.bulk_pages = 1 << 18
 
     def begin(self, now_ns):
         """A task runs from ``now_ns`` on, with nothing used up yet."""
         self.now_ns = now_ns
         self.minflt = self.majflt = self.cow = self.nr_read = 0
         self.cpu_ns = self.user_ns = self.wait_ns = self.nr_waits = self.memstall_ns = 0
+
+    def unused(self):
+        """Whether the task has used up nothing since ``begin()``."""
+        return not (self.cpu_ns or self.wait_ns or self.minflt or self.majflt or self.nr_read)
+
+    def begin_slice(self, now_ns: cython.long, budget_ns: cython.long, cpu_budget_ns: cython.long):
+        """The task goes on at its own time ``now_ns``, for so long."""
+        self.filemap.now_ns = now_ns
+        self.now_ns = now_ns - self.cpu_ns - self.wait_ns
+        self.budget_ns = budget_ns
+        self.cpu_budget_ns = cpu_budget_ns
+
+    def stop_retrying(self, alloc_flags: cython.int):
+        """The next fault begins at the watermark of ``alloc_flags`` again. Whether there is something left to clear."""
+        self.filemap.locked = -1
+        self.walker.alloc_flags = alloc_flags
+        return (
+            self.buddy.handed >= 0 or self.buddy.wake_kswapd or self.huge.handed >= 0 or self.huge.give_up
+        )
 
     def task_ns(self):
         """The task's time."""
@@ -155,9 +185,18 @@ class Mmu:
 
     def can_reuse(self, vma, pfn):
         """Whether a write may go to the page itself: nobody else has it. Linux: wp_can_reuse_anon_folio()."""
-        if not self.frames.page[pfn].flags & PG_ANON:
+        folio: cython.long
+        if self.frames.page[pfn].flags & (PG_ANON | PG_KSM) != PG_ANON:
             return False
         if self.frames.page[pfn].flags & PG_ANON_EXCLUSIVE:
+            return True
+        if self.frames.page[pfn].flags & PG_TAIL:
+            folio = self.frames.folio_of(pfn)
+            if self.frames.page[folio].mapcount > 1 or self.frames.page[folio].flags & PG_SWAPCACHE:
+                return False
+            self.frames.page[folio].mapping = self.vma[vma].anon_vma
+            self.frames.page[pfn].mapping = self.vma[vma].anon_vma
+            self.frames.page[pfn].flags |= PG_ANON_EXCLUSIVE
             return True
         if self.frames.page[pfn].mapcount > 1:
             return False
@@ -195,7 +234,10 @@ class Mmu:
             if pfn < 0:
                 return FAULT_OOM
             self.map_copy(mm, vma, addr, at, pfn)
-            if not entry & PTE_SPECIAL:
+            if entry & PTE_SPECIAL:
+                self.rmap.ksm.unmap_zero(mm, entry)
+            else:
+                self.event[COW_KSM] += self.frames.page[old].flags & PG_KSM != 0
                 self.unmap_page(mm, self.vma[vma].flags, old)
             self.tlb.flush_page(mm, addr)
             return FAULT_DONE
@@ -260,12 +302,12 @@ class Mmu:
         self.frames.entry[at] = entry
 
     def fault_around(self, mm, vma, addr):
-        """Map what is cached of the 16 aligned pages around a read fault. Linux: do_fault_around()."""
+        """Map what is cached of the aligned pages around a read fault. Linux: do_fault_around()."""
         table: cython.long = self.walker.get_entry(mm, addr) - (addr >> 12 & 511)
         here: cython.long = addr >> 12 & 511
-        low: cython.long = max(here & ~(_FAULT_AROUND - 1), here - ((addr - self.vma[vma].start) >> 12))
+        low: cython.long = max(here & ~(self.fault_around_pages - 1), here - ((addr - self.vma[vma].start) >> 12))
         high: cython.long = min(
-            min(low + _FAULT_AROUND, cython.cast(cython.long, 512)), here + ((self.vma[vma].end - addr) >> 12)
+            min(low + self.fault_around_pages, cython.cast(cython.long, 512)), here + ((self.vma[vma].end - addr) >> 12)
         )
         index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12) - here
         m: cython.long = self.vma[vma].mapping
@@ -293,7 +335,7 @@ class Mmu:
         copy: cython.long = -1
         if index >= self.mapping[m].size:
             return FAULT_SIGBUS
-        if not write:
+        if not write and self.fault_around_pages > 1:
             self.fault_around(mm, vma, addr)
             if self.frames.entry[at] != 0:
                 return FAULT_DONE
@@ -330,14 +372,35 @@ class Mmu:
         result: cython.int
         if self.frames.entry[at] & PTE_PRESENT:
             result = self.write_protect_fault(mm, vma, addr, at)
+        elif self.frames.entry[at] & PTE_HWPOISON == PTE_HWPOISON:
+            result = FAULT_SIGBUS
         elif self.frames.entry[at] != 0:
-            result = self.swap_fault(mm, vma, addr, at, write)
+            result = FAULT_DONE
+            if self.frames.entry[at] & PTE_GLOBAL:
+                self.numa_fault(mm, vma, addr, at, False)
+            else:
+                result = self.swap_fault(mm, vma, addr, at, write)
         elif self.vma[vma].mapping == 0:
             result = self.anonymous_fault(mm, vma, addr, at, write)
         else:
             result = self.file_fault(mm, vma, addr, at, write)
-        if result == FAULT_OOM or result == FAULT_FILE:
-            return result
+        if result != FAULT_OOM and result != FAULT_FILE:
+            self.count_fault(mm)
+        return result
+
+    def numa_fault(self, mm, vma, addr, at, huge):
+        """An access to what was marked to learn of it; the time it takes to move the page is the task's."""
+        self.numa.now_ms = self.task_ns() // _TICK_NS * _TICK_MS
+        if huge:
+            self.numa.do_huge_pmd_numa_page(vma, at)
+        else:
+            self.numa.do_numa_page(vma, at)
+        self.cpu_ns += self.numa.migration.cpu_ns
+        self.numa.migration.cpu_ns = 0
+        self.tlb.flush_page(mm, addr)
+
+    def count_fault(self, mm):
+        """A fault has been served. Linux: mm_account_fault()."""
         self.memcg.count_events(self.mm[mm].memcg, PGFAULT, 1)
         if self.tried:
             self.cpu_ns += self.cost_major
@@ -346,12 +409,59 @@ class Mmu:
         else:
             self.cpu_ns += self.cost_fault
             self.minflt += 1
-        return result
 
     def access(self, mm, vma, addr, write):
         """One access that the running CPU's TLB does not know: walk, fault. FAULT_DONE or why not."""
-        at: cython.long = self.walker.get_entry(mm, addr)
-        return FAULT_OOM if at < 0 else self.access_entry(mm, vma, addr, at, write)
+        at: cython.long = self.walker.lookup(mm, addr)
+        result: cython.int
+        if at < 0:
+            result = FAULT_FALLBACK
+            if at == HUGE_PMD:
+                result = self.access_huge(mm, vma, addr, self.walker.pmd, write)
+            elif self.huge.allowed(mm, vma, addr):
+                result = self.huge_fault(mm, vma, addr, write)
+            if result != FAULT_FALLBACK:
+                return result
+            at = self.walker.get_entry(mm, addr)
+            if at < 0:
+                return FAULT_OOM
+        return self.access_entry(mm, vma, addr, at, write)
+
+    def huge_fault(self, mm, vma, addr, write):
+        """Serve a fault with a huge page if the PMD entry is empty; as access(). Linux: __handle_mm_fault()."""
+        pmd: cython.long = self.walker.get_entry_level(mm, addr, 1)
+        result: cython.int
+        if pmd < 0:
+            return FAULT_OOM
+        if self.frames.entry[pmd]:
+            return FAULT_FALLBACK
+        result = self.huge.fault(mm, vma, addr, pmd, write)
+        if result == FAULT_DONE:
+            self.count_fault(mm)
+            if not self.frames.entry[pmd] & PTE_SPECIAL:
+                self.cpu_ns += self.cost_huge - self.cost_fault
+            self.tlb.fill(mm, addr, self.frames.entry[pmd])
+        return result
+
+    def access_huge(self, mm, vma, addr, pmd, write):
+        """One access to what a PMD entry maps; FAULT_FALLBACK: it was taken apart. Linux: wp_huge_pmd()."""
+        entry: cython.ulong = self.frames.entry[pmd]
+        result: cython.int
+        if not entry & PTE_PRESENT:
+            self.numa_fault(mm, vma, addr, pmd, True)
+            self.count_fault(mm)
+            entry = self.frames.entry[pmd]
+        if write and not entry & PTE_RW:
+            result = self.huge.write_protect_fault(mm, vma, addr, pmd)
+            if result != FAULT_DONE:
+                return result
+            self.count_fault(mm)
+        entry = self.frames.entry[pmd] | PTE_ACCESSED
+        if write:
+            entry |= PTE_DIRTY
+        self.frames.entry[pmd] = entry
+        self.tlb.fill(mm, addr, entry)
+        return FAULT_DONE
 
     def access_entry(self, mm, vma, addr, at, write):
         """As access(), behind the walk."""
@@ -359,6 +469,8 @@ class Mmu:
         result: cython.int
         if not entry & PTE_PRESENT or (write and not entry & PTE_RW):
             result = self.fault(mm, vma, addr, at, write)
+            if result == FAULT_DONE and write and not self.frames.entry[at] & PTE_RW:  # it was marked for NUMA
+                result = self.fault(mm, vma, addr, at, write)
             if result != FAULT_DONE:
                 return result
         entry = self.frames.entry[at] | PTE_ACCESSED
@@ -382,14 +494,6 @@ class Mmu:
         addr: cython.long = start
         used: cython.long = 0
         left: cython.long = self.left_ns()
-        bulk: cython.bint = (
-            write
-            and stride == PAGE_SIZE
-            and (self.vma[vma].end - self.vma[vma].start) >> 12 >= self.bulk_pages
-            and self.vma[vma].mapping == 0
-            and not self.vma[vma].flags & (VMF_LOCKED | VMF_SHARED)
-            and self.vma[vma].policy == 0
-        )
         self.reason = FAULT_DONE
         self.mm[mm].lru_gen_bitmap = _ALL_LRUVECS
         with cython.nogil:
@@ -400,10 +504,6 @@ class Mmu:
                 if self.memcg.over_high_pages:
                     self.reason = FAULT_HIGH
                     break
-                if bulk and addr & ((1 << 21) - 1) == 0 and end - addr >= 1 << 21 and self.bulk_fault(mm, vma, addr):
-                    addr += 1 << 21
-                    left = self.left_ns()
-                    continue
                 if not self.tlb.hit(mm, addr, write):
                     self.use(used)
                     used = 0
@@ -422,9 +522,10 @@ class Mmu:
         if entry and not entry & (PTE_PRESENT | PTE_GLOBAL):
             self.swap.slots.prefetch(entry)
 
-    def touch_pages(self, mm: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
+    def touch_pages(self, mm: cython.long, row: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
                     start: cython.Py_ssize_t, write: cython.bint):
-        """Access addresses in the order given, each in the VMA of its row, from position ``start`` on.
+        """Access addresses in the order given, all in the VMA of ``row``, or (0) each in that of its row, from position
+        ``start`` on.
 
         Returns the position of the first that was not accessed; ``reason`` tells why it stopped.
         """
@@ -432,6 +533,8 @@ class Mmu:
         j: cython.Py_ssize_t
         at: cython.long
         soon: cython.long
+        vma: cython.long = row
+        high: cython.bint = self.memcg.over_high_pages != 0
         n: cython.Py_ssize_t = addresses.shape[0]
         used: cython.long = 0
         left: cython.long = self.left_ns()
@@ -444,7 +547,7 @@ class Mmu:
                 if used >= left:
                     self.reason = FAULT_SLICE
                     break
-                if self.memcg.over_high_pages:
+                if high:
                     self.reason = FAULT_HIGH
                     break
                 at = self.coming[i & (_AHEAD - 1)]
@@ -456,83 +559,29 @@ class Mmu:
                 if not self.tlb.hit(mm, addresses[i], write):
                     self.use(used)
                     used = 0
+                    if row == 0:
+                        vma = rows[i]
                     if at >= 0:
-                        self.reason = self.access_entry(mm, rows[i], addresses[i], at, write)
+                        self.reason = self.access_entry(mm, vma, addresses[i], at, write)
                     else:
-                        self.reason = self.access(mm, rows[i], addresses[i], write)
+                        self.reason = self.access(mm, vma, addresses[i], write)
                     if self.reason != FAULT_DONE:
                         break
                     left = self.left_ns()
+                    high = self.memcg.over_high_pages != 0
                 used += self.cost_access
                 i += 1
             self.use(used)
         return i
 
-    # ------------------------------------------------------------------------------ blocks mapped as a whole
-
-    def bulk_fault(self, mm, vma, addr):
-        """Serve 512 first writes at once with a whole free pageblock. False: do it page by page.
-
-        The page table of the range is allocated as ever; its entries are implied by the block's record
-        until somebody looks at one of them (split_uniform()).
-        """
-        at: cython.long = self.walker.get_entry_level(mm, addr, 1)
-        table: cython.long
-        pfn: cython.long
-        block: cython.long
-        memcg: cython.long = self.mm[mm].memcg
-        nid: cython.int
-        if at < 0:
-            return False
-        table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-        if self.frames.entry[at] != 0 and not self.frames.entry[at] & PTE_UNIFORM:
-            return False
-        if self.frames.entry[at] != 0 and self.frames.page[table].mapping != 0:
-            return True
-        pfn = self.buddy.alloc_block(self.walker.alloc_flags)
-        if pfn < 0:
-            return False
-        block = pfn >> PAGEBLOCK_ORDER
-        if not self.memcg.charge_run(memcg, PAGEBLOCK_NR_PAGES):
-            self.buddy.free_block(block)
-            return False
-        if self.frames.entry[at] == 0:
-            table = self.walker.alloc_table(mm, 1, True)
-            if table < 0:
-                self.memcg.unused(memcg, PAGEBLOCK_NR_PAGES)
-                self.buddy.free_block(block)
-                return False
-        nid = self.buddy.zone[self.frames.block[block].zone].nid
-        self.memcg.commit_block(block, memcg)
-        self.frames.block[block].state = BLK_UNIFORM
-        self.frames.block[block].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE
-        self.frames.block[block].mapping = self.vma[vma].anon_vma
-        self.frames.block[block].index = cython.cast(
-            cython.uint, (self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)) & INDEX_MASK
-        )
-        self.frames.block[block].mapcount = 1
-        self.frames.block[block].table = table
-        self.frames.block[block].pteflags = (
-            self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
-        )
-        self.frames.page[table].mapping = block
-        self.frames.entry[at] = (
-            cython.cast(cython.ulong, table) << 12
-            | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY | PTE_UNIFORM
-        )
-        self.lru.add_block(block)
-        self.memcg.mod_lruvec_state(self.lru.lruvec_of_block(block), nid, NR_ANON_MAPPED, PAGEBLOCK_NR_PAGES)
-        self.mm[mm].rss_anon += PAGEBLOCK_NR_PAGES
-        self.memcg.count_events(memcg, PGFAULT, PAGEBLOCK_NR_PAGES)
-        self.minflt += PAGEBLOCK_NR_PAGES
-        self.cpu_ns += PAGEBLOCK_NR_PAGES * (self.cost_fault + self.cost_access)
-        self.user_ns += PAGEBLOCK_NR_PAGES * self.cost_access
-        return True
-
     # ------------------------------------------------------------------------------ letting go
 
     def unmap_page(self, mm, vmflags, pfn):
         """One entry less maps a page; the last frees anonymous memory. Linux: folio_remove_rmap_pte()."""
+        if self.frames.page[pfn].flags & PG_TAIL:
+            self.mm[mm].rss_anon -= 1
+            self.huge.remove_rmap(pfn, 1)
+            return
         if vmflags & VMF_LOCKED:
             self.folios.munlock_page(pfn)
         self.frames.page[pfn].mapcount -= 1

@@ -15,8 +15,6 @@ if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 _MAPPED = cython.declare(cython.ulong, 0x101)  # present, or PROT_NONE with the page kept
-_NO_TABLE = cython.declare(cython.long, -1)
-_UNIFORM_BLOCK = cython.declare(cython.long, -2)
 
 
 class PageTables:
@@ -26,13 +24,14 @@ class PageTables:
         self.mmu = mmu
         self.walker = mmu.walker
         self.frames = mmu.frames
+        self.huge = mmu.huge
         self.next_addr = 0
         self.pmd = 0
 
     def seek(self, mm, addr):
-        """The index of an address's entry; else _NO_TABLE or _UNIFORM_BLOCK.
+        """The index of an address's entry; else NO_TABLE, or HUGE_PMD: the entry ``pmd`` maps a huge page.
 
-        ``next_addr`` becomes the end of the table, of the hole or of the block.
+        ``next_addr`` becomes the end of the table, of the hole or of the huge page.
         """
         table: cython.long = self.mmu.mm[mm].pgd
         level: cython.int = self.walker.levels - 1
@@ -41,21 +40,48 @@ class PageTables:
             shift = 12 + 9 * level
             self.pmd = (table << 9) + (addr >> shift & 511)
             self.next_addr = ((addr >> shift) + 1) << shift
+            if self.frames.entry[self.pmd] & PTE_PSE:
+                return HUGE_PMD if self.frames.maps_thp(self.frames.entry[self.pmd]) else NO_TABLE
             if not self.frames.entry[self.pmd] & PTE_PRESENT:
-                return _NO_TABLE
+                return NO_TABLE
             table = (self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12
-            if self.frames.entry[self.pmd] & PTE_UNIFORM:
-                return _UNIFORM_BLOCK if self.frames.page[table].mapping else _NO_TABLE
             level -= 1
         return (table << 9) + (addr >> 12 & 511)
 
     def seek_entry(self, mm, addr):
-        """As seek(), with the entries of a whole block written out first: an index or _NO_TABLE."""
+        """As seek(), a huge page's entry taken apart first: an index or NO_TABLE. Linux: split_huge_pmd()."""
         at: cython.long = self.seek(mm, addr)
-        if at == _UNIFORM_BLOCK:
-            self.walker.split_uniform(mm, addr, self.pmd)
+        if at == HUGE_PMD:
+            self.huge.split_pmd(mm, addr, self.pmd)
             at = self.seek(mm, addr)
         return at
+
+    def split_huge_pmd_address(self, mm: cython.long, addr: cython.long):
+        """Take apart the PMD entry that maps an address, if it is one of a huge page. Linux: mm/huge_memory.c."""
+        self.seek_entry(mm, addr)
+
+    def seek_part(self, mm, addr, end):
+        """As seek(), but a huge page's entry is taken apart unless it lies whole in [addr, end)."""
+        at: cython.long = self.seek(mm, addr)
+        if at == HUGE_PMD and (addr & (HPAGE_PMD_SIZE - 1) or self.next_addr > end):
+            return self.seek_entry(mm, addr)
+        return at
+
+    def seek_page(self, mm, addr):
+        """As seek_entry(), a huge page split into pages that can be locked or given up one by one."""
+        at: cython.long = self.seek(mm, addr)
+        if at == HUGE_PMD and self.frames.entry[self.pmd] & PTE_SPECIAL:
+            return self.seek_entry(mm, addr)
+        if at == HUGE_PMD:
+            self.mmu.huge_split.split_folio(self.huge.folio_of_pmd(self.frames.entry[self.pmd]))
+            at = self.seek(mm, addr)
+        return at
+
+    def split_folio_at(self, at):
+        """Split the huge page of which an entry maps a frame, if it does."""
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        if self.frames.entry[at] & _MAPPED and self.frames.page[pfn].flags & PG_TAIL:
+            self.mmu.huge_split.split_folio(self.frames.folio_of(pfn))
 
     # ------------------------------------------------------------------------------ unmap
 
@@ -69,6 +95,7 @@ class PageTables:
             self.mmu.swap.free_swap_and_cache(self.mmu.swap.slots.slot_of(entry))
             return
         if entry & PTE_SPECIAL:
+            self.mmu.rmap.ksm.unmap_zero(mm, entry)
             return
         if not self.frames.page[pfn].flags & PG_ANON:
             if entry & PTE_DIRTY:
@@ -77,44 +104,53 @@ class PageTables:
                 self.mmu.lru.mark_accessed(pfn)
         self.mmu.unmap_page(mm, vmflags, pfn)
 
-    def zap_block(self, mm):
-        """Let go of the block that ``pmd`` maps as a whole."""
-        table: cython.long = (self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12
-        block: cython.long = self.frames.page[table].mapping
-        self.mmu.lru.del_block(block)
-        self.mmu.memcg.mod_lruvec_state(
-            self.mmu.lru.lruvec_of_block(block), self.mmu.buddy.zone[self.frames.block[block].zone].nid, NR_ANON_MAPPED,
-            -PAGEBLOCK_NR_PAGES,
-        )  # fmt: skip
-        self.mmu.memcg.uncharge_block(block)
-        self.mmu.mm[mm].rss_anon -= PAGEBLOCK_NR_PAGES
-        self.frames.block[block].state = BLK_SPLIT
-        self.frames.block[block].mapcount = 0
-        self.frames.page[table].mapping = 0
-        self.mmu.buddy.free_block(block)
+    def is_tail(self, at):
+        """Whether an entry that is mapped maps a frame of a huge page."""
+        return (
+            not self.frames.entry[at] & PTE_SPECIAL
+            and self.frames.page[(self.frames.entry[at] & PTE_PFN_MASK) >> 12].flags & PG_TAIL != 0
+        )
+
+    def zap_frames(self, mm, at, most):
+        """Clear the entries from ``at`` on, of at most so many, that map a huge page's frames in order; how many.
+
+        Linux: zap_present_ptes(), folio_pte_batch().
+        """
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        nr: cython.long = 0
+        while (
+            nr < most
+            and self.frames.entry[at + nr] & _MAPPED
+            and cython.cast(cython.long, (self.frames.entry[at + nr] & PTE_PFN_MASK) >> 12) == pfn + nr
+            and (pfn + nr) >> PAGEBLOCK_ORDER == pfn >> PAGEBLOCK_ORDER
+        ):
+            self.frames.entry[at + nr] = 0
+            nr += 1
+        self.mmu.mm[mm].rss_anon -= nr
+        self.huge.remove_rmap(pfn, nr)
+        return nr
 
     def zap_range(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long):
         """Unmap [start, end) of a VMA with these flags. Linux: unmap_page_range()."""
         addr: cython.long = start
         at: cython.long
         stop: cython.long
+        nr: cython.long
         with cython.nogil:
             while addr < end:
-                at = self.seek(mm, addr)
+                at = self.seek_part(mm, addr, end)
                 stop = min(self.next_addr, end)
-                if at == _UNIFORM_BLOCK:
-                    if addr & ((1 << 21) - 1) == 0 and stop == self.next_addr:
-                        self.zap_block(mm)
-                        addr = stop
-                        continue
-                    self.walker.split_uniform(mm, addr, self.pmd)
-                    at = self.seek(mm, addr)
-                if at != _NO_TABLE:
+                if at == HUGE_PMD:
+                    self.huge.zap_pmd(mm, self.pmd)
+                elif at != NO_TABLE:
                     while addr < stop:
-                        if self.frames.entry[at] != 0:
+                        nr = 1
+                        if self.frames.entry[at] & _MAPPED and self.is_tail(at):
+                            nr = self.zap_frames(mm, at, (stop - addr) >> 12)
+                        elif self.frames.entry[at] != 0:
                             self.zap_entry(mm, vmflags, at)
-                        at += 1
-                        addr += PAGE_SIZE
+                        at += nr
+                        addr += nr * PAGE_SIZE
                 addr = stop
             self.mmu.tlb.flush_range(mm, start, end)
 
@@ -141,7 +177,10 @@ class PageTables:
             if entry & PTE_RW and not vmflags & VMF_SHARED:
                 entry &= ~cython.cast(cython.ulong, PTE_RW)
                 self.frames.entry[at] = entry
-            self.frames.page[pfn].mapcount += 1
+            if self.frames.page[pfn].flags & PG_TAIL:
+                self.huge.add_rmap(pfn)
+            else:
+                self.frames.page[pfn].mapcount += 1
             if self.frames.page[pfn].flags & PG_ANON:
                 self.frames.page[pfn].flags &= ~PG_ANON_EXCLUSIVE
                 self.mmu.mm[dst].rss_anon += 1
@@ -152,6 +191,8 @@ class PageTables:
             if vmflags & VMF_SHARED:
                 entry &= ~cython.cast(cython.ulong, PTE_DIRTY)
             entry &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+        elif entry & PTE_DIRTY:
+            self.mmu.rmap.ksm.map_zero(dst)
         self.frames.entry[to] = entry
         return True
 
@@ -167,9 +208,14 @@ class PageTables:
         ok: cython.bint = True
         with cython.nogil:
             while addr < end and ok:
-                at = self.seek_entry(src, addr)
+                at = self.seek_part(src, addr, end)
                 stop = min(self.next_addr, end)
-                if at == _NO_TABLE:
+                if at == HUGE_PMD:
+                    ok = self.huge.copy_pmd(dst, src, addr, self.pmd)
+                    if ok:
+                        addr = stop
+                    continue
+                if at == NO_TABLE:
                     addr = stop
                     continue
                 while addr < stop:
@@ -194,14 +240,16 @@ class PageTables:
         pfn: cython.long
         with cython.nogil:
             while addr < end:
-                at = self.seek_entry(mm, addr)
+                at = self.seek_part(mm, addr, end)
                 stop = min(self.next_addr, end)
-                if at == _NO_TABLE:
+                if at < 0:
+                    if at == HUGE_PMD:
+                        self.huge.protect_pmd(vmflags, self.pmd)
                     addr = stop
                     continue
                 while addr < stop:
                     entry = self.frames.entry[at]
-                    if entry & _MAPPED:
+                    if entry & _MAPPED and entry & PTE_HWPOISON != PTE_HWPOISON:
                         pfn = (entry & PTE_PFN_MASK) >> 12
                         entry = (entry & keep) | bits | (entry & PTE_RW if vmflags & VMF_WRITE else 0)
                         if (
@@ -225,13 +273,14 @@ class PageTables:
         pfn: cython.long
         with cython.nogil:
             while addr < end:
-                at = self.seek_entry(mm, addr)
+                at = self.seek_page(mm, addr)
                 stop = min(self.next_addr, end)
-                if at == _NO_TABLE:
+                if at == NO_TABLE:
                     addr = stop
                     continue
                 while addr < stop:
                     if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
+                        self.split_folio_at(at)
                         pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
                         if lock:
                             self.mmu.folios.mlock_page(pfn)
@@ -247,8 +296,13 @@ class PageTables:
         to: cython.long
         with cython.nogil:
             while done < length:
-                at = self.seek_entry(mm, old + done)
-                if at == _NO_TABLE:
+                at = self.seek_part(mm, old + done, old + length)
+                if at == HUGE_PMD:
+                    if (new + done) & (HPAGE_PMD_SIZE - 1) == 0 and self.huge.move_pmd(mm, self.pmd, new + done):
+                        done += HPAGE_PMD_SIZE
+                        continue
+                    at = self.seek_entry(mm, old + done)
+                if at == NO_TABLE:
                     done = min(self.next_addr - old, length)
                     continue
                 if self.frames.entry[at] != 0:
@@ -264,15 +318,6 @@ class PageTables:
         return done
 
     # ------------------------------------------------------------------------------ freeing tables
-
-    def free_table(self, mm, table, level):
-        """Give the frame of an empty table back."""
-        self.walker.count_table(mm, table, level, -1)
-        self.frames.page[table].flags = 0
-        self.frames.page[table].mapping = 0
-        self.frames.page[table].private = 0
-        self.mmu.memcg.uncharge_kmem(table)
-        self.mmu.buddy.free(table, 0)
 
     def free_level(self, mm, table, level, base, floor, ceiling):
         """Free the tables below a table that span nothing outside [floor, ceiling)."""
@@ -291,7 +336,7 @@ class PageTables:
                 self.free_level(mm, child, level - 1, start, floor, ceiling)
             if start >= floor and start + (cython.cast(cython.long, 1) << shift) <= ceiling:
                 self.frames.entry[(table << 9) + i] = 0
-                self.free_table(mm, child, level)
+                self.walker.free_table(mm, child, level)
 
     def free_tables(self, mm: cython.long, floor: cython.long, ceiling: cython.long):
         """Free the tables that lie wholly in [floor, ceiling), where nothing is mapped any more.

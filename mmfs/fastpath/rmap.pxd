@@ -2,7 +2,9 @@ cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.folio cimport Folios
+from mmfs.fastpath.ksm_tree cimport KsmTree
 from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
 from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.swap cimport Swap
@@ -23,6 +25,12 @@ cdef class Rmap:
     cdef readonly Folios folios
     cdef readonly Swap swap
     cdef readonly LruGenWalk lru_gen_walk
+    cdef readonly HugeMemory huge
+    cdef long found_addr
+    cdef long found_vma
+    cdef readonly KsmTree ksm
+    cdef long ksm_item
+    cdef long ksm_link
     cdef readonly Tlb tlb
     cdef readonly Vmas areas
     cdef readonly Walker walker
@@ -41,11 +49,18 @@ cdef class Rmap:
     cdef long start_address(self, long vma, unsigned int index) noexcept nogil
     cdef void prefetch(self, long pfn) noexcept nogil
     cdef long find(self, long mm, long addr, long pfn) noexcept nogil
+    cdef void begin_ksm(self, long pfn) noexcept nogil
+    cdef long next_ksm(self, long pfn) noexcept nogil
+    cdef int ksm_referenced(self, long pfn) noexcept nogil
+    cdef bint unmap_ksm(self, long pfn) noexcept nogil
     cdef bint referenced_one(self, long vma, long pfn) noexcept nogil
     cdef int folio_referenced(self, long pfn) noexcept nogil
     cdef bint unmap_entry(self, long vma, long addr, long at, long pfn) noexcept nogil
     cdef bint try_to_unmap(self, long pfn) noexcept nogil
-    cdef long split_block(self, long block) noexcept nogil
+    cdef long find_pmd(self, long vma, long folio) noexcept nogil
+    cdef void split_pmds(self, long folio) noexcept nogil
+    cdef bint huge_clear_young(self, long vma, long folio) noexcept nogil
+    cdef bint was_young(self, long pfn, bint young) noexcept nogil
     cdef void add_anon_rmap(self, long vma, long addr, long pfn, bint exclusive) noexcept nogil
     cdef void remove_rmap(self, long pfn) noexcept nogil
     cdef void update_hiwater_rss(self, long mm) noexcept nogil

@@ -15,6 +15,7 @@ import cython
 import numpy as np
 
 from mmfs.fastpath.frames import lazy_array, view
+from mmfs.fastpath.ksm_tree import KsmTree
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
@@ -24,18 +25,18 @@ _MAX_MAPPINGS = 1 << 24
 _MAX_CHAINS = 1 << 28
 _CHAIN_DTYPE = np.dtype([("vma", "u4"), ("nxt", "u4"), ("prv", "u4"), ("head", "u4")])
 _MAPPED = cython.declare(cython.ulong, 0x101)  # present, or PROT_NONE with the page kept
-_INDEX_SPAN = cython.declare(cython.long, 1 << 44)  # after so many bytes a page offset's low 32 bits repeat
 
 
 class Rmap:
     """The chains of all anon_vmas and address_spaces. ``vm_flags``: of the VMAs that folio_referenced() counted."""
 
-    def __init__(self, areas, folios, tlb, swap, lru_gen_walk):
+    def __init__(self, areas, folios, tlb, swap, lru_gen_walk, huge):
         self.frames = areas.frames
         self.buddy = areas.buddy
         self.folios = folios
         self.swap = swap
         self.lru_gen_walk = lru_gen_walk
+        self.huge = huge
         self.tlb = tlb
         self.areas = areas
         self.walker = areas.walker
@@ -49,6 +50,9 @@ class Rmap:
         self.free_chain = 0
         self.next_chain = 1
         self.vm_flags = 0
+        self.found_addr = self.found_vma = 0
+        self.ksm = KsmTree(self.frames)
+        self.ksm_item = self.ksm_link = 0
 
     # ------------------------------------------------------------------------------ chains
 
@@ -89,7 +93,9 @@ class Rmap:
         self.free_chain = at
 
     def first(self, pfn):
-        """The first link of the chain of a page that is mapped, or 0."""
+        """The first link of the chain of a page that is mapped, or 0: a page of KSM has next_ksm()."""
+        if self.frames.page[pfn].flags & PG_KSM:
+            return 0
         if self.frames.page[pfn].flags & PG_ANON:
             return self.head[self.frames.page[pfn].mapping]
         return self.head[_MAX_ANON_VMAS + self.frames.page[pfn].mapping] if self.frames.page[pfn].mapping else 0
@@ -117,12 +123,13 @@ class Rmap:
         table: cython.long = self.mm[mm].pgd
         level: cython.int = self.walker.levels - 1
         entry: cython.ulong
-        if self.walker.upper_key == (mm << 34 | addr >> 30):
-            table = self.walker.upper_table
+        i: cython.long = addr >> 30 & 3
+        if self.walker.upper_key[i] == (mm << 34 | addr >> 30):
+            table = self.walker.upper_table[i]
             level = 1
         while level > 0:
             entry = self.frames.entry[(table << 9) + (addr >> (12 + 9 * level) & 511)]
-            if not entry & PTE_PRESENT or entry & PTE_UNIFORM:
+            if not entry & PTE_PRESENT or entry & PTE_PSE:
                 return -1
             table = (entry & PTE_PFN_MASK) >> 12
             level -= 1
@@ -131,7 +138,116 @@ class Rmap:
             return -1
         return (table << 9) + (addr >> 12 & 511)
 
+    def find_pmd(self, vma, folio):
+        """The index of the PMD entry by which a VMA maps a huge page, or -1; ``found_addr`` is its address."""
+        addr: cython.long = self.start_address(vma, self.frames.page[folio].index)
+        at: cython.long
+        while addr < self.vma[vma].end:
+            if addr & (HPAGE_PMD_SIZE - 1) == 0 and self.walker.lookup(self.vma[vma].mm, addr) == HUGE_PMD:
+                at = self.walker.pmd
+                if not self.frames.entry[at] & PTE_SPECIAL and self.huge.folio_of_pmd(self.frames.entry[at]) == folio:
+                    self.found_addr = addr
+                    return at
+            addr += INDEX_SPAN
+        return -1
+
+    def split_pmds(self, folio):
+        """Take apart every PMD entry that maps a huge page. Linux: unmap_folio(), split_huge_pmd_address()."""
+        link: cython.long = self.head[self.frames.page[folio].mapping]
+        vma: cython.long
+        pmd: cython.long
+        while link and self.frames.block[folio - self.frames.huge].mapcount:
+            vma = self.chain[link].vma
+            link = self.chain[link].nxt
+            pmd = self.find_pmd(vma, folio)
+            if pmd >= 0:
+                self.huge.split_pmd(self.vma[vma].mm, self.found_addr, pmd)
+
+    # ------------------------------------------------------------------------------ pages of KSM
+
+    def begin_ksm(self, pfn):
+        """Walk over the entries that map a page of KSM, with next_ksm()."""
+        self.ksm_item = self.ksm.node[self.frames.page[pfn].mapping].first
+        self.ksm_link = self.head[self.ksm.item[self.ksm_item].anon_vma]
+
+    def next_ksm(self, pfn):
+        """The index of the next entry that maps frame ``pfn``, in ``found_vma`` at ``found_addr``; -1: no more.
+
+        What was forked from an item's address space has it at the same address. Linux: mm/ksm.c, rmap_walk_ksm().
+        """
+        at: cython.long
+        vma: cython.long
+        while self.ksm_item:
+            self.found_addr = self.ksm.item[self.ksm_item].address
+            while self.ksm_link:
+                vma = self.chain[self.ksm_link].vma
+                self.ksm_link = self.chain[self.ksm_link].nxt
+                if self.vma[vma].start <= self.found_addr < self.vma[vma].end:
+                    at = self.find(self.vma[vma].mm, self.found_addr, pfn)
+                    if at >= 0:
+                        self.found_vma = vma
+                        return at
+            self.ksm_item = self.ksm.item[self.ksm_item].after
+            self.ksm_link = self.head[self.ksm.item[self.ksm_item].anon_vma]
+        return -1
+
+    def ksm_referenced(self, pfn):
+        """folio_referenced() for a page of KSM."""
+        count: cython.int = 0
+        at: cython.long
+        young: cython.bint
+        self.begin_ksm(pfn)
+        at = self.next_ksm(pfn)
+        while at >= 0:
+            if self.vma[self.found_vma].flags & VMF_LOCKED:
+                self.vm_flags |= VMF_LOCKED
+                return count
+            young = self.frames.entry[at] & PTE_ACCESSED != 0
+            if self.folios.lru.enabled:
+                young = self.lru_gen_walk.look_around(at, self.found_addr, self.found_vma, pfn)
+            if young:
+                self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+                self.vm_flags |= self.vma[self.found_vma].flags
+                count += 1
+            at = self.next_ksm(pfn)
+        if self.was_young(pfn, count > 0) and count == 0:
+            count = 1
+        return count
+
+    def unmap_ksm(self, pfn):
+        """try_to_unmap() for a page of KSM."""
+        at: cython.long
+        self.begin_ksm(pfn)
+        at = self.next_ksm(pfn)
+        while at >= 0:
+            if self.vma[self.found_vma].flags & VMF_LOCKED:
+                return False
+            if not self.unmap_entry(self.found_vma, self.found_addr, at, pfn):
+                return False
+            at = self.next_ksm(pfn)
+        return self.frames.page[pfn].mapcount == 0
+
     # ------------------------------------------------------------------------------ who accessed it
+
+    def huge_clear_young(self, vma, folio):
+        """Whether a VMA's entries say that a huge page was accessed, its PMD's or its frames'; they forget it."""
+        first: cython.long = (folio - self.frames.huge) << PAGEBLOCK_ORDER
+        pmd: cython.long = self.find_pmd(vma, folio)
+        pfn: cython.long
+        addr: cython.long
+        at: cython.long
+        young: cython.bint = False
+        if pmd >= 0 and self.frames.entry[pmd] & PTE_ACCESSED:
+            self.frames.entry[pmd] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+            young = True
+        if pmd < 0 and self.frames.block[folio - self.frames.huge].nr_mapped:
+            for pfn in range(first, first + HPAGE_PMD_NR):
+                addr = self.start_address(vma, self.frames.page[pfn].index)
+                at = self.find(self.vma[vma].mm, addr, pfn) if addr < self.vma[vma].end else -1
+                if at >= 0 and self.frames.entry[at] & PTE_ACCESSED:
+                    self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+                    young = True
+        return young
 
     def referenced_one(self, vma, pfn):
         """Whether a VMA's entries say that the page was accessed; they forget it. Linux: folio_referenced_one()."""
@@ -148,12 +264,19 @@ class Rmap:
             elif at >= 0 and self.frames.entry[at] & PTE_ACCESSED:
                 self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
                 young = True
-            addr += _INDEX_SPAN
+            addr += INDEX_SPAN
+        return self.was_young(pfn, young)
+
+    def was_young(self, pfn, young):
+        """Whether a page was accessed, as its entries say (``young``) or page_idle has noted.
+
+        Linux: the end of folio_referenced_one().
+        """
         if young:
             self.frames.page[pfn].flags &= ~PG_IDLE
         if self.frames.page[pfn].flags & PG_YOUNG:
             self.frames.page[pfn].flags &= ~PG_YOUNG
-            young = True
+            return True
         return young
 
     def folio_referenced(self, pfn):
@@ -164,13 +287,20 @@ class Rmap:
         count: cython.int = 0
         link: cython.long
         vma: cython.long
+        young: cython.bint
         self.vm_flags = 0
         if self.frames.page[pfn].mapcount == 0:
             return 0
+        if self.frames.page[pfn].flags & PG_KSM:
+            return self.ksm_referenced(pfn)
         link = self.first(pfn)
         while link and not self.vm_flags & VMF_LOCKED:
             vma = self.chain[link].vma
-            if self.referenced_one(vma, pfn):
+            if pfn >= self.frames.huge:
+                young = self.was_young(pfn, self.huge_clear_young(vma, pfn))
+            else:
+                young = self.referenced_one(vma, pfn)
+            if young:
                 count += 1
                 self.vm_flags |= self.vma[vma].flags & ~cython.cast(cython.ulong, VMF_LOCKED)
             link = self.chain[link].nxt
@@ -235,6 +365,8 @@ class Rmap:
         vma: cython.long
         addr: cython.long
         at: cython.long
+        if self.frames.page[pfn].flags & PG_KSM:
+            return self.unmap_ksm(pfn)
         while link and self.frames.page[pfn].mapcount:
             vma = self.chain[link].vma
             link = self.chain[link].nxt
@@ -243,22 +375,8 @@ class Rmap:
                 at = self.find(self.vma[vma].mm, addr, pfn)
                 if at >= 0 and (self.vma[vma].flags & VMF_LOCKED or not self.unmap_entry(vma, addr, at, pfn)):
                     return False
-                addr += _INDEX_SPAN
+                addr += INDEX_SPAN
         return self.frames.page[pfn].mapcount == 0
-
-    def split_block(self, block):
-        """Write out the pages of a block that is mapped as a whole; its first page. Linux: split_huge_pmd()."""
-        link: cython.long = self.head[self.frames.block[block].mapping]
-        vma: cython.long
-        addr: cython.long
-        while link and self.frames.block[block].state == BLK_UNIFORM:
-            vma = self.chain[link].vma
-            link = self.chain[link].nxt
-            addr = self.start_address(vma, self.frames.block[block].index)
-            while addr < self.vma[vma].end and self.frames.block[block].state == BLK_UNIFORM:
-                self.walker.split_if_maps(self.vma[vma].mm, addr, block)
-                addr += _INDEX_SPAN
-        return block << PAGEBLOCK_ORDER
 
     # ------------------------------------------------------------------------------ giving it
 

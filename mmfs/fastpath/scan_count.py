@@ -34,6 +34,12 @@ class ScanCount:
         """The high watermark of a zone, boost included. Linux: high_wmark_pages()."""
         return self.buddy.zone[zone].wmark_high + self.buddy.zone[zone].watermark_boost
 
+    def kswapd_wmark(self, zone):
+        """The watermark that kswapd works towards: with memory tiering there is to be room for what is promoted."""
+        if self.vmscan.demotion.migration.tiering:
+            return self.buddy.zone[zone].wmark_promo + self.buddy.zone[zone].watermark_boost
+        return self.high_wmark(zone)
+
     def pgdat_balanced(self, nid: cython.int, order: cython.int, highest: cython.int):
         """Whether some zone of a node up to ``highest`` has its high watermark. Linux: pgdat_balanced()."""
         zone: cython.long
@@ -43,7 +49,7 @@ class ScanCount:
                 continue
             managed = True
             if self.buddy.watermark_ok_with(
-                zone, order, self.high_wmark(zone), highest, 0, self.zone_stat[zone, NR_FREE_PAGES]
+                zone, order, self.kswapd_wmark(zone), highest, 0, self.zone_stat[zone, NR_FREE_PAGES]
             ):
                 return True
         return not managed
@@ -107,6 +113,12 @@ class ScanCount:
 
     # ------------------------------------------------------------------------------ how the scan is shared
 
+    def can_reclaim_anon_pages(self, memcg, nid, sc):
+        """Whether a cgroup has room in swap, or a node a slower one below it. Linux: can_reclaim_anon_pages()."""
+        return self.memcg.nr_swap_pages(memcg, self.vmscan.workingset.nr_swap_pages) > 0 or (
+            not sc.no_demotion and self.vmscan.demotion.can_demote(nid)
+        )
+
     def unprotected(self, memcg, sc, size, least, low):
         """What of a list a cgroup's protection (pages) leaves to be scanned."""
         protection: cython.long = least
@@ -135,7 +147,7 @@ class ScanCount:
         scan: cython.long
         if (
             not sc.may_swap
-            or self.memcg.nr_swap_pages(memcg, self.vmscan.workingset.nr_swap_pages) <= 0
+            or not self.can_reclaim_anon_pages(memcg, self.lruvec[lruvec].nid, sc)
             or (sc.memcg >= 0 and swappiness == 0)
         ):
             pass

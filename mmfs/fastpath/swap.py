@@ -95,6 +95,8 @@ class Swap:
         """A slot for a page, charged to its memory cgroup; or 0. Linux: mm/swap_slots.c, folio_alloc_swap()."""
         slot: cython.long = self.find_slot()
         memcg: cython.long = self.frames.page[pfn].memcg
+        if self.memcg.memsw:
+            return slot
         if slot == 0:
             if memcg:
                 self.memcg.memory_event(memcg, MEMCG_SWAP_FAIL)

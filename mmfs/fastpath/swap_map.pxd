@@ -54,6 +54,7 @@ cdef class SwapMap:
     cdef public long nr_discards
     cdef public int nr_avail
     cdef public long total_swap_pages
+    cdef void uncharge(self, long slot) noexcept nogil
     cdef bint swap_full(self) noexcept nogil
     cdef bint folio_swap_full(self, long pfn) noexcept nogil
     cdef unsigned long entry_of(self, long slot) noexcept nogil

@@ -205,9 +205,7 @@ class SwapMap:
         self.count[slot] = 0
         self.cached[slot] = 0
         self.zswap.invalidate(slot)
-        if self.memcg_of[slot]:
-            self.memcg.uncharge_swap(self.memcg_of[slot])
-            self.memcg_of[slot] = 0
+        self.uncharge(slot)
         if self.area[t].flags & SWP_SYNCHRONOUS_IO:
             self.devices.zram_free(t, offset)
         if self.area[t].flags & SWP_SOLIDSTATE:
@@ -227,6 +225,12 @@ class SwapMap:
             self.area[t].highest_bit = offset
         self.workingset.nr_swap_pages += 1
         self.area[t].inuse -= 1
+
+    def uncharge(self, slot):
+        """A slot is no memory cgroup's any more. Linux: __mem_cgroup_uncharge_swap()."""
+        if self.memcg_of[slot]:
+            self.memcg.uncharge_swap(self.memcg_of[slot])
+            self.memcg_of[slot] = 0
 
     # ------------------------------------------------------------------------------ the swap cache
 

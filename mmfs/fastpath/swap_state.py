@@ -128,6 +128,8 @@ class SwapState:
         self.frames.page[pfn].mapping = self.frames.page[pfn].index = 0
         self.frames.page[pfn].mapcount = 0
         shadow = self.swap.add_to_swap_cache(pfn, slot)
+        if self.memcg.memsw:
+            self.swap.slots.uncharge(slot)
         if shadow:
             self.folios.workingset.refault(pfn, shadow, self.has_recency(vma))
         self.lru.add(pfn, self.has_recency(vma))

@@ -32,6 +32,8 @@ cdef class SwapIn:
     cdef bint direct
     cdef int swap_in(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef bint alone_in_zram(self, long slot) noexcept nogil
+    cdef bint might_need_to_copy(self, long vma, long addr, long pfn) noexcept nogil
+    cdef int map_copy(self, long mm, long vma, long addr, long at) noexcept nogil
     cdef void map_page(self, long mm, long vma, long addr, long at, long pfn, bint write) noexcept nogil
     cdef int unuse(self, long mm, long vma, long addr, long at) noexcept nogil
     cdef long shmem_swapin(self, long m, long index) noexcept nogil

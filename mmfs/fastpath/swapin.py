@@ -55,8 +55,49 @@ class SwapIn:
                 self.direct = False
                 return FAULT_OOM
             self.major = True
+        if self.might_need_to_copy(vma, addr, pfn):
+            self.direct = False
+            return self.map_copy(mm, vma, addr, at)
         self.map_page(mm, vma, addr, at, pfn, write)
         self.direct = False
+        return FAULT_DONE
+
+    def might_need_to_copy(self, vma, addr, pfn):
+        """Whether a page of the swap cache is another's: what KSM had merged is swapped in apart.
+
+        Linux: mm/ksm.c, ksm_might_need_to_copy().
+        """
+        flags: cython.uint = self.frames.page[pfn].flags
+        if flags & PG_KSM:
+            return self.frames.page[pfn].mapping == 0 or self.rmap.ksm.unmerging
+        if not flags & PG_ANON:
+            return False
+        return (
+            self.frames.page[pfn].index != self.areas.index(vma, addr)
+            or self.rmap.root[self.frames.page[pfn].mapping] != self.rmap.root[self.vma[vma].anon_vma]
+        )
+
+    def map_copy(self, mm, vma, addr, at):
+        """Map a copy of a page of the swap cache in place of its entry: FAULT_DONE or FAULT_OOM."""
+        entry: cython.ulong = self.frames.entry[at]
+        flags: cython.ulong = self.vma[vma].flags
+        pfn: cython.long = self.areas.alloc_charged(vma, self.areas.index(vma, addr), self.mm[mm].memcg)
+        if pfn < 0:
+            return FAULT_OOM
+        self.frames.page[pfn].flags = PG_UPTODATE | PG_SWAPBACKED | PG_DIRTY
+        self.swap.entry_free(self.swap.slots.slot_of(entry))
+        self.mm[mm].rss_anon += 1
+        self.mm[mm].rss_swap -= 1
+        self.rmap.add_anon_rmap(vma, addr, pfn, True)
+        self.frames.entry[at] = (
+            cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags)
+            | (PTE_SOFT_DIRTY if entry & SWP_SOFT_DIRTY else 0)
+            | (PTE_RW if flags & VMF_WRITE else 0)
+        )  # fmt: skip
+        self.lru.add(pfn, True)
+        if flags & VMF_LOCKED:
+            self.folios.mlock_page(pfn)
+        self.event[KSM_SWPIN_COPY] += 1
         return FAULT_DONE
 
     def alone_in_zram(self, slot):
@@ -93,7 +134,7 @@ class SwapIn:
         if entry & SWP_SOFT_DIRTY:
             new |= PTE_SOFT_DIRTY
         if not self.frames.page[pfn].flags & (PG_SWAPCACHE | PG_BATCHED) and self.frames.page[pfn].mapcount == 0:
-            exclusive = True
+            exclusive = self.frames.page[pfn].flags & PG_KSM == 0
         if exclusive and flags & VMF_WRITE and (flags & VMF_SOFTDIRTY or new & PTE_SOFT_DIRTY):
             new |= PTE_RW
             if write:
@@ -117,6 +158,8 @@ class SwapIn:
                 return FAULT_OOM
         if self.frames.page[pfn].flags & PG_WRITEBACK:
             return FAULT_SLICE
+        if self.might_need_to_copy(vma, addr, pfn):
+            return self.map_copy(mm, vma, addr, at)
         self.mm[mm].rss_anon += 1
         self.mm[mm].rss_swap -= 1
         self.rmap.add_anon_rmap(vma, addr, pfn, (entry & SWP_EXCLUSIVE) != 0)

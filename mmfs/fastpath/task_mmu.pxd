@@ -10,4 +10,6 @@ cdef class TaskMmu:
     cdef readonly Mmu mmu
     cdef readonly Frames frames
     cdef void count_entry(self, unsigned long entry, bint locked, long[::1] out) noexcept nogil
+    cdef void count_huge(self, unsigned long entry, long[::1] out) noexcept nogil
+    cdef void count_node(self, long pfn, long mapcount, unsigned long entry, long[::1] out) noexcept nogil
     cdef void count_swapped(self, unsigned long entry, long[::1] out) noexcept nogil

@@ -11,7 +11,6 @@ if not cython.compiled:
 
 _MAPPED = cython.declare(cython.ulong, 0x101)  # present, or PROT_NONE with the page kept
 _PSS_SHIFT = cython.declare(cython.int, 12)
-_UNIFORM_BLOCK = cython.declare(cython.long, -2)
 
 
 class TaskMmu:
@@ -28,20 +27,17 @@ class TaskMmu:
         n: cython.Py_ssize_t = out.shape[0]
         i: cython.Py_ssize_t = 0
         at: cython.long
-        block: cython.long = 0
-        first: cython.long = 0
+        entry: cython.ulong = 0
         while i < n:
             at = self.tables.seek(mm, addr)
-            if at == _UNIFORM_BLOCK:
-                block = self.frames.page[(self.frames.entry[self.tables.pmd] & PTE_PFN_MASK) >> 12].mapping
-                first = (block << PAGEBLOCK_ORDER) + (addr >> 12 & 511)
+            if at == HUGE_PMD:
+                entry = self.frames.entry[self.tables.pmd] & ~cython.cast(cython.ulong, PTE_PSE)
             while i < n and addr < self.tables.next_addr:
                 if at >= 0:
                     out[i] = self.frames.entry[at]
                     at += 1
-                elif at == _UNIFORM_BLOCK:
-                    out[i] = cython.cast(cython.ulong, first) << 12 | self.frames.block[block].pteflags
-                    first += 1
+                elif at == HUGE_PMD:
+                    out[i] = entry + (addr & (HPAGE_PMD_SIZE - 1) & PAGE_MASK)
                 else:
                     out[i] = 0
                 addr += PAGE_SIZE
@@ -50,14 +46,18 @@ class TaskMmu:
     def count_entry(self, entry, locked, out):
         """Add one mapped page to the counts of smaps. Linux: smaps_account()."""
         pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        folio: cython.long = self.frames.folio_of(pfn)
         mapcount: cython.long = self.frames.page[pfn].mapcount
-        pss: cython.long = (cython.cast(cython.long, PAGE_SIZE) << _PSS_SHIFT) // mapcount
-        dirty: cython.bint = (entry & PTE_DIRTY) != 0 or (self.frames.page[pfn].flags & PG_DIRTY) != 0
+        pss: cython.long
+        dirty: cython.bint = (entry & PTE_DIRTY) != 0 or (self.frames.page[folio].flags & PG_DIRTY) != 0
+        if folio != pfn:
+            mapcount += self.frames.block[pfn >> PAGEBLOCK_ORDER].mapcount
+        pss = (cython.cast(cython.long, PAGE_SIZE) << _PSS_SHIFT) // mapcount
         out[SMAPS_RSS] += 1
         out[SMAPS_PSS] += pss
         if dirty:
             out[SMAPS_PSS_DIRTY] += pss
-        if entry & PTE_ACCESSED or self.frames.page[pfn].flags & (PG_REFERENCED | PG_YOUNG):
+        if entry & PTE_ACCESSED or self.frames.page[folio].flags & (PG_REFERENCED | PG_YOUNG):
             out[SMAPS_REFERENCED] += 1
         if self.frames.page[pfn].flags & PG_ANON:
             out[SMAPS_ANONYMOUS] += 1
@@ -77,6 +77,36 @@ class TaskMmu:
         if locked:
             out[SMAPS_LOCKED] += pss
 
+    def count_huge(self, entry, out):
+        """Add a huge page to the counts of smaps. Linux: smaps_pmd_entry()."""
+        folio: cython.long = self.mmu.huge.folio_of_pmd(entry)
+        block: cython.long = folio - self.frames.huge
+        first: cython.long = block << PAGEBLOCK_ORDER
+        dirty: cython.bint = (entry & PTE_DIRTY) != 0 or (self.frames.page[folio].flags & PG_DIRTY) != 0
+        mapcount: cython.long
+        pss: cython.long
+        i: cython.long
+        if entry & PTE_SPECIAL:
+            return
+        out[SMAPS_RSS] += HPAGE_PMD_NR
+        out[SMAPS_ANONYMOUS] += HPAGE_PMD_NR
+        out[SMAPS_ANON_HUGE] += HPAGE_PMD_NR
+        if entry & PTE_ACCESSED or self.frames.page[folio].flags & (PG_REFERENCED | PG_YOUNG):
+            out[SMAPS_REFERENCED] += HPAGE_PMD_NR
+        for i in range(HPAGE_PMD_NR):
+            mapcount = self.frames.block[block].mapcount
+            if self.frames.block[block].state == BLK_SPLIT:
+                mapcount += self.frames.page[first + i].mapcount
+            pss = (cython.cast(cython.long, PAGE_SIZE) << _PSS_SHIFT) // mapcount
+            out[SMAPS_PSS] += pss
+            out[SMAPS_PSS_ANON] += pss
+            if dirty:
+                out[SMAPS_PSS_DIRTY] += pss
+            if mapcount > 1:
+                out[SMAPS_SHARED_DIRTY if dirty else SMAPS_SHARED_CLEAN] += 1
+            else:
+                out[SMAPS_PRIVATE_DIRTY if dirty else SMAPS_PRIVATE_CLEAN] += 1
+
     def count_swapped(self, entry, out):
         """Add one swapped-out page to the counts of smaps. Linux: smaps_pte_entry()."""
         owners: cython.long = self.mmu.swap.owners(self.mmu.swap.slots.slot_of(entry))
@@ -92,23 +122,12 @@ class TaskMmu:
         addr: cython.long = start
         at: cython.long
         stop: cython.long
-        n: cython.long
-        block: cython.long
         locked: cython.bint = (vmflags & VMF_LOCKED) != 0
         while addr < end:
             at = self.tables.seek(mm, addr)
             stop = min(self.tables.next_addr, end)
-            if at == _UNIFORM_BLOCK:
-                block = self.frames.page[(self.frames.entry[self.tables.pmd] & PTE_PFN_MASK) >> 12].mapping
-                n = (stop - addr) >> 12
-                out[SMAPS_RSS] += n
-                out[SMAPS_ANONYMOUS] += n
-                out[SMAPS_PRIVATE_DIRTY] += n
-                if self.frames.block[block].pteflags & PTE_ACCESSED:
-                    out[SMAPS_REFERENCED] += n
-                out[SMAPS_PSS] += n << 24
-                out[SMAPS_PSS_DIRTY] += n << 24
-                out[SMAPS_PSS_ANON] += n << 24
+            if at == HUGE_PMD:
+                self.count_huge(self.frames.entry[self.tables.pmd], out)
             elif at >= 0:
                 while addr < stop:
                     if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
@@ -126,27 +145,37 @@ class TaskMmu:
         at: cython.long
         stop: cython.long
         pfn: cython.long
-        flags: cython.uint
-        n: cython.Py_ssize_t = out.shape[0] - 7
         while addr < end:
-            at = self.tables.seek_entry(mm, addr)
+            at = self.tables.seek(mm, addr)
             stop = min(self.tables.next_addr, end)
-            if at >= 0:
-                while addr < stop:
-                    if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
-                        pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-                        flags = self.frames.page[pfn].flags
-                        out[self.mmu.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid] += 1
-                        out[n] += 1 if flags & PG_ANON else 0
-                        out[n + 1] += 1 if flags & PG_DIRTY or self.frames.entry[at] & PTE_DIRTY else 0
-                        out[n + 2] += 1 if self.frames.page[pfn].mapcount == 1 else 0
-                        out[n + 3] = max(out[n + 3], cython.cast(cython.long, self.frames.page[pfn].mapcount))
-                        out[n + 4] += 1 if flags & (PG_ACTIVE | PG_UNEVICTABLE) else 0
-                        out[n + 5] += 1 if flags & PG_SWAPCACHE else 0
-                        out[n + 6] += 1 if flags & PG_WRITEBACK else 0
-                    at += 1
-                    addr += PAGE_SIZE
+            if at == HUGE_PMD and not self.frames.entry[self.tables.pmd] & PTE_SPECIAL:
+                self.count_node(
+                    self.mmu.huge.folio_of_pmd(self.frames.entry[self.tables.pmd]),
+                    self.frames.block[(self.frames.entry[self.tables.pmd] & PTE_PFN_MASK) >> 21].mapcount,
+                    self.frames.entry[self.tables.pmd], out,
+                )  # fmt: skip
+            while at >= 0 and addr < stop:
+                if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
+                    pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                    self.count_node(pfn, self.frames.page[pfn].mapcount, self.frames.entry[at], out)
+                at += 1
+                addr += PAGE_SIZE
             addr = stop
+
+    def count_node(self, pfn, mapcount, entry, out):
+        """Add a mapped folio, or a frame of one, to the counts of numa_maps. Linux: gather_stats()."""
+        folio: cython.long = pfn if pfn >= self.frames.huge else self.frames.folio_of(pfn)
+        flags: cython.uint = self.frames.page[folio].flags
+        nr: cython.long = self.frames.nr_pages(pfn)
+        n: cython.Py_ssize_t = out.shape[0] - 7
+        out[self.mmu.buddy.zone[self.frames.zone_of(folio)].nid] += nr
+        out[n] += nr if flags & PG_ANON else 0
+        out[n + 1] += nr if flags & PG_DIRTY or entry & PTE_DIRTY else 0
+        out[n + 2] += nr if mapcount == 1 else 0
+        out[n + 3] = max(out[n + 3], mapcount)
+        out[n + 4] += nr if flags & (PG_ACTIVE | PG_UNEVICTABLE) else 0
+        out[n + 5] += nr if flags & PG_SWAPCACHE else 0
+        out[n + 6] += nr if flags & PG_WRITEBACK else 0
 
     def clear_refs(self, mm: cython.long, start: cython.long, end: cython.long, bits: cython.ulong):
         """Clear entry bits (accessed; or soft-dirty and write) of what is mapped. Linux: clear_refs_pte_range()."""
@@ -154,16 +183,23 @@ class TaskMmu:
         at: cython.long
         stop: cython.long
         while addr < end:
-            at = self.tables.seek_entry(mm, addr)
+            at = self.tables.seek(mm, addr)
             stop = min(self.tables.next_addr, end)
-            if at >= 0:
+            if at == HUGE_PMD:
+                at = self.tables.pmd
+                self.frames.entry[at] &= ~bits
+                if bits & PTE_ACCESSED and not self.frames.entry[at] & PTE_SPECIAL:
+                    self.frames.page[self.mmu.huge.folio_of_pmd(self.frames.entry[at])].flags &= ~(
+                        PG_REFERENCED | PG_YOUNG
+                    )
+            elif at >= 0:
                 while addr < stop:
                     if self.frames.entry[at] & _MAPPED:
                         self.frames.entry[at] &= ~bits
                         if bits & PTE_ACCESSED and not self.frames.entry[at] & PTE_SPECIAL:
-                            self.frames.page[(self.frames.entry[at] & PTE_PFN_MASK) >> 12].flags &= ~(
-                                PG_REFERENCED | PG_YOUNG
-                            )
+                            self.frames.page[
+                                self.frames.folio_of((self.frames.entry[at] & PTE_PFN_MASK) >> 12)
+                            ].flags &= ~(PG_REFERENCED | PG_YOUNG)
                     elif bits & PTE_SOFT_DIRTY:
                         self.frames.entry[at] &= ~cython.cast(cython.ulong, SWP_SOFT_DIRTY)
                     at += 1

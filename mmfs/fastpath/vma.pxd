@@ -26,7 +26,14 @@ cdef class Vmas:
     cdef readonly Memcontrol memcg
     cdef VmaRec[::1] vma
     cdef readonly object vmas
+    cdef unsigned char[::1] weight
+    cdef readonly object weights
     cdef long alloc_page(self, long vma, long index, int mt, int highest) noexcept nogil
+    cdef void count_interleave_hit(self, long zone, int node) noexcept nogil
+    cpdef int policy_node(self, long vma, long index) noexcept nogil
+    cpdef int node_in_turn(self, unsigned long mask, long index, bint weighted) noexcept nogil
+    cdef int turns(self, int node, bint weighted) noexcept nogil
+    cdef long alloc_huge(self, long vma, long index, int alloc_flags) noexcept nogil
     cdef long alloc_charged(self, long vma, long index, long memcg) noexcept nogil
     cdef unsigned long prot(self, unsigned long flags) noexcept nogil
     cdef unsigned int index(self, long vma, long addr) noexcept nogil

@@ -2,10 +2,12 @@ cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.demotion cimport Demotion
 from mmfs.fastpath.lru cimport Lru, LruvecRec
 from mmfs.fastpath.filemap cimport Filemap
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.memcontrol cimport Memcontrol
+from mmfs.fastpath.huge_split cimport HugeSplit
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.swap cimport Swap
 from mmfs.fastpath.swap_map cimport SwapMap
@@ -29,6 +31,8 @@ cdef class ScanControl:
     cdef public int reclaim_idx
     cdef public int may_deactivate
     cdef public bint kswapd
+    cdef public bint khugepaged
+    cdef public bint no_demotion
     cdef public bint may_writepage
     cdef public bint may_unmap
     cdef public bint may_swap
@@ -62,6 +66,7 @@ cdef class Vmscan:
     cdef readonly Lru lru
     cdef readonly Folios folios
     cdef readonly Workingset workingset
+    cdef readonly HugeSplit huge_split
     cdef readonly Rmap rmap
     cdef readonly Swap swap
     cdef readonly Filemap filemap
@@ -71,8 +76,16 @@ cdef class Vmscan:
     cdef long[:, ::1] zone_stat
     cdef long[::1] event
     cdef unsigned int[::1] folio
+    cdef unsigned int[::1] kept
+    cdef unsigned int[::1] demote
+    cdef readonly Demotion demotion
+    cdef long nr_demote
+    cdef long nr_demoted
+    cdef bint demoting
     cdef unsigned int[::1] rotated
     cdef long nr_scanned
+    cdef long nr_taken
+    cdef long nr_left
     cdef long nr_reclaimed
     cdef long nr_pageout
     cdef long coming
@@ -98,10 +111,15 @@ cdef class Vmscan:
     cdef bint remove_mapping(self, long pfn) noexcept nogil
     cdef void activate(self, long pfn) noexcept nogil
     cdef long shrink_folio_list(self, long n, ScanControl sc, bint ignore_references) noexcept nogil
-    cdef bint split_last(self, long head) noexcept nogil
+    cdef void demote_folios(self, ScanControl sc, bint ignore_references) noexcept nogil
+    cdef void shrink_folios(self, long n, ScanControl sc, bint ignore_references) noexcept nogil
+    cdef int split_to_swap(self, long folio, ScanControl sc) noexcept nogil
+    cdef void note_result(self, long pfn, int result) noexcept nogil
     cdef void move_folios_to_lru(self, long n) noexcept nogil
     cdef long shrink_inactive_list(self, long lruvec, int lru, long nr_to_scan, ScanControl sc) noexcept nogil
     cdef void shrink_active_list(self, long lruvec, int lru, long nr_to_scan, ScanControl sc) noexcept nogil
     cdef void count(self, ScanControl sc, long lruvec, int item, long nr) noexcept nogil
+    cdef int reclaimer_offset(self, ScanControl sc) noexcept nogil
+    cdef void count_demoted(self, ScanControl sc, long lruvec) noexcept nogil
     cdef bint is_low(self, long lruvec, int lru) noexcept nogil
     cdef bint adjust_targets(self, ScanControl sc) noexcept nogil

@@ -15,6 +15,7 @@ Simplified: nobody else runs within a call, so pages are never seen isolated.
 import cython
 import numpy as np
 
+from mmfs.fastpath.demotion import Demotion
 from mmfs.fastpath.frames import view
 
 if not cython.compiled:
@@ -29,6 +30,8 @@ _RECLAIM_CLEAN = cython.declare(cython.int, 1)
 _KEEP = cython.declare(cython.int, 2)
 _ACTIVATE = cython.declare(cython.int, 3)
 _FREED = cython.declare(cython.int, 4)
+_SPLIT = cython.declare(cython.int, 5)
+_DEMOTE = cython.declare(cython.int, 6)
 _MAX_REQUEST = cython.declare(cython.long, 320)  # pages; Linux: BLK_DEF_MAX_SECTORS_CAP
 _DEF_PRIORITY = cython.declare(cython.int, 12)
 
@@ -38,8 +41,8 @@ class ScanControl:
 
     ``memcg``: the memory cgroup whose limit is hit, -1 for the whole machine; ``memcg_low_skipped``: some were spared
     for their memory.low, which ``memcg_low_reclaim`` no longer honours; ``proactive``: somebody has asked for it, with
-    ``swappiness`` of its own unless that is -1. ``kswapd``: whether it is kswapd that runs; ``node_dirty``,
-    ``node_writeback``: PGDAT_DIRTY, PGDAT_WRITEBACK.
+    ``swappiness`` of its own unless that is -1; ``no_demotion``: nothing moves to slower nodes. ``kswapd``,
+    ``khugepaged``: whether it is they that run; ``node_dirty``, ``node_writeback``: PGDAT_DIRTY, PGDAT_WRITEBACK.
     """
 
     def __init__(self, gfp, order=0, priority=12, reclaim_idx=4, nr_to_reclaim=32):
@@ -52,7 +55,7 @@ class ScanControl:
         self.reclaim_idx = reclaim_idx
         self.nr_to_reclaim = nr_to_reclaim
         self.may_unmap = True
-        self.kswapd = self.may_writepage = self.may_swap = False
+        self.kswapd = self.khugepaged = self.no_demotion = self.may_writepage = self.may_swap = False
         self.anon_cost = self.file_cost = self.may_deactivate = 0
         self.force_deactivate = self.skipped_deactivate = self.full_walk = self.compaction_ready = False
         self.no_cache_trim_mode = self.cache_trim_mode = self.cache_trim_mode_failed = self.file_is_tiny = False
@@ -80,8 +83,10 @@ class Vmscan:
     which tells what disks have read.
     """
 
-    def __init__(self, rmap, swap, filemap, vmstat):
+    def __init__(self, huge_split, swap, filemap, migration, vmstat):
+        rmap = huge_split.rmap
         folios = rmap.folios
+        self.huge_split = huge_split
         self.rmap = rmap
         self.swap = swap
         self.filemap = filemap
@@ -95,9 +100,14 @@ class Vmscan:
         self.zone_stat = view(vmstat.zone_stat)
         self.memcg = self.lru.memcg
         self.event = view(vmstat.event)
-        self.folio = view(np.zeros(_LIST_MAX, np.uint32))
+        self.folio = view(np.zeros(_LIST_MAX + HPAGE_PMD_NR, np.uint32))
+        self.kept = view(np.zeros(_LIST_MAX + HPAGE_PMD_NR, np.uint32))
+        self.demote = view(np.zeros(_LIST_MAX + HPAGE_PMD_NR, np.uint32))
+        self.demotion = Demotion(migration, self.lru.nr_nodes, _LIST_MAX + HPAGE_PMD_NR)
+        self.nr_demote = self.nr_demoted = 0
+        self.demoting = False
         self.rotated = view(np.zeros(32, np.uint32))
-        self.nr_scanned = self.nr_reclaimed = self.nr_pageout = self.coming = 0
+        self.nr_scanned = self.nr_taken = self.nr_left = self.nr_reclaimed = self.nr_pageout = self.coming = 0
         self.now_ns = self.cpu_ns = self.nr_written = 0
         self.budget_ns = 1 << 62
         self.wake_flusher = False
@@ -106,29 +116,32 @@ class Vmscan:
     # ------------------------------------------------------------------------------ taking off and putting back
 
     def isolate_lru_folios(self, lruvec, lru, nr_to_scan, sc):
-        """Take pages off the end of a list into ``folio``; how many. Linux: isolate_lru_folios()."""
+        """Take folios off the end of a list into ``folio``: how many, of ``nr_taken`` pages.
+
+        Linux: isolate_lru_folios().
+        """
         head: cython.long = self.lru.page_heads + lruvec * NR_LRU_LISTS + lru
-        blocks: cython.long = self.lru.block_heads + lruvec * NR_LRU_LISTS + lru
         pfn: cython.long
+        nr: cython.long
         zid: cython.int
         scan: cython.long = 0
         total: cython.long = 0
         size: cython.long = self.lru.size(lruvec, lru)
         taken: cython.long = 0
+        self.nr_taken = 0
         while scan < nr_to_scan and total < size:
             pfn = self.frames.page[head].prv
             if pfn == head:
-                if not self.split_last(blocks):
-                    break
-                continue
-            total += 1
-            zid = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].zid
+                break
+            nr = self.frames.nr_pages(pfn)
+            total += nr
+            zid = self.buddy.zone[self.frames.zone_of(pfn)].zid
             if zid > sc.reclaim_idx:
                 self.frames.page_list_del(pfn)
                 self.frames.page_list_add(head, pfn)
-                self.event[PGSKIP_DMA + zid] += 1
+                self.event[PGSKIP_DMA + zid] += nr
                 continue
-            scan += 1
+            scan += nr
             if not sc.may_unmap and self.frames.page[pfn].mapcount:
                 self.frames.page_list_del(pfn)
                 self.frames.page_list_add(head, pfn)
@@ -136,6 +149,7 @@ class Vmscan:
             self.lru.del_page(pfn)
             self.folio[taken] = cython.cast(cython.uint, pfn)
             taken += 1
+            self.nr_taken += nr
         self.nr_scanned = total
         self.coming = self.frames.page[head].prv
         return taken
@@ -147,17 +161,6 @@ class Vmscan:
             self.rmap.prefetch(self.folio[i + _AHEAD])
         self.coming = self.frames.page[self.coming].prv
         self.frames.prefetch_page(self.coming)
-
-    def split_last(self, head):
-        """Write out the pages of the last block of a list, which are now on the list of pages; False if there is none.
-
-        Linux: split_huge_page(), as reclaim does with a huge page that it cannot swap in one piece.
-        """
-        block: cython.long = self.frames.block[head].prv
-        if block == head:
-            return False
-        self.rmap.split_block(block)
-        return self.frames.block[block].state != BLK_UNIFORM
 
     def move_folios_to_lru(self, n):
         """Put the first ``n`` of ``folio`` back on their lists. Linux: move_folios_to_lru()."""
@@ -171,7 +174,7 @@ class Vmscan:
                 continue
             self.lru.add_page(pfn)
             if self.frames.page[pfn].flags & PG_ACTIVE:
-                self.lru.age_nonresident(self.lru.lruvec_of(pfn), 1)
+                self.lru.age_nonresident(self.lru.lruvec_of(pfn), self.frames.nr_pages(pfn))
 
     # ------------------------------------------------------------------------------ one page
 
@@ -203,21 +206,25 @@ class Vmscan:
             self.swap.free_swap(pfn)
         if not self.frames.page[pfn].flags & PG_MLOCKED:
             self.frames.page[pfn].flags |= PG_ACTIVE
-            self.memcg.count_events(self.frames.page[pfn].memcg, PGACTIVATE, 1)
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGACTIVATE, self.frames.nr_pages(pfn))
 
     def is_locked(self, pfn):
         """Whether somebody is at work on the page of a file. Linux: folio_trylock()."""
         return not self.frames.page[pfn].flags & (PG_ANON | PG_SWAPBACKED) and self.filemap.is_locked(pfn, self.now_ns)
 
     def shrink_folio(self, pfn, sc, ignore_references):
-        """Free a page if that is possible: _FREED, _KEEP or _ACTIVATE. Linux: the loop of shrink_folio_list()."""
+        """Free a page if that is possible: _FREED, _KEEP or _ACTIVATE; _SPLIT: a huge page that became pages;
+        _DEMOTE: one that is to move to a slower node.
+
+        Linux: the loop of shrink_folio_list().
+        """
         flags: cython.uint = self.frames.page[pfn].flags
         references: cython.int = _RECLAIM
         dirty: cython.bint = False
         writeback: cython.bint = False
         if self.is_locked(pfn):
             return _KEEP
-        sc.nr_scanned += 1
+        sc.nr_scanned += self.frames.nr_pages(pfn)
         self.cpu_ns += self.cost_scan
         if flags & PG_MLOCKED:
             return _ACTIVATE
@@ -242,6 +249,8 @@ class Vmscan:
             references = self.check_references(pfn, sc)
             if references == _ACTIVATE or references == _KEEP:
                 return references
+        if self.demoting:
+            return _DEMOTE
         return self.reclaim_folio(pfn, sc, references)
 
     def reclaim_folio(self, pfn, sc, references):
@@ -251,6 +260,8 @@ class Vmscan:
         if flags & PG_ANON and flags & PG_SWAPBACKED and not flags & PG_SWAPCACHE:
             if not sc.gfp & GFP_IO_BIT:
                 return _KEEP
+            if pfn >= self.frames.huge:
+                return self.split_to_swap(pfn, sc)
             if not self.swap.add_to_swap(pfn):
                 return _ACTIVATE
         if self.frames.page[pfn].mapcount:
@@ -268,6 +279,15 @@ class Vmscan:
         self.folios.free_page(pfn)
         self.cpu_ns += self.cost_steal
         return _FREED
+
+    def split_to_swap(self, folio, sc):
+        """A huge page cannot be swapped in one piece: have its pages swapped. Linux: shrink_folio_list()."""
+        sc.nr_scanned -= HPAGE_PMD_NR
+        if not self.frames.block[folio - self.frames.huge].partially:
+            self.memcg.count_events(self.frames.page[folio].memcg, THP_SWPOUT_FALLBACK, 1)
+            self.huge_split.stat[HPAGE_PMD_ORDER, MTHP_STAT_SWPOUT_FALLBACK] += 1
+        self.huge_split.split_folio(folio)
+        return _SPLIT
 
     def pageout(self, pfn, sc, references):
         """A dirty page: write it if it goes to swap, leave it to the flusher if it is a file's.
@@ -310,8 +330,13 @@ class Vmscan:
 
     def remove_mapping(self, pfn):
         """Take a clean page from where it is found, its shadow left there. Linux: __remove_mapping()."""
+        slot: cython.long
         if self.frames.page[pfn].flags & PG_SWAPCACHE:
-            self.swap.delete_from_swap_cache(pfn, self.workingset.eviction(pfn))
+            slot = self.frames.page[pfn].private
+            self.swap.slots.remove_from_cache(pfn, self.workingset.eviction(pfn))
+            if self.memcg.memsw:
+                self.swap.slots.memcg_of[slot] = cython.cast(cython.ushort, self.memcg.swapout(pfn))
+            self.swap.put_cache(slot)
             return True
         if self.frames.page[pfn].mapping == 0 or self.frames.page[pfn].flags & PG_ANON:
             return False
@@ -324,48 +349,100 @@ class Vmscan:
     # ------------------------------------------------------------------------------ lists of pages
 
     def shrink_folio_list(self, n, sc, ignore_references):
-        """Reclaim from the first ``n`` of ``folio``; how many are left, at its front. Linux: shrink_folio_list()."""
+        """Reclaim from the first ``n`` of ``folio``; how many are left, at its front. Linux: shrink_folio_list().
+
+        ``nr_reclaimed`` pages have become free on their node, ``nr_demoted`` of them have moved to another.
+        """
+        i: cython.Py_ssize_t
+        self.nr_left = self.nr_reclaimed = self.nr_demote = self.nr_demoted = 0
+        self.demoting = False
+        if n and self.demotion.enabled and not sc.no_demotion:
+            self.demoting = self.demotion.can_demote(self.buddy.zone[self.frames.zone_of(self.folio[0])].nid)
+        self.shrink_folios(n, sc, ignore_references)
+        if self.nr_demote:
+            self.demote_folios(sc, ignore_references)
+        for i in range(self.nr_left):
+            self.folio[i] = self.kept[i]
+        return self.nr_left
+
+    def demote_folios(self, sc, ignore_references):
+        """Move those that are to be demoted; others are reclaimed after all, unless nobody is in need of it."""
+        i: cython.Py_ssize_t
+        nid: cython.int = self.buddy.zone[self.frames.zone_of(self.demote[0])].nid
+        n: cython.long = self.demotion.demote_folio_list(self.demote, self.nr_demote, nid)
+        self.nr_demoted = self.demotion.nr_demoted
+        self.nr_reclaimed += self.nr_demoted
+        self.cpu_ns += self.demotion.migration.cpu_ns
+        self.demotion.migration.cpu_ns = 0
+        self.demoting = False
+        if sc.proactive:
+            for i in range(n):
+                self.note_result(self.demote[i], _KEEP)
+            return
+        for i in range(n):
+            self.folio[i] = self.demote[i]
+        self.shrink_folios(n, sc, ignore_references)
+
+    def shrink_folios(self, n, sc, ignore_references):
+        """The loop of it: each of the first ``n`` of ``folio`` is freed, or goes to ``kept`` or ``demote``."""
         i: cython.Py_ssize_t
         pfn: cython.long
+        first: cython.long
         result: cython.int
-        left: cython.long = 0
         for i in range(n):
             self.prefetch(i, n)
             pfn = self.folio[i]
             result = self.shrink_folio(pfn, sc, ignore_references)
-            if result == _FREED:
+            if result != _SPLIT:
+                self.note_result(pfn, result)
                 continue
-            if result == _ACTIVATE:
-                self.activate(pfn)
-            self.folio[left] = cython.cast(cython.uint, pfn)
-            left += 1
-        return left
+            first = (pfn - self.frames.huge) << PAGEBLOCK_ORDER
+            for pfn in range(first, first + HPAGE_PMD_NR):
+                if self.frames.page[pfn].flags & PG_ANON:
+                    self.note_result(pfn, self.shrink_folio(pfn, sc, ignore_references))
+
+    def note_result(self, pfn, result):
+        """What became of a page: it is free, will move, or is kept for its list."""
+        if result == _DEMOTE:
+            self.demote[self.nr_demote] = cython.cast(cython.uint, pfn)
+            self.nr_demote += 1
+            return
+        if result == _FREED:
+            self.nr_reclaimed += self.frames.nr_pages(pfn)
+            return
+        if result == _ACTIVATE:
+            self.activate(pfn)
+        self.kept[self.nr_left] = cython.cast(cython.uint, pfn)
+        self.nr_left += 1
 
     def shrink_inactive_list(self, lruvec, lru, nr_to_scan, sc):
         """Reclaim from the end of an inactive list; how many pages. Linux: shrink_inactive_list()."""
         file: cython.bint = lru >= LRU_INACTIVE_FILE
         taken: cython.long
+        nr_taken: cython.long
         left: cython.long
         reclaimed: cython.long
         unqueued: cython.long = sc.nr_unqueued_dirty
         self.lru.drain(self.buddy.cpu)
         taken = self.isolate_lru_folios(lruvec, lru, nr_to_scan, sc)
-        self.count(sc, lruvec, PGSCAN_KSWAPD if sc.kswapd else PGSCAN_DIRECT, self.nr_scanned)
+        self.count(sc, lruvec, PGSCAN_KSWAPD + self.reclaimer_offset(sc), self.nr_scanned)
         self.event[PGSCAN_ANON + file] += self.nr_scanned
         if taken == 0:
             return 0
         self.nr_pageout = 0
+        nr_taken = self.nr_taken
         left = self.shrink_folio_list(taken, sc, False)
-        reclaimed = taken - left
+        reclaimed = self.nr_reclaimed
         self.move_folios_to_lru(left)
-        self.count(sc, lruvec, PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT, reclaimed)
+        self.count_demoted(sc, lruvec)
+        self.count(sc, lruvec, PGSTEAL_KSWAPD + self.reclaimer_offset(sc), reclaimed)
         self.event[PGSTEAL_ANON + file] += reclaimed
         self.lru.note_cost(lruvec, file, self.nr_pageout, self.nr_scanned - reclaimed)
-        if sc.nr_unqueued_dirty - unqueued == taken:
+        if sc.nr_unqueued_dirty - unqueued == nr_taken:
             self.wake_flusher = True
-        sc.nr_taken += taken
+        sc.nr_taken += nr_taken
         if file:
-            sc.nr_file_taken += taken
+            sc.nr_file_taken += nr_taken
         return reclaimed
 
     def shrink_active_list(self, lruvec, lru, nr_to_scan, sc):
@@ -389,7 +466,7 @@ class Vmscan:
                 continue
             if not self.frames.page[pfn].flags & PG_MLOCKED:
                 self.frames.page[pfn].flags = (self.frames.page[pfn].flags & ~PG_ACTIVE) | PG_WORKINGSET
-                self.memcg.count_events(self.frames.page[pfn].memcg, PGDEACTIVATE, 1)
+                self.memcg.count_events(self.frames.page[pfn].memcg, PGDEACTIVATE, self.frames.nr_pages(pfn))
             self.folio[left] = cython.cast(cython.uint, pfn)
             left += 1
         for i in range(nr_rotated):
@@ -413,6 +490,17 @@ class Vmscan:
         if sc.memcg < 0:
             self.event[item] += nr
         self.memcg.count_memcg_events(self.lruvec[lruvec].memcg, item, nr)
+
+    def reclaimer_offset(self, sc):
+        """Which of the counters of who reclaims: kswapd, somebody directly, khugepaged. Linux: reclaimer_offset()."""
+        return 0 if sc.kswapd else PGSCAN_KHUGEPAGED - PGSCAN_KSWAPD if sc.khugepaged else PGSCAN_DIRECT - PGSCAN_KSWAPD
+
+    def count_demoted(self, sc, lruvec):
+        """Count what shrink_folio_list() has demoted."""
+        if self.nr_demoted:
+            self.memcg.mod_lruvec_state(
+                lruvec, self.lruvec[lruvec].nid, PGDEMOTE_KSWAPD + self.reclaimer_offset(sc), self.nr_demoted
+            )
 
     def is_low(self, lruvec, lru):
         """Whether an inactive list is too short beside its active one. Linux: inactive_is_low()."""
@@ -505,7 +593,7 @@ class Vmscan:
         with cython.nogil:
             while i < pfns.shape[0]:
                 n = 0
-                while i < pfns.shape[0] and n < _LIST_MAX:
+                while i < pfns.shape[0] and n < _LIST_MAX and (n == 0 or pfns[i] < self.frames.huge):
                     pfn = pfns[i]
                     i += 1
                     if self.frames.page[pfn].flags & (PG_LRU | PG_UNEVICTABLE) == PG_LRU:
@@ -514,7 +602,7 @@ class Vmscan:
                         self.folio[n] = cython.cast(cython.uint, pfn)
                         n += 1
                 left = self.shrink_folio_list(n, sc, True)
-                done += n - left
+                done += self.nr_reclaimed
                 for n in range(left):
                     self.lru.add(self.folio[n], False)
         return done

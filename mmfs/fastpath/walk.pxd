@@ -17,15 +17,15 @@ cdef class Walker:
     cdef public int alloc_flags
     cdef long cached_key
     cdef long cached_table
-    cdef long upper_key
-    cdef long upper_table
+    cdef long[4] upper_key
+    cdef long[4] upper_table
+    cdef long pmd
     cdef long alloc_page(self, int mt, int node, int highest, unsigned long nodemask) noexcept nogil
     cdef void count_table(self, long mm, long pfn, int level, int sign) noexcept nogil
-    cdef long alloc_table(self, long mm, int level, bint implied) noexcept nogil
+    cdef long alloc_table(self, long mm, int level, bint filled) noexcept nogil
+    cdef void free_table(self, long mm, long table, int level) noexcept nogil
     cdef long lookup(self, long mm, long addr) noexcept nogil
     cdef void forget_tables(self) noexcept nogil
     cdef long prefetch_entry(self, long mm, long addr) noexcept nogil
     cdef long get_entry(self, long mm, long addr) noexcept nogil
     cdef long get_entry_level(self, long mm, long addr, int last) noexcept nogil
-    cdef void split_uniform(self, long mm, long addr, long pmd) noexcept nogil
-    cdef void split_if_maps(self, long mm, long addr, long block) noexcept nogil

@@ -4,8 +4,7 @@
 Page tables are real x86-64 ones: tables of 512 entries in frames that come from the buddy allocator, four or
 five levels (la57), entries with the bits of the hardware. Level 1 holds pages, the root is level ``levels``.
 
-A pageblock that is mapped as a whole implies the 512 entries of its table, which are written out when
-somebody looks at one of them (split_uniform()).
+An entry of level 2 may map a huge page (PTE_PSE); then there is no entry of level 1, and walks say HUGE_PMD.
 
 Linux: mm/memory.c, __pte_alloc() and the like; arch/x86/mm/pgtable.c.
 """
@@ -16,6 +15,8 @@ from mmfs.fastpath.frames import view
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
+
+_UPPER = cython.declare(cython.long, 4)  # gigabytes of which the table above those of pages is remembered
 
 
 class Walker:
@@ -29,7 +30,11 @@ class Walker:
         self.mm = view(mms)
         self.memcg = lru.memcg
         self.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
-        self.cached_key = self.upper_key = -1
+        self.pmd = 0
+        if not cython.compiled:
+            self.upper_key = [-1] * _UPPER
+            self.upper_table = [0] * _UPPER
+        self.forget_tables()
 
     def alloc_page(self, mt, node, highest, nodemask):
         """A page for a fault, or -1: then the slow path has more to do than to wake kswapds that are awake already.
@@ -52,47 +57,59 @@ class Walker:
             self.memcg.mod_folio_state(pfn, NR_PAGETABLE, sign)
             self.mm[mm].pgtables_bytes += sign * PAGE_SIZE
 
-    def alloc_table(self, mm, level, implied):
-        """A page table of a level (1: the one that holds pages), or -1; zeroed unless a block implies it."""
+    def alloc_table(self, mm, level, filled):
+        """A page table of a level (1: the one that holds pages), or -1; zeroed unless whoever asks fills it."""
         pfn: cython.long
         memcg: cython.long = self.memcg.current
         if not self.memcg.charge(memcg, 1):
             return -1
         pfn = self.alloc_page(
-            MIGRATE_UNMOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_NORMAL, ~cython.cast(cython.ulong, 0)
+            MIGRATE_UNMOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_NORMAL, self.buddy.mems_allowed
         )
         if pfn < 0:
             self.memcg.unused(memcg, 1)
             return -1
         self.memcg.commit_kmem(pfn, memcg)
-        if not implied:
+        if not filled:
             self.frames.clear_table(pfn)
-        self.frames.page[pfn].flags = PG_TABLE
+        self.frames.page[pfn].flags |= PG_TABLE
         self.frames.page[pfn].private = level
         self.count_table(mm, pfn, level, 1)
         return pfn
 
+    def free_table(self, mm, table, level):
+        """Give the frame of a page table back. Linux: pagetable_free()."""
+        self.count_table(mm, table, level, -1)
+        self.frames.page[table].flags &= ~cython.cast(cython.uint, PG_TABLE)
+        self.frames.page[table].mapping = 0
+        self.frames.page[table].private = 0
+        self.memcg.uncharge_kmem(table)
+        self.buddy.free(table, 0)
+
     def lookup(self, mm, addr):
-        """Index of the entry that maps an address, or -1 where a table is missing."""
+        """Index of the entry that maps an address, NO_TABLE where a table is missing; HUGE_PMD: ``pmd`` maps it."""
         table: cython.long = self.mm[mm].pgd
         level: cython.int = self.levels - 1
         at: cython.long
         entry: cython.ulong
         if self.cached_key == (mm << 40 | addr >> 21):
             return (self.cached_table << 9) + (addr >> 12 & 511)
-        if self.upper_key == (mm << 34 | addr >> 30):
-            table = self.upper_table
+        if self.upper_key[addr >> 30 & (_UPPER - 1)] == (mm << 34 | addr >> 30):
+            table = self.upper_table[addr >> 30 & (_UPPER - 1)]
             level = 1
         while level > 0:
             at = (table << 9) + (addr >> (12 + 9 * level) & 511)
             entry = self.frames.entry[at]
+            if level == 1 and entry & PTE_PSE:
+                self.upper_key[addr >> 30 & (_UPPER - 1)] = mm << 34 | addr >> 30
+                self.upper_table[addr >> 30 & (_UPPER - 1)] = table
+                self.pmd = at
+                return HUGE_PMD
             if not entry & PTE_PRESENT:
-                return -1
+                return NO_TABLE
             if level == 1:
-                self.upper_key = mm << 34 | addr >> 30
-                self.upper_table = table
-                if entry & PTE_UNIFORM:
-                    self.split_uniform(mm, addr, at)
+                self.upper_key[addr >> 30 & (_UPPER - 1)] = mm << 34 | addr >> 30
+                self.upper_table[addr >> 30 & (_UPPER - 1)] = table
                 self.frames.entry[at] |= PTE_ACCESSED
             table = (entry & PTE_PFN_MASK) >> 12
             level -= 1
@@ -110,12 +127,12 @@ class Walker:
         entry: cython.ulong = 0
         if not cython.compiled:
             return -1
-        if self.upper_key == (mm << 34 | addr >> 30):
-            table = self.upper_table
+        if self.upper_key[addr >> 30 & (_UPPER - 1)] == (mm << 34 | addr >> 30):
+            table = self.upper_table[addr >> 30 & (_UPPER - 1)]
             level = 1
         while level > 0:
             entry = self.frames.entry[(table << 9) + (addr >> (12 + 9 * level) & 511)]
-            if not entry & PTE_PRESENT or entry & PTE_UNIFORM:
+            if not entry & PTE_PRESENT or entry & PTE_PSE:
                 return -1
             table = (entry & PTE_PFN_MASK) >> 12
             level -= 1
@@ -123,7 +140,10 @@ class Walker:
         return (table << 9) + (addr >> 12 & 511) if entry & PTE_ACCESSED else -1
 
     def get_entry(self, mm, addr):
-        """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out."""
+        """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out.
+
+        No huge page may be there: look first.
+        """
         at: cython.long = self.lookup(mm, addr)
         if at < 0:
             at = self.get_entry_level(mm, addr, 0)
@@ -153,59 +173,33 @@ class Walker:
             level -= 1
         return (table << 9) + (addr >> (12 + 9 * level) & 511)
 
-    def split_uniform(self, mm, addr, pmd):
-        """Write out the page records and entries that a whole block implied; ``pmd`` is its entry's index.
+    def huge_pte_offset(self, mm: cython.long, addr: cython.long, last: cython.int):
+        """Index of an address's entry in its table of level ``last`` + 1, -1 where there is none.
 
-        A table whose block is gone (mapping 0) implies 512 empty entries.
+        Linux: mm/hugetlb.c, huge_pte_offset().
         """
-        table: cython.long = (self.frames.entry[pmd] & PTE_PFN_MASK) >> 12
-        block: cython.long = self.frames.page[table].mapping
-        first: cython.long = block << PAGEBLOCK_ORDER
-        i: cython.long
-        self.frames.entry[pmd] &= ~PTE_UNIFORM
-        if block == 0:
-            self.frames.clear_table(table)
-            return
-        for i in range(PAGEBLOCK_NR_PAGES):
-            self.frames.page[first + i].flags = self.frames.block[block].flags
-            self.frames.page[first + i].mapping = self.frames.block[block].mapping
-            self.frames.page[first + i].index = cython.cast(
-                cython.uint, (cython.cast(cython.ulong, self.frames.block[block].index) + i) & INDEX_MASK
-            )
-            self.frames.page[first + i].private = 0
-            self.frames.page[first + i].mapcount = self.frames.block[block].mapcount
-            self.frames.page[first + i].memcg = self.frames.block[block].memcg
-            self.frames.page[first + i].mlock_count = 0
-            self.frames.entry[(table << 9) + i] = (
-                cython.cast(cython.ulong, first + i) << 12 | self.frames.block[block].pteflags
-            )
-        self.lru.split_block(block)
-        self.frames.block[block].state = BLK_SPLIT
-        self.frames.block[block].mapcount = 0
-        self.frames.page[table].mapping = 0
-
-    def split_if_maps(self, mm, addr, block):
-        """split_uniform() if the address is mapped by the block."""
         table: cython.long = self.mm[mm].pgd
         level: cython.int = self.levels - 1
-        at: cython.long = -1
-        while level > 0:
-            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
-            if not self.frames.entry[at] & PTE_PRESENT:
-                return
-            table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        entry: cython.ulong
+        while level > last:
+            entry = self.frames.entry[(table << 9) + (addr >> (12 + 9 * level) & 511)]
+            if not entry & PTE_PRESENT:
+                return -1
+            table = (entry & PTE_PFN_MASK) >> 12
             level -= 1
-        if self.frames.entry[at] & PTE_UNIFORM and self.frames.page[table].mapping == block:
-            self.split_uniform(mm, addr, at)
+        return (table << 9) + (addr >> (12 + 9 * level) & 511)
+
+    def huge_pte_alloc(self, mm: cython.long, addr: cython.long, last: cython.int):
+        """The same, tables allocated; -1 when memory is out. Linux: mm/hugetlb.c, huge_pte_alloc()."""
+        return self.get_entry_level(mm, addr, last)
 
     def forget_tables(self):
         """Tables go: nothing remembered of them may live on."""
-        self.cached_key = self.upper_key = -1
+        i: cython.int
+        self.cached_key = -1
+        for i in range(_UPPER):
+            self.upper_key[i] = -1
 
     def forget(self, mm):
         """An address space goes: nothing remembered of it may live on."""
         self.forget_tables()
-
-    def write_out(self, mm, addr):
-        """Have real entries for an address even if a whole block implied them."""
-        self.lookup(mm, addr)

@@ -77,7 +77,8 @@ class Workingset:
         now: cython.ulong = cython.cast(cython.ulong, self.lruvec[lruvec].nonresident_age)
         distance: cython.ulong = now - (shadow >> _EVICTION_SHIFT) & _EVICTION_MASK
         size: cython.long
-        self.lru.memcg.flush()
+        if lruvec >= self.lru.nr_nodes:
+            self.lru.memcg.flush()
         size = self.lru.memcg.lruvec_page_state(lruvec, NR_ACTIVE_FILE)
         if not file:
             size += self.lru.memcg.lruvec_page_state(lruvec, NR_INACTIVE_FILE)

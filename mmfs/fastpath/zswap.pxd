@@ -4,6 +4,7 @@ from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.memcontrol cimport Memcontrol
+from mmfs.fastpath.obj_cgroup cimport ObjCgroups
 from mmfs.fastpath.zsmalloc cimport ZsPool, ZsEntryRec
 
 @cython.final
@@ -15,6 +16,9 @@ cdef class Zswap:
     cdef ZsEntryRec[::1] entry
     cdef readonly Memcontrol memcg
     cdef unsigned short[::1] memcg_of
+    cdef readonly ObjCgroups objcg
+    cdef readonly object objcgs
+    cdef int[::1] objcg_of
     cdef unsigned int[::1] first
     cdef unsigned int[::1] last
     cdef long[::1] nr
@@ -41,6 +45,7 @@ cdef class Zswap:
     cdef void clear_zero(self, long slot) noexcept nogil
     cdef bint store(self, long pfn, long slot) noexcept nogil
     cdef bint compress(self, long pfn, long slot) noexcept nogil
+    cdef void charge(self, long slot, int objcg, long size) noexcept nogil
     cdef bint load(self, long slot) noexcept nogil
     cdef void load_for_writeback(self, long slot) noexcept nogil
     cdef bint load_zero(self, long slot) noexcept nogil

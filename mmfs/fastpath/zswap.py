@@ -14,7 +14,7 @@ Simplified: one pool whatever the compressor, which acts on pages that come from
 import cython
 import numpy as np
 
-from mmfs.fastpath.frames import view
+from mmfs.fastpath.frames import lazy_array, view
 from mmfs.fastpath.zsmalloc import ZsPool
 
 if not cython.compiled:
@@ -30,7 +30,8 @@ _NID_SHIFT = cython.declare(cython.int, 4)
 class Zswap:
     """All of zswap but writing back. ``pool`` keeps the copies by slot.
 
-    ``memcg_of``: the memory cgroup that a slot is charged to. ``max_pages`` and ``accept_pages``: how large the pool
+    ``memcg_of``: the memory cgroup that a slot is charged to; ``objcgs`` int32: the objcg that pays for its copy.
+    ``max_pages`` and ``accept_pages``: how large the pool
     may get, and below which size it takes pages again after it was full.
     """
 
@@ -40,6 +41,9 @@ class Zswap:
         self.buddy = buddy
         self.memcg = folios.memcg
         self.memcg_of = view(memcgs)
+        self.objcg = folios.slub.objcg
+        self.objcgs = lazy_array(_MAX_SLOTS, np.int32)
+        self.objcg_of = view(self.objcgs)
         self.contents = contents
         self.pool = ZsPool(buddy, vmstat, _MAX_SLOTS)
         self.entry = view(self.pool.entries)
@@ -96,10 +100,13 @@ class Zswap:
 
     def entry_free(self, slot):
         """A copy goes. Linux: zswap_entry_free()."""
-        memcg: cython.long = self.memcg_of[slot]
-        if memcg:
-            self.memcg.mod_memcg_state(memcg, MEMCG_ZSWAP_B, -cython.cast(cython.long, self.entry[slot].length))
-            self.memcg.mod_memcg_state(memcg, MEMCG_ZSWAPPED, -1)
+        objcg: cython.int = self.objcg_of[slot]
+        size: cython.long = self.entry[slot].length
+        if objcg:
+            self.objcg.mod_memcg_state(objcg, MEMCG_ZSWAP_B, -size)
+            self.objcg.mod_memcg_state(objcg, MEMCG_ZSWAPPED, -1)
+            self.objcg.uncharge(objcg, size)
+            self.objcg_of[slot] = 0
         self.lru_del(slot)
         self.pool.free(slot)
 
@@ -155,9 +162,16 @@ class Zswap:
         self.lru_add(slot, nid)
         self.memcg.count_events(memcg, ZSWPOUT, 1)
         if memcg:
-            self.memcg.mod_memcg_state(memcg, MEMCG_ZSWAP_B, size)
-            self.memcg.mod_memcg_state(memcg, MEMCG_ZSWAPPED, 1)
+            self.charge(slot, self.objcg.from_memcg(memcg), size)
         return True
+
+    def charge(self, slot, objcg, size):
+        """Have an objcg pay for a copy, whatever its limits say. Linux: obj_cgroup_charge_zswap()."""
+        if objcg:
+            self.objcg_of[slot] = objcg
+            self.objcg.charge(objcg, size, True)
+            self.objcg.mod_memcg_state(objcg, MEMCG_ZSWAP_B, size)
+            self.objcg.mod_memcg_state(objcg, MEMCG_ZSWAPPED, 1)
 
     def load(self, slot):
         """Take the copy of a slot's page out. False: there is none. Linux: zswap_load()."""

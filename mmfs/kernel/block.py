@@ -162,7 +162,7 @@ class Gendisk:
     @property
     def sectors_read(self) -> int:
         """Those of reads alone."""
-        return int(self.queue.stats[StatGroup.READ, 2])
+        return int(self.queue.sectors_read())
 
     @property
     def nsecs(self) -> list[int]:
@@ -225,6 +225,11 @@ class BlockDevices:
 
     def complete_until(self, when_ns: int) -> None:
         """Let every request that is done by then be done now, in order, though the clock is not there yet."""
+        for disk in self.disks:
+            if disk.bios and disk.bios[0].when_ns <= when_ns:
+                break
+        else:
+            return
         while due := [disk.bios[0] for disk in self.disks if disk.bios and disk.bios[0].when_ns <= when_ns]:
             min(due).fire()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmfs.kernel.cgroup.check import check_cgroups
 from mmfs.kernel.sched import EXIT_ZOMBIE, THREAD_SIZE
-from mmfs.mm_types import NodeStatItem
+from mmfs.mm_types import PAGE_SHIFT, MemcgStatItem, NodeStatItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -29,7 +29,9 @@ def check_tasks(kernel: Kernel) -> None:
         check_family(kernel, task)
     check_shared(kernel)
     check_objects(kernel)
-    check_cgroups(kernel.cgroups)
+    check_sockets(kernel)
+    for root in kernel.cgroup_roots:
+        check_cgroups(root)
 
 
 def check_family(kernel: Kernel, task: Task) -> None:
@@ -38,7 +40,8 @@ def check_family(kernel: Kernel, task: Task) -> None:
     _same(f"{task!r}: its entry in the table", tasks.get(task.pid), task)
     _same(f"{task!r}: in its thread group", task in task.signal.threads, True)
     _same(f"{task!r}: its leader", (leader.pid, leader.signal), (task.tgid, task.signal))
-    _same(f"{task!r}: in its cgroup", task.cgrp.tasks.get(task.pid), task)
+    for cgroup in task.cset:
+        _same(f"{task!r}: in its cgroup", cgroup.tasks.get(task.pid), task)
     _same(f"{task!r}: a zombie", task.state == EXIT_ZOMBIE, not task.alive)
     _same(f"{task!r}: dead with memory or files", not task.alive and (task.mm, task.files) != (None, None), False)
     parent = task.parent
@@ -66,6 +69,27 @@ def check_shared(kernel: Kernel) -> None:
     _same("tasks by user", +nproc, +Counter(kernel.tasks.nproc))
 
 
+def check_sockets(kernel: Kernel) -> None:
+    """What sockets account for holds what waits in them, and is what their cgroups have been charged."""
+    proto, charged = kernel.udp_prot, Counter[int]()
+    for sock in proto.sockets.values():
+        waiting = sum(skb.truesize for skb in (*sock.reader_queue, *sock.receive_queue))
+        _same(f"{sock!r}: bytes that wait", sock.rmem_alloc, waiting + sock.forward_deficit)
+        _same(f"{sock!r}: bytes of its pages", sock.pages << PAGE_SHIFT, sock.rmem_alloc + sock.forward_alloc)
+        if sock.memcg is not None:
+            charged[sock.memcg.row] += sock.pages
+    _same("pages of all sockets", proto.memory_allocated, sum(sock.pages for sock in proto.sockets.values()))
+    for memcg in kernel.memcgs.rows.values():
+        own = int(kernel.vmstat.memcg_stat[memcg.row, MemcgStatItem.MEMCG_SOCK])
+        if kernel.memcgs.fast.memsw:
+            own = memcg.tcpmem.usage - sum(child.tcpmem.usage for child in memcg.children)
+        _same(f"{memcg!r}: pages of its sockets", own, charged[memcg.row] if memcg.parent else own)
+    users = Counter(pfn for sock in proto.sockets.values() for skb in (*sock.reader_queue, *sock.receive_queue)
+                    for pfn in skb.frags)
+    users += Counter(pfn for pfn, _ in proto.page_frag.of_tasks.values())
+    _same("users of blocks with data", dict(users), proto.page_frag.users)
+
+
 def check_objects(kernel: Kernel) -> None:
     """Stacks and slab objects."""
     tasks = kernel.tasks.values()
@@ -75,10 +99,11 @@ def check_objects(kernel: Kernel) -> None:
     expected = {
         "task_struct": len(tasks),
         "pid": len(tasks),
-        "signal_cache": len({id(task.signal) for task in tasks}),
+        "signal_cache": len({id(task.signal) for task in tasks}) + len(kernel.udp_prot.sockets),  # UDP is an alias
         "sighand_cache": len({id(task.sighand) for task in tasks}),
         "mm_struct": len(mms),
         "vm_area_struct": sum(mm.map_count for mm in mms.values()),
+        "vma_lock": sum(mm.map_count for mm in mms.values()),
     }
     _same("slab objects", {name: kernel.slab[name].nr_objects_inuse for name in expected}, expected)
     _same("address spaces", len(kernel.mms), len(mms))

@@ -138,11 +138,19 @@ class Clock:
         """Timer ticks, from INITIAL_JIFFIES at boot."""
         return INITIAL_JIFFIES + self.now_ns // TICK_NSEC
 
+    @property
+    def nr_timers(self) -> int:
+        """Wakeups that were asked for so far, which is what an idle machine costs."""
+        return self._seq
+
     def add_timer(self, when_ns: int, function: Callable[..., object], *args: object) -> Timer:
         """Call `function(*args)` when the clock reaches `when_ns` (at once on the next run if that has passed)."""
-        timer = Timer(max(when_ns, self.now_ns), self._seq, function, args)
-        self._seq += 1
-        heapq.heappush(self._heap, (timer.when_ns, timer.seq, timer))
+        if when_ns < self.now_ns:
+            when_ns = self.now_ns
+        seq = self._seq
+        self._seq = seq + 1
+        timer = Timer(when_ns, seq, function, args)
+        heapq.heappush(self._heap, (when_ns, seq, timer))
         return timer
 
     def call_every(
@@ -203,12 +211,13 @@ class Clock:
                     if max_events <= 0:
                         return False
                     max_events -= 1
-                timer = heapq.heappop(heap)[2]
+                due_ns, _, timer = heapq.heappop(heap)
                 function, args = timer.function, timer.args
                 if function is None:
                     continue
-                timer.cancel()
-                self.now_ns = max(self.now_ns, timer.when_ns)
+                timer.function, timer.args = None, ()
+                if due_ns > self.now_ns:
+                    self.now_ns = due_ns
                 function(*args)
         finally:
             self.running = False

@@ -36,7 +36,8 @@ class Cost:
     SYSCALL: Final = 150
     FAULT_MINOR: Final = 500
     FAULT_COW: Final = 900
-    FAULT_HUGE: Final = 60_000
+    FAULT_HUGE: Final = 200_000
+    """Clearing 2 MB, which no cache holds, at 10 GB/s."""
     FAULT_MAJOR: Final = 4_000
     ACCESS: Final = 4
     UNMAP_PAGE: Final = 60
@@ -63,3 +64,7 @@ class Cost:
     RECLAIM_UNMAP: Final = 500
     RECLAIM_PAGEOUT: Final = 1_500
     RECLAIM_STEAL: Final = 350
+    COMPACT_SCAN: Final = 15
+    """Looking at a page, free or in use, while compacting."""
+    MIGRATE_PAGE: Final = 1_500
+    """Unmapping a page everywhere, copying it, mapping the copy."""

@@ -148,6 +148,8 @@ def _begin_new_exec(task: Task, bprm: LinuxBinprm) -> None:
         task.signal.maxrss = max(task.signal.maxrss, old.rss)
         fork.mmput(old, task)
     fork.vfork_done(task)
+    if task.numa is not None:
+        task.numa.forget()
     task.flags &= ~PF_FORKNOEXEC
     if bprm.mm.randomize:
         task.flags |= PF_RANDOMIZE
@@ -175,7 +177,10 @@ def _exchange_tids(task: Task, leader: Task) -> None:
     tid, pid = task.pid, leader.pid
     task.signal.threads.remove(task)
     task.signal.threads.append(task)
-    del task.cgrp.tasks[tid], leader.cgrp.tasks[pid]
+    for cgroup in task.cset:
+        del cgroup.tasks[tid]
+    for cgroup in leader.cset:
+        del cgroup.tasks[pid]
     kernel.tasks.detach(task)
     leader.pid = tid
     kernel.tasks.swap(leader, task, pid)
@@ -193,16 +198,16 @@ def _exchange_tids(task: Task, leader: Task) -> None:
 
 def _unshare(task: Task) -> None:
     """Stop sharing the signal table and the files with who cloned us. Linux: unshare_sighand(), unshare_files()."""
-    slab, cpu = task.kernel.slab, task.processor
+    slab = task.kernel.slab
     if task.sighand.count > 1:
         task.sighand.count -= 1
         task.sighand = task.sighand.copy()
-        slab.alloc("sighand_cache", 1, cpu)
+        task.sighand.obj = slab.alloc("sighand_cache", force=True)
     files = task.files
     if files is not None and files.count > 1:
         files.count -= 1
         task.files = files.copy()
-        slab.alloc("files_cache", 1, cpu)
+        task.files.obj = slab.alloc("files_cache", force=True)
     if task.files is not None:
         task.files.close_files(only_cloexec=True)
 

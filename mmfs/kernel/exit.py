@@ -49,9 +49,10 @@ def do_exit(task: Task, code: int) -> None:
     fork.vfork_done(task)
     _exit_mm(task)
     exit_files(task)
+    kernel.udp_prot.page_frag.release(task)
     task.fs.users -= 1
     if task.fs.users == 0:
-        kernel.slab.free("fs_cache", 1, task.processor)
+        kernel.slab.free(task.fs.obj)
     kernel.scheduler.exit(task)
     task.state, task.wchan = EXIT_ZOMBIE, "0"
     cgroup_exit(task)
@@ -76,8 +77,8 @@ def exit_files(task: Task) -> None:
         return
     files.count -= 1
     if files.count == 0:
-        files.close_files()
-        task.kernel.slab.free("files_cache", 1, task.processor)
+        files.put()
+        task.kernel.slab.free(files.obj)
 
 
 # ---- telling the family -----------------------------------------------------------------------------------------
@@ -166,14 +167,14 @@ def release_task(task: Task) -> None:
     if last:
         if task.parent is not None and task in task.parent.children:
             task.parent.children.remove(task)
-        kernel.slab.free("signal_cache", 1, task.processor)
-        kernel.slab.free("cred", 1, task.processor)
+        kernel.slab.free(signal.obj)
+        kernel.slab.free(signal.cred_obj)
     task.sighand.count -= 1
     if task.sighand.count == 0:
-        kernel.slab.free("sighand_cache", 1, task.processor)
+        kernel.slab.free(task.sighand.obj)
     fork.free_thread_stack(task)
-    kernel.slab.free("pid", 1, task.processor)
-    kernel.slab.free("task_struct", 1, task.processor)
+    kernel.slab.free(task.pid_obj)
+    kernel.slab.free(task.obj)
 
 
 def _account_dead_thread(task: Task) -> None:

@@ -42,6 +42,7 @@ from mmfs.mm import rows
 from mmfs.mm.fork import dup_mm
 from mmfs.mm.mm_struct import MmStruct
 from mmfs.mm.oom_kill import OomKiller
+from mmfs.mm.percpu import PercpuObject
 from mmfs.mm.show_mem import AllocWarning
 from mmfs.mm_types import PAGE_SHIFT, NodeStatItem
 
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 STACK_PAGES: Final = sched.THREAD_SIZE >> PAGE_SHIFT
 MIN_THREADS: Final = 20
+RSS_STAT_BYTES: Final = 16
+"""Each CPU's part of the four counters of what an address space has in memory."""
 FUTEX_TID_MASK: Final = 0x3FFF_FFFF
 
 
@@ -121,19 +124,20 @@ class _Objects:
 
     def __init__(self, task: Task) -> None:
         self.slab = task.kernel.slab
-        self.cpu = task.processor
-        self.names: list[str] = []
+        self.taken: list[int] = []
 
-    def take(self, name: str) -> None:
+    def take(self, name: str) -> int:
         """Allocate one object or raise ENOMEM."""
-        if not self.slab.alloc(name, 1, self.cpu):
+        obj = self.slab.alloc(name)
+        if not obj:
             raise OSError(errno.ENOMEM, f"no memory for a {name}")
-        self.names.append(name)
+        self.taken.append(obj)
+        return obj
 
     def give_back(self) -> None:
         """Free them all."""
-        for name in reversed(self.names):
-            self.slab.free(name, 1, self.cpu)
+        for obj in reversed(self.taken):
+            self.slab.free(obj)
 
 
 def _copy_shared(task: Task, parent: Task, flags: int, objects: _Objects) -> None:
@@ -141,18 +145,18 @@ def _copy_shared(task: Task, parent: Task, flags: int, objects: _Objects) -> Non
     if parent.files is None or flags & CLONE_FILES:
         task.files = parent.files
     else:
-        objects.take("files_cache")
+        obj = objects.take("files_cache")
         task.files = parent.files.copy()
+        task.files.obj = obj
     if flags & CLONE_FS:
         task.fs = parent.fs
     else:
-        objects.take("fs_cache")
-        task.fs = replace(parent.fs, users=1)
+        task.fs = replace(parent.fs, users=1, obj=objects.take("fs_cache"))
     if not flags & CLONE_SIGHAND:
-        objects.take("sighand_cache")
+        task.sighand.obj = objects.take("sighand_cache")
     if not flags & CLONE_THREAD:
-        objects.take("signal_cache")
-        objects.take("cred")
+        task.signal.obj = objects.take("signal_cache")
+        task.signal.cred_obj = objects.take("cred")
 
 
 def _hold_shared(task: Task, parent: Task, flags: int) -> None:
@@ -174,29 +178,44 @@ def _copy_mm(task: Task, parent: Task, flags: int) -> None:
         old.mm_users += 1
         task.mm = old
         return
-    _take_mm_struct(task)
+    objects = _take_mm_struct(task)
     try:
         task.mm = dup_mm(old, task)
     except OSError:
-        task.kernel.slab.free("mm_struct", 1, task.processor)
+        _give_mm_struct(task.kernel, objects)
         raise
+    task.mm.objects = objects
     cost = task.mm.rss * Cost.COPY_PTE
     task.kernel.scheduler.charge(parent, system_ns=cost)
 
 
-def _take_mm_struct(task: Task) -> None:
-    if not task.kernel.slab.alloc("mm_struct", 1, task.processor):
+def _take_mm_struct(task: Task) -> tuple[int, PercpuObject]:
+    """Its object of the slab and its counters. Linux: kernel/fork.c, allocate_mm(); mm_init()."""
+    kernel = task.kernel
+    obj = kernel.slab.alloc("mm_struct")
+    if not obj:
         raise OSError(errno.ENOMEM, "no memory for an mm_struct")
+    counters = kernel.percpu.alloc(RSS_STAT_BYTES)
+    if counters is None:
+        kernel.slab.free(obj)
+        raise OSError(errno.ENOMEM, "no memory for the counters of an mm_struct")
+    return obj, counters
+
+
+def _give_mm_struct(kernel: Kernel, objects: tuple[int, PercpuObject]) -> None:
+    kernel.slab.free(objects[0])
+    kernel.percpu.free(objects[1])
 
 
 def mm_alloc(task: Task) -> MmStruct:
     """An empty address space with its page-table root. Linux: kernel/fork.c, mm_alloc(), mm_init()."""
-    _take_mm_struct(task)
+    objects = _take_mm_struct(task)
     mm = MmStruct(task.kernel, task)
+    mm.objects = objects
     try:
-        rows.mm_init(task.kernel, mm)
+        rows.mm_init(task.kernel, mm, task.mm)
     except OSError:
-        task.kernel.slab.free("mm_struct", 1, task.processor)
+        _give_mm_struct(task.kernel, objects)
         raise
     return mm
 
@@ -210,7 +229,7 @@ def mmput(mm: MmStruct, task: Task) -> None:
         mm.owner = next(other for other in task.kernel.tasks.values() if other.mm is mm and other is not task)
     mm_fork.mmput(mm)
     if last:
-        task.kernel.slab.free("mm_struct", 1, task.processor)
+        _give_mm_struct(task.kernel, mm.objects)
 
 
 # ---- a new task -------------------------------------------------------------------------------------------------
@@ -231,16 +250,16 @@ def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str
     _inherit(task, parent)
     objects = _Objects(task)
     try:
-        objects.take("task_struct")
+        task.obj = objects.take("task_struct")
         alloc_thread_stack(task)
         _copy_shared(task, parent, flags, objects)
         _copy_mm(task, parent, flags)
-        objects.take("pid")
+        task.pid_obj = objects.take("pid")
         task.pid = task.tgid = kernel.tasks.pids.alloc_pid(kernel.tasks)
-        can_fork(task, parent.cgrp)
+        can_fork(task)
     except OSError:
-        if "files_cache" in objects.names and task.files is not None:
-            task.files.close_files()
+        if task.files is not None and task.files is not parent.files:
+            task.files.put()
         if task.mm is not None:
             mmput(task.mm, task)
         if task.stack_pages:
@@ -248,6 +267,8 @@ def copy_process(parent: Task, flags: int, exit_signal: int = SIGCHLD, comm: str
         objects.give_back()
         raise
     _hold_shared(task, parent, flags)
+    if kernel.numa_balancing.enabled:
+        kernel.numa_balancing.fork(task, parent)
     _join_family(task, parent, flags, exit_signal)
     return task
 
@@ -257,7 +278,7 @@ def _inherit(task: Task, parent: Task) -> None:
     lost = PF_KTHREAD | PF_SUPERPRIV | PF_WQ_WORKER | PF_NO_SETAFFINITY
     lost |= sched.PF_IDLE | sched.PF_KSWAPD | sched.PF_KCOMPACTD
     task.flags = parent.flags & ~lost | PF_FORKNOEXEC
-    task.cgrp, task.memcg = parent.cgrp, parent.memcg
+    task.cset, task.memcg = list(parent.cset), parent.memcg
     task.cred = parent.cred
     task.blocked = parent.blocked
     task.exec_image = parent.exec_image
@@ -287,7 +308,7 @@ def _join_family(task: Task, parent: Task, flags: int, exit_signal: int) -> None
         if task.parent is not None:
             task.parent.children.append(task)
     task.kernel.tasks.attach(task)
-    post_fork(task, parent.cgrp)
+    post_fork(task)
     task.kernel.scheduler.total_forks += 1
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmfs.fastpath.lru import Lru
     from mmfs.fastpath.madvise import Madvise
     from mmfs.fastpath.mmu import Mmu
+    from mmfs.fastpath.page_idle import PageIdle
     from mmfs.fastpath.pgtable import PageTables
     from mmfs.fastpath.task_mmu import TaskMmu
     from mmfs.kernel.block import BlockDevices
@@ -36,22 +37,32 @@ if TYPE_CHECKING:
     from mmfs.kernel.module import Modules
     from mmfs.kernel.mounts import FileSystemType, MountTable
     from mmfs.kernel.namei import Namei
+    from mmfs.kernel.numa_balancing import NumaBalancing
     from mmfs.kernel.params import FsSysctl, IpcSysctl, KernelSysctl, UtsNamespace
     from mmfs.kernel.rq import Cpu
     from mmfs.kernel.scheduler import Scheduler
     from mmfs.kernel.signal import Workload
+    from mmfs.kernel.socket import UdpProto
     from mmfs.kernel.task import Task, TaskTable
     from mmfs.kernel.zram import ZramControl
     from mmfs.machine import Machine
     from mmfs.mm.backing_dev import BackingDevInfo
+    from mmfs.mm.compaction import Compactor, Kcompactd
+    from mmfs.mm.damon.core import Damon
     from mmfs.mm.direct_map import DirectMap
     from mmfs.mm.filemap import PageCache
+    from mmfs.mm.huge_memory import TransparentHugepage
     from mmfs.mm.hugetlb import Hstates
+    from mmfs.mm.khugepaged import Khugepaged
+    from mmfs.mm.ksm import Ksm
     from mmfs.mm.kswapd import Kswapd
     from mmfs.mm.lru_gen import LruGenState
     from mmfs.mm.memblock import Memblock
     from mmfs.mm.memcontrol import MemCgroups
     from mmfs.mm.memory_block import MemoryBlocks
+    from mmfs.mm.memory_failure import MemoryFailure
+    from mmfs.mm.memory_hotplug import MemoryHotplug
+    from mmfs.mm.memory_tiers import MemoryTiers
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.mmzone import PglistData, Zone
     from mmfs.mm.oom_kill import OomKiller
@@ -93,9 +104,14 @@ class Kernel:
     zones: list[Zone]
     lru: Lru
     pagetables: PageTables
+    page_idle: PageIdle
     task_mmu: TaskMmu
     madvise: Madvise
     lru_gen: LruGenState
+    thp: TransparentHugepage
+    khugepaged: Khugepaged
+    ksm: Ksm
+    damon: Damon
     memcgs: MemCgroups
     page_cache: PageCache
     rmap: Rmap
@@ -114,6 +130,7 @@ class Kernel:
     slab: SlabCaches
     percpu: PerCpu
     vmalloc: Vmalloc
+    udp_prot: UdpProto
     overcommit: Overcommit
     hugetlb: Hstates
     interrupts: Interrupts
@@ -124,6 +141,9 @@ class Kernel:
     ext4: Ext4
     devices: Devices
     memory_blocks: MemoryBlocks
+    memory_tiers: MemoryTiers
+    memory_hotplug: MemoryHotplug
+    memory_failure: MemoryFailure
     chrdevs: CharDevices
     ioports: Resource
     modules: Modules
@@ -131,14 +151,20 @@ class Kernel:
     mounts: MountTable
     namei: Namei
     cgroups: CgroupRoot
+    """The default hierarchy, of cgroup v2."""
+    cgroup_roots: list[CgroupRoot]
+    """All hierarchies, the default one first."""
     sysctl: KernelSysctl
     fs_sysctl: FsSysctl
     ipc: IpcSysctl
     tasks: TaskTable
+    numa_balancing: NumaBalancing
     init_task: Task
     oom_killer: OomKiller
     reclaim: Reclaim
     kswapds: list[Kswapd]
+    compactor: Compactor
+    kcompactds: list[Kcompactd]
     mount_files: Callable[[Kernel], None]
     """Sets `vfs` and `caller`; called when a file is first looked at."""
     caller: Any
@@ -153,12 +179,15 @@ class Kernel:
         cmdline: str = "",
         preset: str = "server",
         realtime: int | None = None,
+        cgroup: str = "v2",
     ) -> None:
         self.machine = machine
         self.profile = profile
         self.seed = seed
         self.cmdline = cmdline
         self.preset = preset
+        self.cgroup = cgroup
+        """Which cgroups are mounted: v2, or v1."""
         self.panicked = ""
         self.workload: Workload | None = None
         """The simulated programs that run, if any do."""
@@ -278,6 +307,8 @@ class Kernel:
     def collect_dirty_inodes(self) -> None:
         """Tell the flushers of the files that have become dirty in the compiled loops."""
         folios = self.mmu.folios
+        if not folios.nr_dirtied:
+            return
         for row in folios.dirtied[: folios.nr_dirtied].tolist():
             mapping = self.page_cache.mappings.get(row)
             if mapping is not None and mapping.host.bdi is not None:
@@ -394,6 +425,7 @@ class Kernel:
         self.scheduler.check()
         self.slab.check()
         check_tasks(self)
+        self.numa_balancing.check()
         check.check(self)
 
     def totalram_pages(self) -> int:

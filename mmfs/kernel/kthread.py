@@ -13,16 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC, Periodic
+from mmfs.kernel.clock import NSEC_PER_SEC, Periodic
 from mmfs.kernel.cputime import Cost
+from mmfs.kernel.panic import check_panicked
+from mmfs.mm.compaction import HPAGE_FRAG_CHECK_INTERVAL_NS
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
+    from mmfs.mm.mmzone import PglistData
 
 WATCHDOG_INTERVAL_NS: Final = NSEC_PER_SEC // 2
 RCU_GRACE_PERIOD_NS: Final = NSEC_PER_SEC
-HPAGE_COMPACTION_CHECK_NS: Final = 500 * NSEC_PER_MSEC
 COMMIT_INTERVAL_NS: Final = 5 * NSEC_PER_SEC
 PHASE, PHASES = 377, 610
 """Neighbours in the Fibonacci series: their ratio spreads any number of starts evenly over a period."""
@@ -120,6 +122,67 @@ class VmstatShepherd:
                 self.busy_ns[number] = cpu.busy_ns + cpu.backlog_ns
 
 
+class KhugepagedTime(KthreadWork):
+    """What khugepaged's rounds cost. Linux: mm/khugepaged.c, khugepaged()."""
+
+    def account(self, scanned: int, copied: int) -> None:
+        """A round has looked at so many entries, and copied so many pages."""
+        nsec = self.cost_ns + scanned * Cost.COPY_PTE + copied * Cost.COPY_PAGE
+        self.kernel.scheduler.run_kthread(self.task(), nsec, self.cpu)
+
+
+class KsmdTime(KthreadWork):
+    """What ksmd's rounds cost. Linux: mm/ksm.c, ksm_scan_thread()."""
+
+    def account(self, scanned: int, merged: int) -> int:
+        """It has read so many pages for their checksums, and replaced so many: the ns of that."""
+        nsec = self.cost_ns + scanned * Cost.COPY_PAGE + merged * Cost.FAULT_MINOR
+        self.kernel.scheduler.run_kthread(self.task(), nsec, self.cpu)
+        return nsec
+
+
+class Kdamonds:
+    """The threads of monitors. Linux: mm/damon/core.c, __damon_start(), kdamond_fn()."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def create(self, name: str) -> Task:
+        """A new thread."""
+        from mmfs.kernel.fork import kthread_create
+
+        task = kthread_create(self.kernel, name, idle=True)
+        task.wchan = "kdamond_fn"
+        return task
+
+    def end(self, task: Task) -> None:
+        """A thread ends."""
+        from mmfs.kernel.exit import do_exit
+
+        do_exit(task, 0)
+
+    def wake(self, task: Task) -> None:
+        """A timer has woken a thread."""
+        self.kernel.scheduler.run_kthread(task)
+
+    def charge(self, task: Task, scanned: int) -> None:
+        """A thread has looked at so many pages, by their entries or by who maps them."""
+        if scanned:
+            self.kernel.scheduler.charge(task, system_ns=scanned * Cost.RECLAIM_REFERENCED)
+
+    def ready_ns(self, task: Task) -> int:
+        """When a thread will be through with its work so far."""
+        return self.kernel.scheduler.ready_ns(task)
+
+    def sleep_until(self, when_ns: int) -> bool:
+        """Let time pass, from outside; False within a wakeup, where it cannot."""
+        if self.kernel.clock.running:
+            return False
+        check_panicked(self.kernel)
+        self.kernel.clock.run_until(when_ns)
+        return True
+
+
 class Psimon:
     """The thread that looks at pressure triggers; it lives while there are any. Linux: kernel/sched/psi.c."""
 
@@ -156,9 +219,44 @@ def start_all(kernel: Kernel) -> None:
         ("vmstat_shepherd", kernel.vm.stat_interval * NSEC_PER_SEC, VmstatShepherd(kernel).run),
     ):
         clock.call_every(name, period_ns, work, first_run(kernel, period_ns))
+    kernel.khugepaged.account = KhugepagedTime(kernel, "khugepaged").account
+    kernel.khugepaged.start_stop(kernel.thp.pmd_enabled())
+    kernel.damon.threads = Kdamonds(kernel)
+    kernel.ksm.account = KsmdTime(kernel, "ksmd").account
     start(kernel, "rcu_gp", "rcu_preempt", RCU_GRACE_PERIOD_NS)
     for pgdat in kernel.node_data:
         if pgdat.node_present_pages:
-            nid = pgdat.node_id
-            cpu = pgdat.cpus[0] if pgdat.cpus else 0
-            start(kernel, f"kcompactd{nid}", f"kcompactd{nid}", HPAGE_COMPACTION_CHECK_NS, cpu=cpu)
+            start_kcompactd(kernel, pgdat)
+
+
+def start_kcompactd(kernel: Kernel, pgdat: PglistData) -> None:
+    """The kcompactd of a node looks twice a second how fragmented it is."""
+    name, cpu = f"kcompactd{pgdat.node_id}", pgdat.cpus[0] if pgdat.cpus else 0
+    kcompactd = kernel.kcompactds[pgdat.node_id]
+    kcompactd.checks = start(kernel, name, name, HPAGE_FRAG_CHECK_INTERVAL_NS, kcompactd.check, cpu=cpu)
+
+
+def memory_notifier(kernel: Kernel, pgdat: PglistData, online: bool) -> None:
+    """A node's first memory came, or its last went: its threads, the nodes of cpusets and of pools follow.
+
+    Linux: kswapd_run(), kcompactd_run(); kernel/cgroup/cpuset.c, cpuset_track_online_nodes().
+    """
+    from mmfs.kernel.cgroup.cpuset import Cpusets
+    from mmfs.kernel.exit import do_exit
+    from mmfs.kernel.presets.kthreads import node_threads
+
+    nodes = [one.node_id for one in kernel.node_data if one.node_present_pages]
+    if nodes == kernel.hugetlb.nodes:
+        return
+    kernel.hugetlb.set_nodes(nodes)
+    for daemon in (kernel.kcompactds[pgdat.node_id], kernel.kswapds[pgdat.node_id]):
+        if daemon.task is not None:
+            do_exit(daemon.task, 0)
+        daemon.forget_task()
+    kernel.clock.forget(f"kcompactd{pgdat.node_id}")
+    if pgdat.node_present_pages:
+        node_threads(kernel, pgdat)
+        start_kcompactd(kernel, pgdat)
+    cpusets = kernel.cgroups.controllers["cpuset"]
+    assert isinstance(cpusets, Cpusets)
+    cpusets.track_online_nodes()

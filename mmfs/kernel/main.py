@@ -26,7 +26,7 @@ from mmfs.kernel.printk import LOG_ERR, Printk
 from mmfs.kernel.scheduler import Scheduler
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
-from mmfs.mm_types import PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_ORDER, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -84,7 +84,11 @@ def _log_buf_len(cmdline: str) -> int:
 def mm_core_init(kernel: Kernel) -> None:
     """Zones, free lists and counters. Linux: mm/mm_init.c, mm_core_init()."""
     from mmfs.mm import memory
+    from mmfs.mm.damon.core import Damon
     from mmfs.mm.direct_map import DirectMap
+    from mmfs.mm.huge_memory import TransparentHugepage
+    from mmfs.mm.khugepaged import Khugepaged
+    from mmfs.mm.ksm import Ksm
     from mmfs.mm.page_alloc import PageAllocator
     from mmfs.mm.sparse import Sections
     from mmfs.mm.sysctl import VmSysctl
@@ -92,13 +96,17 @@ def mm_core_init(kernel: Kernel) -> None:
     machine = kernel.machine
     kernel.vmstat = VmStat(len(machine.nodes))
     kernel.vm = VmSysctl()
-    kernel.page_alloc = PageAllocator(
-        machine, kernel.memblock, kernel.vmstat, kernel.vm, bool(kernel.profile.config("TRANSPARENT_HUGEPAGE_ALWAYS"))
-    )
+    huge = bool(kernel.profile.config("TRANSPARENT_HUGEPAGE_ALWAYS"))
+    huge = huge and "transparent_hugepage=never" not in kernel.cmdline.split()
+    kernel.page_alloc = PageAllocator(machine, kernel.memblock, kernel.vmstat, kernel.vm, huge)
     kernel.frames = kernel.page_alloc.frames
     kernel.node_data = kernel.page_alloc.node_data
     kernel.zones = kernel.page_alloc.zones
     memory.paging_init(kernel)
+    kernel.thp = TransparentHugepage(kernel, early_ram_pages(kernel))
+    kernel.khugepaged = Khugepaged(kernel)
+    kernel.ksm = Ksm(kernel)
+    kernel.damon = Damon(kernel)
     kernel.sections = Sections(kernel.memblock.memory)
     ram = [(start << 12, end << 12) for start, end, _ in kernel.memblock.memory]
     kernel.direct_map = DirectMap(ram, machine.cpu.gbpages)
@@ -111,7 +119,7 @@ def sched_init(kernel: Kernel) -> None:
     kernel.scheduler.delayacct_on = int("delayacct" in kernel.cmdline.split())
     mmu = kernel.mmu
     mmu.cost_access, mmu.cost_fault, mmu.cost_cow = Cost.ACCESS, Cost.FAULT_MINOR, Cost.FAULT_COW
-    mmu.cost_major = Cost.FAULT_MAJOR
+    mmu.cost_major, mmu.cost_huge = Cost.FAULT_MAJOR, Cost.FAULT_HUGE
     kernel.loadavg = LoadAverage(kernel.clock, kernel.nr_active)
 
 
@@ -123,26 +131,35 @@ def kmem_cache_init(kernel: Kernel) -> None:
     from mmfs.mm.vmalloc import Vmalloc
 
     nodes = [cpu.nid for cpu in kernel.cpus]
-    ends = [pgdat.node_start_pfn + pgdat.node_spanned_pages for pgdat in kernel.node_data]
-    kernel.slab = SlabCaches(kernel.page_alloc, kernel.vmstat, nodes, ends, kernel.frames.pages["flags"])
-    kernel.percpu = PerCpu(percpu_unit_pages(kernel.profile) * PAGE_SIZE, nodes)
+    folios = kernel.mmu.folios
+    kernel.slab = SlabCaches(kernel.page_alloc, folios.slub)
+    kernel.slab.memcgs = kernel.memcgs
+    folios.nodes.node_cache = kernel.slab["radix_tree_node"].index
+    folios.nodes.buffer_cache = kernel.slab["buffer_head"].index
+    first_chunk = percpu_unit_pages(kernel.profile) * PAGE_SIZE
+    kernel.percpu = PerCpu(first_chunk, nodes, kernel.page_alloc, kernel.memcgs)
     kernel.vmalloc = Vmalloc(kernel)
     kernel.overcommit = Overcommit(kernel)
     with_memory = [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]
     gbpages = kernel.machine.cpu.gbpages
     kernel.hugetlb = Hstates(kernel.page_alloc, with_memory, kernel.memblock.gigantic_pages, gbpages)
+    kernel.hugetlb.clear_ns, kernel.hugetlb.copy_ns = Cost.FAULT_HUGE >> HPAGE_PMD_ORDER, Cost.COPY_PAGE
 
 
 def fork_init(kernel: Kernel) -> None:
     """The task table and the idle task. Linux: kernel/fork.c, fork_init()."""
     from mmfs.kernel.fork import idle_task, max_threads_of
+    from mmfs.kernel.numa_balancing import NumaBalancing
     from mmfs.kernel.sched import init_rlimits
+    from mmfs.kernel.socket import UdpProto
     from mmfs.kernel.task import TaskTable
 
     ram_pages = early_ram_pages(kernel)
     cgroup_init(kernel)
     kernel.tasks = TaskTable(kernel.machine.nr_cpus, max_threads_of(ram_pages), kernel.seed)
     kernel.tasks.memcontrol = kernel.lru.memcg
+    kernel.udp_prot = UdpProto(kernel)
+    kernel.numa_balancing = NumaBalancing(kernel)
     kernel.init_task = idle_task(kernel, init_rlimits(kernel.tasks.max_threads))
     kernel.sysctl = kernel_sysctl(kernel.seed, kernel.cmdline, len(kernel.machine.nodes))
     kernel.fs_sysctl = fs_sysctl(ram_pages, kernel.machine.nr_cpus)
@@ -150,17 +167,25 @@ def fork_init(kernel: Kernel) -> None:
 
 
 def cgroup_init(kernel: Kernel) -> None:
-    """The root cgroup with its controllers. Linux: kernel/cgroup/cgroup.c, cgroup_init()."""
+    """The root cgroups with their controllers. Linux: kernel/cgroup/cgroup.c, cgroup_init()."""
     from mmfs.kernel.cgroup import CgroupRoot
+    from mmfs.kernel.cgroup.cgroup1 import VERSIONS, mount_hierarchies
     from mmfs.kernel.cgroup.cpuset import Cpusets
     from mmfs.kernel.cgroup.pids import Pids
     from mmfs.mm.hugetlb_cgroup import HugetlbController
 
+    if kernel.cgroup not in VERSIONS:
+        raise ValueError(f"cgroup: {kernel.cgroup!r} is no version of cgroups (known: {', '.join(VERSIONS)})")
     kernel.cgroups = CgroupRoot(kernel)
-    kernel.cgroups.register(kernel.memcgs)
-    kernel.cgroups.register(Pids())
+    kernel.cgroup_roots = [kernel.cgroups]
     kernel.cgroups.register(Cpusets(kernel))
-    kernel.cgroups.register(HugetlbController(kernel.hugetlb))
+    controllers = (kernel.memcgs, HugetlbController(kernel.hugetlb), Pids())
+    if kernel.cgroup == "v1":
+        mount_hierarchies(kernel, controllers)
+        kernel.lru.memcg.memsw = kernel.lru.memcg.only_local_events = True
+    else:
+        for ss in controllers:
+            kernel.cgroups.register(ss)
 
 
 def early_ram_pages(kernel: Kernel) -> int:
@@ -184,6 +209,7 @@ def driver_init(kernel: Kernel) -> None:
     from mmfs.kernel.ioport import build_ioports
     from mmfs.mm.boot_areas import boot_areas
     from mmfs.mm.memory_block import MemoryBlocks
+    from mmfs.mm.memory_tiers import MemoryTiers
 
     machine = kernel.machine
     kernel.interrupts = Interrupts(machine, kernel.cpus)
@@ -193,6 +219,7 @@ def driver_init(kernel: Kernel) -> None:
     kernel.interrupts.attach_tlb(kernel.mmu.tlb.counts)
     kernel.devices = Devices()
     kernel.memory_blocks = MemoryBlocks(kernel, memory_block_bytes(kernel))
+    kernel.memory_tiers = MemoryTiers(kernel)
     kernel.chrdevs = CharDevices(kernel.cmdline)
     kernel.ioports = build_ioports(machine)
     kernel.filesystems = FILESYSTEMS
@@ -200,7 +227,7 @@ def driver_init(kernel: Kernel) -> None:
     boot_areas(kernel)
     kernel.modules = Modules(kernel)
     kernel.modules.load_initramfs()
-    kernel.percpu.populate(kernel.page_alloc)
+    kernel.percpu.populate()
     kernel.direct_map.load_modules(kernel.page_alloc)
     kernel.hugetlb.setup(kernel.cmdline)
     kernel.overcommit.init_reserves()
@@ -259,6 +286,7 @@ def kswapd_init(kernel: Kernel) -> None:
     from mmfs.mm.page_alloc_slowpath import alloc_pages_slowpath
     from mmfs.mm.shrinker import SUPER_BATCH, Shrinker
     from mmfs.mm.vmscan import Reclaim
+    from mmfs.mm.workingset import workingset_shrinker
     from mmfs.mm.zswap import Zswap
 
     kernel.reclaim = Reclaim(kernel)
@@ -269,12 +297,41 @@ def kswapd_init(kernel: Kernel) -> None:
         Cost.RECLAIM_UNMAP, Cost.RECLAIM_PAGEOUT, Cost.RECLAIM_STEAL
     )
     dcache = kernel.namei.dcache
+    kernel.memcgs.list_lrus.append(dcache.reparent)
+    for shrinker in (*kernel.thp.shrinkers(), workingset_shrinker(kernel)):
+        kernel.reclaim.shrinkers.register(shrinker)
     kernel.reclaim.shrinkers.register(
-        Shrinker("sb-ext4", dcache.count_objects, dcache.scan_objects, batch=SUPER_BATCH)
+        Shrinker("sb-ext4", dcache.count_objects, dcache.scan_objects, batch=SUPER_BATCH, memcg_aware=True)
     )
     kernel.kswapds = [Kswapd(kernel, pgdat) for pgdat in kernel.node_data]
+    compaction_init(kernel)
     kernel.page_alloc.slowpath = partial(alloc_pages_slowpath, kernel)
     kernel.page_alloc.wake_boosted = partial(wake_boosted, kernel)
+
+
+def compaction_init(kernel: Kernel) -> None:
+    """Memory that is in pieces is moved together from now on. Linux: mm/compaction.c, kcompactd_init()."""
+    from mmfs.kernel.kthread import memory_notifier
+    from mmfs.kernel.signal import SIGBUS, send_signal
+    from mmfs.mm.compaction import Compactor, Kcompactd
+    from mmfs.mm.memory_failure import MemoryFailure
+    from mmfs.mm.memory_hotplug import MemoryHotplug
+
+    kernel.compactor = Compactor(kernel)
+    kernel.kcompactds = [Kcompactd(kernel, pgdat) for pgdat in kernel.node_data]
+    kernel.memory_hotplug = MemoryHotplug(kernel)
+    for hstate in kernel.hugetlb:
+        hstate.alloc_contig_pages = kernel.memory_hotplug.isolation.alloc_contig_pages
+    kernel.memory_tiers.attach(kernel.reclaim.demotion)
+    kernel.numa_balancing.set_tiers()
+    kernel.numa_balancing.set_mode(kernel.sysctl.numa_balancing)
+    kernel.memory_hotplug.notifiers += [
+        kernel.memory_tiers.notifier, kernel.numa_balancing.notifier, partial(memory_notifier, kernel),
+    ]  # fmt: skip
+    kernel.memory_failure = MemoryFailure(kernel)
+    kernel.memory_failure.send_sigbus = partial(send_signal, sig=SIGBUS)
+    loops = kernel.compactor.loops
+    loops.cost_scan, loops.migration.cost_move = Cost.COMPACT_SCAN, Cost.MIGRATE_PAGE
 
 
 def _flag(text: str) -> bool:
@@ -311,6 +368,7 @@ def module_params(kernel: Kernel) -> None:
 
 def mount_root(kernel: Kernel) -> None:
     """What is mounted where; ext4 reads its metadata into the buffers. Linux: init/do_mounts.c, fs/ext4/super.c."""
+    from mmfs.kernel.cgroup.cgroup1 import show_options
     from mmfs.kernel.ext4 import Ext4
     from mmfs.mm.inode import Inode
 
@@ -323,14 +381,20 @@ def mount_root(kernel: Kernel) -> None:
     inode.mapping.readahead(0, EXT4_METADATA_PAGES)
     inode.mapping.record["pinned"] = EXT4_PINNED_PAGES
     mounts = bare_mounts if kernel.preset == "bare" else systemd_mounts
-    kernel.mounts = mounts((root.path, (root.major, root.minor)), early_ram_pages(kernel), kernel.totalram_pages())
+    hierarchies = [(one.name or one.title, show_options(one)) for one in kernel.cgroup_roots[1:]]
+    disk_root = (root.path, (root.major, root.minor))
+    kernel.mounts = mounts(disk_root, early_ram_pages(kernel), kernel.totalram_pages(), hierarchies)
+    if not hierarchies:
+        kernel.cgroups.reconfigure(kernel.mounts.find("/sys/fs/cgroup").super_options)
 
 
 def log_boot(kernel: Kernel) -> None:
     """Put into the log what the kernel has said until here, each line with its own time."""
     from mmfs.kernel.setup import boot_log
 
-    for usec, level, text in boot_log(kernel.machine, kernel.profile, kernel.memblock, swap_priorities=False):
+    tiers = list(kernel.memory_tiers.dump_demotion_targets())
+    log = boot_log(kernel.machine, kernel.profile, kernel.memblock, swap_priorities=False, demotion_targets=tiers)
+    for usec, level, text in log:
         kernel.printk.emit(text, level, ts_ns=min(usec * NSEC_PER_USEC, kernel.clock.now_ns))
 
 

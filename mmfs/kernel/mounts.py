@@ -11,7 +11,7 @@ Simplified: one mount namespace; the table says what is mounted, paths are not r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 
@@ -172,6 +172,12 @@ class MountTable:
         self.mounts.append(mount)
         return mount
 
+    def reconfigure(self, fstype: str, super_options: str) -> None:
+        """All mounts of a file system that there is one of show its new options."""
+        self.mounts = [
+            mount._replace(super_options=super_options) if mount.fstype == fstype else mount for mount in self.mounts
+        ]
+
     def umount(self, mountpoint: str) -> None:
         """umount(2): the newest mount there goes."""
         for mount in reversed(self.mounts):
@@ -181,7 +187,13 @@ class MountTable:
         raise KeyError(mountpoint)
 
 
-def bare_mounts(root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int) -> MountTable:
+Hierarchies = Sequence[tuple[str, str]]
+"""The directories below /sys/fs/cgroup on which those of cgroup v1 are mounted, with their options."""
+
+
+def bare_mounts(
+    root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int, cgroup1: Hierarchies = ()
+) -> MountTable:
     """What an init that does the minimum mounts: an initramfs's /dev and root, then proc, sysfs and friends."""
     table = MountTable()
     device, dev = root
@@ -195,11 +207,18 @@ def bare_mounts(root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pag
     table.mount("tmpfs", "/dev/shm", "tmpfs", super_options="rw,inode64")
     table.mount("devpts", "/dev/pts", "devpts", super_options="rw,mode=600,ptmxmode=000")
     table.mount("tmpfs", "/tmp", "tmpfs", super_options=f"rw,size={ram_pages * 4 // 5}k,inode64")
-    table.mount("none", "/sys/fs/cgroup", "cgroup2")
+    if cgroup1:
+        table.mount("tmpfs", "/sys/fs/cgroup", "tmpfs", "ro,relatime", "ro,mode=755,inode64")
+        for name, super_options in cgroup1:
+            table.mount("cgroup", f"/sys/fs/cgroup/{name}", "cgroup", super_options=super_options)
+    else:
+        table.mount("none", "/sys/fs/cgroup", "cgroup2")
     return table
 
 
-def systemd_mounts(root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int) -> MountTable:
+def systemd_mounts(
+    root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int, cgroup1: Hierarchies = ()
+) -> MountTable:
     """What systemd mounts on a Debian server."""
     table = MountTable()
     device, dev = root
@@ -213,7 +232,7 @@ def systemd_mounts(root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_
         ("tmpfs", "/run", "tmpfs", f"rw,{NOSUID}", f"rw,size={tenth}k,mode=755,inode64", run_id),
         ("securityfs", "/sys/kernel/security", "securityfs", f"rw,{NOSUID}", "rw", None),
         ("tmpfs", "/dev/shm", "tmpfs", "rw,nosuid,nodev", "rw,inode64", None),
-        ("cgroup2", "/sys/fs/cgroup", "cgroup2", f"rw,{NOSUID}", "rw,nsdelegate,memory_recursiveprot", None),
+        *_cgroup_rows(cgroup1),
         ("none", "/sys/fs/pstore", "pstore", f"rw,{NOSUID}", "rw", None),
         ("bpf", "/sys/fs/bpf", "bpf", f"rw,{NOSUID}", "rw,mode=700", None),
         ("hugetlbfs", "/dev/hugepages", "hugetlbfs", "rw,nosuid,nodev,relatime", "rw,pagesize=2M", None),
@@ -234,6 +253,17 @@ def systemd_mounts(root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_
             table.mount(device, "/", "ext4", "rw,relatime", "rw,errors=remount-ro", dev=dev, shared=True,
                         mnt_id=root_id, parent_id=1)  # fmt: skip
     return table
+
+
+def _cgroup_rows(cgroup1: Hierarchies) -> list[tuple[str, str, str, str, str, int | None]]:
+    """The unified hierarchy, or those of cgroup v1 below a tmpfs. Linux's part of it: kernel/cgroup/cgroup-v1.c."""
+    if not cgroup1:
+        return [("cgroup2", "/sys/fs/cgroup", "cgroup2", f"rw,{NOSUID}", "rw,nsdelegate,memory_recursiveprot", None)]
+    tmpfs = "ro,size=4096k,nr_inodes=1024,mode=755,inode64"
+    return [
+        ("tmpfs", "/sys/fs/cgroup", "tmpfs", "ro,nosuid,nodev,noexec", tmpfs, None),
+        *(("cgroup", f"/sys/fs/cgroup/{name}", "cgroup", f"rw,{NOSUID}", options, None) for name, options in cgroup1),
+    ]
 
 
 def devtmpfs_options(early_ram_pages: int) -> str:

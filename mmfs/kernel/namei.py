@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel.clock import NSEC_PER_SEC
 from mmfs.kernel.dcache import Dcache
+from mmfs.mm.hugetlbfs import HugetlbInode, hugetlbfs_super
 from mmfs.mm.inode import File, Inode
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
 from mmfs.mm_types import PAGE_SIZE
@@ -35,6 +36,7 @@ O_CREAT: Final = 0o100
 O_EXCL: Final = 0o200
 O_TRUNC: Final = 0o1000
 O_APPEND: Final = 0o2000
+O_NONBLOCK: Final = 0o4000
 O_LARGEFILE: Final = 0o100000
 O_CLOEXEC: Final = 0o2000000
 OPEN_FMODE: Final = {O_RDONLY: FMODE_READ, O_WRONLY: FMODE_WRITE, O_RDWR: FMODE_READ | FMODE_WRITE}
@@ -49,7 +51,7 @@ class OpenFile(File):
     def __init__(self, inode: Inode, f_mode: int, f_flags: int = 0, path: str | None = None) -> None:
         super().__init__(inode, path, f_mode)
         self.f_flags = f_flags
-        inode.kernel.slab.alloc("filp", 1)
+        self.obj = inode.kernel.slab.alloc("filp", force=True)
 
     def accessed(self) -> None:
         """The file was read: its inode changes if it was not since it was written. Linux: fs/inode.c, touch_atime()."""
@@ -68,7 +70,7 @@ class OpenFile(File):
         """One user less; the last closes it. Linux: fs/file_table.c, fput()."""
         super().put()
         if self.f_count == 0:
-            self.inode.kernel.slab.free("filp", 1)
+            self.inode.kernel.slab.free_if(self.obj)
             self.inode.kernel.namei.dcache.dput(self.inode)
 
 
@@ -105,7 +107,14 @@ class Namei:
             raise OSError(errno.EEXIST, f"{path} exists")
         mount = self.kernel.mounts.find(path)
         shmem = mount.fstype in ("tmpfs", "devtmpfs")
-        inode = Inode(self.kernel, self._next_ino, mount.dev, size, path, shmem=shmem, mode=mode, uid=uid, gid=gid)
+        if mount.fstype == "hugetlbfs":
+            sb = hugetlbfs_super(self.kernel, mount)
+            if size % sb.hstate.huge_page_size:
+                raise OSError(errno.EINVAL, "not a multiple of the huge page size")
+            inode: Inode = HugetlbInode(sb, self._next_ino, mount.dev, path, mode, uid, gid)
+            inode.size = size
+        else:
+            inode = Inode(self.kernel, self._next_ino, mount.dev, size, path, shmem=shmem, mode=mode, uid=uid, gid=gid)
         self._next_ino += 1
         self.inodes[path] = inode
         return inode
@@ -120,7 +129,9 @@ class Namei:
         return inode
 
     def install(self, path: str, size: int, *, mode: int = 0o100644) -> Inode:
-        """A file that has been on the disk, nothing of it in memory."""
+        """A file that has been on the disk, nothing of it in memory; or one of huge pages, with none of them."""
+        if self.kernel.mounts.find(path).fstype == "hugetlbfs":
+            return self.create(path, size, mode=mode)
         inode = self._new_inode(path, size, mode, 0, 0)
         if inode.bdi is None:
             raise OSError(errno.EINVAL, f"{path} is not on a disk")

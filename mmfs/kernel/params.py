@@ -204,7 +204,7 @@ def fs_sysctl(ram_pages: int, nr_cpus: int) -> FsSysctl:
 
 
 def kernel_sysctl(seed: int, cmdline: str, nr_nodes: int) -> KernelSysctl:
-    """/proc/sys/kernel at boot: panic= and norandmaps on the command line, NUMA balancing on several nodes."""
+    """/proc/sys/kernel at boot: panic=, norandmaps, numa_balancing= of the command line; balancing on several nodes."""
     random = Random(f"random {seed}")
     params = KernelSysctl(random)
     params.random_boot_id = params.random_uuid()
@@ -213,6 +213,8 @@ def kernel_sysctl(seed: int, cmdline: str, nr_nodes: int) -> KernelSysctl:
         key, _, value = word.partition("=")
         if key == "panic" and value.lstrip("-").isdecimal():
             params.panic = int(value)
+        elif key == "numa_balancing" and value in ("enable", "disable"):
+            params.numa_balancing = int(value == "enable")
         elif key == "norandmaps":
             params.randomize_va_space = 0
     return params

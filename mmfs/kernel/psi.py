@@ -196,11 +196,12 @@ class PsiGroup:
     def task_change(self, cpu: int, old: int, new: int, now: int) -> None:
         """A task of the group does something else on a CPU from now on. Linux: psi_group_change()."""
         groupc = self.pcpu.get(cpu) or self.cpu(cpu)
-        if self.enabled:
+        if not self.enabled:
+            groupc.change(old, new)
+            return
+        if now != groupc.state_start:
             groupc.record_times(now)
         groupc.change(old, new)
-        if not self.enabled:
-            return
         if self._avgs_work is None:
             self._avgs_work = self.clock.add_timer(self.clock.now_ns + PSI_FREQ, self.psi_avgs_work)
         if self._rtpoll_timer is None and self.rtpoll_period:

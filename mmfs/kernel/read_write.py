@@ -77,6 +77,7 @@ class FileSyscalls:
         if new < 0 or new >= self.rlimit(RLIMIT_NOFILE):
             raise OSError(errno.EBADF, "above RLIMIT_NOFILE")
         if new != old:
+            files.expand(new)
             if new in files.fdt:
                 files.close(new)
             file.get()
@@ -127,6 +128,10 @@ class FileSyscalls:
         """Copy bytes out of the page cache, read from the disk where they are missing. Linux: filemap_read()."""
         kernel, inode = self.kernel, file.inode
         fast, mapping, bdi = kernel.mmu.filemap, file.mapping.id, inode.bdi
+        if inode.huge_page_size:  # Linux: hugetlbfs_read_iter()
+            kernel.scheduler.charge(self, system_ns=(end - pos + PAGE_SIZE - 1 >> PAGE_SHIFT) * Cost.COPY_PAGE)
+            kernel.cond_resched(self)
+            return
         if bdi is None:
             self._swapin(file, pos, end)
             fast.read_shmem(mapping, pos, end)
@@ -134,12 +139,13 @@ class FileSyscalls:
             kernel.cond_resched(self)
             return
         nr_sectors = 0
-        now, last_pos = kernel.scheduler.ready_ns(self), int(fast.files[file.ra]["prev_pos"])
+        queue, sectors_read = bdi.queue, bdi.disk.queue.sectors_read
+        now, last_pos = kernel.scheduler.ready_ns(self), fast.prev_pos(file.ra)
         with Room(kernel) as room:
             while pos < end:
-                before = bdi.disk.sectors_read
-                pos = fast.read(mapping, file.ra, bdi.queue, pos, end, last_pos, now, now + SLICE_NS)
-                nr_sectors += bdi.disk.sectors_read - before
+                before = sectors_read()
+                pos = fast.read(mapping, file.ra, queue, pos, end, last_pos, now, now + SLICE_NS)
+                nr_sectors += sectors_read() - before
                 last_pos, window = pos, fast.window() if fast.reason == FAULT_OOM else None
                 now = self._spent(now)
                 if window is not None and not room.make(window, ahead=window[2] > pos >> PAGE_SHIFT):
@@ -147,7 +153,7 @@ class FileSyscalls:
                     if window[2] <= pos >> PAGE_SHIFT:
                         raise OSError(errno.ENOMEM, "no memory for the page cache")
                 end = min(end, inode.size)
-        fast.files[file.ra]["prev_pos"] = pos
+        fast.set_prev_pos(file.ra, pos)
         if nr_sectors:
             self.io.read_bytes += nr_sectors << 9
             bdi.wb.laptop_io_completion()
@@ -157,16 +163,17 @@ class FileSyscalls:
     def _spent(self: Task, began: int) -> int:
         """Charge what a loop over the page cache has used, and wait as long as it waited; the task's time then."""
         kernel = self.kernel
-        fast = kernel.mmu.filemap
-        until, cpu_ns = int(fast.now_ns), int(fast.cpu_ns)
+        fast, scheduler = kernel.mmu.filemap, kernel.scheduler
+        until: int = fast.now_ns
+        cpu_ns: int = fast.cpu_ns
         kernel.page_cache.settle()
-        kernel.scheduler.charge(self, system_ns=cpu_ns)
-        wait_ns = until - kernel.scheduler.ready_ns(self)
-        if until > began + cpu_ns and wait_ns > 0:
+        scheduler.charge(self, system_ns=cpu_ns)
+        if until > began + cpu_ns and (wait_ns := until - scheduler.ready_ns(self)) > 0:
             kernel.io_wait(self, wait_ns, min(int(fast.memstall_ns), wait_ns))
         kernel.cond_resched(self)
-        self._check_killed()
-        return max(until, kernel.scheduler.ready_ns(self))
+        if self.has_exit_work():
+            self._check_killed()
+        return max(until, scheduler.ready_ns(self))
 
     def write(self: Task, fd: int | str, count: Size, offset: Size | None = None) -> int:
         """write(2), or pwrite(2) with an offset: the file grows, its pages are cached and dirty.
@@ -183,6 +190,8 @@ class FileSyscalls:
         file = self._fd(fd)
         if not file.f_mode & FMODE_WRITE:
             raise OSError(errno.EBADF, "not open for writing")
+        if file.inode.huge_page_size:
+            raise OSError(errno.EINVAL, "files of huge pages are written through mappings")
         inode, length = file.inode, min(nr_bytes(count), MAX_RW_COUNT)
         start = inode.size if file.f_flags & O_APPEND else file.f_pos if offset is None else nr_bytes(offset)
         if start + length > inode.size:
@@ -239,11 +248,17 @@ class FileSyscalls:
         return now
 
     def fsync(self: Task, fd: int) -> None:
-        """fsync(2): wait until the disk has everything of a file. Linux: fs/ext4/fsync.c, ext4_sync_file()."""
+        """fsync(2): wait until the disk has everything of a file; EIO if some of it is lost.
+
+        Linux: fs/ext4/fsync.c, ext4_sync_file().
+        """
         file = self._fd(fd)
         if file.inode.bdi is not None:
             filemap_write_and_wait(self, file.mapping)
             self.kernel.io_schedule(self, self.kernel.ext4.commit())
+            error, file.mapping.wb_error = file.mapping.wb_error, 0
+            if error:
+                raise OSError(error, "data of the file are lost")
 
     def fdatasync(self: Task, fd: int) -> None:
         """fdatasync(2)."""

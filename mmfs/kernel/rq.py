@@ -18,154 +18,29 @@ the work that it has queued.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Final
 
 from mmfs.kernel.clock import NSEC_PER_MSEC, TICK_NSEC, Clock, Timer
 from mmfs.kernel.cputime import CpuTime
 from mmfs.kernel.psi import TSK_IOWAIT, TSK_MEMSTALL, TSK_MEMSTALL_RUNNING, TSK_ONCPU, TSK_RUNNING, PsiGroup
 from mmfs.kernel.sched import NICE_0_WEIGHT, PRIO_TO_WEIGHT
+from mmfs.kernel.sched_entity import VRUNTIME_SHIFT, SchedEntity
 
-if TYPE_CHECKING:
-    from mmfs.kernel.cgroup.rstat import BaseStat
-
+IDLE: Final = int(CpuTime.IDLE)
+IOWAIT: Final = int(CpuTime.IOWAIT)
+RUNS: Final = TSK_RUNNING | TSK_ONCPU
 SCHED_SLICE_NS: Final = TICK_NSEC
 """How long a task runs while others wait: until the tick after its slice of up to 2.8 ms is used up."""
-VRUNTIME_SHIFT: Final = 22
-INV_WEIGHT: Final = {weight: (NICE_0_WEIGHT << VRUNTIME_SHIFT) // weight for weight in PRIO_TO_WEIGHT}
 WAKEUP_CREDIT: Final = SCHED_SLICE_NS << VRUNTIME_SHIFT
 """How far behind the others a task may start that has slept."""
 WAKEUP_GRANULARITY: Final = NSEC_PER_MSEC << VRUNTIME_SHIFT
 """How far ahead of a task that wakes the running one must be to be preempted."""
 
 
-class Accountable(Protocol):
-    """What of a task the scheduler reads and writes."""
-
-    processor: int
-    nvcsw: int
-    nivcsw: int
-    delays: bool
-    blkio_delay_ns: int
-    sched: Any
-
-    @property
-    def nice(self) -> int:
-        """Decides its weight; a positive one makes user time count as nice."""
-
-    @property
-    def cpus_allowed(self) -> Collection[int] | None:
-        """Where it may run; None: anywhere."""
-
-
-class Wait(NamedTuple):
-    """An interval for which a task sleeps uninterruptibly."""
-
-    until_ns: int
-    nsec: int
-    io: bool
-    memstall: bool
-
-
-class SchedEntity:
-    """A task as its CPU sees it: work that is not done yet, and what it waits for first. Linux: struct sched_entity."""
-
-    __slots__ = ("cpu", "frozen", "migrated", "on_rq", "psi_flags", "psi_group", "stall_ns", "stat", "stime_ns", "task",
-                 "timer", "total", "utime_ns", "vruntime", "waiters", "waits", "weight", "work")  # fmt: skip
-
-    def __init__(self, task: Accountable | None, cpu: Cpu, psi_group: PsiGroup | None = None) -> None:
-        self.stat: BaseStat | None = None
-        """Where its time counts: with its cgroup."""
-        self.task = task
-        self.cpu = cpu
-        self.on_rq = False
-        self.frozen = False
-        """Does nothing of its work until it is thawed."""
-        self.weight = NICE_0_WEIGHT
-        self.vruntime = cpu.min_vruntime
-        self.work: dict[tuple[CpuTime, bool], int] = {}
-        """Nanoseconds to do, in this order, of a bucket and in a memstall or not."""
-        self.total = self.stall_ns = 0
-        self.utime_ns = self.stime_ns = 0
-        """Done."""
-        self.waits: list[Wait] = []
-        self.timer: Timer | None = None
-        self.migrated = 0
-        """When it was moved to another CPU, in turns."""
-        self.waiters: list[tuple[Callable[..., object], tuple[object, ...]]] = []
-        """What to call when all work is done and all waits are over."""
-        self.psi_group = psi_group
-        self.psi_flags = 0
-
-    def add(self, bucket: CpuTime, nsec: int, memstall: bool) -> None:
-        """More work."""
-        key = (bucket, memstall)
-        self.work[key] = self.work.get(key, 0) + nsec
-        self.total += nsec
-        if memstall:
-            self.stall_ns += nsec
-
-    @property
-    def memstall(self) -> bool:
-        """Whether what it does now, or waits for, is a stall on memory."""
-        if self.waits:
-            return self.waits[0].memstall
-        return self.stall_ns > 0 and next(iter(self.work))[1]
-
-    def stretch_ns(self) -> int:
-        """How much of the work comes before the task is done, or enters or leaves a memstall."""
-        if not self.stall_ns:
-            return self.total
-        stretch, first = 0, self.memstall
-        for (_, memstall), nsec in self.work.items():
-            if memstall != first:
-                break
-            stretch += nsec
-        return stretch
-
-    def take(self, nsec: int, times: list[int]) -> None:
-        """`nsec` of the work is done: it goes to the CPU's buckets and is the task's."""
-        self.total -= nsec
-        self.vruntime += nsec * INV_WEIGHT[self.weight]
-        work = self.work
-        while nsec:
-            key = next(iter(work))
-            queued = work[key]
-            part = queued if queued < nsec else nsec
-            bucket, memstall = key
-            times[bucket] += part
-            if self.stat is not None:
-                self.stat.account(bucket, part)
-            if bucket <= CpuTime.NICE:
-                self.utime_ns += part
-            else:
-                self.stime_ns += part
-            if memstall:
-                self.stall_ns -= part
-            nsec -= part
-            if part == queued:
-                del work[key]
-            else:
-                work[key] = queued - part
-
-    def hand_over(self, other: SchedEntity) -> None:
-        """The task ends: the work is its time already, and another's to do."""
-        for (bucket, _), nsec in self.work.items():
-            other.add(bucket, nsec, False)
-            if self.stat is not None:
-                self.stat.account(bucket, nsec)
-            if bucket <= CpuTime.NICE:
-                self.utime_ns += nsec
-            else:
-                self.stime_ns += nsec
-        self.work.clear()
-        self.total = self.stall_ns = 0
-
-
 class Cpu:
     """One processor: its time buckets and its run queue. Linux: struct kernel_cpustat, struct rq."""
 
-    __slots__ = ("_drained_ns", "_queue", "_seq", "_slice_ns", "_timer", "_times", "busy_ns", "clock", "cpu", "curr",
+    __slots__ = ("_queue", "_seq", "_slice_ns", "_timer", "_times", "busy_ns", "clock", "cpu", "curr", "drained_ns",
                  "load", "min_vruntime", "nid", "nobody", "nr_iowait", "nr_switches", "now_ns",
                  "timer_wakeups")  # fmt: skip
 
@@ -192,7 +67,8 @@ class Cpu:
         self._seq = 0
         self._slice_ns = 0
         self._times = [0] * len(CpuTime)
-        self._drained_ns = clock.now_ns
+        self.drained_ns = clock.now_ns
+        """When all that is queued here will be done."""
         self._timer: Timer | None = None
 
     def __len__(self) -> int:
@@ -202,17 +78,18 @@ class Cpu:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to do."""
-        return self.clock.now_ns >= self._drained_ns
+        return self.clock.now_ns >= self.drained_ns
 
     # -- time passes -------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
         """Account for the time since the last call: work the queue off, then idle."""
-        now, times = self.clock.now_ns, self._times
+        now = self.clock.now_ns
         if now == self.now_ns:
             return
-        while self.curr is not None:
-            curr, step = self.curr, now - self.now_ns
+        times = self._times
+        while (curr := self.curr) is not None:
+            step = now - self.now_ns
             if step <= 0:
                 return
             stretch = curr.stretch_ns() if curr.stall_ns else curr.total
@@ -232,7 +109,7 @@ class Cpu:
                 self.psi_task_change(curr)
         idle = now - self.now_ns
         if idle > 0:
-            times[CpuTime.IOWAIT if self.nr_iowait else CpuTime.IDLE] += idle
+            times[IOWAIT if self.nr_iowait else IDLE] += idle
             self.now_ns = now
 
     def _preempt(self) -> None:
@@ -262,14 +139,14 @@ class Cpu:
     def _switch(self, previous: SchedEntity | None, following: SchedEntity | None) -> None:
         """Linux: kernel/sched/core.c, context_switch(); kernel/sched/psi.c, psi_task_switch()."""
         self.curr = following
-        if following is not None:
-            self.min_vruntime = max(self.min_vruntime, following.vruntime)
+        if following is not None and following.vruntime > self.min_vruntime:
+            self.min_vruntime = following.vruntime
         if previous is not self.nobody and following is not self.nobody:
             self.nr_switches += 1
         if previous is not None:
             if (
                 following is not None
-                and previous.psi_flags == TSK_RUNNING | TSK_ONCPU
+                and previous.psi_flags == RUNS
                 and following.psi_flags == TSK_RUNNING
                 and following.psi_group is previous.psi_group
             ):  # as seen from their groups, nothing has changed
@@ -280,25 +157,31 @@ class Cpu:
 
     # -- who is on the queue -----------------------------------------------------------------------------------
 
-    def enqueue(self, entity: SchedEntity, bucket: CpuTime, nsec: int, memstall: bool = False) -> None:
+    def enqueue(self, entity: SchedEntity, bucket: int, nsec: int, memstall: bool = False) -> None:
         """Give a task of this CPU `nsec` of work, to be done once it waits for nothing."""
         if self.now_ns != self.clock.now_ns:
             self.sync()
-        entity.add(bucket, nsec, memstall)
+        key, work = bucket << 1 | memstall, entity.work
+        work[key] = work.get(key, 0) + nsec
+        entity.total += nsec
+        if memstall:
+            entity.stall_ns += nsec
         if entity.on_rq:
-            self._drained_ns += nsec
+            self.drained_ns += nsec
         elif not entity.waits:
             self.wake(entity)
 
     def wake(self, entity: SchedEntity) -> None:
         """The task runs, or wants to, if it has any work. Linux: kernel/sched/core.c, try_to_wake_up()."""
-        self.sync()
+        now = self.clock.now_ns
+        if self.now_ns != now:
+            self.sync()
         if entity.on_rq or entity.frozen or not entity.total:
             entity.cpu.psi_task_change(entity)
             return
         self._place(entity)
         entity.on_rq = True
-        self._drained_ns = max(self._drained_ns, self.clock.now_ns) + entity.total
+        self.drained_ns = (self.drained_ns if self.drained_ns > now else now) + entity.total
         if entity.task is not None:
             self.load += entity.weight
         if self.curr is None:
@@ -323,14 +206,16 @@ class Cpu:
         if weight != entity.weight:
             entity.vruntime += (entity.vruntime - self.min_vruntime) * (entity.weight - weight) // weight
             entity.weight = weight
-        entity.vruntime = max(entity.vruntime, self.min_vruntime - WAKEUP_CREDIT)
+        least = self.min_vruntime - WAKEUP_CREDIT
+        if entity.vruntime < least:
+            entity.vruntime = least
 
     def dequeue(self, entity: SchedEntity) -> None:
         """The task does not run on, whatever it has still to do."""
         self.sync()
         if not entity.on_rq:
             return
-        self._drained_ns -= entity.total
+        self.drained_ns -= entity.total
         if entity is self.curr:
             self._put(entity)
         else:
@@ -354,7 +239,7 @@ class Cpu:
         ]
         return sorted(found, key=lambda entity: entity.migrated)
 
-    def interrupt(self, bucket: CpuTime, nsec: int) -> None:
+    def interrupt(self, bucket: int, nsec: int) -> None:
         """Something that belongs to no task takes `nsec`."""
         self.enqueue(self.nobody, bucket, nsec)
 
@@ -394,11 +279,12 @@ class Cpu:
     def psi_task_change(self, entity: SchedEntity) -> None:
         """Tell the groups of a task what it does now. Linux: kernel/sched/psi.c, psi_task_change()."""
         if entity.on_rq:
-            flags = TSK_RUNNING | TSK_ONCPU if entity is self.curr else TSK_RUNNING
+            flags = RUNS if entity is self.curr else TSK_RUNNING
             if entity.stall_ns and entity.memstall:
                 flags |= TSK_MEMSTALL | TSK_MEMSTALL_RUNNING
         elif entity.waits:
-            flags = (TSK_IOWAIT if entity.waits[0].io else 0) | (TSK_MEMSTALL if entity.waits[0].memstall else 0)
+            wait = entity.waits[0]
+            flags = (TSK_IOWAIT if wait.io else 0) | (TSK_MEMSTALL if wait.memstall else 0)
         else:
             flags = 0
         if flags != entity.psi_flags:
@@ -437,7 +323,7 @@ class Cpu:
     def backlog_ns(self) -> int:
         """Work queued here and not done yet."""
         self.sync()
-        return max(self._drained_ns - self.clock.now_ns, 0)
+        return max(self.drained_ns - self.clock.now_ns, 0)
 
     @property
     def timer_interrupts(self) -> int:

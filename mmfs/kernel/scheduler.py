@@ -23,8 +23,12 @@ from typing import Final
 from mmfs.kernel.clock import TICK_NSEC, Clock, Timer
 from mmfs.kernel.cputime import Cost, CpuTime
 from mmfs.kernel.psi import PsiGroup
-from mmfs.kernel.rq import Accountable, Cpu, SchedEntity, Wait
+from mmfs.kernel.rq import Cpu
+from mmfs.kernel.sched_entity import Accountable, SchedEntity, Wait
 
+USER: Final = int(CpuTime.USER)
+NICE: Final = int(CpuTime.NICE)
+SYSTEM: Final = int(CpuTime.SYSTEM)
 BUSY_BALANCE_TICKS: Final = 16
 """How rarely a loaded CPU takes over a task from one with more load. Linux: struct sched_domain, busy_factor."""
 
@@ -67,27 +71,34 @@ class Scheduler:
     def charge(self, task: Accountable, *, user_ns: int = 0, system_ns: int = 0, memstall: bool = False) -> None:
         """The task needs CPU time: for its own code, for the kernel on its behalf; `memstall`: to reclaim memory."""
         entity: SchedEntity = task.sched or self._entity(task)
-        user = CpuTime.NICE if user_ns and task.nice > 0 else CpuTime.USER
         if entity.task is None:
-            self._charge_exited(entity, user, user_ns, system_ns)
+            self._charge_exited(task, entity, user_ns, system_ns)
             return
         cpu = entity.cpu
-        if not entity.waits and not (entity.on_rq and cpu.now_ns == self.clock.now_ns):
+        if entity.on_rq and cpu.now_ns == self.clock.now_ns:
+            if user_ns:
+                entity.add(NICE if task.nice > 0 else USER, user_ns, False)
+            if system_ns:
+                entity.add(SYSTEM, system_ns, memstall)
+            cpu.drained_ns += user_ns + system_ns
+            return
+        if not entity.waits:
             cpu = self.select_task_rq(task, entity)
         if user_ns:
-            cpu.enqueue(entity, user, user_ns)
+            cpu.enqueue(entity, NICE if task.nice > 0 else USER, user_ns)
         if system_ns:
-            cpu.enqueue(entity, CpuTime.SYSTEM, system_ns, memstall)
+            cpu.enqueue(entity, SYSTEM, system_ns, memstall)
 
     @staticmethod
-    def _charge_exited(entity: SchedEntity, user: CpuTime, user_ns: int, system_ns: int) -> None:
+    def _charge_exited(task: Accountable, entity: SchedEntity, user_ns: int, system_ns: int) -> None:
+        user = NICE if user_ns and task.nice > 0 else USER
         if entity.stat is not None:
             entity.stat.account(user, user_ns)
-            entity.stat.account(CpuTime.SYSTEM, system_ns)
+            entity.stat.account(SYSTEM, system_ns)
         entity.utime_ns += user_ns
         entity.stime_ns += system_ns
         entity.cpu.interrupt(user, user_ns)
-        entity.cpu.interrupt(CpuTime.SYSTEM, system_ns)
+        entity.cpu.interrupt(SYSTEM, system_ns)
 
     def cputime(self, task: Accountable) -> tuple[int, int]:
         """User and system time that the task has had. Linux: kernel/sched/cputime.c, task_cputime_adjusted()."""
@@ -104,7 +115,7 @@ class Scheduler:
         target = self.cpus[task.processor if task is not None else cpu]
         target.timer_wakeups += 1
         if task is None:
-            target.interrupt(CpuTime.SYSTEM, nsec)
+            target.interrupt(SYSTEM, nsec)
             target.nr_switches += 2
         else:
             task.nvcsw += 1
@@ -158,7 +169,9 @@ class Scheduler:
                 cpu = self.select_task_rq(entity.task, entity)
             cpu.wake(entity)
             if entity.waiters and not entity.total:
-                cpu.call_waiters(entity)
+                waiters, entity.waiters = entity.waiters, []
+                for function, args in waiters:
+                    function(*args)
             elif entity.waiters:
                 cpu.watch()
 
@@ -183,14 +196,26 @@ class Scheduler:
         entity: SchedEntity = task.sched or self._entity(task)
         if entity.waits:
             return entity.waits[-1].until_ns + entity.total
+        now = self.clock.now_ns
         if not entity.on_rq:
-            return self.clock.now_ns
-        entity.cpu.sync()
-        return entity.cpu.not_before_ns(entity) if entity.on_rq and entity.task is not None else self.clock.now_ns
+            return now
+        cpu = entity.cpu
+        if cpu.now_ns != now:
+            cpu.sync()
+        if cpu.curr is entity:
+            return cpu.now_ns + entity.total if entity.task is not None else now
+        return cpu.not_before_ns(entity) if entity.on_rq and entity.task is not None else now
 
     def is_ready(self, task: Accountable) -> bool:
         """Whether the task has done all that it called for."""
         return not self.is_waiting(task) and not self.is_running(task)
+
+    def is_idle(self, task: Accountable) -> bool:
+        """Whether the task is ready, and would go on at once if something were to be done."""
+        entity: SchedEntity = task.sched or self._entity(task)
+        if entity.on_rq:
+            entity.cpu.sync()
+        return not (entity.on_rq or entity.waits or entity.frozen)
 
     def call_when_ready(self, task: Accountable, function: Callable[..., object], *args: object) -> None:
         """Call `function(*args)` from the clock once the task is ready: a program's next step."""
@@ -248,7 +273,7 @@ class Scheduler:
             if entity.waits or entity.on_rq:
                 return entity.cpu
         previous = self.cpus[task.processor]
-        if previous.is_idle or len(self.cpus) == 1:
+        if self.clock.now_ns >= previous.drained_ns or len(self.cpus) == 1:
             return previous
         allowed = self.cpus if task.cpus_allowed is None else [self.cpus[cpu] for cpu in sorted(task.cpus_allowed)]
         idle = [cpu for cpu in allowed if cpu.is_idle]
@@ -305,6 +330,15 @@ class Scheduler:
             entity.task.processor = cpu.cpu
         cpu.wake(entity)
         cpu.watch()
+
+    def move_task(self, task: Accountable, cpu: Cpu) -> None:
+        """The task runs there from now on. Linux: kernel/sched/core.c, migrate_task_to()."""
+        entity = self._entity(task)
+        entity.cpu.sync()
+        if entity.on_rq:
+            self.migrate_task(entity, cpu)
+        else:
+            task.processor = cpu.cpu
 
     def task_changed(self, task: Accountable) -> None:
         """Its nice value or the CPUs it may use have changed. Linux: reweight_task(), set_cpus_allowed_ptr()."""

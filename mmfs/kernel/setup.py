@@ -9,7 +9,7 @@ Linux: init/main.c, start_kernel(); arch/x86/kernel/setup.c; the pr_info() of wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mmfs.machine import Machine, SwapDevice
 from mmfs.mm import e820, mm_init
@@ -33,6 +33,7 @@ def boot_log(
     *,
     nr_free_pages: int | None = None,
     swap_priorities: bool = True,
+    demotion_targets: Sequence[str] = (),
 ) -> list[Record]:
     """The boot log: (microseconds, level, text) in order.
 
@@ -45,11 +46,13 @@ def boot_log(
         (0, _zones(memblock)),
         (0, _processors(machine, profile, memblock)),
         (0, _zonelists(machine, memblock)),
+        (0, _numa_balancing(machine, memblock)),
         (210_000, _calibration(machine, profile)),
         (450_000, _vfs(machine, profile, late)),
         (640_000, _smp(machine, profile)),
         (756_000, _memory(machine, profile, memblock, nr_free_pages)),
         (786_000, _initcalls(memblock, late)),
+        (1_430_000, iter([(INFO, line) for line in demotion_targets])),
         (1_440_000, _give_back(memblock)),
         (2_900_000, _disks(machine)),
         (3_600_000, _swap(machine) if swap_priorities else iter(())),
@@ -117,7 +120,11 @@ def _nodes(machine: Machine, memblock: Memblock) -> Iterator[Line]:
         spans = e820.node_spans(machine)
         for start, end, nid in spans:
             yield INFO, f"ACPI: SRAT: Node {nid} PXM {nid} {_narrow(start, end)}"
-        yield DEBUG, f"NUMA: Initialized distance table, cnt={len(machine.nodes)}"
+        if machine.maxmem:
+            nid = len(machine.nodes) - 1
+            yield INFO, f"ACPI: SRAT: Node {nid} PXM {nid} {_narrow(*e820.hotplug_span(machine))} hotplug"
+        if len(machine.nodes) > 1:
+            yield DEBUG, f"NUMA: Initialized distance table, cnt={len(machine.nodes)}"
         yield from _merged_spans(memblock, spans)
     else:
         yield INFO, "No NUMA configuration found"
@@ -219,6 +226,16 @@ def _zonelists(machine: Machine, memblock: Memblock) -> Iterator[Line]:
     if _reservation(memblock, "software IO TLB") is not None:
         yield INFO, f"software IO TLB: area num {1 << (machine.nr_cpus - 1).bit_length()}."
     yield INFO, f"SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs={machine.nr_cpus}, Nodes={len(machine.nodes)}"
+
+
+def _numa_balancing(machine: Machine, memblock: Memblock) -> Iterator[Line]:
+    """Linux: mm/mempolicy.c, check_numabalancing_enable()."""
+    if len(machine.nodes) > 1 and "numa_balancing=" not in memblock.cmdline:
+        yield (
+            INFO,
+            "mempolicy: Enabling automatic NUMA balancing. Configure with numa_balancing= or the kernel.numa_balancing"
+            " sysctl",
+        )
 
 
 def _calibration(machine: Machine, profile: Profile) -> Iterator[Line]:

@@ -89,6 +89,10 @@ class TaskStopped(Exception):
     """The task is stopped by a signal and makes no system calls until SIGCONT."""
 
 
+class TaskFaulting(TaskStopped):
+    """The task faults again and again: there is no memory for it and nobody who may be killed."""
+
+
 class Workload(Protocol):
     """Whoever runs programs (mmfs/workload) and wants to know when they may go on."""
 
@@ -102,13 +106,15 @@ class Sighand:
     Linux: include/linux/sched/signal.h, struct sighand_struct.
     """
 
-    __slots__ = ("actions", "count", "nocldwait")
+    __slots__ = ("actions", "count", "nocldwait", "obj")
 
     def __init__(self) -> None:
         self.actions: dict[int, Action] = {}
         self.count = 1
         self.nocldwait = False
         """SA_NOCLDWAIT on SIGCHLD: children leave no zombies though the signal is caught."""
+        self.obj = 0
+        """Its object of the slab."""
 
     def copy(self) -> Sighand:
         """The child's table after fork without CLONE_SIGHAND."""

@@ -44,12 +44,14 @@ class SignalStruct:
         "rlimits", "pgrp", "session", "leader", "tty_nr", "tty_pgrp", "oom_score_adj", "oom_score_adj_min",
         "utime_ns", "stime_ns", "gtime_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io",
         "cutime_ns", "cstime_ns", "cgtime_ns", "cmin_flt", "cmaj_flt", "cnvcsw", "cnivcsw", "maxrss", "cmaxrss",
-        "is_child_subreaper", "oom_mm", "oom_flag_origin",
+        "is_child_subreaper", "oom_mm", "oom_flag_origin", "obj", "cred_obj",
     )  # fmt: skip
 
     def __init__(self, rlimits: sched.Rlimits) -> None:
         self.threads: list[Task] = []
         self.shared_pending = 0
+        self.obj = self.cred_obj = 0
+        """Its object of the slab, and that of the threads' credentials."""
         self.group_exit = False
         self.group_exit_code = 0
         self.unkillable = False

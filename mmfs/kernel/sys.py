@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mmfs.kernel import sched
+from mmfs.kernel.cgroup import task_css
 from mmfs.kernel.sched import (
     CAP_SETGID,
     CAP_SETUID,
@@ -26,13 +27,17 @@ from mmfs.kernel.sched import (
     TIMER_SLACK_NS,
 )
 from mmfs.kernel.signal import NSIG
+from mmfs.mm.huge_memory import set_thp_disabled, thp_disabled
+from mmfs.mm.hugetlbfs import HugetlbfsSuperBlock, hugetlbfs_super
 from mmfs.mm.madvise import prctl_set_vma_anon_name
-from mmfs.mm.mempolicy import do_mbind, make_policy
-from mmfs.mm.mman import PR_SET_VMA, PR_SET_VMA_ANON_NAME
+from mmfs.mm.mempolicy import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, do_mbind, make_policy
+from mmfs.mm.migrate import do_migrate_pages, do_pages_move
+from mmfs.mm.mman import CAP_SYS_ADMIN, PR_SET_VMA, PR_SET_VMA_ANON_NAME
 from mmfs.sizes import parse_size
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
+    from mmfs.mm.mm_struct import MmStruct
 
 Size = int | str
 
@@ -178,7 +183,7 @@ class SysSyscalls:
     def sched_setaffinity(self: Task, cpus: Sequence[int]) -> None:
         """sched_setaffinity(2)."""
         self._syscall()
-        cpuset = self.cgrp.e_css.get("cpuset")
+        cpuset = task_css(self, "cpuset")
         possible = frozenset(range(len(self.kernel.cpus))) if cpuset is None else cpuset.effective_cpus
         allowed = frozenset(cpus) & possible
         if not allowed or self.flags & PF_NO_SETAFFINITY:
@@ -202,8 +207,18 @@ class SysSyscalls:
             return self.timerslack_ns
         if option == sched.PR_GET_NO_NEW_PRIVS:
             return int(self.no_new_privs)
+        if option == sched.PR_GET_THP_DISABLE:
+            return int(thp_disabled(mm))
+        if option == sched.PR_GET_MEMORY_MERGE:
+            return int(mm.ksm.merge_any)
         if not args:
             raise OSError(errno.EINVAL, "prctl wants an argument")
+        if option == sched.PR_SET_MEMORY_MERGE:
+            self.kernel.ksm.set_merge_any(mm, bool(args[0]))
+            return 0
+        if option == sched.PR_SET_THP_DISABLE:
+            set_thp_disabled(mm, bool(args[0]))
+            return 0
         self._prctl_set(option, args[0])
         return 0
 
@@ -231,12 +246,90 @@ class SysSyscalls:
 
     # ---- memory policy --------------------------------------------------------------------------------------
 
-    def mbind(self: Task, addr: int, length: Size, mode: str, nodes: Sequence[int] = ()) -> None:
-        """mbind(2): where the pages of a range will come from; `mode` is default, prefer, bind, interleave, local."""
-        do_mbind(self._enter(), addr, nr_bytes(length), mode, tuple(nodes))
+    def mbind(
+        self: Task, addr: int, length: Size, mode: str, nodes: Sequence[int] = (), flags: int = 0
+    ) -> None:  # fmt: skip
+        """mbind(2): where the pages of a range will come from; `mode`: as numa_maps names it.
+
+        With MPOL_MF_MOVE in `flags`, pages that are elsewhere move.
+        """
+        if flags & MPOL_MF_MOVE_ALL and not self.capable(CAP_SYS_NICE):
+            raise OSError(errno.EPERM, "only CAP_SYS_NICE moves pages of others")
+        do_mbind(self._enter(), addr, nr_bytes(length), mode, tuple(nodes), flags)
+
+    def migrate_pages(self: Task, pid: int, old: Sequence[int], new: Sequence[int]) -> int:
+        """migrate_pages(2): move a process's pages from some nodes to others; how many stayed. ESRCH, EPERM, EINVAL."""
+        mm = self._mm_to_move(pid)
+        self._nodes_with_memory(new)
+        return do_migrate_pages(mm, tuple(old), tuple(new), self.capable(CAP_SYS_NICE))
+
+    def move_pages(
+        self: Task, pid: int, pages: Sequence[int], nodes: Sequence[int] | None = None, flags: int = MPOL_MF_MOVE
+    ) -> list[int]:  # fmt: skip
+        """move_pages(2): the node of each page or a negative errno, after moving each to one of `nodes` if given."""
+        if flags & ~(MPOL_MF_MOVE | MPOL_MF_MOVE_ALL):
+            raise OSError(errno.EINVAL, "no such flags")
+        if flags & MPOL_MF_MOVE_ALL and not self.capable(CAP_SYS_NICE):
+            raise OSError(errno.EPERM, "only CAP_SYS_NICE moves pages of others")
+        mm = self._mm_to_move(pid)
+        if nodes is not None:
+            for nid in nodes:
+                if not 0 <= nid < len(self.kernel.node_data) or not self.kernel.node_data[nid].node_present_pages:
+                    raise OSError(errno.ENODEV, f"node {nid} has no memory")
+        return do_pages_move(mm, pages, nodes, bool(flags & MPOL_MF_MOVE_ALL))
+
+    def _mm_to_move(self: Task, pid: int) -> MmStruct:
+        """The address space of a process whose pages this one may move. Linux: find_mm_struct()."""
+        self._syscall()
+        task = self.kernel.tasks.get(pid) if pid else self
+        if task is None:
+            raise OSError(errno.ESRCH, f"no process {pid}")
+        if task is not self and not (self.cred.uid in (0, task.cred.uid) or self.capable(CAP_SYS_NICE)):
+            raise OSError(errno.EPERM, f"process {pid} is another user's")
+        if task.mm is None:
+            raise OSError(errno.EINVAL, f"{pid} is a kernel thread")
+        return task.mm
+
+    def _nodes_with_memory(self: Task, nodes: Sequence[int]) -> None:
+        if not nodes or not set(nodes) <= {p.node_id for p in self.kernel.node_data if p.node_present_pages}:
+            raise OSError(errno.EINVAL, "a node without memory")
 
     def set_mempolicy(self: Task, mode: str, nodes: Sequence[int] = ()) -> None:
         """set_mempolicy(2): the same for every mapping without a policy of its own."""
         self._syscall()
         possible = tuple(pgdat.node_id for pgdat in self.kernel.node_data if pgdat.node_present_pages)
         self.mempolicy = make_policy(mode, tuple(nodes), possible)
+
+    def mount(self: Task, source: str, target: str, fstype: str, options: str = "") -> None:
+        """mount(2): a hugetlbfs, which other files than those of huge pages have no need of. Linux: fs/namespace.c.
+
+        Simplified: only hugetlbfs can be mounted, and its options are all that there are.
+        """
+        self._syscall()
+        if not self.capable(CAP_SYS_ADMIN):
+            raise OSError(errno.EPERM, "needs CAP_SYS_ADMIN")
+        if fstype != "hugetlbfs":
+            raise OSError(errno.ENODEV, "only hugetlbfs can be mounted")
+        if not target.startswith("/") or target == "/":
+            raise OSError(errno.ENOENT, f"no directory {target}")
+        kernel = self.kernel
+        sb = HugetlbfsSuperBlock(kernel, options)
+        mount = kernel.mounts.mount(source, target.rstrip("/"), fstype, super_options=f"rw{sb.show_options()}")
+        kernel.hugetlb.mounts[mount.dev] = sb
+
+    def umount(self: Task, target: str) -> None:
+        """umount(2): a hugetlbfs goes with its files; EBUSY while one is in use. Linux: fs/namespace.c."""
+        self._syscall()
+        if not self.capable(CAP_SYS_ADMIN):
+            raise OSError(errno.EPERM, "needs CAP_SYS_ADMIN")
+        kernel = self.kernel
+        mount = next((one for one in reversed(kernel.mounts.mounts) if one.mountpoint == target.rstrip("/")), None)
+        if mount is None:
+            raise OSError(errno.EINVAL, "nothing is mounted there")
+        if mount.fstype != "hugetlbfs" or any(i.dev == mount.dev and i.i_count for i in kernel.hugetlb.inodes):
+            raise OSError(errno.EBUSY, "in use")
+        for path in [path for path, inode in kernel.namei.inodes.items() if inode.dev == mount.dev]:
+            kernel.namei.unlink(path)
+        hugetlbfs_super(kernel, mount).put_super()
+        del kernel.hugetlb.mounts[mount.dev]
+        kernel.mounts.umount(mount.mountpoint)

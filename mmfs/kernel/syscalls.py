@@ -7,7 +7,8 @@ of Linux.
 
 A page fault that ends in a signal is not a failed call: the task dies of it, and the Python caller gets
 `SegmentationFault`, `BusError` or (SIGKILL of the OOM killer) `TaskKilled` from `mmfs.kernel.signal`. A task that is
-dead raises ProcessLookupError on every further call, one that is stopped `TaskStopped`.
+dead raises ProcessLookupError on every further call, one that is stopped, or waits at the limit of a memory cgroup that
+does not kill, `TaskStopped`.
 
 What a call costs is charged to the task at once (`kernel/cputime.py`), and faults are counted as its own.
 
@@ -22,10 +23,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mmfs.kernel import exec, exit, fork, sched
+from mmfs.kernel.cgroup.cgroup1 import attach_task, find
 from mmfs.kernel.cputime import Cost
 from mmfs.kernel.fs_writeback import filemap_write_and_wait
 from mmfs.kernel.panic import check_panicked
-from mmfs.kernel.sched import CLONE_PTHREAD, CLONE_VFORK, CLONE_VM, RLIM_INFINITY, RLIMIT_STACK, TASK_COMM_LEN
+from mmfs.kernel.sched import (
+    CLONE_PTHREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    PF_EXITING,
+    RLIM_INFINITY,
+    RLIMIT_STACK,
+    TASK_COMM_LEN,
+)
 from mmfs.kernel.signal import (
     SIGBUS,
     SIGCHLD,
@@ -34,6 +44,7 @@ from mmfs.kernel.signal import (
     Action,
     BusError,
     SegmentationFault,
+    TaskFaulting,
     TaskKilled,
     TaskStopped,
     deliver_pending,
@@ -76,11 +87,46 @@ if TYPE_CHECKING:
     from mmfs.mm.inode import File
     from mmfs.mm.mm_struct import MmStruct
 
+NOT_CALLING = frozenset({sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE})
+"""States in which a task makes no system call."""
 DEFAULT_PROT = PROT_READ | PROT_WRITE
 PTHREAD_GUARD = PAGE_SIZE
 PTHREAD_STACK_TOUCHED = 2 * PAGE_SIZE
 ARENA_BYTES = 64 << 20
 ARENA_START = 132 << 10
+
+
+class Running:
+    """The time in which a task runs in user mode: see `TaskSyscalls.running()`."""
+
+    __slots__ = ("resume", "task")
+
+    def __init__(self, task: Task, resume: bool) -> None:
+        self.task = task
+        self.resume = resume
+
+    def __enter__(self) -> MmStruct:
+        return self.task._resume() if self.resume else self.task._enter()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        task = self.task
+        kernel = task.kernel
+        try:
+            if isinstance(error, memory.Fault):
+                raise task._die_of(error) from None
+            if isinstance(error, memory.OomWaitError):
+                raise TaskStopped(str(error)) from None
+            if isinstance(error, OSError):
+                task._check_killed()
+        finally:
+            kernel.cond_resched(task)
+            kernel.collect_dirty_inodes()
+        if error is not None:
+            return
+        if task.has_exit_work():
+            task._check_killed()
+        if kernel.lru.memcg.over_high_pages:
+            task._handle_over_high()
 
 
 class TaskSyscalls:
@@ -93,19 +139,22 @@ class TaskSyscalls:
     def _syscall(self: Task) -> None:
         """Check that the task can run, and charge a system call. It comes when the work of earlier ones is done."""
         kernel = self.kernel
-        check_panicked(kernel)
-        if self.flags & sched.PF_EXITING:
+        scheduler = kernel.scheduler
+        if kernel.panicked:
+            check_panicked(kernel)
+        if self.flags & PF_EXITING:
             raise OSError(errno.ESRCH, f"task {self.pid} has exited")
-        if not kernel.clock.running and kernel.scheduler.backlog_ns(self) >= memory.SLICE_NS:
+        if not kernel.clock.running and scheduler.backlog_ns(self) >= memory.SLICE_NS:
             kernel.schedule(self)
-        self._check_killed()
-        if self.state in (sched.TASK_STOPPED, sched.TASK_UNINTERRUPTIBLE):
+        if self.has_exit_work():
+            self._check_killed()
+        if self.state in NOT_CALLING:
             raise TaskStopped(f"task {self.pid} is in state {self.state}")
         kernel.tasks.current = self
         kernel.page_alloc.buddy.cpu = self.processor
         if kernel.lru.memcg.over_high_pages:
             self._handle_over_high()
-        kernel.scheduler.charge_syscall(self)
+        scheduler.charge(self, system_ns=Cost.SYSCALL)
 
     def _handle_over_high(self: Task) -> None:
         """The last call has charged above memory.high. Linux: resume_user_mode_work()."""
@@ -132,30 +181,19 @@ class TaskSyscalls:
             raise OSError(errno.EINVAL, f"task {self.pid} is a kernel thread")
         return self.mm
 
-    @contextmanager
-    def running(self: Task, resume: bool = False) -> Iterator[MmStruct]:
+    def running(self: Task, resume: bool = False) -> Running:
         """Let the task run in user mode: faults are counted as its own, and those that end in a signal kill it.
 
         `resume`: it goes on with what it was doing before others ran.
         """
-        mm = self._resume() if resume else self._enter()
-        try:
-            yield mm
-        except memory.Fault as fault:
-            raise self._die_of(fault) from None
-        except OSError:
-            self._check_killed()
-            raise
-        finally:
-            self.kernel.cond_resched(self)
-            self.kernel.collect_dirty_inodes()
-        self._check_killed()
-        if self.kernel.lru.memcg.over_high_pages:
-            self._handle_over_high()
+        return Running(self, resume)
 
     def account_faults(self: Task) -> None:
         """Faults, reads and time of the access loops since the last call are the task's, and it waits for its reads."""
         mmu, io = self.kernel.mmu, self.io
+        if mmu.unused():
+            mmu.begin(self.kernel.clock.now_ns)
+            return
         wait_ns, stalled_ns, times = mmu.wait_ns, mmu.memstall_ns, mmu.nr_waits
         self.min_flt += mmu.minflt
         self.maj_flt += mmu.majflt
@@ -163,6 +201,8 @@ class TaskSyscalls:
         if mmu.cpu_ns:
             self.kernel.scheduler.charge(self, user_ns=mmu.user_ns, system_ns=mmu.cpu_ns - mmu.user_ns)
         mmu.begin(self.kernel.clock.now_ns)
+        if self.kernel.numa_balancing.enabled:
+            self.kernel.numa_balancing.tick(self)
         if wait_ns:
             self.kernel.io_wait(self, wait_ns, stalled_ns, times)
 
@@ -182,15 +222,21 @@ class TaskSyscalls:
         deliver_pending(self)
         self._check_killed()
 
-    def _die_of(self: Task, fault: memory.Fault) -> TaskKilled:
+    def _die_of(self: Task, fault: memory.Fault) -> TaskKilled | TaskFaulting:
         """The signal of a fault that cannot be served. Linux: arch/x86/mm/fault.c, bad_area()."""
+        if not fault.signal:
+            return TaskFaulting(f"task {self.pid} faults forever at {fault.address:#x}: nobody may be killed")
         kind = {SIGSEGV: SegmentationFault, SIGBUS: BusError}.get(fault.signal, TaskKilled)
         send_signal(self, fault.signal, group=False, forced=True)
         return kind(self, fault.signal, fault.address)
 
+    def has_exit_work(self: Task) -> bool:
+        """Whether there is something to be done before the task is in user mode. Linux: EXIT_TO_USER_MODE_WORK."""
+        return bool(self.pending or self.signal.shared_pending or self.cgrp.freezing or self.flags & PF_EXITING)
+
     def _check_killed(self: Task) -> None:
         exit_to_user_mode(self)
-        if self.flags & sched.PF_EXITING:
+        if self.flags & PF_EXITING:
             raise TaskKilled(self, self.exit_code & 0x7F or SIGKILL)
 
     # ---- memory ---------------------------------------------------------------------------------------------
@@ -254,6 +300,11 @@ class TaskSyscalls:
         """madvise(2)."""
         with self.running() as mm:
             do_madvise(mm, addr, nr_bytes(length), advice)
+
+    def set_contents(self: Task, addr: int, length: Size, what: str, number: int = 0) -> None:
+        """Say what the pages of a range hold: a word of mm/ksm_contents.py. Linux has no such call: programs write."""
+        with self.running() as mm:
+            self.kernel.ksm.set_contents(mm, addr, addr + nr_bytes(length), what, number)
 
     def msync(self: Task, addr: int, length: Size, flags: int) -> None:
         """msync(2): with MS_SYNC, wait until the disk has what a mapping has changed of its files."""
@@ -427,15 +478,14 @@ def spawn(
     `name` is a path or a name that `kernel/programs.py` knows; `cgroup` must exist.
     """
     check_panicked(kernel)
-    directory = kernel.cgroups.find(cgroup)
-    if directory is None:
+    if not find(kernel, cgroup):
         raise OSError(errno.ENOENT, f"no cgroup {cgroup}")
     if not sched.OOM_SCORE_ADJ_MIN <= oom_score_adj <= sched.OOM_SCORE_ADJ_MAX:
         raise OSError(errno.EINVAL, "oom_score_adj lies between -1000 and 1000")
     kernel.tasks.current = parent = parent or kernel.tasks[1]
     task = fork.kernel_clone(parent, CLONE_VM | CLONE_VFORK)
     try:
-        kernel.cgroups.attach_task(task, directory)
+        attach_task(task, cgroup)
         task.signal.oom_score_adj = oom_score_adj
         if uid or gid or groups:
             cred = task.cred.become(uid, uid if gid is None else gid, tuple(groups))

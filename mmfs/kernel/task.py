@@ -17,6 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernel import sched
+from mmfs.kernel.cgroup.cgroup1 import mounted
 from mmfs.kernel.cred import Cred
 from mmfs.kernel.fdtable import FilesStruct, FsStruct
 from mmfs.kernel.pid import PidAllocator
@@ -24,8 +25,10 @@ from mmfs.kernel.read_write import FileSyscalls
 from mmfs.kernel.signal import Sighand
 from mmfs.kernel.signal_struct import IoAccounting, SignalStruct
 from mmfs.kernel.slices import SliceSyscalls
+from mmfs.kernel.socket import SocketSyscalls
 from mmfs.kernel.sys import SysSyscalls
 from mmfs.kernel.syscalls import TaskSyscalls
+from mmfs.mm.mempolicy import nodemask_of
 from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
 from mmfs.mm.rows import vma_changed
 
@@ -35,29 +38,33 @@ if TYPE_CHECKING:
     from mmfs.kernel.exec import ExecImage
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.namei import OpenFile
+    from mmfs.kernel.numa_balancing import TaskScan
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.mm_struct import MmStruct
 
 MAX_FLUSHED: Final = 1024
 
 
-class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
+class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SocketSyscalls, SliceSyscalls):
     """One schedulable thread. Linux: include/linux/sched.h, struct task_struct."""
 
     __slots__ = (
+        "obj", "pid_obj",
         "kernel", "pid", "tgid", "comm", "full_name", "wq_desc", "group_leader", "parent", "children", "state", "flags",
-        "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cgrp", "memcg",
+        "cred", "signal", "sighand", "pending", "blocked", "fs", "files", "mm", "exec_image", "cset", "memcg",
         "memcg_nr_pages_over_high",
         "static_prio", "rt_priority", "policy", "cpus_allowed", "processor", "start_time_ns",
         "gtime_ns", "delays", "blkio_delay_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "io", "sched",
         "exit_code", "exit_signal", "pdeath_signal", "vfork_child", "vfork_parent", "wchan", "stack_pages",
         "timerslack_ns", "no_new_privs", "personality", "mempolicy", "mems_allowed", "user_cpus", "busy", "frozen",
-        "nr_dirtied", "nr_dirtied_pause", "dirty_paused_when",
+        "nr_dirtied", "nr_dirtied_pause", "dirty_paused_when", "numa",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, pid: int, comm: str, signal: SignalStruct, sighand: Sighand) -> None:
         self.kernel = kernel
         self.pid = self.tgid = pid
+        self.obj = self.pid_obj = 0
+        """Its object of the slab, and its number's."""
         self.comm = comm[: sched.TASK_COMM_LEN - 1]
         self.full_name: str | None = None
         """A kernel thread's whole name where `comm` cuts it."""
@@ -73,10 +80,11 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         self.sighand = sighand
         self.pending = self.blocked = 0
         self.fs = FsStruct()
-        self.files: FilesStruct | None = FilesStruct()
+        self.files: FilesStruct | None = FilesStruct(kernel)
         self.mm: MmStruct | None = None
         self.exec_image: ExecImage | None = None
-        self.cgrp: Cgroup = kernel.cgroups.root
+        self.cset: list[Cgroup] = [root.root for root in kernel.cgroup_roots]
+        """Its cgroup in each hierarchy. Linux: struct css_set."""
         self.memcg = 0
         """The row of its memory cgroup."""
         self.memcg_nr_pages_over_high = 0
@@ -115,6 +123,8 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         """The nodes that its cpuset allows; None: all."""
         self.user_cpus: frozenset[int] | None = None
         """What sched_setaffinity(2) asked for."""
+        self.numa: TaskScan | None = None
+        """How its memory is balanced among nodes (kernel/numa_balancing.py)."""
         self.frozen = False
         """Stands still because its cgroup does (kernel/cgroup/freezer.py)."""
         self.busy = False
@@ -256,9 +266,14 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         return self.files.fdt if self.files is not None else {}
 
     @property
+    def cgrp(self) -> Cgroup:
+        """Its cgroup in the default hierarchy. Linux: task_dfl_cgroup()."""
+        return self.cset[0]
+
+    @property
     def cgroup(self) -> str:
-        """The path of the task's cgroup; a zombie's may have been removed. Linux: proc_cgroup_show()."""
-        return self.cgrp.path if self.cgrp.self.online else f"{self.cgrp.path} (deleted)"
+        """The path of its cgroup in the hierarchy that was mounted first; a zombie's may have been removed."""
+        return mounted(self.kernel)[0].path_of(self)
 
     # ---- the program ----------------------------------------------------------------------------------------
 
@@ -326,6 +341,8 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SliceSyscalls):
         """The nodes whose memory it may have. Linux: kernel/cgroup/cpuset.c, cpuset_change_task_nodemask()."""
         if nodes != self.mems_allowed:
             self.mems_allowed = nodes
+            if self.kernel.tasks.current is self:
+                self.kernel.page_alloc.buddy.mems_allowed = nodemask_of(nodes)
             if self.mm is not None:
                 for vma in self.mm.mmap:
                     vma_changed(vma)
@@ -394,6 +411,7 @@ class TaskTable:
                 last.memcg_nr_pages_over_high = self.memcontrol.over_high_pages
             self.memcontrol.over_high_pages = 0 if task is None else task.memcg_nr_pages_over_high
             self.memcontrol.current = 0 if task is None else task.memcg
+            self.memcontrol.buddy.mems_allowed = nodemask_of(None if task is None else task.mems_allowed)
 
     def __getitem__(self, pid: int) -> Task:
         return self._tasks[pid]
@@ -438,7 +456,8 @@ class TaskTable:
         self.nproc[new.uid] += 1
         self._leaders = None
         for task, number in ((old, old.pid), (new, pid)):
-            task.cgrp.tasks[number] = task
+            for cgroup in task.cset:
+                cgroup.tasks[number] = task
             self.proc_flush_pid(number)
 
     @property

@@ -22,7 +22,7 @@ from mmfs.kernfs.kstrtox import (
     sysfs_streq,
 )
 from mmfs.kernfs.node import Attribute, Binary, Directory, Iattrs, Special, Symlink, Text
-from mmfs.kernfs.rules import CGROUP2, DEBUGFS, PROC, PROC_PID, SYSCTL, SYSFS, Rules
+from mmfs.kernfs.rules import CGROUP2, DEBUGFS, PROC, PROC_PID, SYSCTL, SYSFS, TMPFS_RO, Rules
 from mmfs.kernfs.vfs import Vfs
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "ROOT",
     "SYSCTL",
     "SYSFS",
+    "TMPFS_RO",
     "Attribute",
     "Binary",
     "Caller",

@@ -259,7 +259,7 @@ class Entry:
         stable = self.stable and node.needs is None
         if isinstance(node, Graft):
             obj = self.obj if node.obj is None else node.obj(self.obj)
-            entry = Entry(node.name, self, node, node.directory, obj, stable)
+            entry = Entry(node.name, self, node, node.template(self.obj), obj, stable)
         else:
             entry = Entry(node.name, self, node, None, self.obj, stable)
         entry.comes_and_goes = node.needs is not None

@@ -132,13 +132,14 @@ class OpenFile:
         entry, node = self.entry, self.node
         rules = entry.rules
         storer = node.storer
-        if storer is None:
+        if storer is None and (data or not rules.skip_empty):
             fail(rules.no_method)
         transaction = type(node) is Attribute and node.transaction
         if entry.guard is not None and not transaction:  # a transaction has its own answer
             entry.guard()
         if not data and rules.skip_empty:
             return 0
+        assert storer is not None
         if rules.write_max is not None and len(data) > rules.write_max:
             if rules.write_over:
                 fail(rules.write_over)

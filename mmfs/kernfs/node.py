@@ -230,16 +230,30 @@ class Special(Node[T]):
 
 
 class Graft(Node[T], Generic[T, U]):
-    """A directory template under a name, bound to the object that `obj` takes from the parent's."""
+    """A directory template under a name, bound to the object that `obj` takes from the parent's.
+
+    `instead(obj)` may name another template for an object of the parent's, always the same one.
+    """
 
     type = stat.S_IFDIR
 
     def __init__(
-        self, name: str, directory: Directory[U], obj: Callable[[T], U] | None, needs: Callable[[T], bool] | None
+        self,
+        name: str,
+        directory: Directory[U],
+        obj: Callable[[T], U] | None,
+        needs: Callable[[T], bool] | None,
+        instead: Callable[[T], Directory[U] | None] | None = None,
     ) -> None:
         super().__init__(name, 0, needs=needs)
         self.directory = directory
         self.obj = obj
+        self.instead = instead
+
+    def template(self, obj: T) -> Directory[U]:
+        """The template for this object of the parent's."""
+        other = None if self.instead is None else self.instead(obj)
+        return self.directory if other is None else other
 
 
 class Family(Generic[T, U]):
@@ -376,13 +390,19 @@ class Directory(Generic[T]):
     def mount(self, name: str, directory: Directory[T], *, needs: Callable[[T], bool] | None = None) -> None: ...
     @overload
     def mount(
-        self, name: str, directory: Directory[U], *, obj: Callable[[T], U], needs: Callable[[T], bool] | None = None
+        self,
+        name: str,
+        directory: Directory[U],
+        *,
+        obj: Callable[[T], U],
+        needs: Callable[[T], bool] | None = None,
+        instead: Callable[[T], Directory[U] | None] | None = None,
     ) -> None: ...
     def mount(
-        self, name: str, directory: Directory[Any], *, obj: Any = None, needs: Callable[[T], bool] | None = None
+        self, name: str, directory: Directory[Any], *, obj: Any = None, needs: Any = None, instead: Any = None
     ) -> None:
         """Put a template made elsewhere here under a name."""
-        self.add(Graft(name, directory, obj, needs))
+        self.add(Graft(name, directory, obj, needs, instead))
 
     def _family(
         self, list: Callable[[T], Iterable[str]], lookup: Callable[[T, str], Any], node: Node[Any] | Directory[Any]
@@ -428,13 +448,15 @@ class Directory(Generic[T]):
 
         return decorate
 
-    def on_mkdir(self, function: Callable[[T, str, int, Caller], object]) -> None:
+    def on_mkdir(self, function: F) -> F:
         """mkdir(2) in this directory calls `function(obj, name, mode, caller)`."""
         self.mkdir = function
+        return function
 
-    def on_rmdir(self, function: Callable[[T, str, Caller], object]) -> None:
+    def on_rmdir(self, function: F) -> F:
         """rmdir(2) of an entry of this directory calls `function(obj, name, caller)`."""
         self.rmdir = function
+        return function
 
 
 def templates(root: Directory[Any]) -> Mapping[int, Directory[Any]]:

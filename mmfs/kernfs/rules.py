@@ -74,6 +74,8 @@ SYSFS: Final = Rules(
 """Linux: fs/kernfs/file.c, kernfs_fop_open() with KERNFS_ROOT_EXTRA_OPEN_PERM_CHECK."""
 DEBUGFS: Final = Rules("debugfs", create=errno.EACCES, mkdir=errno.EPERM)
 """Linux: fs/debugfs/inode.c; files as their own file_operations have it."""
+TMPFS_RO: Final = Rules("tmpfs", no_method=errno.EINVAL, create=errno.EROFS, mkdir=errno.EROFS)
+"""A tmpfs that is mounted read-only."""
 CGROUP2: Final = Rules(
     "cgroup2",
     write_max=PAGE_SIZE,
@@ -82,4 +84,4 @@ CGROUP2: Final = Rules(
     mkdir=errno.EPERM,
     order=kernfs_name_hash,
 )
-"""Linux: kernel/cgroup/cgroup.c, cgroup_kf_ops."""
+"""Linux: kernel/cgroup/cgroup.c, cgroup_kf_ops; those of cgroup v1 are the same."""

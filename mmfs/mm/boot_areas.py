@@ -1,10 +1,11 @@
-"""What the kernel's own start takes from the page allocator besides slabs: hash tables, BPF, DMA pools.
+"""What the kernel's own start takes from the page allocator besides slabs: hash tables, BPF, DMA pools, requests.
 
-Sizes follow from the machine where Linux computes them (hash tables, per-CPU chunks), and are those of Debian's kernel
-where they are constants.
+Sizes follow from the machine where Linux computes them (hash tables, per-CPU chunks, the queues of disks), and are
+those of Debian's kernel where they are constants.
 
 Linux: mm/mm_init.c, alloc_large_system_hash(); mm/percpu.c, pcpu_create_chunk(); kernel/bpf/core.c,
-bpf_prog_pack_alloc(); kernel/dma/pool.c, dma_atomic_pool_init().
+bpf_prog_pack_alloc(); kernel/dma/pool.c, dma_atomic_pool_init(); kernel/trace/ftrace.c, ftrace_allocate_records();
+fs/iomap/direct-io.c, iomap_dio_init(); block/blk-mq.c, blk_mq_alloc_rqs(); drivers/virtio/virtio_ring.c.
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ PERCPU_BLOCK: Final = 32
 DMA_POOL_LEAST: Final = (128 << 10) >> PAGE_SHIFT
 DMA_POOL_SHARE: Final = 8192
 """A pool has 128 KB for every gigabyte."""
+FTRACE_PAGES: Final = 180
+"""A record of 16 bytes for each function that can be traced."""
+DIO_ZERO_ORDER: Final = 4
+"""The zeros that direct I/O pads blocks with."""
+REQUESTS_ORDER: Final = 4
+REQUESTS_BLOCKS: Final = 2
+"""The 256 requests of one queue of a virtio disk, each with what the driver keeps of it."""
+VRING_PAGES: Final = 3
+"""A virtio queue of 256 descriptors."""
 
 
 def pages_of(size: int) -> int:
@@ -60,6 +70,10 @@ def boot_areas(kernel: Kernel) -> None:
         kernel.vmalloc.alloc(pages, 0)
     kernel.vmalloc.alloc_huge(len(nodes) * PMD_SIZE >> PAGE_SHIFT, 0)
     dma_pools(kernel)
+    linear_pages(kernel, FTRACE_PAGES)
+    kernel.page_alloc.alloc_pages(GFP_KERNEL, DIO_ZERO_ORDER, 0)
+    for _ in kernel.block_devices:
+        disk_queues(kernel)
 
 
 def dma_pools(kernel: Kernel) -> None:
@@ -70,6 +84,18 @@ def dma_pools(kernel: Kernel) -> None:
         fit = order
         while kernel.page_alloc.alloc_pages(GFP_KERNEL | GFP_NOWARN_BIT | zone, fit, 0) < 0 and fit:
             fit -= 1
+
+
+def disk_queues(kernel: Kernel) -> None:
+    """Requests and rings of one virtio disk, which has a queue for each CPU.
+
+    A disk of a single queue has an I/O scheduler, with requests of its own. Linux: block/blk-mq-sched.c.
+    """
+    queues = kernel.machine.nr_cpus
+    for _ in range(max(queues, 2) * REQUESTS_BLOCKS):
+        kernel.page_alloc.alloc_pages(GFP_KERNEL, REQUESTS_ORDER, 0)
+    for _ in range(queues):
+        linear_pages(kernel, VRING_PAGES)
 
 
 def hash_tables(kernel: Kernel) -> None:

@@ -1,9 +1,9 @@
-"""Boot memory becomes the page allocator's: nodes and zones, zonelists, and every free range on its list.
+"""Boot memory becomes the page allocator's: nodes and zones, and every free range on its list.
 
 The records of memory that is free from the start are not touched here (fastpath/free_area.py has it as
 extents), so this costs what is reserved, not what there is.
 
-Linux: mm/mm_init.c, free_area_init(); mm/memblock.c, memblock_free_all(); mm/page_alloc.c, build_zonelists().
+Linux: mm/mm_init.c, free_area_init(); mm/memblock.c, memblock_free_all().
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmfs.mm.mm_init import node_fallback_orders
 from mmfs.mm.mmzone import PglistData, Zone
 from mmfs.mm_types import (
     BLK_RESERVED,
@@ -110,23 +109,6 @@ class BootMemory:
                     inner.append((low, high))
         return sorted(inner)
 
-    def build_zonelists(self) -> None:
-        """Linux: mm/page_alloc.c, build_zonelists(): by node, each node's zones from the highest."""
-        orders = node_fallback_orders(
-            [pgdat.distances for pgdat in self.alloc.node_data],
-            [pgdat.node_present_pages > 0 for pgdat in self.alloc.node_data],
-            [bool(pgdat.cpus) for pgdat in self.alloc.node_data],
-        )
-        for pgdat, order in zip(self.alloc.node_data, orders, strict=True):
-            pgdat.node_zonelists = [
-                zone
-                for nid in order
-                for zone in reversed(self.alloc.node_data[nid].node_zones)
-                if zone.populated()
-            ]
-            rows = [zone.index for zone in pgdat.node_zonelists]
-            self.buddy.zonelists[pgdat.node_id, : len(rows)] = rows
-
     def memblock_free_all(self, memblock: Memblock) -> None:
         """Hand boot memory to the free lists. Linux: mm/memblock.c, memblock_free_all(), page_alloc_init_late()."""
         for ranges in (memblock.early_free_ranges(), memblock.deferred_free_ranges()):
@@ -170,7 +152,8 @@ class BootMemory:
 
         Linux: mm/huge_memory.c, hugepage_init(), which runs before init's memory is freed.
         """
-        if self.alloc.transparent_hugepage and self.alloc.totalram_pages >= 512 << 20 - PAGE_SHIFT:
+        self.alloc.khugepaged = self.alloc.transparent_hugepage and self.alloc.totalram_pages >= 512 << 20 - PAGE_SHIFT
+        if self.alloc.khugepaged:
             self.alloc.set_recommended_min_free_kbytes()
 
     def _init_split(self, start: int, end: int, nid: int) -> None:

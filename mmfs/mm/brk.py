@@ -56,6 +56,8 @@ def _do_brk_flags(mm: MmStruct, prev: VmAreaStruct | None, addr: int, length: in
     if vma is None:
         vma = vm_area_alloc(mm, addr, addr + length, flags, addr >> PAGE_SHIFT)
         mm.vma_link(vma)
+        if mm.ksm.merge_any:
+            mm.kernel.ksm.add_vma(vma)
     mm.total_vm += pages
     mm.data_vm += pages
     if flags & VM_LOCKED:

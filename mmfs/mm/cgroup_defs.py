@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from mmfs.kernel.cgroup import Cgroup
+    from mmfs.kernel.cgroup import Cgroup, CgroupRoot
     from mmfs.kernel.task import Task
 
 
@@ -71,6 +71,13 @@ class CgroupSubsys:
     """Whether it can tell the threads of a process apart, so that it works in threaded cgroups."""
     implicit_on_dfl: ClassVar[bool] = False
     """Whether it is in every cgroup without being asked for."""
+
+    hierarchy: CgroupRoot
+    """The hierarchy that it is on."""
+
+    def task_css(self, task: Task) -> Any:
+        """The css that counts for a task. Linux: include/linux/cgroup.h, task_css()."""
+        return self.hierarchy.task_cgroup(task).e_css[self.name]
 
     def css_alloc(self, parent: Any) -> CgroupSubsysState:
         """State for a new cgroup; `parent` is the css above, None for the root. OSError refuses."""

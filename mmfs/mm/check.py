@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mmfs.mm import check_memcg, check_swap
+from mmfs.mm import check_damon, check_huge, check_hugetlb, check_ksm, check_memcg, check_swap
 from mmfs.mm.filemap import NODE_SLOTS
 from mmfs.mm_types import (
-    BLK_FREE,
+    BLK_HUGETLB,
     BLK_SPLIT,
     BLK_TAIL,
-    BLK_UNIFORM,
+    HPAGE_PMD_NR,
     LRU_UNEVICTABLE,
     MAX_PAGE_ORDER,
     MIGRATE_HIGHATOMIC,
@@ -30,21 +30,26 @@ from mmfs.mm_types import (
     NR_PAGE_ORDERS,
     NR_PCP_LISTS,
     PAGE_SIZE,
-    PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
     PG_ANON,
     PG_BUDDY,
     PG_DIRTY,
+    PG_KSM,
     PG_LRU,
+    PG_MEMCG_KMEM,
     PG_PCP,
     PG_PRIVATE,
     PG_SWAPBACKED,
     PG_TABLE,
+    PG_TAIL,
     PG_WRITEBACK,
+    PTE_DIRTY,
+    PTE_HWPOISON,
     PTE_PFN_MASK,
     PTE_PRESENT,
+    PTE_PSE,
     PTE_SPECIAL,
-    PTE_UNIFORM,
+    SLOT_SHADOW,
     NodeStatItem,
     ZoneStatItem,
 )
@@ -67,13 +72,19 @@ def check(kernel: Kernel) -> None:
     """Every invariant of memory. Raises AssertionError."""
     free = check_free_lists(kernel)
     check_pcp_lists(kernel, free)
+    check_compaction(kernel, free)
     mapped = check_page_tables(kernel)
     check_lru(kernel, mapped)
     check_page_cache(kernel)
     check_swap.check_swap(kernel, mapped.slots)
     check_writeback(kernel)
     check_counters(kernel, mapped)
-    check_memcg.check_memcgs(kernel, mapped.blocks)
+    check_huge.check_huge(kernel, mapped.huge, mapped.singly)
+    check_ksm.check_ksm(kernel, mapped.zero_pages, mapped.pfns)
+    check_damon.check_damon(kernel)
+    check_memcg.check_memcgs(kernel)
+    check_hugetlb.check_hugetlb(kernel, mapped.hugetlb)
+    kernel.memory_tiers.check()
 
 
 def check_free_lists(kernel: Kernel) -> set[int]:
@@ -123,6 +134,21 @@ def _check_small_free(kernel: Kernel, blocks: list[int], order: int, mt: int, wh
         raise AssertionError(f"{where}: a page of a pageblock that is not split")
 
 
+def check_compaction(kernel: Kernel, free: set[int]) -> None:
+    """Free pages that a kcompactd has taken, between two slices of its work, and none but these."""
+    for cc in (kernel.compactor.cc, *(kcompactd.cc for kcompactd in kernel.kcompactds)):
+        taken = 0
+        for order in range(PAGEBLOCK_ORDER):
+            for pfn in kernel.frames.walk_pages(cc.freepages + order):
+                taken += 1 << order
+                _same(f"flags of {pfn:#x}, taken by compaction", int(kernel.frames.pages[pfn]["flags"]), 0)
+                _same(f"{pfn:#x} is taken by compaction, and free", pfn in free, False)
+        _same("free pages taken by compaction", taken, cc.nr_freepages)
+        _same("pages off their lists for compaction", cc.nr_isolated, 0)
+        if taken and not cc.begun:
+            raise AssertionError(f"compaction is over and has still {taken} pages")
+
+
 def check_pcp_lists(kernel: Kernel, free: set[int]) -> None:
     """Per-CPU lists against their counts; no page is on two lists."""
     buddy = kernel.page_alloc.buddy
@@ -133,9 +159,10 @@ def check_pcp_lists(kernel: Kernel, free: set[int]) -> None:
             total = 0
             for pindex in range(NR_PCP_LISTS):
                 order = PAGEBLOCK_ORDER if pindex >= 12 else pindex // 3
-                for pfn in buddy.pcp_list(cpu, zone.index, pindex):
+                for folio in buddy.pcp_list(cpu, zone.index, pindex):
                     total += 1 << order
-                    _same(f"flags of {pfn:#x} on a per-CPU list", int(kernel.frames.pages[pfn]["flags"]), PG_PCP)
+                    _same(f"flags of {folio:#x} on a per-CPU list", int(kernel.frames.pages[folio]["flags"]), PG_PCP)
+                    pfn = folio if order < PAGEBLOCK_ORDER else (folio - kernel.frames.huge) << PAGEBLOCK_ORDER
                     if pfn in free:
                         raise AssertionError(f"{pfn:#x} is on a per-CPU list and a free list")
             _same(f"cpu {cpu} {zone!r}: pcp count", total, int(buddy.pcps[cpu * buddy.nr_zones + zone.index]["count"]))
@@ -146,10 +173,17 @@ class _Mapped:
 
     def __init__(self) -> None:
         self.frames: list[NDArray[np.int64]] = []
-        self.blocks: set[int] = set()
+        self.huge: Counter[int] = Counter()
+        """PMD entries by the folio that they map."""
+        self.singly: Counter[int] = Counter()
+        """Entries of frames by their folio."""
         self.tables: dict[int, int] = {}
         self.pfns: NDArray[np.int64] = np.zeros(0, np.int64)
         self.slots: Counter[int] = Counter()
+        self.zero_pages: Counter[int] = Counter()
+        """Zero pages that KSM has put there, by address space."""
+        self.hugetlb: list[tuple[int, int, int]] = []
+        """Entries of huge pages of pools: (address space, address, entry)."""
 
 
 def check_page_tables(kernel: Kernel) -> _Mapped:
@@ -163,24 +197,23 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
         while stack:
             table, level, base = stack.pop()
             mapped.tables[table] = row
-            _same(f"table {table:#x}: flags", int(kernel.frames.pages[table]["flags"]), PG_TABLE)
+            _same(f"table {table:#x}: flags", int(kernel.frames.pages[table]["flags"]) & ~PG_MEMCG_KMEM, PG_TABLE)
             tables += PAGE_SIZE if level <= 3 else 0
             entries = kernel.frames.entries[table * 512 : table * 512 + 512]
             if level == 1:
                 _check_entries(kernel, mm, entries, base, rss, mapped)
                 continue
             shift = 12 + 9 * (level - 1)
+            if level == 2:
+                deposited = check_huge.check_pmds(kernel, mm, table, base, rss, mapped.huge)
+                tables += len(deposited) * PAGE_SIZE
+                mapped.tables.update(dict.fromkeys(deposited, row))
             for i in np.flatnonzero(entries):
                 entry = int(entries[i])
                 child = (entry & PTE_PFN_MASK) >> 12
-                if entry & PTE_UNIFORM and kernel.frames.pages[child]["mapping"] == 0:
-                    tables += PAGE_SIZE
-                    mapped.tables[child] = row
-                elif entry & PTE_UNIFORM:
-                    _check_uniform(kernel, mm, child, base + (int(i) << shift), rss, mapped)
-                    tables += PAGE_SIZE
-                    mapped.tables[child] = row
-                elif entry & PTE_PRESENT:
+                if entry & PTE_PSE and kernel.frames.blocks[child >> PAGEBLOCK_ORDER]["state"] == BLK_HUGETLB:
+                    mapped.hugetlb.append((row, base + (int(i) << shift), entry))
+                elif entry & PTE_PRESENT and not entry & PTE_PSE:
                     stack.append((child, level - 1, base + (int(i) << shift)))
         for name, count in zip(("rss_anon", "rss_file", "rss_shmem", "rss_swap"), rss, strict=True):
             _same(f"mm of {mm.owner.pid if mm.owner else row}: {name}", count, int(record[name]))
@@ -216,7 +249,12 @@ def _check_vma_entries(
     kernel: Kernel, vma: VmAreaStruct, entries: NDArray[np.uint64], addresses: NDArray[np.int64], rss: list[int],
     mapped: _Mapped,
 ) -> None:  # fmt: skip
+    poisoned = entries & np.uint64(PTE_HWPOISON) == PTE_HWPOISON
+    marked = (entries & np.uint64(PTE_PRESENT) == 0) & ~poisoned
+    if vma.is_accessible() and not kernel.numa_balancing.ran and marked.any():
+        raise AssertionError(f"{vma!r}: entries give no access, and nobody has marked them")
     real = entries & np.uint64(PTE_SPECIAL) == 0
+    mapped.zero_pages[vma.vm_mm.row] += int((entries[~real] & np.uint64(PTE_DIRTY) != 0).sum())
     pfns = (entries[real] & np.uint64(PTE_PFN_MASK)).astype(np.int64) >> 12
     addresses = addresses[real]
     pages = kernel.frames.pages[pfns]
@@ -226,34 +264,24 @@ def _check_vma_entries(
     rss[2] += int(shmem.sum())
     rss[1] += len(pfns) - int(anon.sum()) - int(shmem.sum())
     mapped.frames.append(pfns)
+    tails = pfns[pages["flags"] & PG_TAIL != 0] >> PAGEBLOCK_ORDER
+    mapped.singly.update((kernel.frames.huge + tails).tolist())
     index = (vma.vm_pgoff + ((addresses - vma.vm_start) >> 12)) & 0xFFFF_FFFF
-    for i in np.flatnonzero((anon | (pages["mapping"] != 0)) & (pages["index"] != index))[:1]:
+    ksm = pages["flags"] & PG_KSM != 0
+    for i in np.flatnonzero((anon | (pages["mapping"] != 0)) & ~ksm & (pages["index"] != index))[:1]:
         _same(f"{int(addresses[i]):#x}: index of frame {int(pfns[i]):#x}", int(pages["index"][i]), int(index[i]))
-    for number in np.unique(pages["mapping"][anon]):
+    for number in np.unique(pages["mapping"][anon & ~ksm]):
         anon_vma = kernel.rmap.anon_vmas.get(int(number))
         if anon_vma is None or vma not in anon_vma.vmas or vma.row not in kernel.mmu.rmap.chain_of(int(number)):
             raise AssertionError(f"anon_vma {number} of pages in {vma!r} does not lead back to it")
     row = kernel.mmu.vmas[vma.row]
-    where = (vma.vm_start, vma.vm_end, vma.vm_flags, vma.vm_pgoff, vma.vm_mm.row)
-    _same(f"{vma!r}: its row", tuple(int(row[name]) for name in ("start", "end", "flags", "pgoff", "mm")), where)
-    mapping = vma.vm_file.mapping.id if vma.vm_file is not None else 0
+    mapping, ra = (vma.vm_file.mapping.id, vma.vm_file.ra) if vma.vm_file is not None else (0, 0)
+    number = vma.anon_vma.id if vma.anon_vma is not None else 0
+    where = (vma.vm_start, vma.vm_end, vma.vm_flags, vma.vm_pgoff, vma.vm_mm.row, mapping, ra, number)
+    names = ("start", "end", "flags", "pgoff", "mm", "mapping", "file", "anon_vma")
+    _same(f"{vma!r}: its row", tuple(int(row[name]) for name in names), where)
     if mapping and vma.row not in kernel.mmu.rmap.file_chain_of(mapping):
         raise AssertionError(f"the file of {vma!r} does not lead to it")
-
-
-def _check_uniform(kernel: Kernel, mm: MmStruct, table: int, addr: int, rss: list[int], mapped: _Mapped) -> None:
-    block = int(kernel.frames.pages[table]["mapping"])
-    record = kernel.frames.blocks[block]
-    _same(f"{addr:#x}: state of block {block}", int(record["state"]), BLK_UNIFORM)
-    _same(f"{addr:#x}: table of block {block}", int(record["table"]), table)
-    vma = mm.vma_lookup(addr)
-    if vma is None or vma.vm_end < addr + (1 << 21):
-        raise AssertionError(f"{addr:#x}: a block is mapped beyond its VMA")
-    anon_vma = kernel.rmap.anon_vmas.get(int(record["mapping"]))
-    if anon_vma is None or vma not in anon_vma.vmas:
-        raise AssertionError(f"{addr:#x}: the anon_vma of block {block} does not lead to {vma!r}")
-    rss[0] += PAGEBLOCK_NR_PAGES
-    mapped.blocks.add(block)
 
 
 def check_lru(kernel: Kernel, mapped: _Mapped) -> None:
@@ -277,28 +305,24 @@ def check_lru(kernel: Kernel, mapped: _Mapped) -> None:
 
 def _check_lruvec(kernel: Kernel, number: int, mapped: _Mapped, totals: list[int]) -> None:
     lru, frames = kernel.lru, kernel.frames
-    generations = kernel.lru_gen.lruvecs[number].check(mapped.blocks)
+    generations = kernel.lru_gen.lruvecs[number].check()
     for kind in range(NR_LRU_LISTS):
         where = f"lruvec {number}: list {kind}"
         pages = np.array(lru.pages(number, kind), np.int64)
-        blocks = lru.blocks(number, kind)
-        total = len(pages) + len(blocks) * PAGEBLOCK_NR_PAGES + generations[kind]
+        total = int(np.where(pages >= frames.huge, HPAGE_PMD_NR, 1).sum()) + generations[kind]
         totals[kind] += total
-        if kind != LRU_UNEVICTABLE and lru.enabled and (len(pages) or blocks):
+        if kind != LRU_UNEVICTABLE and lru.enabled and len(pages):
             raise AssertionError(f"{where} is not empty while generations rule")
         _same(f"{where}: length", total, int(kernel.vmstat.lruvec_stat[number, NodeStatItem.NR_INACTIVE_ANON + kind]))
         if len(pages) and not (frames.pages[pages]["flags"] & PG_LRU).all():
             raise AssertionError(f"{where}: a page is not marked as listed")
         if len(pages) and not (frames.pages[pages]["memcg"] == number // lru.nr_nodes).all():
             raise AssertionError(f"{where}: a page is of another memory cgroup")
-        for block in blocks:
-            if block not in mapped.blocks:
-                raise AssertionError(f"{where}: nobody maps block {block}")
 
 
 def check_page_cache(kernel: Kernel) -> None:
     """Slots against pages: each cached page knows its file and index, and the sums of what its flags say agree."""
-    cached = shmem = dirty = writeback = buffers = nodes = 0
+    cached = shmem = dirty = writeback = buffers = nodes = shadow_nodes = 0
     for row, mapping in kernel.page_cache.mappings.items():
         record, host = mapping.record, mapping.host
         mapping.check()
@@ -323,14 +347,18 @@ def check_page_cache(kernel: Kernel) -> None:
         buffers += int((pages["flags"] & PG_PRIVATE != 0).sum())
         used = slots != 0
         used[:1] = False
-        nodes += int(used.reshape(-1, NODE_SLOTS).any(axis=1).sum())
+        used = used.reshape(-1, NODE_SLOTS)
+        shadows = used & (slots >= SLOT_SHADOW).reshape(-1, NODE_SLOTS)
+        nodes += int(used.any(axis=1).sum())
+        shadow_nodes += int((used.any(axis=1) & (used == shadows).all(axis=1)).sum())
     state = kernel.vmstat.global_node_page_state
     _same("nr_file_pages", cached, state(NodeStatItem.NR_FILE_PAGES) - state(NodeStatItem.NR_SWAPCACHE))
     _same("nr_shmem", shmem, state(NodeStatItem.NR_SHMEM))
     _same("nr_dirty", dirty, state(NodeStatItem.NR_FILE_DIRTY))
-    folios = kernel.mmu.folios
-    _same("pages with buffer heads", buffers, folios.nr_buffers)
-    _same("nodes of slots", nodes, folios.nr_nodes)
+    xa_nodes = kernel.mmu.folios.nodes
+    _same("pages with buffer heads", buffers, xa_nodes.nr_buffers)
+    _same("nodes of slots", nodes, xa_nodes.nr_nodes)
+    _same("nodes of shadows", shadow_nodes, kernel.vmstat.global_node_page_state(NodeStatItem.WORKINGSET_NODES))
     pending = kernel.vmstat.global_zone_page_state(ZoneStatItem.NR_ZONE_WRITE_PENDING)
     _same("nr_zone_write_pending", dirty + state(NodeStatItem.NR_WRITEBACK), pending)
     swapping = state(NodeStatItem.NR_WRITEBACK) - writeback
@@ -356,12 +384,9 @@ def check_counters(kernel: Kernel, mapped: _Mapped) -> None:
     flags = kernel.frames.pages[mapped.pfns]["flags"]
     anon = int((flags & PG_ANON != 0).sum())
     file = len(flags) - anon
-    anon += len(mapped.blocks) * PAGEBLOCK_NR_PAGES
+    anon += check_huge.pages_mapped_whole(kernel, mapped.huge)
     state = kernel.vmstat.global_node_page_state
     _same("nr_anon_pages", anon, state(NodeStatItem.NR_ANON_MAPPED))
     _same("nr_mapped", file, state(NodeStatItem.NR_FILE_MAPPED))
     total = sum(int(kernel.mmu.mms[row]["pgtables_bytes"]) for row in kernel.mms)
     _same("nr_page_table_pages", total // PAGE_SIZE, state(NodeStatItem.NR_PAGETABLE))
-    for block in mapped.blocks:
-        if kernel.frames.blocks[block]["state"] in (BLK_FREE, BLK_TAIL):
-            raise AssertionError(f"block {block} is mapped and free")

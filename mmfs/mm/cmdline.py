@@ -1,13 +1,16 @@
-"""What the kernel command line says about physical memory.
+"""What the kernel command line says about physical memory and huge pages.
 
 Linux: lib/cmdline.c; the early_param() handlers of arch/x86/kernel/e820.c, mm/mm_init.c, mm/hugetlb.c.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from mmfs.mm_types import PAGE_SHIFT
+
+MB, GB = 1 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class BootOptions:
     kernelcore: str = ""
     movablecore: str = ""
     crashkernel: str = ""
-    gigantic_pages: int = 0
+    gigantic_pages: tuple[tuple[int | None, int], ...] = ()
+    """How many pages of 1 GB on which nodes; None: on all in turn."""
     nokaslr: bool = False
     swiotlb: str = ""
 
@@ -26,21 +30,17 @@ class BootOptions:
     def parse(cls, cmdline: str) -> BootOptions:
         """Pick the options out of a command line; what cannot be read is ignored as Linux does."""
         found: dict[str, str] = {}
-        gigantic, size = 0, ""
         for word in cmdline.split():
             key, _, value = word.partition("=")
             found[key] = value
-            if key == "hugepagesz":
-                size = value
-            elif key == "hugepages" and size.upper() == "1G" and value.isdecimal():
-                gigantic = int(value)
+        hugetlb = HugetlbOptions.parse(cmdline)
         mem = memparse(found["mem"]) if found.get("mem") else None
         return cls(
             mem=mem or None,
             kernelcore=found.get("kernelcore", ""),
             movablecore=found.get("movablecore", ""),
             crashkernel=found.get("crashkernel", ""),
-            gigantic_pages=gigantic,
+            gigantic_pages=tuple(one for size, text in hugetlb.counts if size == GB for one in node_counts(text)),
             nokaslr="nokaslr" in found,
             swiotlb=found.get("swiotlb", ""),
         )
@@ -50,6 +50,53 @@ class BootOptions:
         if text.endswith("%"):
             return total * 100 * int(text[:-1] or 0) // 10000 if text[:-1].isdecimal() else 0
         return memparse(text) >> PAGE_SHIFT
+
+
+@dataclass(frozen=True)
+class HugetlbOptions:
+    """What the command line says about huge pages, sizes in bytes: the default one, and (size, text of hugepages=)."""
+
+    default: int
+    counts: list[tuple[int, str]]
+
+    @classmethod
+    def parse(cls, cmdline: str, sizes: Collection[int] = (2 * MB, GB)) -> HugetlbOptions:
+        """Each size once; what speaks of none of `sizes`, or twice of the same, is ignored.
+
+        Linux: mm/hugetlb.c, hugepages_setup(), hugepagesz_setup(), default_hugepagesz_setup().
+        """
+        default, size, valid = 0, 0, True  # 0: the default, as long as nobody has said which
+        found: dict[int, str] = {}
+        for word in cmdline.split():
+            key, _, value = word.partition("=")
+            if key in ("hugepagesz", "default_hugepagesz") and not (default and key[0] == "d"):
+                size = memparse(value)
+                valid = size in sizes
+                if valid and key[0] == "d":
+                    default = size
+                    if 0 in found:
+                        found[size] = found.pop(0)
+            elif key == "hugepages":
+                if valid:
+                    found.setdefault(size, value)
+                valid = True
+        default = default or 2 * MB
+        if 0 in found:
+            found[default] = found.pop(0)
+        return cls(default, list(found.items()))
+
+
+def node_counts(text: str) -> list[tuple[int | None, int]]:
+    """hugepages=N or NODE:N,NODE:N: (node, count), up to what cannot be read."""
+    if text.isdecimal():
+        return [(None, int(text))]
+    counts: list[tuple[int | None, int]] = []
+    for part in text.split(","):
+        node, colon, count = part.partition(":")
+        if not (colon and node.isdecimal() and count.isdecimal()):
+            break
+        counts.append((int(node), int(count)))
+    return counts
 
 
 def memparse(text: str) -> int:

@@ -1,13 +1,14 @@
-"""Words for the log: levels, and allocation flags by their names.
+"""Words for the log: levels, allocation flags by their names, and what there is to say of a page.
 
 Linux: mm/debug.c, include/linux/kern_levels.h, include/trace/events/mmflags.h.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mmfs.mm_types import (
+    BLK_SPLIT,
     GFP_ACCOUNT_BIT,
     GFP_ATOMIC,
     GFP_COMP_BIT,
@@ -38,7 +39,11 @@ from mmfs.mm_types import (
     GFP_USER,
     GFP_WRITE_BIT,
     GFP_ZERO_BIT,
+    PAGEBLOCK_ORDER,
 )
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
 
 LOG_EMERG, LOG_ERR, LOG_WARNING, LOG_INFO = 0, 3, 4, 6
 
@@ -81,3 +86,33 @@ def ranges(numbers: list[int]) -> str:
         else:
             parts.append([number])
     return ",".join("-".join(map(str, part)) for part in parts)
+
+
+PAGEFLAG_NAMES: Final = (
+    "locked", "writeback", "referenced", "uptodate", "dirty", "lru", "head", "waiters", "active", "workingset",
+    "owner_priv_1", "owner_2", "arch_1", "reserved", "private", "private_2", "reclaim", "swapbacked", "unevictable",
+    "mlocked", "hwpoison", "young", "idle",
+)  # fmt: skip
+"""By bit. Linux: __def_pageflag_names."""
+LAST_CPUPID_SHIFT, ZONES_SHIFT, NODES_SHIFT, LAST_CPUPID = 30, 51, 54, 0x1F_FFFF
+
+
+def dump_page(kernel: Kernel, pfn: int, reason: str) -> None:
+    """Say in the log what a page is that stands in the way. Linux: mm/debug.c, dump_page().
+
+    Simplified: a page counts as held by who maps it, or once; its words in memory and its file are left out.
+    """
+    split = kernel.frames.blocks["state"][pfn >> PAGEBLOCK_ORDER] == BLK_SPLIT
+    page = kernel.frames.pages[pfn] if split else None
+    zone = kernel.zones[int(kernel.frames.blocks["zone"][pfn >> PAGEBLOCK_ORDER])]
+    nid, zid = zone.zone_pgdat.node_id, zone.zone_idx
+    flags = int(page["flags"]) & (1 << len(PAGEFLAG_NAMES)) - 1 if page is not None else 1 << 13
+    mapcount, index = (int(page["mapcount"]), int(page["index"])) if page is not None else (0, 0)
+    names = [*(name for bit, name in enumerate(PAGEFLAG_NAMES) if flags >> bit & 1), f"node={nid}", f"zone={zid}"]
+    word = flags | LAST_CPUPID << LAST_CPUPID_SHIFT | zid << ZONES_SHIFT | nid << NODES_SHIFT
+    for text in (
+        f"page: refcount:{max(mapcount, 1)} mapcount:{mapcount} mapping:0000000000000000 index:{index:#x} pfn:{pfn:#x}",
+        f"flags: {word:#x}({'|'.join(names)}|lastcpupid={LAST_CPUPID:#x})",
+        f"page dumped because: {reason}",
+    ):
+        kernel.printk.emit(text, LOG_WARNING)

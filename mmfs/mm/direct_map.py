@@ -81,6 +81,13 @@ class DirectMap:
             if page_alloc.alloc_pages(GFP_KERNEL, 0, 0) >= 0 and self.split_2m():
                 page_alloc.vmstat.count_vm_events(VmEventItem.DIRECT_MAP_LEVEL2_SPLITS)
 
+    def add(self, start: int, end: int, sign: int = 1) -> None:
+        """Memory that was plugged in is mapped, or with -1 no longer. Linux: arch_add_memory()."""
+        whole = self.gbpages and start % GB1 == 0
+        nr_1g = (end - start) // GB1 if whole else 0
+        self.nr_1g += sign * nr_1g
+        self.nr_2m += sign * ((end - start - nr_1g * GB1) // MB2)
+
     def init_mem_mapping(self) -> None:
         """Map the first megabyte, then all RAM from the top down. Linux: arch/x86/mm/init.c, memory_map_top_down()."""
         end = self.ram[-1].end

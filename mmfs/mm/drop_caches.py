@@ -34,7 +34,9 @@ def drop_pagecache(kernel: Kernel) -> int:
 
 def drop_slab(kernel: Kernel) -> None:
     """Have everything go that the slab keeps and nobody uses. Linux: mm/vmscan.c, drop_slab()."""
-    kernel.reclaim.shrinkers.drop_slab([p.node_id for p in kernel.node_data if p.node_present_pages])
+    nodes = [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]
+    rows = [memcg.row * kernel.lru.nr_nodes for memcg in kernel.memcgs.root.descendants()]
+    kernel.reclaim.shrinkers.drop_slab([row + nid for nid in nodes for row in rows])
 
 
 def drop_caches(kernel: Kernel, what: int, comm: str, pid: int) -> None:

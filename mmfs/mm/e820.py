@@ -32,6 +32,7 @@ PCI_HOLE64 = 2 * GB
 ACPI_TABLES = 0x20000
 BIOS_PER_DISK = 0x3000
 DIMM, SMBIOS_PER_DIMM = 16 * GB, 58
+DIMM_SLOTS = 8
 INITRD_CEILING = 0x30000
 
 
@@ -138,6 +139,12 @@ def above_4g_start(machine: Machine) -> int:
     if machine.cpu.vendor_id == "AuthenticAMD" and hole > HYPERTRANSPORT:
         return ONE_TB
     return FOUR_GB
+
+
+def hotplug_span(machine: Machine) -> tuple[int, int]:
+    """Where memory that is plugged in comes to be: behind all RAM, with room to align the module of each slot."""
+    base = -(-max(above_4g_start(machine) + machine.ram - low_ram(machine), FOUR_GB) // GB) * GB
+    return base, base + (machine.maxmem - machine.ram + DIMM_SLOTS * GB if machine.maxmem else 0)
 
 
 def nr_dimms(machine: Machine) -> int:

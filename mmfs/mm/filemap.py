@@ -58,10 +58,9 @@ class PageCache:
         self._free_extents: dict[int, list[int]] = {}
         self._next_file = 1
         self._free_files: list[int] = []
-        self._objects = {"radix_tree_node": 0, "buffer_head": 0}
+        self._inner_nodes = 0
+        """Nodes of the trees above those of slots that the slab has objects for."""
         self._settling = False
-        self._settled = (0, 0)
-        """Nodes and buffer heads that the slab holds what is needed for."""
 
     def new_row(self, mapping: AddressSpace) -> int:
         """A row for a new address_space; 0 is never one."""
@@ -99,10 +98,7 @@ class PageCache:
             self._next_slot += slots
         old, count = int(record["base"]), int(record["slots"])
         if count:
-            for arena, width in ((folios.slots, 1), (folios.node_entries, NODE_SLOTS)):
-                source = slice(old // width, (old + count) // width)
-                arena[base // width : (base + count) // width] = arena[source]
-                arena[source] = 0
+            folios.nodes.move(old, base, count)
             self._free_extents.setdefault(count, []).append(old)
         record["base"], record["slots"] = base, slots
 
@@ -122,35 +118,22 @@ class PageCache:
         self._free_files.append(row)
 
     def settle(self) -> None:
-        """Have the slab hold the tree nodes and buffer heads that the cached pages need.
+        """Have the slab hold the tree nodes above those of slots that the cached pages need.
 
-        Linux: lib/xarray.c, xas_alloc(); fs/buffer.c, alloc_buffer_head().
+        Linux: lib/xarray.c, xas_alloc(). Simplified: a node for each 64 below, whose files' ever they are.
         """
-        folios = self.mmu.folios
-        wanted = folios.nr_nodes, folios.nr_buffers
-        if wanted == self._settled or self._settling:  # nothing new, or the slab had to make room and reclaim calls
+        missing = self.mmu.folios.nodes.nr_nodes // NODE_SLOTS - self._inner_nodes
+        if not missing or self._settling:  # nothing new, or the slab had to make room and reclaim calls
             return
         self._settling = True
         try:
-            if self._settle():
-                self._settled = wanted
+            if missing < 0:
+                self.kernel.slab.free_counted("radix_tree_node", -missing)
+            elif not self.kernel.slab.alloc_counted("radix_tree_node", missing):
+                return
+            self._inner_nodes += missing
         finally:
             self._settling = False
-
-    def _settle(self) -> bool:
-        """Whether the slab had memory for all of them."""
-        slab, folios, all_there = self.kernel.slab, self.mmu.folios, True
-        for name in self._objects:
-            nodes: int = folios.nr_nodes
-            wanted = folios.nr_buffers if name == "buffer_head" else nodes + nodes // NODE_SLOTS
-            missing = wanted - self._objects[name]
-            if missing < 0:
-                slab.free(name, -missing)
-            elif missing and not slab.alloc(name, missing):
-                all_there = False
-                continue
-            self._objects[name] = wanted
-        return all_there
 
 
 class AddressSpace:
@@ -165,6 +148,8 @@ class AddressSpace:
         """The VMAs that map the file, each with its link in the fast path's chain."""
         self.written_until_ns = 0
         """When the disk will be done with the pages that it was given to write."""
+        self.wb_error = 0
+        """The errno of data that were lost, until fsync(2) has told. Linux: mapping_set_error()."""
         self.record["shmem"] = inode.shmem
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmfs.mm import memory, rmap, rows
+from mmfs.mm.hugetlb_resv import hugetlb_dup_vma_private
 from mmfs.mm.mm_struct import MmOwner, MmStruct
 from mmfs.mm.mman import VM_ACCOUNT, VM_DONTCOPY, VM_INIT_DEF_MASK, VM_LOCKED_MASK, VM_WIPEONFORK
 from mmfs.mm.vma import VmAreaStruct, remove_vma, vm_area_dup
@@ -36,6 +37,8 @@ def _dup_vma(mm: MmStruct, oldmm: MmStruct, mpnt: VmAreaStruct) -> None:
         rmap.anon_vma_fork(vma, mpnt)
     if vma.vm_file is not None:
         vma.vm_file.get()
+    if vma.is_hugetlb():
+        hugetlb_dup_vma_private(vma)
     if vma.vm_ops is not None and vma.vm_ops.open is not None:
         vma.vm_ops.open(vma)
     mm.vma_link(vma)
@@ -66,7 +69,8 @@ def dup_mm(oldmm: MmStruct, owner: MmOwner, rng: Random | None = None) -> MmStru
         setattr(mm, name, getattr(oldmm, name))
     mm.rng = rng if rng is not None else oldmm.rng
     mm.def_flags = oldmm.def_flags & VM_INIT_DEF_MASK
-    rows.mm_init(kernel, mm)
+    rows.mm_init(kernel, mm, oldmm)
+    kernel.ksm.fork(mm, oldmm)
     try:
         dup_mmap(mm, oldmm)
     except OSError:

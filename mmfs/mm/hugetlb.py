@@ -1,19 +1,27 @@
 """The pools of huge pages: pages of 2 MB and of 1 GB that an administrator sets aside.
 
 A pool grows and shrinks by hand (nr_hugepages) or at boot (hugepages= on the command line); its pages are spread
-over the nodes one by one and are gone for everyone else as long as they are in the pool. Pages of 1 GB
-are taken from the boot allocator before the buddy allocator exists, as no free list holds such runs.
+over the nodes one by one and are gone for everyone else as long as they are in the pool. No free list holds runs of
+1 GB: such pages come from the boot allocator before the buddy allocator exists, or, later, from a range that is emptied
+(mm/page_isolation.py).
+
+Who maps huge pages reserves them first (mm/hugetlb_resv.py), so that a fault finds one: of the free pages,
+`resv_huge_pages` are promised. Where too few are free, a pool takes more from the buddy allocator while they are
+needed, up to nr_overcommit_hugepages: surplus pages, which go back to it as soon as they are free. Pages in use are
+HugetlbFolio objects, free ones frame numbers on a list.
 
 Linux: mm/hugetlb.c.
-Simplified: nothing maps huge pages yet, so all of a pool's pages are free; the vmemmap of huge pages is not given back;
-pages of 1 GB cannot be added after boot.
+Simplified: the vmemmap of huge pages is not given back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from errno import EBUSY, ENOMEM
 from typing import TYPE_CHECKING, Final
 
+from mmfs.mm.cmdline import HugetlbOptions, node_counts
+from mmfs.mm.util import RateLimit
 from mmfs.mm_types import (
     GFP_COMP_BIT,
     GFP_HIGHUSER_MOVABLE,
@@ -27,9 +35,42 @@ from mmfs.mm_types import (
 )
 
 if TYPE_CHECKING:
+    from mmfs.mm.hugetlb_cgroup import HugetlbCgroup
+    from mmfs.mm.hugetlb_resv import HugepageSubpool
+    from mmfs.mm.hugetlbfs import HugetlbfsSuperBlock, HugetlbInode
     from mmfs.mm.page_alloc import PageAllocator
 
 PUD_ORDER: Final = 18
+HTLB_ALLOC_MASK: Final = GFP_HIGHUSER_MOVABLE | GFP_COMP_BIT | GFP_NOWARN_BIT | GFP_RETRY_MAYFAIL_BIT
+"""What a huge page is asked for with. Linux: include/linux/hugetlb.h, htlb_alloc_mask()."""
+
+
+class HugetlbFolio:
+    """A huge page that is in use: mapped, or in a file. Linux: struct folio."""
+
+    __slots__ = (
+        "anon", "anon_exclusive", "cgroup", "cgroup_rsvd", "dirty", "hstate", "index", "mapcount", "mapping", "nid",
+        "pfn", "restore_reserve", "subpool",
+    )  # fmt: skip
+
+    def __init__(self, hstate: Hstate, pfn: int, nid: int) -> None:
+        self.hstate = hstate
+        self.pfn = pfn
+        self.nid = nid
+        self.mapcount = 0
+        self.anon = self.anon_exclusive = self.dirty = False
+        self.mapping: HugetlbInode | None = None
+        """The file that has it, at page `index` of the huge ones."""
+        self.index = 0
+        self.restore_reserve = False
+        """It was promised to somebody, to whom it has to be promised again when it is free."""
+        self.subpool: HugepageSubpool | None = None
+        self.cgroup: HugetlbCgroup | None = None
+        self.cgroup_rsvd: HugetlbCgroup | None = None
+        """The cgroups that it is charged to, as a page and as one that nobody had reserved."""
+
+    def __repr__(self) -> str:
+        return f"<huge page {self.pfn:#x} of {self.hstate.size_kb} kB, mapped {self.mapcount} times>"
 
 
 class Hstate:
@@ -41,12 +82,16 @@ class Hstate:
         self.order = order
         self.nodes = list(nodes)
         self.hugepage_freelists: list[list[int]] = [[] for _ in range(nr_nodes)]
+        self.hugepage_activelist: dict[int, HugetlbFolio] = {}
+        """The pages in use by first frame, in the order in which they were taken."""
         self.nr_huge_pages_node = [0] * nr_nodes
         self.surplus_huge_pages_node = [0] * nr_nodes
         self.resv_huge_pages = 0
         self.nr_overcommit_huge_pages = 0
         self.next_nid_to_alloc = 0
         self.next_nid_to_free = 0
+        self.alloc_contig_pages: Callable[[int, int], int] = lambda nr_pages, nid: -1
+        """Where a page comes from that is too large for the buddy allocator: mm/page_isolation.py."""
 
     def __repr__(self) -> str:
         return f"<Hstate {self.name} {self.free_huge_pages}/{self.nr_huge_pages}>"
@@ -60,6 +105,16 @@ class Hstate:
     def size_kb(self) -> int:
         """Size of a page in kB."""
         return 1 << self.order + PAGE_SHIFT - 10
+
+    @property
+    def size_name(self) -> str:
+        """2MB or 1GB, as files of cgroups call it. Linux: mm/hugetlb_cgroup.c, mem_fmt()."""
+        return f"{self.size_kb >> 20}GB" if self.size_kb >= 1 << 20 else f"{self.size_kb >> 10}MB"
+
+    @property
+    def huge_page_size(self) -> int:
+        """Size of a page in bytes. Linux: huge_page_size()."""
+        return 1 << self.order + PAGE_SHIFT
 
     @property
     def gigantic(self) -> bool:
@@ -87,6 +142,11 @@ class Hstate:
         return sum(self.free_huge_pages_node)
 
     @property
+    def available_huge_pages(self) -> int:
+        """Free pages that are promised to nobody. Linux: available_huge_pages()."""
+        return self.free_huge_pages - self.resv_huge_pages
+
+    @property
     def persistent_huge_pages(self) -> int:
         """Pages that stay. Linux: persistent_huge_pages()."""
         return self.nr_huge_pages - self.surplus_huge_pages
@@ -101,73 +161,199 @@ class Hstate:
         """The pool in pages of 4 KB."""
         return self.nr_huge_pages << self.order
 
+    # ------------------------------------------------------------------------------ nr_hugepages
+
     def set_max_huge_pages(self, count: int, nid: int | None = None) -> None:
         """Grow or shrink the pool to `count` pages, or a node's part of it, as far as that is possible.
 
-        Linux: mm/hugetlb.c, set_max_huge_pages().
+        Pages in use that are too many become surplus. Linux: mm/hugetlb.c, set_max_huge_pages().
         """
         nodes = self.nodes if nid is None else [nid]
         if nid is not None:
             count += self.persistent_huge_pages - (self.nr_huge_pages_node[nid] - self.surplus_huge_pages_node[nid])
+        while self.surplus_huge_pages and count > self.persistent_huge_pages:
+            if not self.adjust_pool_surplus(nodes, -1):
+                break
         while self.persistent_huge_pages < count:
             if not self.alloc_pool_hugetlb_folio(nodes):
                 break
-        while self.persistent_huge_pages > max(count, self.resv_huge_pages):
+        min_count = max(count, self.resv_huge_pages + self.nr_huge_pages - self.free_huge_pages)
+        while self.persistent_huge_pages > min_count:
             if not self.remove_pool_hugetlb_folio(nodes):
                 break
+        while self.persistent_huge_pages > count:
+            if not self.adjust_pool_surplus(nodes, 1):
+                break
+
+    def adjust_pool_surplus(self, nodes: Sequence[int], delta: int) -> bool:
+        """Call a page surplus, or with -1 no longer. Linux: mm/hugetlb.c, adjust_pool_surplus()."""
+        for nid in self._in_turn(nodes, alloc=delta < 0):
+            surplus = self.surplus_huge_pages_node[nid]
+            if surplus if delta < 0 else surplus < self.nr_huge_pages_node[nid]:
+                self.surplus_huge_pages_node[nid] += delta
+                return True
+        return False
+
+    def _in_turn(self, nodes: Sequence[int], *, alloc: bool) -> Iterator[int]:
+        """The nodes, from the one whose turn it is; each that is looked at has had its turn.
+
+        Linux: for_each_node_mask_to_alloc(), for_each_node_mask_to_free().
+        """
+        for nid in _round_robin(nodes, self.next_nid_to_alloc if alloc else self.next_nid_to_free):
+            if alloc:
+                self.next_nid_to_alloc = _next(nodes, nid)
+            else:
+                self.next_nid_to_free = _next(nodes, nid)
+            yield nid
 
     def alloc_pool_hugetlb_folio(self, nodes: Sequence[int]) -> bool:
         """Add a page from the next node that has one. Linux: mm/hugetlb.c, alloc_pool_huge_folio()."""
-        if self.gigantic:
-            return False
-        gfp = GFP_HIGHUSER_MOVABLE | GFP_COMP_BIT | GFP_NOWARN_BIT | GFP_RETRY_MAYFAIL_BIT | GFP_THISNODE_BIT
-        for nid in _round_robin(nodes, self.next_nid_to_alloc):
-            self.next_nid_to_alloc = _next(nodes, nid)
-            pfn = self.page_alloc.alloc_pages(gfp, self.order, nid)
-            event = VmEventItem.HTLB_BUDDY_ALLOC_SUCCESS if pfn >= 0 else VmEventItem.HTLB_BUDDY_ALLOC_FAIL
-            self.page_alloc.vmstat.count_vm_events(event)
+        for nid in self._in_turn(nodes, alloc=True):
+            pfn = self.alloc_fresh_hugetlb_folio(nid, GFP_THISNODE_BIT)
             if pfn >= 0:
-                self.add_hugetlb_folio(pfn, nid)
+                self.hugepage_freelists[nid].append(pfn)
                 return True
         return False
+
+    def alloc_fresh_hugetlb_folio(self, nid: int, gfp: int = 0) -> int:
+        """A new page of the pool, on no list yet, or -1. Linux: mm/hugetlb.c, only_alloc_fresh_hugetlb_folio()."""
+        if self.gigantic:
+            pfn = self.alloc_contig_pages(1 << self.order, nid)
+            if pfn >= 0:
+                self._init_new_hugetlb_folio(pfn)
+            return pfn
+        pfn = self.page_alloc.alloc_pages(HTLB_ALLOC_MASK | gfp, self.order, nid)
+        event = VmEventItem.HTLB_BUDDY_ALLOC_SUCCESS if pfn >= 0 else VmEventItem.HTLB_BUDDY_ALLOC_FAIL
+        self.page_alloc.vmstat.count_vm_events(event)
+        if pfn >= 0:
+            self._init_new_hugetlb_folio(pfn)
+        return pfn
+
+    def _init_new_hugetlb_folio(self, pfn: int) -> None:
+        """Linux: mm/hugetlb.c, prep_new_hugetlb_folio()."""
+        self.page_alloc.set_hugetlb(pfn, self.order, True)
+        self.nr_huge_pages_node[self.page_alloc.page_to_nid(pfn)] += 1
 
     def add_hugetlb_folio(self, pfn: int, nid: int) -> None:
-        """Put a page into the pool. Linux: mm/hugetlb.c, enqueue_hugetlb_folio()."""
+        """Put a page into the pool. Linux: mm/hugetlb.c, prep_and_add_allocated_folios()."""
+        self._init_new_hugetlb_folio(pfn)
         self.hugepage_freelists[nid].append(pfn)
-        self.nr_huge_pages_node[nid] += 1
 
-    def remove_pool_hugetlb_folio(self, nodes: Sequence[int]) -> bool:
+    def remove_pool_hugetlb_folio(self, nodes: Sequence[int], acct_surplus: bool = False) -> bool:
         """Give a free page back to the buddy allocator. Linux: mm/hugetlb.c, remove_pool_hugetlb_folio()."""
-        for nid in _round_robin(nodes, self.next_nid_to_free):
-            self.next_nid_to_free = _next(nodes, nid)
-            if self.hugepage_freelists[nid]:
-                pfn = self.hugepage_freelists[nid].pop()
-                self.nr_huge_pages_node[nid] -= 1
-                largest = min(self.order, MAX_PAGE_ORDER)
-                for first in range(pfn, pfn + (1 << self.order), 1 << largest):
-                    self.page_alloc.free_pages(first, largest)
+        for nid in self._in_turn(nodes, alloc=False):
+            if self.hugepage_freelists[nid] and (not acct_surplus or self.surplus_huge_pages_node[nid]):
+                self.remove_hugetlb_folio(self.hugepage_freelists[nid].pop(), nid, acct_surplus)
                 return True
         return False
+
+    def remove_hugetlb_folio(self, pfn: int, nid: int, surplus: bool) -> None:
+        """A page that is on no list is the buddy allocator's again. Linux: remove_hugetlb_folio()."""
+        self.nr_huge_pages_node[nid] -= 1
+        self.surplus_huge_pages_node[nid] -= surplus
+        self.page_alloc.set_hugetlb(pfn, self.order, False)
+        largest = min(self.order, MAX_PAGE_ORDER)
+        for first in range(pfn, pfn + (1 << self.order), 1 << largest):
+            self.page_alloc.free_pages(first, largest)
 
     def demote(self, target: Hstate, count: int, nid: int | None = None) -> None:
-        """Cut up to `count` free pages, of one node or in turn of all, into smaller ones. Linux: demote_store()."""
+        """Cut up to `count` free pages, of one node or in turn of all, smaller. EBUSY. Linux: demote_store()."""
         nodes = self.nodes if nid is None else [nid]
-        while count and (self.free_huge_pages > self.resv_huge_pages or nid is not None):
-            if not self._demote_free_hugetlb_folio(target, nodes):
+        while count:
+            free = self.free_huge_pages if nid is None else self.free_huge_pages_node[nid]
+            if free == self.resv_huge_pages:
                 break
-            count -= 1
+            demoted = self._demote_pool_huge_page(target, nodes, count)
+            if not demoted:
+                raise OSError(EBUSY, "no huge page is free there")
+            count -= demoted
 
-    def _demote_free_hugetlb_folio(self, target: Hstate, nodes: Sequence[int]) -> bool:
-        """Linux: mm/hugetlb.c, demote_pool_huge_page()."""
-        for nid in _round_robin(nodes, self.next_nid_to_free):
-            self.next_nid_to_free = _next(nodes, nid)
-            if self.hugepage_freelists[nid]:
+    def _demote_pool_huge_page(self, target: Hstate, nodes: Sequence[int], count: int) -> int:
+        """Cut free pages of one node after the other until there are `count`. Linux: demote_pool_huge_page()."""
+        demoted = 0
+        for nid in self._in_turn(nodes, alloc=False):
+            while self.hugepage_freelists[nid] and demoted < count:
                 pfn = self.hugepage_freelists[nid].pop()
                 self.nr_huge_pages_node[nid] -= 1
-                for first in range(pfn, pfn + (1 << self.order), 1 << target.order):
+                for first in reversed(range(pfn, pfn + (1 << self.order), 1 << target.order)):
                     target.add_hugetlb_folio(first, nid)
-                return True
-        return False
+                demoted += 1
+            if demoted == count:
+                break
+        return demoted
+
+    # ------------------------------------------------------------------------------ promises and surplus
+
+    def alloc_surplus_hugetlb_folio(self, nid: int) -> int:
+        """A page more than the pool should have, on no list yet; -1. Linux: alloc_surplus_hugetlb_folio()."""
+        if self.gigantic or self.surplus_huge_pages >= self.nr_overcommit_huge_pages:
+            return -1
+        pfn = self.alloc_fresh_hugetlb_folio(nid)
+        if pfn >= 0:
+            self.surplus_huge_pages_node[self.page_alloc.page_to_nid(pfn)] += 1
+        return pfn
+
+    def acct_memory(self, delta: int, allowed: Sequence[int] | None = None) -> None:
+        """Promise pages, surplus ones if need be, or fewer; ENOMEM if the nodes `allowed` do not have that many free.
+
+        Linux: mm/hugetlb.c, hugetlb_acct_memory(), gather_surplus_pages().
+        """
+        nodes = self.nodes if allowed is None else allowed
+        if delta <= 0:
+            self.return_unused_surplus_pages(-delta)
+            return
+        surplus: list[int] = []
+        while self.resv_huge_pages + delta > self.free_huge_pages + len(surplus):
+            pfn = next((pfn for nid in nodes if (pfn := self.alloc_surplus_hugetlb_folio(nid)) >= 0), -1)
+            if pfn < 0:
+                for pfn in surplus:
+                    self.remove_hugetlb_folio(pfn, self.page_alloc.page_to_nid(pfn), True)
+                raise OSError(ENOMEM, "too few huge pages are free")
+            surplus.append(pfn)
+        self.resv_huge_pages += delta
+        for pfn in surplus:
+            self.hugepage_freelists[self.page_alloc.page_to_nid(pfn)].append(pfn)
+        if delta > sum(len(self.hugepage_freelists[nid]) for nid in nodes):
+            self.return_unused_surplus_pages(delta)
+            raise OSError(ENOMEM, "too few huge pages are free on the nodes that are allowed")
+
+    def return_unused_surplus_pages(self, unused: int) -> None:
+        """So many promises were not needed; surplus pages for them go. Linux: return_unused_surplus_pages()."""
+        self.resv_huge_pages -= unused
+        for _ in range(min(unused, self.surplus_huge_pages)):
+            if not self.remove_pool_hugetlb_folio(self.nodes, acct_surplus=True):
+                break
+
+    # ------------------------------------------------------------------------------ pages in use
+
+    def dequeue_hugetlb_folio(self, nodes: Iterable[int]) -> HugetlbFolio | None:
+        """Take a free page from the first node that has one. Linux: dequeue_hugetlb_folio_nodemask()."""
+        for nid in nodes:
+            if self.hugepage_freelists[nid]:
+                return self.activate(self.hugepage_freelists[nid].pop())
+        return None
+
+    def activate(self, pfn: int) -> HugetlbFolio:
+        """A page that is on no list is in use from now on."""
+        folio = HugetlbFolio(self, pfn, self.page_alloc.page_to_nid(pfn))
+        self.hugepage_activelist[pfn] = folio
+        return folio
+
+    def free_huge_folio(self, folio: HugetlbFolio) -> None:
+        """Nobody uses the page any more. Linux: mm/hugetlb.c, free_huge_folio()."""
+        del self.hugepage_activelist[folio.pfn]
+        restore_reserve = folio.restore_reserve
+        if not restore_reserve and folio.subpool is not None and folio.subpool.put_pages(1) == 0:
+            restore_reserve = True
+        if folio.cgroup is not None:
+            folio.cgroup.uncharge(self.size_name, 1 << self.order, folio.nid)
+        if folio.cgroup_rsvd is not None:
+            folio.cgroup_rsvd.uncharge_rsvd(self.size_name, 1 << self.order)
+        self.resv_huge_pages += restore_reserve
+        if self.surplus_huge_pages_node[folio.nid]:
+            self.remove_hugetlb_folio(folio.pfn, folio.nid, True)
+        else:
+            self.hugepage_freelists[folio.nid].append(folio.pfn)
 
 
 def _round_robin(nodes: Sequence[int], first: int) -> list[int]:
@@ -195,6 +381,17 @@ class Hstates:
         """`nodes` are those with memory; `gigantic` the runs of 1 GB taken early: (first frame, end, node)."""
         orders = [PUD_ORDER, HPAGE_PMD_ORDER] if gbpages else [HPAGE_PMD_ORDER]
         self.hstates = [Hstate(page_alloc, order, nodes) for order in orders]
+        self.default = self.hstates[-1]
+        """The pool that meminfo and vm.nr_hugepages speak of. Linux: default_hstate."""
+        self.inodes: dict[HugetlbInode, None] = {}
+        """All files of huge pages."""
+        self.mounts: dict[tuple[int, int], HugetlbfsSuperBlock] = {}
+        """What is mounted, by device number; and the kernel's own mounts for nameless files, with theirs."""
+        self.vfsmounts: dict[Hstate, tuple[HugetlbfsSuperBlock, tuple[int, int]]] = {}
+        self.clear_ns = self.copy_ns = 0
+        """What it takes to clear, and to copy, 4 KB."""
+        self.ratelimit = RateLimit()
+        self._next_ino = 0
         for start, _, nid in gigantic:
             self.hstates[0].add_hugetlb_folio(start, nid)
 
@@ -202,36 +399,65 @@ class Hstates:
         return iter(self.hstates)
 
     @property
-    def default(self) -> Hstate:
-        """The pool that meminfo and vm.nr_hugepages speak of. Linux: default_hstate."""
-        return self.hstates[-1]
+    def nodes(self) -> list[int]:
+        """The nodes that have memory."""
+        return self.hstates[0].nodes
+
+    def set_nodes(self, nodes: Sequence[int]) -> None:
+        """Other nodes have memory from now on."""
+        for hstate in self.hstates:
+            hstate.nodes = list(nodes)
+            more = max(nodes) + 1 - len(hstate.nr_huge_pages_node)
+            hstate.nr_huge_pages_node += [0] * more
+            hstate.surplus_huge_pages_node += [0] * more
+            hstate.hugepage_freelists += [[] for _ in range(more)]
+
+    def new_ino(self) -> int:
+        """The number of the next nameless file."""
+        self._next_ino += 1
+        return self._next_ino
+
+    def folio_hstate(self, pfn: int) -> Hstate:
+        """The pool of the huge page that a frame belongs to. Linux: include/linux/hugetlb.h, folio_hstate()."""
+        for hstate in self.hstates:
+            head = pfn >> hstate.order << hstate.order
+            if head in hstate.hugepage_activelist or any(head in pages for pages in hstate.hugepage_freelists):
+                return hstate
+        raise AssertionError(f"{pfn:#x} is in no pool")
 
     def find(self, name: str) -> Hstate | None:
         """The pool of a directory of /sys/kernel/mm/hugepages."""
         return next((hstate for hstate in self.hstates if hstate.name == name), None)
+
+    def dissolve_free_hugetlb_folios(self, start: int, end: int) -> None:
+        """Free pages that have to do with a range of frames leave their pools.
+
+        EBUSY: one is in use, or promised to somebody. Linux: mm/hugetlb.c, dissolve_free_hugetlb_folios().
+        """
+        for hstate in self.hstates:
+            size = 1 << hstate.order
+            for pfn in hstate.hugepage_activelist:
+                if pfn < end and pfn + size > start:
+                    raise OSError(EBUSY, f"the huge page at {pfn:#x} is in use")
+            for nid in hstate.nodes:
+                for pfn in [one for one in hstate.hugepage_freelists[nid] if one < end and one + size > start]:
+                    if not hstate.available_huge_pages:
+                        raise OSError(EBUSY, "all free huge pages are promised")
+                    hstate.hugepage_freelists[nid].remove(pfn)
+                    hstate.remove_hugetlb_folio(pfn, nid, bool(hstate.surplus_huge_pages_node[nid]))
 
     def total_pages(self) -> int:
         """All pools in pages of 4 KB. Linux: mm/hugetlb.c, hugetlb_total_pages()."""
         return sum(hstate.nr_base_pages for hstate in self.hstates)
 
     def setup(self, cmdline: str) -> None:
-        """Fill the pools as hugepages= and hugepagesz= say. Linux: mm/hugetlb.c, hugetlb_init(), hugepages_setup()."""
-        hstate = self.default
-        for word in cmdline.split():
-            key, _, value = word.partition("=")
-            if key == "hugepagesz":
-                hstate = self.hstates[0] if value.upper() in ("1G", "1024M") else self.default
-            elif key == "hugepages" and not hstate.gigantic:
-                hugepages_setup(hstate, value)
-
-
-def hugepages_setup(hstate: Hstate, text: str) -> None:
-    """hugepages=N or hugepages=NODE:N,NODE:N. Linux: mm/hugetlb.c, hugepages_setup()."""
-    if text.isdecimal():
-        hstate.set_max_huge_pages(int(text))
-        return
-    for part in text.split(","):
-        node, colon, count = part.partition(":")
-        if not (colon and node.isdecimal() and count.isdecimal()) or int(node) not in hstate.nodes:
-            return
-        hstate.set_max_huge_pages(int(count), int(node))
+        """Fill the pools as the command line says; those of gigantic pages are full. Linux: hugetlb_init()."""
+        by_size = {hstate.huge_page_size: hstate for hstate in self.hstates}
+        options = HugetlbOptions.parse(cmdline, by_size)
+        self.default = by_size[options.default]
+        for size, text in options.counts:
+            if not by_size[size].gigantic:
+                for nid, count in node_counts(text):
+                    if nid is not None and nid not in self.nodes:
+                        break
+                    by_size[size].set_max_huge_pages(count, nid)

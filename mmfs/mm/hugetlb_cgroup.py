@@ -1,9 +1,9 @@
 """Huge pages by cgroup: what is mapped and what is reserved of each size, with limits.
 
+A page is charged to the cgroup of the task whose fault takes it; a reservation to that of the task that makes it, and
+so is a page that nobody has reserved. Pages become the parent's when a cgroup goes, reservations stay with it.
+
 Linux: mm/hugetlb_cgroup.c.
-
-Simplified: no process maps huge pages in the model yet, so nothing calls `charge()` but who wants to see a limit work.
-
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 class HugetlbCounter:
     """Pages of 4 KB, of one size of huge pages, mapped or reserved. Linux: struct page_counter."""
 
-    __slots__ = ("max", "usage")
+    __slots__ = ("failcnt", "max", "usage", "watermark")
 
     def __init__(self, order: int) -> None:
         self.usage = 0
+        self.watermark = self.failcnt = 0
+        """The highest usage so far and how often the limit was hit, which cgroup v1 shows."""
         self.max = PAGE_COUNTER_MAX >> order << order
 
 
@@ -60,23 +62,52 @@ class HugetlbCgroup(CgroupSubsysState):
             css = css.parent
         return found
 
-    def charge(self, size: str, nr_pages: int, nid: int, *, rsvd: bool = False) -> None:
-        """Count pages of 4 KB here and above; ENOMEM at a limit. Linux: hugetlb_cgroup_charge_cgroup()."""
-        above = self.up()
-        if any(css.counter(size, rsvd).usage + nr_pages > css.counter(size, rsvd).max for css in above):
-            self._event(size)
-            raise OSError(errno.ENOMEM, f"hugetlb.{size}.max of {self.cgroup.path} or above")
-        for css in above:
-            css.counter(size, rsvd).usage += nr_pages
-        if not rsvd:
-            self.nodeinfo[size][nid] += nr_pages
+    def try_charge(self, size: str, nr_pages: int) -> None:
+        """Make room for pages of 4 KB that will be mapped; ENOMEM at a limit. Linux: hugetlb_cgroup_charge_cgroup()."""
+        self._try_charge(size, nr_pages, rsvd=False)
 
-    def uncharge(self, size: str, nr_pages: int, nid: int, *, rsvd: bool = False) -> None:
-        """Linux: hugetlb_cgroup_uncharge_folio()."""
+    def cancel_charge(self, size: str, nr_pages: int) -> None:
+        """The page was not to be had. Linux: hugetlb_cgroup_uncharge_cgroup()."""
         for css in self.up():
-            css.counter(size, rsvd).usage -= nr_pages
-        if not rsvd:
-            self.nodeinfo[size][nid] -= nr_pages
+            css.hugepage[size].usage -= nr_pages
+
+    def commit_charge(self, size: str, nr_pages: int, nid: int) -> None:
+        """It was. Linux: hugetlb_cgroup_commit_charge()."""
+        self.nodeinfo[size][nid] += nr_pages
+
+    def uncharge(self, size: str, nr_pages: int, nid: int) -> None:
+        """A page is free. Linux: hugetlb_cgroup_uncharge_folio()."""
+        self.cancel_charge(size, nr_pages)
+        self.nodeinfo[size][nid] -= nr_pages
+
+    def charge_rsvd(self, size: str, nr_pages: int) -> None:
+        """Count reserved pages of 4 KB here and above, which hold the css; ENOMEM at a limit.
+
+        Linux: hugetlb_cgroup_charge_cgroup_rsvd().
+        """
+        self._try_charge(size, nr_pages, rsvd=True)
+        self.css_get(nr_pages)
+
+    def uncharge_rsvd(self, size: str, nr_pages: int) -> None:
+        """Linux: hugetlb_cgroup_uncharge_cgroup_rsvd()."""
+        for css in self.up():
+            css.rsvd_hugepage[size].usage -= nr_pages
+        if nr_pages:
+            self.css_put(nr_pages)
+
+    def _try_charge(self, size: str, nr_pages: int, rsvd: bool) -> None:
+        """Linux: mm/hugetlb_cgroup.c, __hugetlb_cgroup_charge_cgroup()."""
+        above = self.up()
+        for css in above:
+            counter = css.counter(size, rsvd)
+            if counter.usage + nr_pages > counter.max:
+                counter.failcnt += 1
+                self._event(size)
+                raise OSError(errno.ENOMEM, f"hugetlb.{size}.max of {self.cgroup.path} or above")
+        for css in above:
+            counter = css.counter(size, rsvd)
+            counter.usage += nr_pages
+            counter.watermark = max(counter.watermark, counter.usage)
 
     def _event(self, size: str) -> None:
         """A charge from here has failed. Linux: mm/hugetlb_cgroup.c, hugetlb_event()."""
@@ -103,7 +134,7 @@ class HugetlbController(CgroupSubsys):
     name = "hugetlb"
 
     def __init__(self, hstates: Hstates) -> None:
-        self.hstates = {size_name(hstate): hstate for hstate in hstates}
+        self.hstates = {hstate.size_name: hstate for hstate in hstates}
 
     def css_alloc(self, parent: Any) -> HugetlbCgroup:
         """Nothing counted, no limit."""
@@ -118,6 +149,9 @@ class HugetlbController(CgroupSubsys):
                 css.hugepage[size].usage -= pages
                 parent.nodeinfo[size][nid] += pages
                 nodes[nid] = 0
+            for folio in self.hstates[size].hugepage_activelist.values():
+                if folio.cgroup is css:
+                    folio.cgroup = parent
 
     def check(self, css: HugetlbCgroup) -> None:
         """Usage is what is mapped here and below."""
@@ -126,8 +160,3 @@ class HugetlbController(CgroupSubsys):
             if counter.usage != mapped:
                 raise AssertionError(f"hugetlb.{size}.current of {css.cgroup.path}: {counter.usage}, mapped {mapped}")
 
-
-def size_name(hstate: Hstate) -> str:
-    """2MB or 1GB, as the files call it. Linux: mm/hugetlb_cgroup.c, mem_fmt()."""
-    kb = hstate.size_kb
-    return f"{kb >> 20}GB" if kb >= 1 << 20 else f"{kb >> 10}MB"

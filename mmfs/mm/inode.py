@@ -48,6 +48,8 @@ class Inode:
         self.atime_ns = self.mtime_ns = 0
         self.acct_pages = 0
         self.swapfile = False
+        self.huge_page_size = 0
+        """Bytes of a page, of a file of hugetlbfs."""
         self.size = 0
         self.bdi: BackingDevInfo | None = None if shmem else bdi_of(kernel.bdis, dev)
         self.mapping: AddressSpace = AddressSpace(self)
@@ -55,6 +57,9 @@ class Inode:
 
     def __repr__(self) -> str:
         return f"<inode {self.dev[0]:02x}:{self.dev[1]:02x} {self.ino} {self.path}>"
+
+    def mmap(self, vma: VmAreaStruct) -> None:
+        """A VMA is about to map the file; nothing to do for those in the page cache."""
 
     def truncate(self, size: int) -> None:
         """Give the file a size. Linux: truncate_setsize()."""
@@ -116,7 +121,8 @@ class File:
         return self.inode.i_nlink == 0
 
     def mmap(self, vma: VmAreaStruct) -> None:
-        """Called when a VMA maps the file; nothing to do for files in the page cache."""
+        """Called when a VMA maps the file. Linux: include/linux/fs.h, call_mmap()."""
+        self.inode.mmap(vma)
 
     def get(self) -> File:
         """One more user. Linux: get_file()."""

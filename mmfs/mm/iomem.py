@@ -39,8 +39,7 @@ def build_iomem(machine: Machine, profile: Profile, block: Memblock, crash: tupl
     root.add("IOAPIC 0", 0xFEC00000, 0xFEC003FF)
     root.add("HPET 0", 0xFED00000, 0xFED003FF)
     root.add("PNP0103:00", 0xFED00000, 0xFED003FF)
-    hole = max(e820.above_4g_start(machine) + machine.ram - low, e820.FOUR_GB)
-    hole = -(-hole // e820.GB) * e820.GB
+    _, hole = e820.hotplug_span(machine)
     root.add("PCI Bus 0000:00", hole, hole + e820.PCI_HOLE64 - 1)
     for start, end in block.e820.ram_buffers():
         root.add_where_free("RAM buffer", start, end - 1)

@@ -19,8 +19,10 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.vmscan import ScanControl
-from mmfs.mm.vmscan import DEF_PRIORITY, MAX_RECLAIM_RETRIES, NSEC_PER_JIFFY, compact_gap
-from mmfs.mm_types import GFP_KERNEL, MAX_NR_ZONES, VmEventItem
+from mmfs.mm.compaction import compact_gap
+from mmfs.mm.vmscan import MAX_RECLAIM_RETRIES, NSEC_PER_JIFFY
+from mmfs.mm.vmscan_node import DEF_PRIORITY
+from mmfs.mm_types import GFP_DIRECT_RECLAIM_BIT, GFP_KERNEL, MAX_NR_ZONES, PAGEBLOCK_ORDER, VmEventItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.clock import Timer
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.task import Task
     from mmfs.mm.lru_gen_reclaim import LruGenNode
     from mmfs.mm.mmzone import PglistData, Zone
-    from mmfs.mm.vmscan import NodeReclaim
+    from mmfs.mm.vmscan_node import NodeReclaim
 
 NAP_NS: Final = 25 * NSEC_PER_JIFFY
 
@@ -126,6 +128,7 @@ class BalancePgdat:
         if self.boosted:
             for zone, boost in self.boosts.items():
                 zone.watermark_boost -= min(zone.watermark_boost, boost)
+            self.kernel.kcompactds[self.pgdat.node_id].wakeup(PAGEBLOCK_ORDER, self.highest)
         self.kernel.reclaim.snapshot_refaults(self.pgdat, self.sc)
 
 
@@ -169,6 +172,10 @@ class Kswapd:
             self._task = next((t for t in self.kernel.tasks.values() if t.is_kthread and t.comm == comm), None)
         return self._task
 
+    def forget_task(self) -> None:
+        """The thread has ended, or another one takes its place."""
+        self._task = None
+
     # -- sleeping and waking --------------------------------------------------------------------------------
 
     def wakeup(self, gfp: int, order: int, highest: int) -> None:
@@ -177,11 +184,15 @@ class Kswapd:
         if pgdat.kswapd_highest_zoneidx in (MAX_NR_ZONES, *range(highest)):
             pgdat.kswapd_highest_zoneidx = highest
         pgdat.kswapd_order = max(pgdat.kswapd_order, order)
-        if self.state is State.BALANCING or pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES:
+        if self.state is State.BALANCING:
             return
         boosted = any(zone.watermark_boost for zone in pgdat.node_zones[: highest + 1] if zone.managed())
-        if boosted or not pgdat_balanced(self.kernel, pgdat, order, highest):
+        if pgdat.kswapd_failures < MAX_RECLAIM_RETRIES and (
+            boosted or not pgdat_balanced(self.kernel, pgdat, order, highest)
+        ):
             self.wake_up()
+        elif not gfp & GFP_DIRECT_RECLAIM_BIT:
+            self.kernel.kcompactds[pgdat.node_id].wakeup(order, highest)
 
     def wake_up(self) -> None:
         """Run as soon as a CPU is free. Linux: wake_up_interruptible(&pgdat->kswapd_wait)."""
@@ -215,6 +226,8 @@ class Kswapd:
     def _try_to_sleep(self) -> None:
         """Nap if the node is balanced, else go on at once. Linux: kswapd_try_to_sleep(), its first half."""
         if self._may_sleep():
+            self.kernel.compactor.reset_isolation_suitable(self.pgdat)
+            self.kernel.kcompactds[self.pgdat.node_id].wakeup(self.alloc_order, self.highest)
             self.state = State.NAPPING
             self._timer = self.kernel.clock.add_timer(self.kernel.clock.now_ns + NAP_NS, self._nap_over)
         else:

@@ -15,6 +15,7 @@ from mmfs.fastpath.lru_gen_evict import LruGenEvict
 from mmfs.fastpath.vmscan import ScanControl
 from mmfs.mm.lru_gen import ANON, FILE, MAX_SWAPPINESS, LruGenLruvec
 from mmfs.mm.lru_gen_memcg import MEMCG_NR_BINS, MemcgLruOp
+from mmfs.mm.vmscan_node import DEF_PRIORITY
 from mmfs.mm_types import (
     GFP_KERNEL,
     LRU_GEN_AGE,
@@ -28,11 +29,11 @@ from mmfs.mm_types import (
 )
 
 if TYPE_CHECKING:
-    from mmfs.mm.memcontrol import MemCgroup
+    from mmfs.mm.mem_cgroup import MemCgroup
     from mmfs.mm.mmzone import PglistData
-    from mmfs.mm.vmscan import Reclaim, Throttle
+    from mmfs.mm.vmscan import Reclaim
+    from mmfs.mm.vmscan_node import Throttle
 
-DEF_PRIORITY: Final = 12
 AGING_ENTRY_NS: Final = 4
 """What a page-table entry costs the aging."""
 
@@ -46,17 +47,17 @@ class LruGenReclaim:
         self.state = reclaim.kernel.lru_gen
         self.evict = LruGenEvict(reclaim.loops, self.state.lists)
 
-    def get_swappiness(self, sc: ScanControl, memcg: MemCgroup) -> int:
+    def get_swappiness(self, sc: ScanControl, memcg: MemCgroup, nid: int) -> int:
         """How readily a cgroup's anonymous memory is evicted; 0 if it cannot be. Linux: get_swappiness()."""
         free = self.reclaim.lru.memcg.nr_swap_pages(memcg.row, self.kernel.nr_swap_pages)
-        if not sc.may_swap or free < MIN_LRU_BATCH:
+        if not sc.may_swap or (free < MIN_LRU_BATCH and not self.reclaim.can_demote(nid, sc)):
             return 0
         return self.reclaim.swappiness(sc, memcg)
 
     def is_sizable(self, lruvec: LruGenLruvec, sc: ScanControl) -> bool:
         """Whether a lruvec is large enough to be of use. Linux: lruvec_is_sizable()."""
         memcg = self.kernel.memcgs.rows[lruvec.memcg]
-        total = lruvec.total_size(bool(self.get_swappiness(sc, memcg)))
+        total = lruvec.total_size(bool(self.get_swappiness(sc, memcg, lruvec.nid)))
         return bool(total >> sc.priority if memcg.online else total)
 
     def set_initial_priority(self, pgdat: PglistData, sc: ScanControl) -> None:
@@ -65,7 +66,7 @@ class LruGenReclaim:
             return
         state = self.kernel.vmstat.node_stat[pgdat.node_id]
         reclaimable = int(state[NodeStatItem.NR_INACTIVE_FILE])
-        if self.reclaim.can_reclaim_anon_pages():
+        if self.reclaim.can_reclaim_anon_pages(pgdat.node_id, sc):
             reclaimable += int(state[NodeStatItem.NR_INACTIVE_ANON])
         priority = reclaimable.bit_length() - 1 - int(sc.nr_to_reclaim - 1).bit_length()
         sc.priority = max(DEF_PRIORITY // 2, min(priority, DEF_PRIORITY))
@@ -99,21 +100,21 @@ class LruGenReclaim:
         self.state.walk.batching = bool(sc.proactive)
         return LruvecEviction(self, memcg, pgdat, sc)
 
-    def run_cmd(self, age: bool, nid: int, seq: int, swappiness: int, option: int) -> None:
-        """Age or evict as debugfs is told; option: force_scan, or pages to reclaim. Linux: run_cmd().
+    def run_cmd(self, age: bool, number: int, nid: int, seq: int, swappiness: int, option: int) -> None:
+        """Age or evict what the memory cgroup with this id has on a node; option: force_scan, or pages to reclaim.
 
         Raises OSError(EINVAL) for what cannot be, ERANGE where a generation more would be one too many.
+        Linux: run_cmd().
         """
-        nodes = self.kernel.node_data
-        if nid >= len(nodes) or not nodes[nid].node_present_pages or swappiness > MAX_SWAPPINESS:
-            raise OSError(errno.EINVAL, "no such node, or swappiness out of range")
+        nodes, memcg = self.kernel.node_data, self.kernel.memcgs.from_id(number)
+        if memcg is None or nid >= len(nodes) or not nodes[nid].node_present_pages or swappiness > MAX_SWAPPINESS:
+            raise OSError(errno.EINVAL, "no such cgroup or node, or swappiness out of range")
         sc = ScanControl(GFP_KERNEL, 0, DEF_PRIORITY, MAX_NR_ZONES - 1)
         sc.may_writepage = sc.may_swap = True
-        memcg = self.kernel.memcgs.root
         lruvec = self.lruvec(memcg, nodes[nid])
         self.reclaim.lru.lru_add_drain()
         if swappiness < 0:
-            swappiness = self.get_swappiness(sc, memcg)
+            swappiness = self.get_swappiness(sc, memcg, nid)
         self.state.walk.batching = True
         if age:
             self._run_aging(lruvec, seq, bool(swappiness), bool(option))
@@ -161,7 +162,7 @@ class LruvecEviction:
         if self.memcg.below_min(gens.reclaim.target(sc)):
             self.aged = True
             return True
-        swappiness = gens.get_swappiness(sc, self.memcg)
+        swappiness = gens.get_swappiness(sc, self.memcg, self.lruvec.nid)
         result = gens.evict.try_to_shrink_lruvec(self.lruvec.number, swappiness, sc, self.scanned)
         self.scanned = int(gens.evict.scanned)
         if result == LRU_GEN_SLICE:

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmfs.mm import memory
+from mmfs.mm.debug import LOG_INFO
 from mmfs.mm.gup import madvise_populate
+from mmfs.mm.hugetlb_resv import inode_of
+from mmfs.mm.hugetlb_vma import punch_hole
 from mmfs.mm.mman import (
     ANON_VMA_NAME_MAX_LEN,
     CAP_FOWNER,
@@ -51,16 +54,13 @@ from mmfs.mm.mman import (
     ULONG_MAX,
     VM_DONTCOPY,
     VM_DONTDUMP,
-    VM_DONTEXPAND,
     VM_DROPPABLE,
     VM_HUGEPAGE,
     VM_HUGETLB,
     VM_IO,
     VM_LOCKED,
-    VM_MAYSHARE,
     VM_MAYWRITE,
     VM_MERGEABLE,
-    VM_MIXEDMAP,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
     VM_RAND_READ,
@@ -73,14 +73,10 @@ from mmfs.mm.mman import (
 from mmfs.mm.unmapped_area import huge_page_size
 from mmfs.mm.vma import VmAreaStruct
 from mmfs.mm.vma_merge import vma_modify_flags_name
-from mmfs.mm_types import PAGE_MASK, PAGE_SIZE
+from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PTE_PFN_MASK
 
 if TYPE_CHECKING:
     from mmfs.mm.mm_struct import MmStruct
-
-_KSM_INCOMPATIBLE = (
-    VM_SHARED | VM_MAYSHARE | VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_HUGETLB | VM_MIXEDMAP | VM_DROPPABLE
-)
 
 # Advice that only sets and clears flags: behaviour -> (cleared, set).
 _FLAG_ADVICE = {
@@ -135,7 +131,9 @@ def _update_flags(vma: VmAreaStruct, prev: VmAreaStruct | None, start: int, end:
     """Linux: mm/madvise.c, madvise_vma_behavior()."""
     _flags_allowed(vma, behavior)
     clear, add = _FLAG_ADVICE[behavior]
-    if behavior == MADV_MERGEABLE and vma.vm_flags & _KSM_INCOMPATIBLE:
+    if behavior in (MADV_MERGEABLE, MADV_UNMERGEABLE) and not vma.vm_mm.kernel.ksm.madvise(
+        vma, start, end, behavior == MADV_MERGEABLE
+    ):
         add = 0
     return _update_vma(vma, prev, start, end, vma.vm_flags & ~clear | add, vma.anon_name)
 
@@ -155,11 +153,12 @@ def madvise_cold(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
 def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     """MADV_PAGEOUT: reclaim pages, those of files only if the caller may write them. Linux: madvise_pageout()."""
     kernel = mm.kernel
-    anon_only = vma.vm_file is not None and not vma.vm_file.f_mode & FMODE_WRITE and not mm.capable(CAP_FOWNER)
+    caller = kernel.tasks.current or memory.task_of(mm)
+    anon_only = vma.vm_file is not None and not vma.vm_file.f_mode & FMODE_WRITE and not caller.capable(CAP_FOWNER)
     kernel.lru.lru_add_drain()
     pfns = np.zeros((end - start) // PAGE_SIZE, np.int64)
     found = kernel.madvise.cold_or_pageout_range(mm.row, start, end, anon_only, pfns)
-    kernel.reclaim.reclaim_pages(memory.task_of(mm), pfns[:found])
+    kernel.reclaim.reclaim_pages(caller, pfns[:found])
 
 
 def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
@@ -168,6 +167,8 @@ def madvise_willneed(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> N
     first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
     last = first + (end - start) // PAGE_SIZE
     state.begin(mm.kernel.clock.now_ns)
+    if vma.is_hugetlb():
+        return  # Linux: mm/fadvise.c, generic_fadvise(): nothing to read from
     if file is None:
         mm.kernel.madvise.willneed_range(mm.row, vma.row, start, end)
     elif file.inode.shmem:
@@ -180,6 +181,9 @@ def madvise_remove(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> Non
     """MADV_REMOVE: punch a hole into shared memory. Linux: madvise_remove()."""
     assert vma.vm_file is not None
     first = vma.vm_pgoff + (start - vma.vm_start) // PAGE_SIZE
+    if vma.is_hugetlb():
+        punch_hole(inode_of(vma), first, first + (end - start) // PAGE_SIZE)
+        return
     vma.vm_file.mapping.truncate_pages(first, first + (end - start) // PAGE_SIZE)
 
 
@@ -222,13 +226,32 @@ def _act(vma: VmAreaStruct, start: int, end: int, behavior: int) -> None:
     elif behavior == MADV_WILLNEED:
         madvise_willneed(mm, vma, start, end)
     elif behavior == MADV_COLLAPSE:
-        raise OSError(EINVAL, "huge pages are not possible there")
+        mm.kernel.khugepaged.madvise_collapse(vma, start, end)
     elif vma.vm_flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB):
         raise OSError(EINVAL, "locked, device or hugetlb memory cannot be reclaimed")
     elif behavior == MADV_COLD:
         madvise_cold(mm, vma, start, end)
     else:
         madvise_pageout(mm, vma, start, end)
+
+
+def madvise_inject_error(mm: MmStruct, start: int, end: int, soft: bool) -> None:
+    """MADV_HWPOISON and MADV_SOFT_OFFLINE: the memory of a range fails, or is about to.
+
+    Linux: mm/madvise.c, madvise_inject_error().
+    """
+    kernel = mm.kernel
+    what = "Soft offlining pfn" if soft else "Injecting memory failure for pfn"
+    for addr in range(start, end, PAGE_SIZE):
+        madvise_populate(mm, addr, addr + PAGE_SIZE, False)
+        raw = np.zeros(1, np.uint64)
+        kernel.task_mmu.read_entries(mm.row, addr, raw)
+        pfn = (int(raw[0]) & PTE_PFN_MASK) >> PAGE_SHIFT
+        kernel.printk.emit(f"{what} {pfn:#x} at process virtual address {addr:#x}", LOG_INFO)
+        if soft:
+            kernel.memory_failure.soft_offline_page(pfn)
+        else:
+            kernel.memory_failure.memory_failure(pfn, memory.task_of(mm))
 
 
 def _walk_vmas(mm: MmStruct, start: int, end: int, visit: Visitor) -> None:
@@ -275,7 +298,8 @@ def do_madvise(mm: MmStruct, start: int, length: int, behavior: int) -> None:
     if behavior in (MADV_HWPOISON, MADV_SOFT_OFFLINE):
         if not mm.capable(CAP_SYS_ADMIN):
             raise OSError(EPERM, "needs CAP_SYS_ADMIN")
-        raise OSError(EINVAL, "memory failures are not simulated")
+        madvise_inject_error(mm, start, end, behavior == MADV_SOFT_OFFLINE)
+        return
 
     def visit(vma: VmAreaStruct, prev: VmAreaStruct | None, start: int, end: int) -> VmAreaStruct:
         if behavior in _FLAG_ADVICE:

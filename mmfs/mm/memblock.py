@@ -86,6 +86,8 @@ class Memblock:
     kernel_base: int = 0
     ramdisk: tuple[int, int] = (0, 0)  # where the boot loader put the initramfs
     max_pfn: int = 0
+    max_possible_pfn: int = 0
+    """The end of memory that may be plugged in."""
     max_low_pfn: int = 0
     nr_kernel_pages: int = 0
     cmdline: str = ""

@@ -20,7 +20,7 @@ from mmfs.mm_types import (
 )
 
 if TYPE_CHECKING:
-    from mmfs.mm.memcontrol import MemCgroup
+    from mmfs.mm.mem_cgroup import MemCgroup
 
 K: Final = PAGE_SIZE >> 10
 
@@ -108,7 +108,7 @@ def stat_rows(memcg: MemCgroup) -> Iterator[tuple[str, int]]:
             yield "slab", slab
     yield "pgscan", sum(events(memcg, item) for item in _SCANS)
     yield "pgsteal", sum(events(memcg, item) for item in _STEALS)
-    for event in MEMCG_VM_EVENTS:
+    for event in MEMCG_VM_EVENTS[:-2]:
         yield event.name.lower(), events(memcg, event)
 
 
@@ -124,11 +124,13 @@ def numa_rows(memcg: MemCgroup, nodes: list[int]) -> Iterator[tuple[str, list[in
 
 def oom_meminfo(memcg: MemCgroup) -> Iterator[str]:
     """What the OOM report says of a cgroup's memory. Linux: mem_cgroup_print_oom_meminfo()."""
+    from mmfs.mm import memcontrol_v1
+
     counters = [("memory", memcg.memory), ("memory+swap" if memcg.owner.fast.memsw else "swap", memcg.swap)]
     if memcg.owner.fast.memsw:
         counters.append(("kmem", memcg.kmem))
     for name, counter in counters:
         yield f"{name}: usage {counter.usage * K}kB, limit {counter.max * K}kB, failcnt {counter.failcnt}"
     yield f"Memory cgroup stats for {memcg.path}:"
-    for name, value in stat_rows(memcg):
+    for name, value in (memcontrol_v1.stat_rows if memcg.owner.fast.memsw else stat_rows)(memcg):
         yield f"{name} {value}"

@@ -12,6 +12,7 @@ Simplified: the pages of [vvar] and [vdso] are not faulted in.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from signal import SIGBUS, SIGKILL, SIGSEGV
 from typing import TYPE_CHECKING, cast
 
@@ -20,15 +21,15 @@ from numpy.typing import ArrayLike
 
 from mmfs.fastpath.madvise import Madvise
 from mmfs.fastpath.mmu import Mmu
+from mmfs.fastpath.page_idle import PageIdle
 from mmfs.fastpath.pgtable import PageTables
 from mmfs.fastpath.task_mmu import TaskMmu
-from mmfs.mm import rmap
+from mmfs.mm import hugetlb_vma, memcontrol_v1, rmap
 from mmfs.mm.filemap import PageCache, filemap_fault, task_ns
 from mmfs.mm.lru_gen import LruGenState
 from mmfs.mm.memcontrol import MemCgroups
 from mmfs.mm.mempolicy import policy_nodemask
-from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED, VM_WRITE
-from mmfs.mm.page_alloc_slowpath import ALL_NODES
+from mmfs.mm.mman import VM_PFNMAP, VM_SHARED, VM_WRITE
 from mmfs.mm.page_io import SwapWrites
 from mmfs.mm.rows import Rows, vma_row
 from mmfs.mm.shmem import ShmMnt
@@ -39,6 +40,7 @@ from mmfs.mm_types import (
     ALLOC_WMARK_MIN,
     FAULT_FILE,
     FAULT_HIGH,
+    FAULT_HUGE,
     FAULT_OOM,
     FAULT_SIGBUS,
     FAULT_SLICE,
@@ -54,6 +56,8 @@ from mmfs.mm_types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
     from mmfs.mm.mm_struct import MmStruct
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
 GFP_ANONYMOUS = GFP_HIGHUSER_MOVABLE | GFP_COMP_BIT | GFP_ZERO_BIT
 """What a fault asks an anonymous page with. Linux: vma_alloc_zeroed_movable_folio()."""
 _WINDOW = 2048  # addresses looked at together: about what a slice has time for
+_NO_ROWS = np.zeros(0, np.int32)
 
 SLICE_NS = 1_000_000
 """How much a call uses up before others get their turn."""
@@ -71,13 +76,26 @@ SLEEP_NS = 64_000_000
 """And with the time that it sleeps: as many swap-ins from a fast disk take about a millisecond of the host's."""
 
 
+RETRY_NS = 20_000_000
+"""What a fault costs that found no memory and nobody to kill, most of it for the report in the log."""
+RETRYING_NS = 1_000_000_000
+"""How long a call tries such a fault again before it gives up."""
+
+
 class Fault(Exception):
-    """An access that ends in a signal: SIGSEGV, SIGBUS, or SIGKILL of the OOM killer."""
+    """An access that ends in a signal: SIGSEGV, SIGBUS, or SIGKILL of the OOM killer; 0: it has not ended yet."""
 
     def __init__(self, signal: int, address: int) -> None:
         super().__init__(f"signal {signal} at {address:#x}")
         self.signal = signal
         self.address = address
+
+
+class OomWaitError(Exception):
+    """The task sleeps until there is room in its memory cgroup, and makes the access again then.
+
+    Linux: mm/memcontrol-v1.c, mem_cgroup_oom_synchronize().
+    """
 
 
 def paging_init(kernel: Kernel) -> None:
@@ -92,6 +110,7 @@ def paging_init(kernel: Kernel) -> None:
         kernel.memblock.kernel_base >> PAGE_SHIFT,
     )
     kernel.pagetables = PageTables(kernel.mmu)
+    kernel.page_idle = PageIdle(kernel.mmu.rmap)
     kernel.task_mmu = TaskMmu(kernel.pagetables)
     kernel.madvise = Madvise(kernel.pagetables)
     kernel.lru_gen = LruGenState(kernel)
@@ -116,13 +135,13 @@ def _vma_for_access(mm: MmStruct, addr: int, write: bool) -> VmAreaStruct:
     vma = expand_stack(mm, addr)
     if vma is None or (not vma.vm_flags & VM_WRITE if write else not vma.is_readable()):
         raise Fault(SIGSEGV, addr)
-    if write and not vma.vm_flags & VM_SHARED and vma.anon_vma is None:
+    if _wants_anon_vma(vma, write):
         rmap.anon_vma_prepare(vma)
     return vma
 
 
 def _cannot_be_faulted(vma: VmAreaStruct) -> bool:
-    return bool(vma.vm_flags & (VM_PFNMAP | VM_HUGETLB)) or (vma.vm_file is None and vma.vm_ops is not None)
+    return bool(vma.vm_flags & VM_PFNMAP) or (vma.vm_file is None and vma.vm_ops is not None)
 
 
 def _retry(mm: MmStruct, addr: int) -> None:
@@ -137,7 +156,7 @@ def _retry(mm: MmStruct, addr: int) -> None:
     node, nodes = int(buddy.cpu_nodes[buddy.cpu]), _nodemask(mm, addr)
     pfn = kernel.page_alloc.slowpath(GFP_ANONYMOUS, 0, node, nodes)
     buddy.handed = pfn
-    asleep = not buddy.wake_awake_kswapds(node, ZONE_MOVABLE, ALL_NODES if nodes is None else nodes)
+    asleep = not buddy.wake_awake_kswapds(node, ZONE_MOVABLE, buddy.mems_allowed if nodes is None else nodes)
     mark = ALLOC_WMARK_MIN if asleep and not kernel.vm.zone_reclaim_mode else ALLOC_WMARK_LOW
     kernel.mmu.walker.alloc_flags = mark | ALLOC_KSWAPD
     if pfn < 0 or mm.row < 0 or kernel.page_alloc.current_is_victim():
@@ -146,12 +165,30 @@ def _retry(mm: MmStruct, addr: int) -> None:
 
 
 def _charge(mm: MmStruct, addr: int) -> None:
-    """A limit was hit: make room in the memory cgroup; or raise Fault(SIGKILL).
+    """A limit was hit: make room in the memory cgroup; or raise Fault."""
+    memcgs = mm.kernel.memcgs
+    row = int(memcgs.fast.failed_for)
+    _until_served(mm, addr, lambda: memcgs.make_room(GFP_ANONYMOUS, row))
 
-    Simplified: a task that nobody can help, for nothing in its cgroup may be killed, dies instead of faulting forever.
+
+def _until_served(mm: MmStruct, addr: int, serve: Callable[[], bool]) -> None:
+    """Have a fault served. Where there is no memory for it and nobody who may be killed, it is tried again and again.
+
+    Linux: mm/oom_kill.c, pagefault_out_of_memory().
+
+    Simplified: after a second, in which others may make room, and at once in a step of a program, the call gives up.
     """
-    kernel = mm.kernel
-    if not kernel.memcgs.make_room(GFP_ANONYMOUS) or mm.row < 0:
+    kernel, task, began = mm.kernel, task_of(mm), mm.kernel.clock.now_ns
+    while not serve():
+        if mm.row < 0 or not task.alive or kernel.oom_killer.is_dying(task):
+            raise Fault(SIGKILL, addr)
+        kernel.oom_killer.pagefault_out_of_memory()
+        kernel.scheduler.charge(task, system_ns=RETRY_NS)
+        if kernel.clock.running or kernel.clock.now_ns - began >= RETRYING_NS:
+            raise Fault(0, addr)
+        _cond_resched(mm, addr)
+        kernel.tasks.current = task
+    if mm.row < 0:
         raise Fault(SIGKILL, addr)
 
 
@@ -165,8 +202,9 @@ def _give_back(kernel: Kernel) -> None:
 
 def _stop_retrying(kernel: Kernel) -> None:
     """The call is over, or others run: the next fault begins at the low watermark again."""
-    kernel.mmu.filemap.locked = -1
-    kernel.mmu.walker.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+    if not kernel.mmu.stop_retrying(ALLOC_WMARK_LOW | ALLOC_KSWAPD):
+        return
+    kernel.thp.put_back()
     _give_back(kernel)
     if kernel.page_alloc.buddy.wake_kswapd:
         kernel.page_alloc.wake_boosted()
@@ -187,14 +225,15 @@ def _cond_resched(mm: MmStruct, addr: int) -> None:
         raise Fault(SIGKILL, addr)
 
 
-def _begin_slice(kernel: Kernel) -> None:
+def _begin_slice(mm: MmStruct) -> None:
     """The running task goes on at its own time, until something else is due; as ever for a while, and not too long."""
-    mmu, now = kernel.mmu, task_ns(kernel)
-    mmu.filemap.now_ns = now
-    mmu.now_ns = now - mmu.cpu_ns - mmu.wait_ns
+    kernel = mm.kernel
+    if kernel.numa_balancing.ran:
+        kernel.numa_balancing.run(task_of(mm))
+    now = task_ns(kernel)
     due = kernel.clock.next_event_ns()
-    mmu.budget_ns = min(max((due or 0) - now, SLICE_NS), SLEEP_NS)
-    mmu.cpu_budget_ns = LONG_SLICE_NS
+    budget = SLICE_NS if due is None else min(max(due - now, SLICE_NS), SLEEP_NS)
+    kernel.mmu.begin_slice(now, budget, LONG_SLICE_NS)
 
 
 def _nodemask(mm: MmStruct, addr: int) -> int | None:
@@ -207,12 +246,39 @@ def _nodemask(mm: MmStruct, addr: int) -> int | None:
 def _file_fault(mm: MmStruct, addr: int) -> None:
     vma = mm.vma_lookup(addr)
     assert vma is not None
-    try:
-        filemap_fault(vma, addr)
-    except MemoryError:
-        raise Fault(SIGKILL, addr) from None
+
+    def serve() -> bool:
+        try:
+            filemap_fault(vma, addr)
+        except MemoryError:
+            return False
+        return True
+
+    _until_served(mm, addr, serve)
+
+
+def _huge_fault(mm: MmStruct, addr: int) -> None:
+    vma = mm.vma_lookup(addr)
+    assert vma is not None
+    task_of(mm).account_faults()
+    mm.kernel.thp.alloc_slowly(vma, addr)
     if mm.row < 0:
         raise Fault(SIGKILL, addr)
+
+
+def _user_fault(mm: MmStruct, addr: int, serve: Callable[[MmStruct, int], None]) -> None:
+    """Serve a fault; one that fails at the limit of a cgroup that does not kill is made again when there is room.
+
+    Linux: mm/memory.c, handle_mm_fault(), mem_cgroup_enter_user_fault().
+    """
+    memcgs = mm.kernel.memcgs
+    memcgs.in_oom = None
+    try:
+        serve(mm, addr)
+    except Fault:
+        if mm.row < 0 or not memcontrol_v1.oom_synchronize(memcgs, task_of(mm)):
+            raise
+        raise OomWaitError(f"task {task_of(mm).pid} waits at the limit of its memory cgroup") from None
 
 
 def _serve(mm: MmStruct, stopped_at: int, addr: int) -> None:
@@ -222,64 +288,90 @@ def _serve(mm: MmStruct, stopped_at: int, addr: int) -> None:
         _cond_resched(mm, addr)
     elif reason == FAULT_SIGBUS:
         raise Fault(SIGBUS, addr)
-    elif reason == FAULT_FILE:
-        _file_fault(mm, addr)
-    elif reason == FAULT_OOM:
-        _retry(mm, addr)
+    elif reason == FAULT_HUGE:
+        _huge_fault(mm, addr)
+    elif reason in (FAULT_FILE, FAULT_OOM):
+        _user_fault(mm, addr, _file_fault if reason == FAULT_FILE else _retry)
     elif reason == FAULT_HIGH:
         task_of(mm).account_faults()
         mm.kernel.memcgs.handle_over_high(task_of(mm))
         _cond_resched(mm, addr)
     else:
         raise AssertionError(f"fast path stopped with {reason} at {stopped_at}")
-    _begin_slice(mm.kernel)
+    _begin_slice(mm)
 
 
 def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = PAGE_SIZE) -> None:
     """Access one byte every ``stride`` of [start, end), as a program would. Raises Fault."""
     if stride <= 0:
         raise ValueError("stride: must be above zero")
-    mmu = mm.kernel.mmu
-    _begin_slice(mm.kernel)
+    kernel = mm.kernel
+    mmu = kernel.mmu
+    _begin_slice(mm)
     addr = start
     try:
         while addr < end:
-            vma = _vma_for_access(mm, addr, write)
+            vma = mm.vma_lookup(addr)
+            row = _row_for_access(vma, write) if vma is not None else None
+            if row is None:
+                vma = _vma_for_access(mm, addr, write)
+                if _cannot_be_faulted(vma):
+                    addr += -(-(min(end, vma.vm_end) - addr) // stride) * stride
+                    continue
+                if vma.is_hugetlb():
+                    addr = _access_huge(vma, addr, min(end, vma.vm_end), write, stride)
+                    continue
+                row = vma_row(vma)
+            assert vma is not None
             stop = min(end, vma.vm_end)
-            if _cannot_be_faulted(vma):
-                addr += -(-(stop - addr) // stride) * stride
-                continue
-            reached = mmu.touch_range(mm.row, vma_row(vma), addr, stop, stride, write)
+            reached = mmu.touch_range(mm.row, row, addr, stop, stride, write)
             if reached < stop:
                 _serve(mm, reached, reached)
             addr = reached
     finally:
         mmu.tried = False
-        _stop_retrying(mm.kernel)
+        _stop_retrying(kernel)
 
 
 def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
     """Access addresses (integers, any order) one after the other. Raises Fault at the first that cannot be."""
     mmu = mm.kernel.mmu
-    _begin_slice(mm.kernel)
+    _begin_slice(mm)
     order = np.ascontiguousarray(addresses, dtype=np.int64).ravel()
     done, window = 0, _Window(order, 0)
     try:
         while done < len(order):
             if done == window.end:
                 window = _Window(order, done)
-            rows, known = window.rows(mm, done, write)
+            row, rows, known = window.rows(mm, done, write)
             if known == done:
-                if _cannot_be_faulted(_vma_for_access(mm, int(order[done]), write)):
-                    done += 1
+                done += _access_apart(mm, int(order[done]), write)
                 continue
-            reached = mmu.touch_pages(mm.row, rows, order[window.start : known], done - window.start, write)
+            reached = mmu.touch_pages(mm.row, row, rows, order[window.start : known], done - window.start, write)
             done = window.start + reached
             if done < known:
                 _serve(mm, done, int(order[done]))
     finally:
         mmu.tried = False
         _stop_retrying(mm.kernel)
+
+
+def _access_huge(vma: VmAreaStruct, addr: int, end: int, write: bool, stride: int = PAGE_SIZE) -> int:
+    """Access a mapping of huge pages for a slice; where to go on. Raises Fault."""
+    from mmfs.mm.hugetlb_fault import touch_range
+
+    reached = touch_range(vma, addr, end, stride, write)
+    if reached < end:
+        _serve(vma.vm_mm, reached, reached)
+    return reached
+
+
+def _access_apart(mm: MmStruct, addr: int, write: bool) -> bool:
+    """An access that is not the fast path's alone; False: it may be by now. Raises Fault."""
+    vma = _vma_for_access(mm, addr, write)
+    if vma.is_hugetlb():
+        return _access_huge(vma, addr, addr + 1, write) > addr
+    return _cannot_be_faulted(vma)
 
 
 class _Window:
@@ -293,34 +385,35 @@ class _Window:
         self.lowest, self.highest = (
             (int(self.addresses.min()), int(self.addresses.max())) if start < self.end else (0, 0)
         )
-        self.row: int | None = None
-        self.same = np.zeros(0, np.int32)
 
-    def rows(self, mm: MmStruct, done: int, write: bool) -> tuple[np.ndarray, int]:
-        """The VMA row of each address from `start` on, and the position in the order, from `done` on, of the first
-        that needs a closer look.
+    def rows(self, mm: MmStruct, done: int, write: bool) -> tuple[int, np.ndarray, int]:
+        """The VMA row of all addresses, or 0 and that of each from `start` on; and the position in the order, from
+        `done` on, of the first that needs a closer look.
 
         Others may have changed the VMAs between two calls.
         """
         vma = mm.vma_lookup(self.lowest)
         if vma is not None and self.highest < vma.vm_end:  # as most often
             row = _row_for_access(vma, write)
-            if row is None:
-                return self.same, done
-            if row != self.row:
-                self.row, self.same = row, np.full(self.end - self.start, row, np.int32)
-            return self.same, self.end
+            return (0, _NO_ROWS, done) if row is None else (row, _NO_ROWS, self.end)
         rows, known = _rows_of(mm, self.order[done : self.end], write)
-        return np.concatenate((np.zeros(done - self.start, np.int32), rows)), done + known
+        return 0, np.concatenate((np.zeros(done - self.start, np.int32), rows)), done + known
 
 
 def _row_for_access(vma: VmAreaStruct, write: bool) -> int | None:
     """The row of a VMA that may be accessed like this and has ordinary pages, ready to be faulted in."""
-    if not (vma.vm_flags & VM_WRITE if write else vma.is_readable()) or _cannot_be_faulted(vma):
+    if vma.is_hugetlb() or not (vma.vm_flags & VM_WRITE if write else vma.is_readable()) or _cannot_be_faulted(vma):
         return None
-    if write and not vma.vm_flags & VM_SHARED and vma.anon_vma is None:
+    if _wants_anon_vma(vma, write):
         rmap.anon_vma_prepare(vma)
     return vma_row(vma)
+
+
+def _wants_anon_vma(vma: VmAreaStruct, write: bool) -> bool:
+    """Whether a fault may give a VMA its first anonymous page: a write, or a huge page for a read."""
+    if vma.anon_vma is not None or vma.vm_flags & VM_SHARED:
+        return False
+    return write or vma.vm_mm.kernel.thp.pmd_allowable(vma, enforce=True)
 
 
 def _rows_of(mm: MmStruct, order: np.ndarray, write: bool) -> tuple[np.ndarray, int]:
@@ -358,6 +451,9 @@ def populate(mm: MmStruct, start: int, end: int) -> None:
 
 def zap_page_range(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     """Unmap the pages of a range. Linux: mm/memory.c, zap_page_range_single(), unmap_vmas()."""
+    if vma.is_hugetlb():
+        hugetlb_vma.unmap_hugepage_range(vma, start, end)
+        return
     mm.update_hiwater_rss()
     mm.kernel.lru.lru_add_drain()
     mm.kernel.pagetables.zap_range(mm.row, vma.vm_flags, start, end)
@@ -377,6 +473,9 @@ def copy_page_range(mm: MmStruct, vma: VmAreaStruct, src: VmAreaStruct) -> None:
 
     if src.anon_vma is None:
         return
+    if src.is_hugetlb():
+        hugetlb_vma.copy_hugetlb_page_range(vma, src)
+        return
     tables = mm.kernel.pagetables
     addr = src.vm_start
     try:
@@ -393,6 +492,9 @@ def copy_page_range(mm: MmStruct, vma: VmAreaStruct, src: VmAreaStruct) -> None:
 
 def change_protection(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     """Give the entries of a range the rights of their VMA. Linux: mm/mprotect.c, change_protection()."""
+    if vma.is_hugetlb():
+        hugetlb_vma.hugetlb_change_protection(vma, start, end)
+        return
     mm.kernel.pagetables.protect_range(mm.row, vma.vm_flags, start, end)
 
 
@@ -400,6 +502,8 @@ def move_page_tables(
     mm: MmStruct, vma: VmAreaStruct, old_addr: int, new_vma: VmAreaStruct, new_addr: int, length: int
 ) -> int:
     """Move entries from one VMA to another; returns how many bytes. Linux: mm/mremap.c, move_page_tables()."""
+    if vma.is_hugetlb():
+        return hugetlb_vma.move_hugetlb_page_tables(vma, old_addr, new_addr, length)
     tables = mm.kernel.pagetables
     done = 0
     try:
@@ -423,5 +527,7 @@ def mlock_vma_pages_range(mm: MmStruct, vma: VmAreaStruct, start: int, end: int,
 
 def clear_refs(mm: MmStruct, vma: VmAreaStruct, soft_dirty: bool) -> None:
     """Forget that pages of a VMA were accessed, or were written. Linux: fs/proc/task_mmu.c, clear_refs_write()."""
+    if vma.is_hugetlb():  # Linux: clear_refs_walk_ops has no hugetlb_entry
+        return
     bits = PTE_SOFT_DIRTY | PTE_RW if soft_dirty else PTE_ACCESSED
     mm.kernel.task_mmu.clear_refs(mm.row, vma.vm_start, vma.vm_end, bits)

@@ -1,32 +1,37 @@
 """Memory policies: which nodes a mapping's pages come from.
 
 Without one, a page comes from the node whose CPU runs, or the next in its zonelist that has room. ``bind`` allows
-nothing but its nodes, ``prefer`` asks one node first, ``interleave`` takes its nodes in turn by page offset.
+nothing but its nodes, ``prefer`` asks one node first, ``prefer (many)`` some nodes, ``interleave`` takes its nodes in
+turn by page offset, ``weighted interleave`` as many pages of each in turn as its weight says.
 
 Linux: mm/mempolicy.c.
-
-Simplified: pages that are there already stay where they are (no MPOL_MF_MOVE); no weighted interleave.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from errno import EFAULT, EINVAL
+from errno import EFAULT, EINVAL, EIO
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mmfs.mm.mman import page_align
-from mmfs.mm_types import PAGE_SIZE
+from mmfs.mm_types import PAGE_SIZE, POLICY_IN_TURN, POLICY_LOCAL, POLICY_MANY, POLICY_NODE, POLICY_WEIGHTED
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mmfs.mm.mm_struct import MmStruct
 
 MPOL_DEFAULT = "default"
 MPOL_PREFERRED = "prefer"
+MPOL_PREFERRED_MANY = "prefer (many)"
 MPOL_BIND = "bind"
 MPOL_INTERLEAVE = "interleave"
+MPOL_WEIGHTED_INTERLEAVE = "weighted interleave"
 MPOL_LOCAL = "local"
-# How the fast path serves a VMA: from the local node, from one node within a mask, or from a mask in turn.
-_LOCAL, _NODE, _IN_TURN = 0, 1, 2
+MPOL_MF_STRICT, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL = 1, 2, 4
+_IN_TURN = {MPOL_INTERLEAVE: POLICY_IN_TURN, MPOL_WEIGHTED_INTERLEAVE: POLICY_WEIGHTED}
 _ALL_NODES = (1 << 64) - 1
 
 
@@ -41,12 +46,24 @@ class Mempolicy:
         """(how, first node, node mask) for the fast path."""
         mask = sum(1 << nid for nid in self.nodes)
         if self.mode == MPOL_BIND:
-            return _NODE, self.nodes[0], mask
+            return POLICY_NODE, self.nodes[0], mask
         if self.mode == MPOL_PREFERRED and self.nodes:
-            return _NODE, self.nodes[0], _ALL_NODES
-        if self.mode == MPOL_INTERLEAVE:
-            return _IN_TURN, self.nodes[0], mask
-        return _LOCAL, 0, _ALL_NODES
+            return POLICY_NODE, self.nodes[0], _ALL_NODES
+        if self.mode == MPOL_PREFERRED_MANY:
+            return POLICY_MANY, self.nodes[0], mask
+        if self.mode in _IN_TURN:
+            return _IN_TURN[self.mode], self.nodes[0], mask
+        return POLICY_LOCAL, 0, _ALL_NODES
+
+    def nodes_of(self, indexes: NDArray[np.int64], weights: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Which of its nodes pages should come from, given their offsets and the nodes' weights."""
+        nodes = np.array(self.nodes)
+        if self.mode not in _IN_TURN:
+            return np.full(len(indexes), nodes[0])
+        if self.mode == MPOL_WEIGHTED_INTERLEAVE:
+            nodes = np.repeat(nodes, np.maximum(weights[nodes], 1))
+        found: NDArray[np.int64] = nodes[indexes % len(nodes)]
+        return found
 
 
 def make_policy(mode: str, nodes: tuple[int, ...], possible: tuple[int, ...]) -> Mempolicy | None:
@@ -56,9 +73,10 @@ def make_policy(mode: str, nodes: tuple[int, ...], possible: tuple[int, ...]) ->
         if nodes:
             raise OSError(EINVAL, "the default policy has no nodes")
         return None
-    if mode not in (MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL):
+    need_nodes = (MPOL_BIND, MPOL_PREFERRED_MANY, MPOL_INTERLEAVE, MPOL_WEIGHTED_INTERLEAVE)
+    if mode not in (MPOL_PREFERRED, MPOL_LOCAL, *need_nodes):
         raise OSError(EINVAL, f"no policy {mode!r}")
-    if (mode == MPOL_LOCAL and nodes) or (mode in (MPOL_BIND, MPOL_INTERLEAVE) and not nodes):
+    if (mode == MPOL_LOCAL and nodes) or (mode in need_nodes and not nodes):
         raise OSError(EINVAL, f"policy {mode} with these nodes")
     if not set(nodes) <= set(possible):
         raise OSError(EINVAL, "a node without memory")
@@ -74,24 +92,28 @@ def effective(policy: Mempolicy | None, owner: Any) -> tuple[int, int, int]:
     if allowed is None:
         return policy.effective() if policy is not None else (0, 0, 0)
     how, nid, mask = (policy or Mempolicy(MPOL_DEFAULT)).effective()
-    if how == _LOCAL:
-        how, nid = _NODE, owner.kernel.scheduler.cpus[owner.processor].nid
+    if how == POLICY_LOCAL:
+        how, nid = POLICY_NODE, owner.kernel.scheduler.cpus[owner.processor].nid
     within = sum(1 << node for node in allowed)
     mask = mask & within or within
     return how, nid if mask >> nid & 1 else min(allowed), mask
 
 
 def policy_nodemask(policy: Mempolicy | None, owner: Any = None) -> int | None:
-    """The nodes to which a policy, or the owner's cpuset, binds allocations, None if to none.
+    """The nodes to which a policy binds allocations, of those that the owner's cpuset allows; None if to none.
 
-    Linux: mm/mempolicy.c, policy_nodemask(); kernel/cgroup/cpuset.c, cpuset_node_allowed().
+    Linux: mm/mempolicy.c, policy_nodemask(), mpol_rebind_policy().
     """
-    bound = sum(1 << nid for nid in policy.nodes) if policy is not None and policy.mode == MPOL_BIND else None
-    allowed = None if owner is None else owner.mems_allowed
-    if allowed is None:
-        return bound
-    within: int = sum(1 << nid for nid in allowed)
-    return within if bound is None else bound & within or within
+    if policy is None or policy.mode != MPOL_BIND:
+        return None
+    bound = sum(1 << nid for nid in policy.nodes)
+    within = nodemask_of(None if owner is None else owner.mems_allowed)
+    return bound & within or within
+
+
+def nodemask_of(nodes: frozenset[int] | None) -> int:
+    """Nodes as bits; None: all."""
+    return _ALL_NODES if nodes is None else sum(1 << node for node in nodes)
 
 
 def mempolicy_in_oom_domain(policy: Mempolicy | None, nodemask: int) -> bool:
@@ -100,14 +122,41 @@ def mempolicy_in_oom_domain(policy: Mempolicy | None, nodemask: int) -> bool:
     return bound is None or bool(bound & nodemask)
 
 
-def do_mbind(mm: MmStruct, start: int, length: int, mode: str, nodes: tuple[int, ...] = ()) -> None:
-    """Give a range a policy for the pages it will take. EINVAL, EFAULT for a hole. Linux: do_mbind()."""
+def _move_misplaced(mm: MmStruct, start: int, end: int, policy: Mempolicy | None, flags: int) -> None:
+    """Pages of a range that are not where its policy wants them move there; EIO if with MPOL_MF_STRICT some stay.
+
+    Linux: do_mbind(), queue_pages_range(), alloc_migration_target_by_mpol().
+    """
+    from mmfs.mm.migrate import mapped_pages, move_pages, nodes_of
+
+    if policy is None or not policy.nodes:
+        return
+    misplaced = 0
+    for addrs, pfns in mapped_pages(mm, start, end):
+        wanted = policy.nodes_of(addrs // PAGE_SIZE, mm.kernel.mmu.areas.weights)
+        wrong = ~np.isin(nodes_of(mm, pfns), policy.nodes)
+        for nid in policy.nodes:
+            turn = wrong & (wanted == nid)
+            if flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL):
+                misplaced += int((move_pages(mm.kernel, pfns[turn], nid, bool(flags & MPOL_MF_MOVE_ALL)) < 0).sum())
+            else:
+                misplaced += int(turn.sum())
+    if misplaced and flags & MPOL_MF_STRICT:
+        raise OSError(EIO, f"{misplaced} pages are on other nodes")
+
+
+def do_mbind(mm: MmStruct, start: int, length: int, mode: str, nodes: tuple[int, ...] = (), flags: int = 0) -> None:
+    """Give a range a policy for the pages it will take; MPOL_MF_MOVE also for those it has.
+
+    EINVAL, EFAULT for a hole, EIO for pages that are elsewhere (MPOL_MF_STRICT). Linux: do_mbind().
+    """
     from mmfs.mm.vma_merge import vma_modify_policy
 
     possible = tuple(pgdat.node_id for pgdat in mm.kernel.node_data if pgdat.node_present_pages)
     policy = make_policy(mode, nodes, possible)
-    if start % PAGE_SIZE:
-        raise OSError(EINVAL, "the address is not on a page boundary")
+    if flags & ~(MPOL_MF_STRICT | MPOL_MF_MOVE | MPOL_MF_MOVE_ALL) or start % PAGE_SIZE:
+        raise OSError(EINVAL, "no such flags, or an address that is not on a page boundary")
+    begin = start
     end = start + page_align(length)
     if end == start:
         return
@@ -123,3 +172,5 @@ def do_mbind(mm: MmStruct, start: int, length: int, mode: str, nodes: tuple[int,
             prev = vma if vma.vm_start < start else mm.find_vma_prev(vma.vm_start)
             vma_modify_policy(prev, vma, start, stop, policy).vm_policy = policy
         start = stop
+    if flags:
+        _move_misplaced(mm, begin, end, policy, flags)

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mmfs.mm import mmap_layout, rows
+from mmfs.mm.ksm_contents import KsmMm
 from mmfs.mm.maple_tree import MapleTree
 from mmfs.mm.mman import (
     CAP_IPC_LOCK,
@@ -33,12 +34,14 @@ from mmfs.mm.mman import (
     is_exec_mapping,
     is_stack_mapping,
 )
-from mmfs.mm_types import MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, PAGE_SHIFT
+from mmfs.mm.percpu import PercpuObject
+from mmfs.mm_types import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from random import Random
 
     from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.numa_balancing import MmNuma
     from mmfs.mm.inode import File
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.vma import VmAreaStruct
@@ -56,6 +59,7 @@ class MmOwner(Protocol):
     comm: str
     personality: int
     mempolicy: Mempolicy | None
+    mems_allowed: frozenset[int] | None
     memcg: int
 
     @property
@@ -77,11 +81,18 @@ class MmStruct:
         self.serial = 0
         """Grows from one address space to the next: which ones the aging has not met yet."""
         self.mm_users = 1
+        self.ksm = KsmMm()
+        self.numa: MmNuma | None = None
+        """How it is scanned for NUMA balancing (kernel/numa_balancing.py)."""
+        self.objects: tuple[int, PercpuObject] = (0, PercpuObject(0))
+        """Its object of the slab, and its counters."""
         self.mt = MapleTree()
         self.map_count = 0
         self.vma_seq = 0
         self.total_vm = self.locked_vm = self.pinned_vm = self.data_vm = self.exec_vm = self.stack_vm = 0
         self.hiwater_vm = 0
+        self.hugetlb_usage = 0
+        """Huge pages of pools that it maps, in pages of 4 KB; they are no part of the RSS."""
         self.def_flags = 0
         self.flags = 0
         """MMF_OOM_*."""
@@ -151,6 +162,7 @@ class MmStruct:
 
     def vma_adjust(self, vma: VmAreaStruct, start: int, end: int, pgoff: int) -> None:
         """Move the borders of `vma`. Linux: mm/vma.c, vma_prepare(), vma_set_range(), vma_complete()."""
+        rows.vma_adjust_trans_huge(vma, start, end)
         self.mt.resize(vma, start, end)
         vma.vm_pgoff = pgoff
         self.vma_seq += 1
@@ -180,8 +192,7 @@ class MmStruct:
     @property
     def rss(self) -> int:
         """Resident pages. Linux: include/linux/mm.h, get_mm_rss()."""
-        count = self.get_mm_counter
-        return count(MM_FILEPAGES) + count(MM_ANONPAGES) + count(MM_SHMEMPAGES)
+        return rows.get_mm_rss(self)
 
     @property
     def pgtables_bytes(self) -> int:
@@ -199,7 +210,7 @@ class MmStruct:
 
     def update_hiwater_rss(self) -> None:
         """Remember the RSS before it falls. Linux: include/linux/mm.h, update_hiwater_rss()."""
-        self.hiwater_rss = max(self.hiwater_rss, self.rss)
+        rows.update_hiwater_rss(self)
 
     def update_hiwater_vm(self) -> None:
         """Remember the size before it falls. Linux: include/linux/mm.h, update_hiwater_vm()."""

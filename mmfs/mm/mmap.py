@@ -13,13 +13,13 @@ Linux: mm/mmap.c.
 from __future__ import annotations
 
 from errno import EACCES, EAGAIN, EEXIST, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EOVERFLOW, EPERM, ETXTBSY
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from mmfs.mm import shmem
 from mmfs.mm.brk import do_brk, vm_brk_flags
 from mmfs.mm.fork import dup_mm, dup_mmap, exit_mmap, mmput
 from mmfs.mm.gup import mm_populate
-from mmfs.mm.hugetlbfs import hugetlb_file_setup
+from mmfs.mm.hugetlbfs import hugetlb_anon_file
 from mmfs.mm.mlock import vma_supports_mlock
 from mmfs.mm.mman import (
     EXECUTE_ONLY_PKEY,
@@ -161,13 +161,24 @@ def _round_hint_to_min(mm: MmStruct, hint: int) -> int:
 def do_mmap(
     mm: MmStruct, addr: int, length: int, prot: int, flags: int, file: File | None = None, pgoff: int = 0
 ) -> int:
-    """Map `file` (or anonymous memory) and return the address. Linux: mm/mmap.c, ksys_mmap_pgoff(), do_mmap()."""
+    """Map `file` (or anonymous memory) and return the address. Linux: mm/mmap.c, ksys_mmap_pgoff()."""
+    if not flags & MAP_ANONYMOUS:
+        if flags & MAP_HUGETLB and not huge_page_size(file):
+            raise OSError(EINVAL, "not a file of hugetlbfs")
+        return _do_mmap(mm, addr, length, prot, flags, file, pgoff)
+    if not flags & MAP_HUGETLB:
+        return _do_mmap(mm, addr, length, prot, flags, None, pgoff)
+    file = hugetlb_anon_file(mm, length & ULONG_MAX, flags)
+    try:
+        return _do_mmap(mm, addr, length, prot, flags, file, pgoff)
+    finally:
+        file.put()
+
+
+def _do_mmap(mm: MmStruct, addr: int, length: int, prot: int, flags: int, file: File | None, pgoff: int) -> int:
+    """Linux: mm/mmap.c, do_mmap()."""
     addr &= ULONG_MAX
     length &= ULONG_MAX
-    if flags & MAP_ANONYMOUS:
-        file = cast("File", hugetlb_file_setup(flags)) if flags & MAP_HUGETLB else None
-    elif flags & MAP_HUGETLB and not huge_page_size(file):
-        raise OSError(EINVAL, "not a file of hugetlbfs")
     if huge_page_size(file):
         length = -(-length // huge_page_size(file)) * huge_page_size(file) & ULONG_MAX
     if not length:
@@ -235,6 +246,8 @@ def mmap_region(mm: MmStruct, file: File | None, addr: int, length: int, vm_flag
             vms.complete()
             raise
         vm_flags = vma.vm_flags
+        if mm.ksm.merge_any:
+            mm.kernel.ksm.add_vma(vma)
     vms.complete()
     mm.vm_stat_account(vm_flags, pages)
     vm_flags = vma.vm_flags | VM_SOFTDIRTY

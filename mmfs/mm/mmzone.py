@@ -1,8 +1,8 @@
 """Zones and nodes: what physical memory there is, cut by address and by distance.
 
 A Zone is a view of its row in the fast path's arrays (free lists, watermarks, per-CPU lists) with the facts
-that never change after boot; a PglistData is a node with its five zones and the order in which it turns to
-others' when its own are short.
+that change only when memory comes or goes; a PglistData is a node with its five zones and the order in which it turns
+to others' when its own are short.
 
 Linux: include/linux/mmzone.h, struct zone, struct pglist_data, struct per_cpu_pages.
 """
@@ -64,6 +64,22 @@ class Zone:
     def zone_end_pfn(self) -> int:
         """The first frame behind it."""
         return self.zone_start_pfn + self.spanned_pages
+
+    def set_span(self, start_pfn: int, end_pfn: int) -> None:
+        """It reaches from a frame to another from now on; nowhere if they are the same."""
+        self.zone_start_pfn = start_pfn if end_pfn > start_pfn else 0
+        self.spanned_pages = end_pfn - start_pfn
+        self._row["start_pfn"], self._row["end_pfn"] = self.zone_start_pfn, self.zone_end_pfn
+
+    def intersects(self, start_pfn: int, nr_pages: int) -> bool:
+        """Whether it reaches into a range of frames. Linux: zone_intersects()."""
+        return bool(self.spanned_pages) and start_pfn < self.zone_end_pfn and start_pfn + nr_pages > self.zone_start_pfn
+
+    def adjust_present_page_count(self, nr_pages: int, managed: int | None = None) -> None:
+        """So many pages came, or went. Linux: adjust_present_page_count(), adjust_managed_page_count()."""
+        self.present_pages += nr_pages
+        self.zone_pgdat.node_present_pages += nr_pages
+        self._row["managed"] += nr_pages if managed is None else managed
 
     def populated(self) -> bool:
         """Whether it has memory at all. Linux: populated_zone()."""
@@ -177,7 +193,7 @@ class Zone:
         """Pageblocks of the zone by migratetype. Linux: mm/vmstat.c, pagetypeinfo_showblockcount_print()."""
         counts = np.zeros(MIGRATE_TYPES, np.int64)
         at = self.zone_start_pfn
-        for low, high in [*self.virgin_extents(), (self.zone_end_pfn, self.zone_end_pfn)]:
+        for low, high in [*sorted(self.virgin_extents()), (self.zone_end_pfn, self.zone_end_pfn)]:
             blocks = self.buddy.frames.blocks[at >> PAGEBLOCK_ORDER : -(-low >> PAGEBLOCK_ORDER)]
             mine = (blocks["zone"] == self.index) & (blocks["state"] != BLK_VIRGIN)
             counts += np.bincount(blocks["migratetype"][mine], minlength=MIGRATE_TYPES)
@@ -207,6 +223,12 @@ class PglistData:
 
     def __repr__(self) -> str:
         return f"<node {self.node_id}>"
+
+    def update_span(self) -> None:
+        """It reaches as far as its zones. Linux: update_pgdat_span()."""
+        zones = [zone for zone in self.node_zones if zone.spanned_pages]
+        self.node_start_pfn = min((zone.zone_start_pfn for zone in zones), default=0)
+        self.node_spanned_pages = max((zone.zone_end_pfn for zone in zones), default=0) - self.node_start_pfn
 
     @property
     def kswapd_highest_zoneidx(self) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mmfs.mm import memory, rmap
 from mmfs.mm.gup import mm_populate
+from mmfs.mm.hugetlb_resv import hugetlb_dup_vma_private
 from mmfs.mm.mman import (
     MAP_FIXED,
     MAP_SHARED,
@@ -27,6 +28,7 @@ from mmfs.mm.mman import (
     VM_LOCKED,
     VM_LOCKED_MASK,
     VM_MAYSHARE,
+    VM_MERGEABLE,
     VM_PFNMAP,
     VM_SHARED,
     page_align,
@@ -125,6 +127,8 @@ def _move_vma(vma: VmAreaStruct, old_addr: int, old_len: int, new_len: int, new_
     mm = vma.vm_mm
     _prepare_move(vma, old_addr, old_len, flags)
     vm_flags = vma.vm_flags
+    if vm_flags & VM_MERGEABLE:
+        mm.kernel.ksm.unmerge(vma, old_addr, old_addr + old_len)
     keep = bool(flags & MREMAP_DONTUNMAP)
     to_account = (new_len if keep else new_len - old_len) >> PAGE_SHIFT
     if vm_flags & VM_ACCOUNT:
@@ -143,6 +147,9 @@ def _move_vma(vma: VmAreaStruct, old_addr: int, old_len: int, new_len: int, new_
             mm.locked_vm += new_len >> PAGE_SHIFT
         do_munmap(mm, new_addr, new_len)
         raise OSError(ENOMEM, "no memory for page tables")
+    mm.ksm.move(old_addr, old_len, new_addr - old_addr)
+    if vma.is_hugetlb():
+        hugetlb_dup_vma_private(vma)
     mm.vm_stat_account(vma.vm_flags, new_len >> PAGE_SHIFT)
     if keep:
         _keep_source(vma, old_addr, old_len)

@@ -66,6 +66,7 @@ class VmaMunmapStruct:
         mm = self.mm
         prev, next = mm.find_vma_prev(self.start), mm.find_vma(self.end)
         mm.update_hiwater_rss()
+        mm.ksm.cut(self.start, self.end)
         for vma in self.vmas:
             memory.zap_page_range(mm, vma, vma.vm_start, vma.vm_end)
         for vma in self.vmas:

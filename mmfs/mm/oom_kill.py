@@ -24,7 +24,7 @@ from mmfs.mm import memory
 from mmfs.mm.debug import LOG_ERR, LOG_INFO, LOG_WARNING, gfp_flag_names
 from mmfs.mm.dump_stack import current, dump_stack
 from mmfs.mm.memcg_stat import oom_meminfo
-from mmfs.mm.mempolicy import mempolicy_in_oom_domain
+from mmfs.mm.mempolicy import mempolicy_in_oom_domain, nodemask_of
 from mmfs.mm.mm_struct import MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP
 from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED
 from mmfs.mm.page_alloc import gfp_zone
@@ -38,6 +38,7 @@ from mmfs.mm.show_mem import (
 )
 from mmfs.mm_types import (
     GFP_FS_BIT,
+    GFP_HARDWALL_BIT,
     GFP_THISNODE_BIT,
     MM_ANONPAGES,
     MM_FILEPAGES,
@@ -52,7 +53,7 @@ from mmfs.mm_types import (
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
-    from mmfs.mm.memcontrol import MemCgroup
+    from mmfs.mm.mem_cgroup import MemCgroup
     from mmfs.mm.mm_struct import MmStruct
 
 LONG_MIN: Final = -(1 << 63)
@@ -151,21 +152,27 @@ def constrained_alloc(kernel: Kernel, oc: OomControl) -> None:
         oc.totalpages, oc.constraint, oc.nodemask = oc.memcg.max_pages or 1, "CONSTRAINT_MEMCG", None
         return
     oc.totalpages = oom_totalpages(kernel)
-    if oc.is_sysrq or oc.gfp & GFP_THISNODE_BIT or oc.nodemask is None:
-        oc.nodemask = None
-        return
     present = {pgdat.node_id: pgdat.node_present_pages for pgdat in kernel.node_data if pgdat.node_present_pages}
-    if all(oc.nodemask >> nid & 1 for nid in present):
+    if oc.is_sysrq or oc.gfp & GFP_THISNODE_BIT or all((oc.nodemask or -1) >> nid & 1 for nid in present):
         oc.nodemask = None
+    mask, constraint = oc.nodemask, "CONSTRAINT_MEMORY_POLICY"
+    if mask is None and oc.gfp & GFP_HARDWALL_BIT and not oc.is_sysrq:
+        mask, constraint = nodemask_of(current(kernel).mems_allowed), "CONSTRAINT_CPUSET"
+    if mask is None or all(mask >> nid & 1 for nid in present):
         return
-    oc.totalpages = kernel.total_swap_pages
-    oc.totalpages += sum(pages for nid, pages in present.items() if oc.nodemask >> nid & 1)
-    oc.constraint = "CONSTRAINT_MEMORY_POLICY"
+    oc.totalpages = kernel.total_swap_pages + sum(pages for nid, pages in present.items() if mask >> nid & 1)
+    oc.constraint = constraint
 
 
-def oom_cpuset_eligible(task: Task, nodemask: int | None) -> bool:
-    """Whether killing the process may free memory of these nodes. Linux: mm/oom_kill.c, oom_cpuset_eligible()."""
-    return nodemask is None or any(mempolicy_in_oom_domain(thread.mempolicy, nodemask) for thread in task.threads)
+def oom_cpuset_eligible(task: Task, nodemask: int | None, asks: Task) -> bool:
+    """Whether killing the process may free memory of these nodes, or of those that who asks may use.
+
+    Linux: mm/oom_kill.c, oom_cpuset_eligible().
+    """
+    if nodemask is not None:
+        return any(mempolicy_in_oom_domain(thread.mempolicy, nodemask) for thread in task.threads)
+    allowed = nodemask_of(asks.mems_allowed)
+    return any(nodemask_of(thread.mems_allowed) & allowed for thread in task.threads)
 
 
 # ---- the killer -------------------------------------------------------------------------------------------------
@@ -184,6 +191,7 @@ class OomKiller:
         self.kill = kill
         self.fatal_signal_pending = fatal_signal_pending
         self.oom_rs = RatelimitState(kernel, "oom_kill_process")
+        self.pfoom_rs = RatelimitState(kernel, "pagefault_out_of_memory")
 
     def out_of_memory(
         self, gfp: int, order: int, nodemask: int | None = None, memcg: MemCgroup | None = None
@@ -220,6 +228,11 @@ class OomKiller:
         self._oom_kill_process(oc, message, "oom_kill_sysrq" if oc.is_sysrq else "oom_kill")
         return True
 
+    def pagefault_out_of_memory(self) -> None:
+        """A page fault found no memory, and nobody was killed for it. Linux: mm/oom_kill.c."""
+        if self.pfoom_rs.ratelimit():
+            self.kernel.printk.emit("Huh VM_FAULT_OOM leaked out to the #PF handler. Retrying PF", LOG_WARNING)
+
     def is_dying(self, task: Task) -> bool:
         """Whether a task will not come back to user mode. Linux: include/linux/oom.h, task_is_dying()."""
         return tsk_is_oom_victim(task) or self.fatal_signal_pending(task) or bool(task.flags & PF_EXITING)
@@ -238,7 +251,7 @@ class OomKiller:
         return (
             task.mm is not None
             and not oom_unkillable_task(task)
-            and oom_cpuset_eligible(task, oc.nodemask)
+            and oom_cpuset_eligible(task, oc.nodemask, task)
             and task.oom_score_adj != OOM_SCORE_ADJ_MIN
         )
 
@@ -266,7 +279,7 @@ class OomKiller:
             if oc.memcg is not None:
                 if self.kernel.memcgs.from_task(task).is_descendant(oc.memcg):
                     yield task
-            elif oom_cpuset_eligible(task, oc.nodemask):
+            elif oom_cpuset_eligible(task, oc.nodemask, current(self.kernel)):
                 yield task
 
     def _check_panic_on_oom(self, oc: OomControl) -> None:

@@ -2,12 +2,9 @@
 
 The free lists themselves are the fast path's (fastpath/buddy.py). Here is what decides: from the gfp bits to
 a zone, a migratetype and allocation flags; from min_free_kbytes and its kin to watermarks, reserves and the
-size of per-CPU lists; and the slow path, which tries harder and harder and ends with the OOM killer.
+size of per-CPU lists. What tries harder is mm/page_alloc_slowpath.py.
 
 Linux: mm/page_alloc.c.
-
-Simplified: the slow path goes from lower watermarks to draining per-CPU lists to the OOM killer; reclaim and
-compaction are not there yet.
 """
 
 from __future__ import annotations
@@ -16,9 +13,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mmfs.fastpath.buddy import Buddy
+from mmfs.fastpath.compact_control import CompactControl
 from mmfs.fastpath.lru import Lru
 from mmfs.mm import watermark
 from mmfs.mm.boot_memory import BootMemory
+from mmfs.mm.mm_init import node_fallback_orders
 from mmfs.mm.mmzone import PglistData, Zone, is_lowmem
 from mmfs.mm_types import (
     ALLOC_HIGHATOMIC,
@@ -27,6 +26,8 @@ from mmfs.mm_types import (
     ALLOC_NON_BLOCK,
     ALLOC_WMARK_LOW,
     ALLOC_WMARK_MIN,
+    BLK_HUGETLB,
+    BLK_SPLIT,
     GFP_DIRECT_RECLAIM_BIT,
     GFP_DMA32_BIT,
     GFP_DMA_BIT,
@@ -42,9 +43,11 @@ from mmfs.mm_types import (
     GFP_THISNODE_BIT,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
+    MIGRATE_TYPES,
     MIGRATE_UNMOVABLE,
     PAGE_ALLOC_COSTLY_ORDER,
     PAGE_SHIFT,
+    PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
     ZONE_DMA,
     ZONE_DMA32,
@@ -122,17 +125,45 @@ class PageAllocator:
         self.warn_alloc: Callable[..., None] = lambda gfp, order, nodemask=None: None
         self.slowpath: Callable[[int, int, int, int | None], int] = self._boot_slowpath
         self.wake_boosted: Callable[[], None] = lambda: None
-        spare = Lru.heads_needed(self.nr_nodes) + _LRU_HEADS_SPARE
-        self.buddy = Buddy.of_machine(memblock.max_pfn, vmstat, self.nr_nodes, machine.nr_cpus, spare)
+        spare = Lru.heads_needed(self.nr_nodes) + CompactControl.heads_needed(self.nr_nodes) + _LRU_HEADS_SPARE
+        frames = max(memblock.max_pfn, memblock.max_possible_pfn)
+        self.buddy = Buddy.of_machine(frames, vmstat, self.nr_nodes, machine.nr_cpus, spare)
         self.frames = self.buddy.frames
         self.lru = Lru(self.frames, self.buddy, vmstat, self.nr_nodes, machine.nr_cpus)
         self.node_data: list[PglistData] = []
         self.zones: list[Zone] = []
         self.totalreserve_pages = 0
+        self.khugepaged = False
+        """Whether room is kept for huge pages."""
         boot = BootMemory(self)
         boot.free_area_init(machine, memblock)
-        boot.build_zonelists()
+        self.build_zonelists()
         boot.memblock_free_all(memblock)
+
+    # ------------------------------------------------------------------------------ zonelists
+
+    def build_zonelists(self) -> None:
+        """Linux: mm/page_alloc.c, build_zonelists(): by node, each node's zones from the highest."""
+        orders = node_fallback_orders(
+            [pgdat.distances for pgdat in self.node_data],
+            [pgdat.node_present_pages > 0 for pgdat in self.node_data],
+            [bool(pgdat.cpus) for pgdat in self.node_data],
+        )
+        for pgdat, order in zip(self.node_data, orders, strict=True):
+            pgdat.node_zonelists = [
+                zone
+                for nid in order
+                for zone in reversed(self.node_data[nid].node_zones)
+                if zone.populated()
+            ]
+            rows = [zone.index for zone in pgdat.node_zonelists]
+            self.buddy.zonelists[pgdat.node_id] = -1
+            self.buddy.zonelists[pgdat.node_id, : len(rows)] = rows
+
+    def set_mobility_grouping(self, nr_pages: int) -> bool:
+        """Pageblocks of different kinds are kept apart if there is memory enough. Linux: build_all_zonelists()."""
+        self.buddy.areas.grouping_disabled = nr_pages < PAGEBLOCK_NR_PAGES * MIGRATE_TYPES
+        return not self.buddy.areas.grouping_disabled
 
     # ------------------------------------------------------------------------------ watermarks
 
@@ -155,6 +186,12 @@ class PageAllocator:
         if wanted > self.vm.user_min_free_kbytes:
             self.vm.min_free_kbytes = wanted
         self.setup_per_zone_wmarks()
+
+    def update_per_zone_wmark_min(self) -> None:
+        """Memory came or went. Linux: init_per_zone_wmark_min(), with khugepaged_min_free_kbytes_update()."""
+        self.init_per_zone_wmark_min()
+        if self.khugepaged:
+            self.set_recommended_min_free_kbytes()
 
     def set_recommended_min_free_kbytes(self) -> None:
         """Raise min_free_kbytes so that huge pages find room. Linux: mm/khugepaged.c."""
@@ -210,6 +247,12 @@ class PageAllocator:
             column = pcps[:, zone.index]
             column["high_min"], column["high_max"], column["batch"] = high_min, high_max, batch
 
+    def reset_per_cpu_pageset(self, zone: Zone) -> None:
+        """The per-CPU lists of a zone without memory keep nothing. Linux: mm/page_alloc.c, zone_pcp_reset()."""
+        column = self.buddy.pcps.reshape(self.buddy.nr_cpus, self.buddy.nr_zones)[:, zone.index]
+        column["high"] = column["high_min"] = column["high_max"] = 0
+        column["batch"] = 1
+
     def calculate_totalreserve_pages(self) -> None:
         """Pages that no user allocation gets. Linux: mm/page_alloc.c, calculate_totalreserve_pages()."""
         total = 0
@@ -260,7 +303,7 @@ class PageAllocator:
         buddy = self.buddy
         if nid is None:
             nid = int(buddy.cpu_nodes[buddy.cpu])
-        mask = 1 << nid if gfp & GFP_THISNODE_BIT else _ALL_NODES
+        mask = 1 << nid if gfp & GFP_THISNODE_BIT else int(buddy.mems_allowed)
         flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM_BIT else 0)
         pfn = buddy.alloc_pages(order, gfp_migratetype(gfp), nid, gfp_zone(gfp), flags, mask)
         if buddy.wake_kswapd:
@@ -287,6 +330,11 @@ class PageAllocator:
         first = self.frames.pages[pfn]
         first["flags"] = first["mapping"] = first["private"] = first["memcg"] = 0
         self.buddy.free_pages(pfn, order)
+
+    def set_hugetlb(self, pfn: int, order: int, hugetlb: bool) -> None:
+        """The frames become a huge page of a pool, or are none any longer. Linux: __folio_set_hugetlb()."""
+        blocks = self.frames.blocks[pfn >> PAGEBLOCK_ORDER : pfn + (1 << order) >> PAGEBLOCK_ORDER]
+        blocks["state"] = BLK_HUGETLB if hugetlb else BLK_SPLIT
 
     # ------------------------------------------------------------------------------ per-CPU lists
 

@@ -4,20 +4,21 @@ kswapd is woken and the min watermark tried. Below that, the task reclaims itsel
 gets anywhere or the pages that could still be reclaimed would be enough; then the OOM killer has its turn. Small
 requests of the kernel and of processes do not fail as long as there is somebody to kill; large ones, and those that
 say so (__GFP_NORETRY), do. A request that must not sleep may dip into the reserves and fails after that.
+A large block is made by moving pages together: before anything is reclaimed where that is worth it, and after it.
 
 Linux: mm/page_alloc.c, __alloc_pages_slowpath() and below.
-
-Simplified: no compaction, so a large block becomes free only by luck.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmfs.fastpath.compact_control import CompactResult
+from mmfs.mm.compaction import CompactPriority
 from mmfs.mm.kswapd import wake_all_kswapds
 from mmfs.mm.node_reclaim import node_reclaim
 from mmfs.mm.page_alloc import gfp_migratetype, gfp_to_alloc_flags, gfp_zone
-from mmfs.mm.vmscan import MAX_RECLAIM_RETRIES
+from mmfs.mm.vmscan import MAX_RECLAIM_RETRIES, fatal_signal_pending
 from mmfs.mm_types import (
     ALLOC_KSWAPD,
     ALLOC_MIN_RESERVE,
@@ -26,6 +27,8 @@ from mmfs.mm_types import (
     ALLOC_WMARK_HIGH,
     ALLOC_WMARK_LOW,
     GFP_DIRECT_RECLAIM_BIT,
+    GFP_HARDWALL_BIT,
+    GFP_IO_BIT,
     GFP_KSWAPD_RECLAIM_BIT,
     GFP_MEMALLOC_BIT,
     GFP_NOFAIL_BIT,
@@ -33,7 +36,9 @@ from mmfs.mm_types import (
     GFP_NORETRY_BIT,
     GFP_RETRY_MAYFAIL_BIT,
     GFP_THISNODE_BIT,
+    MIGRATE_MOVABLE,
     PAGE_ALLOC_COSTLY_ORDER,
+    VmEventItem,
     ZoneStatItem,
 )
 
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
 
 PF_MEMALLOC = 0x0000_0800
 ALL_NODES = (1 << 64) - 1
+MAX_COMPACT_RETRIES = 16
 
 
 class SlowPath:
@@ -57,9 +63,14 @@ class SlowPath:
         self.nid = nid
         self.nodemask = nodemask
         self.mask = ALL_NODES if nodemask is None else nodemask
+        if gfp & GFP_HARDWALL_BIT and not self.page_alloc.current_is_victim():
+            self.mask &= int(self.page_alloc.buddy.mems_allowed)
         self.highest = gfp_zone(gfp)
         self.migratetype = gfp_migratetype(gfp)
-        self.no_progress_loops = 0
+        self.no_progress_loops = self.compaction_retries = 0
+        self.costly = order > PAGE_ALLOC_COSTLY_ORDER
+        self.compact_priority = CompactPriority.SYNC_LIGHT
+        self.compact_result = CompactResult.SKIPPED
 
     def _policy_nodemask(self) -> int | None:
         """The nodes of a memory policy, not of __GFP_THISNODE."""
@@ -83,8 +94,12 @@ class SlowPath:
             return pfn
         self._wake_kswapds(flags)
         pfn = self.attempt(flags)
+        again = True
+        if pfn < 0:
+            pfn, again = self._compact_first(flags)
         while pfn < 0:
-            pfn, again = self._try_harder(flags)
+            if again:
+                pfn, again = self._try_harder(flags)
             if pfn < 0 and not again:
                 if not self.gfp & GFP_NOFAIL_BIT or not self.gfp & GFP_DIRECT_RECLAIM_BIT:
                     self.page_alloc.warn_alloc(self.gfp, self.order, self._policy_nodemask())
@@ -132,15 +147,82 @@ class SlowPath:
             return pfn, False
         progress = self._direct_reclaim()
         pfn = self._attempt_after_reclaim(flags)
+        if pfn < 0:
+            pfn = self._direct_compact(flags, self.compact_priority)
         if pfn >= 0:
             return pfn, False
         if self.gfp & GFP_NORETRY_BIT:
             return -1, False
-        if self.order > PAGE_ALLOC_COSTLY_ORDER and not self.gfp & GFP_RETRY_MAYFAIL_BIT:
+        if self.costly and not (self._can_compact() and self.gfp & GFP_RETRY_MAYFAIL_BIT):
             return -1, False
         if self._should_reclaim_retry(flags, progress > 0):
             return -1, True
+        if progress and self._can_compact() and self._should_compact_retry():
+            return -1, True
         return self._may_oom(flags)
+
+    # -- compaction -----------------------------------------------------------------------------------------------
+
+    def _can_compact(self) -> bool:
+        """Linux: mm/internal.h, gfp_compaction_allowed()."""
+        return bool(self.gfp & GFP_IO_BIT)
+
+    def _compact_first(self, flags: int) -> tuple[int, bool]:
+        """Large blocks, and those that must not be taken from movable memory, by moving pages before any is reclaimed.
+
+        A block or -1, and whether it is worth going on. Linux: __alloc_pages_slowpath(), before its loop.
+        """
+        may = self.gfp & GFP_DIRECT_RECLAIM_BIT and self._can_compact() and not self._pfmemalloc_flags()
+        if not may or not (self.costly or (self.order and self.migratetype != MIGRATE_MOVABLE)):
+            return -1, True
+        pfn = self._direct_compact(flags, CompactPriority.ASYNC)
+        if pfn < 0 and self.costly and self.gfp & GFP_NORETRY_BIT:
+            if self.compact_result in (CompactResult.SKIPPED, CompactResult.DEFERRED):
+                return -1, False
+            self.compact_priority = CompactPriority.ASYNC
+        return pfn, True
+
+    def _direct_compact(self, flags: int, priority: CompactPriority) -> int:
+        """Linux: __alloc_pages_direct_compact()."""
+        task, compactor, vmstat = self.task, self.kernel.compactor, self.kernel.vmstat
+        if not self.order:
+            return -1
+        if task is not None:
+            task.flags |= PF_MEMALLOC
+        try:
+            self.compact_result = compactor.try_to_compact_pages(
+                self.zonelist(), self.order, self.gfp, flags, self.highest, priority
+            )
+        finally:
+            if task is not None:
+                task.flags &= ~PF_MEMALLOC
+        if self.compact_result is CompactResult.SKIPPED:
+            return -1
+        vmstat.count_vm_events(VmEventItem.COMPACT_STALL)
+        pfn = self.attempt(flags)
+        if pfn >= 0:
+            compactor.block_found(pfn, self.order)
+        vmstat.count_vm_events(VmEventItem.COMPACT_FAIL if pfn < 0 else VmEventItem.COMPACT_SUCCESS)
+        return pfn
+
+    def _should_compact_retry(self) -> bool:
+        """Whether compaction could still help. Linux: should_compact_retry()."""
+        if not self.order or (self.task is not None and fatal_signal_pending(self.task)):
+            return False
+        if self.compact_result is CompactResult.SKIPPED:
+            return self.kernel.compactor.zonelist_suitable(self.zonelist(), self.order, self.highest)
+        if self.compact_result is CompactResult.SUCCESS:
+            self.compaction_retries += 1
+            if self.compaction_retries <= MAX_COMPACT_RETRIES // (4 if self.costly else 1):
+                return True
+        least = CompactPriority.SYNC_LIGHT if self.costly else CompactPriority.SYNC_FULL
+        if self.compact_priority > least:
+            self.compact_priority = CompactPriority(self.compact_priority - 1)
+            self.compaction_retries = 0
+            return True
+        return False
+
+    # -- reclaim --------------------------------------------------------------------------------------------------
 
     def _direct_reclaim(self) -> int:
         """Linux: __perform_reclaim()."""

@@ -19,7 +19,7 @@ from mmfs.mm_types import NR_MEMCG_COUNTERS, PAGE_COUNTER_MAX, PAGE_SIZE
 if TYPE_CHECKING:
     import numpy as np
 
-    from mmfs.fastpath.memcontrol import Memcontrol
+    from mmfs.fastpath.page_counter import PageCounters
 
 UNLIMITED: Final = PAGE_COUNTER_MAX
 
@@ -42,13 +42,13 @@ def effective_protection(
 class PageCounter:
     """One counter: a record PAGE_COUNTER_DTYPE, in pages. Linux: struct page_counter."""
 
-    __slots__ = ("_memcontrol", "_memcg", "_kind", "_record", "parent")
+    __slots__ = ("_counters", "_memcg", "_kind", "_record", "parent")
 
-    def __init__(self, memcontrol: Memcontrol, memcg: int, kind: int, parent: PageCounter | None) -> None:
-        self._memcontrol = memcontrol
+    def __init__(self, counters: PageCounters, memcg: int, kind: int, parent: PageCounter | None) -> None:
+        self._counters = counters
         self._memcg = memcg
         self._kind = kind
-        self._record: np.void = memcontrol.counters[memcg * NR_MEMCG_COUNTERS + kind]
+        self._record: np.void = counters.records[memcg * NR_MEMCG_COUNTERS + kind]
         self.parent = parent
 
     @property
@@ -82,7 +82,7 @@ class PageCounter:
     @min.setter
     def min(self, pages: int) -> None:
         self._record["min"] = pages
-        self._memcontrol.set_protection(self._memcg)
+        self._counters.set_protection(self._memcg)
 
     @property
     def low(self) -> int:
@@ -92,7 +92,7 @@ class PageCounter:
     @low.setter
     def low(self, pages: int) -> None:
         self._record["low"] = pages
-        self._memcontrol.set_protection(self._memcg)
+        self._counters.set_protection(self._memcg)
 
     @property
     def emin(self) -> int:

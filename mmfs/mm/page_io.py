@@ -78,6 +78,12 @@ class SwapWrites:
             until = done_ns
         return until - now_ns
 
+    def last_ns(self) -> int:
+        """How long it takes until the disks have written all that they are given; 0 if that is nothing."""
+        self.write_unplug()
+        bios = [area.disk.bios[-1] for area in self.kernel.swap_files.areas.values() if area.disk.bios]
+        return max((bio.when_ns - self.kernel.clock.now_ns for bio in bios), default=0)
+
     def wait_on_write(self, mapping: AddressSpace, index: int) -> None:
         """Sleep until a page of shared memory has been written to swap. Linux: folio_wait_writeback()."""
         self.write_unplug()

@@ -22,7 +22,6 @@ from mmfs.mm_types import (
     PTE_SOFT_DIRTY,
     PTE_SPECIAL,
     PTE_UFFD_WP,
-    PTE_UNIFORM,
     PTE_USER,
 )
 
@@ -66,11 +65,8 @@ def walk(kernel: Kernel, row: int, addr: int) -> Iterator[tuple[int, int, int, i
     for level in range(mmu.walker.levels, 0, -1):
         index = addr >> (PAGE_SHIFT + 9 * (level - 1)) & 511
         entry = int(kernel.frames.entries[table * 512 + index])
-        if level == 2 and entry & PTE_UNIFORM:
-            mmu.walker.write_out(row, addr)
-            entry = int(kernel.frames.entries[table * 512 + index])
         yield level, table, index, entry
-        if not entry & PTE_PRESENT:
+        if not entry & PTE_PRESENT or (level > 1 and entry & PTE_PSE):
             return
         table = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
 
@@ -105,8 +101,8 @@ def translate(kernel: Kernel, pid: int, addr: int) -> str:
             lines.append(f"not mapped: the {name} entry is {what.split(':')[0]}")
             return "\n".join(lines) + "\n"
         lines.append(f"{where:32} {entry:#018x}  {decode(entry)}")
-    pfn = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
+    physical = entry & PTE_PFN_MASK | addr & (1 << PAGE_SHIFT + 9 * (level - 1)) - 1
+    pfn = physical >> PAGE_SHIFT
     zone = kernel.page_alloc.page_zone(pfn)
-    physical = (pfn << PAGE_SHIFT) | (addr & ((1 << PAGE_SHIFT) - 1))
     lines.append(f"frame {pfn:#x}, physical address {physical:#x}, node {zone.zone_pgdat.node_id} zone {zone.name}")
     return "\n".join(lines) + "\n"

@@ -40,6 +40,10 @@ class Resource:
         new = Resource(name, start, end)
         return new if self.insert(new) else None
 
+    def remove(self, start: int, end: int) -> None:
+        """Forget a range right below this one. Linux: release_mem_region_adjustable()."""
+        self.children = [child for child in self.children if (child.start, child.end) != (start, end)]
+
     def add_where_free(self, name: str, start: int, end: int) -> None:
         """Claim what nobody has of a range. Linux: reserve_region_with_split()."""
         for child in [*self.children, Resource("", end + 1, end + 1)]:

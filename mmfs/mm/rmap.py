@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class AnonVma:
     """Who may map the anonymous pages of a VMA and its descendants. Linux: struct anon_vma."""
 
-    __slots__ = ("id", "kernel", "num_children", "parent", "root", "vmas")
+    __slots__ = ("id", "kernel", "obj", "num_children", "parent", "root", "vmas")
 
     def __init__(self, kernel: Kernel, parent: AnonVma | None = None) -> None:
         self.kernel = kernel
@@ -29,12 +29,12 @@ class AnonVma:
         self.parent = parent
         self.root: AnonVma = parent.root if parent is not None else self
         self.num_children = 0
-        self.vmas: dict[VmAreaStruct, int] = {}
-        """The VMAs linked to it, each with its link in the fast path's chain."""
+        self.vmas: dict[VmAreaStruct, tuple[int, int]] = {}
+        """The VMAs linked to it, each with its link in the fast path's chain and the link's object of the slab."""
         kernel.mmu.rmap.roots[self.id] = self.root.id
         if parent is not None:
             parent.num_children += 1
-        kernel.slab.alloc("anon_vma", 1)
+        self.obj = kernel.slab.alloc("anon_vma", force=True)
 
 
 class Rmap:
@@ -63,8 +63,9 @@ class Rmap:
 
 def _link(vma: VmAreaStruct, anon_vma: AnonVma) -> None:
     vma.anon_vma_chain.append(anon_vma)
-    anon_vma.vmas[vma] = anon_vma.kernel.mmu.rmap.link_anon(anon_vma.id, vma.row)
-    anon_vma.kernel.slab.alloc("anon_vma_chain", 1)
+    kernel = anon_vma.kernel
+    obj = kernel.slab.alloc("anon_vma_chain", force=True)
+    anon_vma.vmas[vma] = kernel.mmu.rmap.link_anon(anon_vma.id, vma.row), obj
 
 
 def anon_vma_prepare(vma: VmAreaStruct) -> None:
@@ -101,11 +102,13 @@ def anon_vma_fork(vma: VmAreaStruct, pvma: VmAreaStruct) -> None:
 def unlink_anon_vmas(vma: VmAreaStruct) -> None:
     """Take a VMA out of every anon_vma; those without VMAs go. Linux: unlink_anon_vmas()."""
     for anon_vma in vma.anon_vma_chain:
-        anon_vma.kernel.mmu.rmap.unlink(anon_vma.vmas.pop(vma))
-        anon_vma.kernel.slab.free("anon_vma_chain", 1)
+        slab = anon_vma.kernel.slab
+        link, obj = anon_vma.vmas.pop(vma)
+        anon_vma.kernel.mmu.rmap.unlink(link)
+        slab.free_if(obj)
         if not anon_vma.vmas:
             anon_vma.kernel.rmap.drop(anon_vma)
-            anon_vma.kernel.slab.free("anon_vma", 1)
+            slab.free_if(anon_vma.obj)
             if anon_vma.parent is not None:
                 anon_vma.parent.num_children -= 1
     vma.anon_vma_chain.clear()

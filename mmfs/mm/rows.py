@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from mmfs.mm.mempolicy import effective
 from mmfs.mm_types import (
     GFP_KERNEL_ACCOUNT,
+    HPAGE_PMD_SIZE,
     MM_ANONPAGES,
     MM_FILEPAGES,
     MM_SHMEMPAGES,
     MM_SWAPENTS,
+    MMF_DISABLE_THP,
     PG_TABLE,
 )
 
@@ -50,8 +52,10 @@ class Rows:
         self._free.append(row)
 
 
-def mm_init(kernel: Kernel, mm: MmStruct) -> None:
-    """Give a new address space its root table. Linux: kernel/fork.c, mm_init(), mm_alloc_pgd().
+def mm_init(kernel: Kernel, mm: MmStruct, oldmm: MmStruct | None = None) -> None:
+    """Give a new address space its root table; it does without huge pages if the caller's, ``oldmm``, does.
+
+    Linux: kernel/fork.c, mm_init(), mm_alloc_pgd(), mmf_init_flags().
 
     Raises OSError(ENOMEM) when there is no page for it.
     """
@@ -62,20 +66,26 @@ def mm_init(kernel: Kernel, mm: MmStruct) -> None:
     mm.row = kernel.mm_rows.take()
     kernel.mms[mm.row] = mm
     mm.serial = kernel.lru_gen.next_serial()
-    kernel.frames.pages[pfn]["flags"] = PG_TABLE
+    kernel.frames.pages[pfn]["flags"] |= PG_TABLE
     kernel.frames.pages[pfn]["private"] = mmu.walker.levels
     kernel.frames.entries[pfn * 512 : pfn * 512 + 512] = 0
     record = mmu.mms[mm.row]
     record["pgd"] = pfn
+    record["flags"] = get_mm_flags(oldmm) & MMF_DISABLE_THP if oldmm is not None and oldmm.row >= 0 else 0
     record["memcg"] = kernel.lru.memcg.current if mm.owner is None else mm.owner.memcg
     mmu.tlb.new_asid(mm.row)
+    if oldmm is not None and oldmm.ksm.merge_any:  # Linux: ksm_execve()
+        mm.ksm.merge_any = True
+        kernel.ksm.enter(mm)
 
 
 def mm_release(mm: MmStruct) -> None:
     """Free the root table of an address space that maps nothing any more. Linux: mm_free_pgd(), free_mm()."""
     kernel = mm.kernel
     record = kernel.mmu.mms[mm.row]
+    kernel.ksm.leave(mm)
     kernel.mmu.walker.forget(mm.row)
+    kernel.mmu.huge.put_zero(mm.row)
     kernel.memcgs.free_kmem_page(int(record["pgd"]))
     kernel.mmu.mms[mm.row] = 0
     del kernel.mms[mm.row]
@@ -86,6 +96,17 @@ def mm_release(mm: MmStruct) -> None:
 def get_mm_counter(mm: MmStruct, member: int) -> int:
     """Pages of one kind that are mapped, or swapped out. Linux: include/linux/mm.h."""
     return int(mm.kernel.mmu.mms[mm.row][_COUNTER_FIELDS[member]]) if mm.row >= 0 else 0
+
+
+def get_mm_rss(mm: MmStruct) -> int:
+    """Resident pages. Linux: include/linux/mm.h, get_mm_rss()."""
+    return int(mm.kernel.mmu.tlb.get_mm_rss(mm.row)) if mm.row >= 0 else 0
+
+
+def update_hiwater_rss(mm: MmStruct) -> None:
+    """Remember the RSS before it falls. Linux: include/linux/mm.h, update_hiwater_rss()."""
+    if mm.row >= 0:
+        mm.kernel.mmu.tlb.update_hiwater_rss(mm.row)
 
 
 def get_hiwater_rss(mm: MmStruct) -> int:
@@ -103,6 +124,16 @@ def mm_pgtables_bytes(mm: MmStruct) -> int:
     return int(mm.kernel.mmu.mms[mm.row]["pgtables_bytes"]) if mm.row >= 0 else 0
 
 
+def get_mm_flags(mm: MmStruct) -> int:
+    """MMF_DISABLE_THP, MMF_HUGE_ZERO_PAGE."""
+    return int(mm.kernel.mmu.mms[mm.row]["flags"])
+
+
+def set_mm_flags(mm: MmStruct, flags: int) -> None:
+    """Set the flags that the fast path looks at."""
+    mm.kernel.mmu.mms[mm.row]["flags"] = flags
+
+
 def vma_allocated(vma: VmAreaStruct) -> None:
     """A new VMA gets a row, which says that it maps nothing until it is in a tree."""
     kernel = vma.vm_mm.kernel
@@ -117,27 +148,42 @@ def vma_freed(vma: VmAreaStruct) -> None:
     vma.row = -1
 
 
+def vma_row(vma: VmAreaStruct) -> int:
+    """The VMA's row, up to date. Policies, and what a cpuset allows, may have changed without a word."""
+    owner = vma.vm_mm.owner
+    if (
+        not vma.row_plain
+        or vma.vm_policy is not None
+        or (owner is not None and (owner.mems_allowed is not None or owner.mempolicy is not None))
+    ):
+        vma_changed(vma)
+    return vma.row
+
+
+def vma_adjust_trans_huge(vma: VmAreaStruct, start: int, end: int) -> None:
+    """The borders of a VMA will move: no huge page may lie across one. Linux: mm/huge_memory.c."""
+    for addr in (start, end):
+        if vma.vm_file is None and vma.vm_start < addr < vma.vm_end and addr % HPAGE_PMD_SIZE:
+            vma.vm_mm.kernel.pagetables.split_huge_pmd_address(vma.vm_mm.row, addr)
+
+
 def vma_changed(vma: VmAreaStruct) -> None:
     """A VMA is in the tree, or what its row says has changed: reclaim goes by the row."""
-    vma_row(vma)
-
-
-def vma_row(vma: VmAreaStruct) -> int:
-    """The VMA's row, up to date."""
-    file = vma.vm_file
-    policy = vma.vm_policy or (vma.vm_mm.owner.mempolicy if vma.vm_mm.owner is not None else None)
-    mode, nid, mask = effective(policy, vma.vm_mm.owner)
-    vma.vm_mm.kernel.mmu.vmas[vma.row] = (
+    file, mm = vma.vm_file, vma.vm_mm
+    policy = vma.vm_policy or (mm.owner.mempolicy if mm.owner is not None else None)
+    mode, nid, mask = effective(policy, mm.owner)
+    mm.kernel.mmu.areas.update(
+        vma.row,
         vma.vm_start,
         vma.vm_end,
         vma.vm_flags,
         vma.vm_pgoff,
         file.mapping.id if file is not None else 0,
         vma.anon_vma.id if vma.anon_vma is not None else 0,
-        vma.vm_mm.row,
+        mm.row,
         mode,
         nid,
         file.ra if file is not None else 0,
         mask,
     )
-    return vma.row
+    vma.row_plain = mode == 0

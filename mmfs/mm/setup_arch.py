@@ -148,7 +148,8 @@ class BootMemory:
         block, machine = self.memblock, self.machine
         if machine.numa:
             count = len(machine.nodes)
-            block.alloc(count * count, "NUMA distance table", align=PAGE_SIZE)
+            if count > 1:
+                block.alloc(count * count, "NUMA distance table", align=PAGE_SIZE)
             block.set_nodes(e820.node_spans(machine))
         with_memory = sorted({region.nid for region in block.regions})
         for nid in range(len(machine.nodes)):
@@ -311,12 +312,14 @@ class BootMemory:
         """hugepagesz=1G hugepages=N, spread over the nodes. Linux: mm/hugetlb.c, alloc_bootmem_huge_page()."""
         block = self.memblock
         nids = sorted(self.node_data)
-        for number in range(self.options.gigantic_pages):
-            start = block.alloc_or_none(GB, "1 GB huge page", align=GB, nid=nids[number % len(nids)])
-            if start is None:
-                break
-            pfn = start >> PAGE_SHIFT
-            block.gigantic_pages.append(PfnRange(pfn, pfn + (GB >> PAGE_SHIFT), block.pfn_to_nid(pfn)))
+        for nid, count in self.options.gigantic_pages:
+            for number in range(count):
+                on = nids[number % len(nids)] if nid is None else nid
+                start = block.alloc_or_none(GB, "1 GB huge page", align=GB, nid=on) if on in nids else None
+                if start is None:
+                    break
+                pfn = start >> PAGE_SHIFT
+                block.gigantic_pages.append(PfnRange(pfn, pfn + (GB >> PAGE_SHIFT), block.pfn_to_nid(pfn)))
 
     def hash_tables(self) -> None:
         """Size all hash tables and take those that come from here. Linux: vfs_caches_init_early()."""
@@ -331,7 +334,8 @@ class BootMemory:
         block = self.memblock
         for _ in range(self._cpu_entry_area_tables()):
             block.alloc(PAGE_SIZE, "CPU entry area page tables", align=PAGE_SIZE)
-        if self._max_possible_pfn() > mm_init.MAX_DMA32_PFN and self.options.swiotlb != "noforce":
+        block.max_possible_pfn = self._max_possible_pfn()
+        if block.max_possible_pfn > mm_init.MAX_DMA32_PFN and self.options.swiotlb != "noforce":
             block.alloc(IO_TLB_BYTES, "software IO TLB", align=PAGE_SIZE, high=e820.FOUR_GB)
             slots = IO_TLB_BYTES // IO_TLB_SLOT_BYTES
             block.alloc(slots * IO_TLB_SLOT_STRUCT, "software IO TLB slots", align=PAGE_SIZE)
@@ -340,7 +344,8 @@ class BootMemory:
     def _max_possible_pfn(self) -> int:
         """The end of memory, or of what the firmware's SRAT announces. Linux: max_possible_pfn."""
         spans = e820.node_spans(self.machine) if self.machine.numa else []
-        return max([self.memblock.max_pfn, *(end >> PAGE_SHIFT for _, end, _ in spans)])
+        hotplug = e820.hotplug_span(self.machine)[1] if self.machine.maxmem else 0
+        return max([self.memblock.max_pfn, hotplug >> PAGE_SHIFT, *(end >> PAGE_SHIFT for _, end, _ in spans)])
 
     def _cpu_entry_area_tables(self) -> int:
         """Page tables of the CPU entry areas, which lie at random in 512 GB. Linux: setup_cpu_entry_areas()."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.mm.debug import LOG_INFO, LOG_WARNING, gfp_flag_names, ranges
 from mmfs.mm.dump_stack import current, dump_stack
+from mmfs.mm.mempolicy import nodemask_of
 from mmfs.mm.page_alloc import gfp_zone
 from mmfs.mm.ratelimit import NSEC_PER_SEC, RatelimitState
 from mmfs.mm_types import GFP_NOWARN_BIT, MAX_NR_ZONES, PAGE_SHIFT, NodeStatItem, ZoneStatItem
@@ -96,7 +97,8 @@ def show_mem(kernel: Kernel, nodemask: int | None = None, max_zone_idx: int = MA
 
 
 def _report(kernel: Kernel, nodemask: int | None, max_zone_idx: int) -> Iterator[str]:
-    nodes = [pgdat for pgdat in kernel.node_data if nodemask is None or nodemask >> pgdat.node_id & 1]
+    mask = nodemask_of(current(kernel).mems_allowed) if nodemask is None else nodemask
+    nodes = [pgdat for pgdat in kernel.node_data if mask >> pgdat.node_id & 1]
     zones = [zone for pgdat in nodes for zone in pgdat.node_zones if zone.populated() and zone.zone_idx <= max_zone_idx]
     yield "Mem-Info:"
     yield _machine(kernel, sum(_free_pcp(zone) for zone in zones))
@@ -228,5 +230,8 @@ def nodemask_text(nodemask: int | None) -> str:
 
 def current_mems_allowed(kernel: Kernel) -> str:
     """Where the current task may allocate. Linux: kernel/cgroup/cpuset.c, cpuset_print_current_mems_allowed()."""
-    with_memory = [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]
-    return f",cpuset=/,mems_allowed={ranges(with_memory)}"
+    task = current(kernel)
+    allowed = task.mems_allowed
+    nodes = sorted(allowed or (pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages))
+    css = task.cgrp.e_css.get("cpuset")
+    return f",cpuset={css.cgroup.name or '/' if css is not None else '/'},mems_allowed={ranges(nodes)}"

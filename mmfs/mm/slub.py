@@ -1,17 +1,13 @@
-"""The slab allocator: kernel objects of one kind packed into slabs of a few pages.
+"""Slab caches: kernel objects of one kind packed into slabs of a few pages.
 
-A cache hands objects out of the slab that the CPU works on, takes a partial slab of the node when that is used
-up, and a new one from the page allocator when there is none. Freed objects go back to the CPU's slab, then to the
-node's partial slabs; a node that has more empty slabs than `min_partial` gives pages back. As in Linux, a slab that
-a CPU works on counts as wholly in use in /proc/slabinfo.
+Which object lies where, and which slab is on which list, is the fast path's (fastpath/slub.py): it hands objects out as
+long as there is memory for their slabs and their cgroup may have them. Here is the geometry of a cache, and what
+happens else: a smaller slab where there is no large run of pages, reclaim, the OOM killer of a cgroup.
 
 All pages really come from the page allocator and are counted as NR_SLAB_RECLAIMABLE_B or NR_SLAB_UNRECLAIMABLE_B,
 so that forking a thousand tasks shows in Slab, in the zones' free pages and in slabtop alike.
 
 Linux: mm/slub.c, mm/slab_common.c.
-Simplified: objects are counted per node and per CPU, not one by one, and frees pack perfectly: objects that are freed
-all lie in as few slabs as possible, so a cache never stays fragmented. The list of CPU partial slabs is part of the
-node's.
 """
 
 from __future__ import annotations
@@ -26,18 +22,25 @@ from mmfs.mm_types import (
     GFP_NORETRY_BIT,
     GFP_NOWARN_BIT,
     GFP_RECLAIMABLE_BIT,
+    MIGRATE_RECLAIMABLE,
+    MIGRATE_UNMOVABLE,
     PAGE_SHIFT,
     PAGE_SIZE,
+    ZONE_DMA,
+    ZONE_NORMAL,
     NodeStatItem,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mmfs.mm.slab_common import SlabCaches
 
 SLUB_MAX_ORDER: Final = 3
 MAX_OBJS_PER_PAGE: Final = 32767
 MIN_PARTIAL: Final = 5
 MAX_PARTIAL: Final = 10
+DEFRAG_RATIO: Final = 1000
 
 
 def get_order(size: int) -> int:
@@ -62,66 +65,14 @@ def calculate_order(size: int, nr_cpus: int) -> int:
     return get_order(size)
 
 
-class Slab:
-    """Pages cut into objects. Linux: mm/slab.h, struct slab."""
-
-    __slots__ = ("nid", "objects", "order", "pfn")
-
-    def __init__(self, pfn: int, order: int, objects: int, nid: int) -> None:
-        self.pfn = pfn
-        self.order = order
-        self.objects = objects
-        self.nid = nid
-
-
-class CpuSlab:
-    """The slab a CPU allocates from, and how many free objects it has. Linux: struct kmem_cache_cpu."""
-
-    __slots__ = ("free", "slab")
-
-    def __init__(self, slab: Slab, free: int) -> None:
-        self.slab = slab
-        self.free = free
-
-
-class KmemCacheNode:
-    """A node's slabs that no CPU works on. Linux: mm/slub.c, struct kmem_cache_node."""
-
-    __slots__ = ("free", "slabs", "total_objects")
-
-    def __init__(self) -> None:
-        self.slabs: list[Slab] = []
-        self.total_objects = 0
-        self.free = 0
-
-    def inuse(self) -> int:
-        """Objects in use in these slabs."""
-        return self.total_objects - self.free
-
-    def add(self, slab: Slab, free: int) -> None:
-        """A slab that a CPU is done with."""
-        self.slabs.append(slab)
-        self.total_objects += slab.objects
-        self.free += free
-
-    def take(self) -> tuple[Slab, int] | None:
-        """A slab with free objects, and how many; None if all are full."""
-        if not self.free:
-            return None
-        slab = self.slabs.pop()
-        free = min(slab.objects, self.free)
-        self.total_objects -= slab.objects
-        self.free -= free
-        return slab, free
-
-
 class KmemCache:
-    """A cache of objects of one size. Linux: mm/slab.h, struct kmem_cache."""
+    """A cache of objects of one size. Linux: mm/slab.h, struct kmem_cache. `index`: its row in the fast path."""
 
     def __init__(
-        self, slabs: SlabCaches, name: str, object_size: int, size: int, align: int, flags: str, nr_cpus: int
+        self, slabs: SlabCaches, index: int, name: str, object_size: int, size: int, align: int, flags: str
     ) -> None:
         self.owner = slabs
+        self.index = index
         self.name = name
         self.object_size = object_size
         self.size = size
@@ -131,158 +82,134 @@ class KmemCache:
         self.destroy_by_rcu = "u" in flags
         self.cache_dma = "d" in flags
         self.account = "a" in flags
-        self.order = calculate_order(size, nr_cpus)
+        self.mergeable = "m" in flags
+        self.ctor = ""
+        self.usersize = size if "kmalloc-" in name or name.startswith("memdup_user") else 0
+        self.nr_aliases = 0
+        self.skip_kfence = False
+        self.order = calculate_order(size, slabs.fast.nr_cpus)
         self.min_order = get_order(size)
         self.objs_per_slab = (PAGE_SIZE << self.order) // size
-        self.min_partial = min(MAX_PARTIAL, max(MIN_PARTIAL, (size.bit_length() - 1) // 2))
-        self.cpu_partial = 6 if size >= PAGE_SIZE else 24 if size >= 1024 else 52 if size >= 256 else 120
-        self.nr_objects_inuse = 0
-        self.nr_slabs = 0
-        self.num_objs = 0
-        self.nodes: dict[int, KmemCacheNode] = {}
-        self.cpu_slabs: dict[int, CpuSlab] = {}
-        gfp = GFP_KERNEL | GFP_COMP_BIT
-        if self.reclaim_account:
-            gfp |= GFP_RECLAIMABLE_BIT
-        if self.cache_dma:
-            gfp |= GFP_DMA_BIT
-        self.allocflags = gfp
         self.stat_item = (
             NodeStatItem.NR_SLAB_RECLAIMABLE_B if self.reclaim_account else NodeStatItem.NR_SLAB_UNRECLAIMABLE_B
         )
+        row = self.record
+        row["size"], row["order"], row["stat_item"] = size, self.order, self.stat_item
+        row["min_partial"] = min(MAX_PARTIAL, max(MIN_PARTIAL, (size.bit_length() - 1) // 2))
+        row["remote_node_defrag_ratio"] = DEFRAG_RATIO
+        row["migratetype"] = MIGRATE_RECLAIMABLE if self.reclaim_account else MIGRATE_UNMOVABLE
+        row["highest_zoneidx"] = ZONE_DMA if self.cache_dma else ZONE_NORMAL
+        self.set_cpu_partial(6 if size >= PAGE_SIZE else 24 if size >= 1024 else 52 if size >= 256 else 120)
 
     def __repr__(self) -> str:
         return f"<KmemCache {self.name} {self.nr_objects_inuse}/{self.num_objs}>"
 
     @property
-    def active_objs(self) -> int:
-        """Objects in use as /proc/slabinfo counts them: all but those free in slabs that no CPU works on."""
-        return self.num_objs - sum(node.free for node in self.nodes.values())
+    def sysfs_name(self) -> str:
+        """Its directory: one that others can be merged into is named for what matters. Linux: create_unique_id()."""
+        if not self.mergeable:
+            return self.name
+        flags = "d" * self.cache_dma + "a" * self.reclaim_account + "A" * self.account
+        return f":{flags}{'-' if flags else ''}{self.size:07d}"
+
+    # -- what it has --------------------------------------------------------------------------------------------------
 
     @property
-    def nr_pages(self) -> int:
-        """Pages of all its slabs."""
-        slabs = [s for node in self.nodes.values() for s in node.slabs]
-        slabs += [cpu_slab.slab for cpu_slab in self.cpu_slabs.values()]
-        return sum(1 << slab.order for slab in slabs)
+    def record(self) -> np.void:
+        """Its row. KMEM_CACHE_DTYPE."""
+        row: np.void = self.owner.fast.caches[self.index]
+        return row
 
-    def alloc(self, n: int = 1, cpu: int = 0) -> bool:
-        """Take `n` objects on a CPU, all of them or none (no memory). Linux: mm/slub.c, slab_alloc_node()."""
-        cpu_slab = self.cpu_slabs.get(cpu)
-        if cpu_slab is not None and cpu_slab.free >= n:
-            cpu_slab.free -= n
-            self.nr_objects_inuse += n
-            return True
-        taken = 0
-        while taken < n:
-            if cpu_slab is None or not cpu_slab.free:
-                cpu_slab = self._refill(cpu)
-                if cpu_slab is None:
-                    self.free(taken, cpu)
-                    return False
-            part = min(cpu_slab.free, n - taken)
-            cpu_slab.free -= part
-            self.nr_objects_inuse += part
-            taken += part
-        return True
+    @property
+    def nodes(self) -> np.ndarray:
+        """What each node has of it. KMEM_CACHE_NODE_DTYPE."""
+        fast = self.owner.fast
+        rows: np.ndarray = fast.nodes[self.index * fast.nr_nodes : (self.index + 1) * fast.nr_nodes]
+        return rows
 
-    def _refill(self, cpu: int) -> CpuSlab | None:
-        """Put the CPU's used-up slab away and give it another. Linux: mm/slub.c, ___slab_alloc()."""
-        nid = self.owner.cpu_to_node[cpu]
-        node = self.nodes.get(nid)
-        found = node.take() if node is not None else None
-        if found is None:
-            slab = self._new_slab(nid)
-            if slab is None:
-                return None
-            found = slab, slab.objects
-        used_up = self.cpu_slabs.get(cpu)
-        if used_up is not None:
-            self._node(used_up.slab.nid).add(used_up.slab, used_up.free)
-        self.cpu_slabs[cpu] = CpuSlab(*found)
-        return self.cpu_slabs[cpu]
+    @property
+    def cpus(self) -> np.ndarray:
+        """What each CPU has of it. KMEM_CACHE_CPU_DTYPE."""
+        fast = self.owner.fast
+        rows: np.ndarray = fast.cpus[self.index * fast.nr_cpus : (self.index + 1) * fast.nr_cpus]
+        return rows
 
-    def _node(self, nid: int) -> KmemCacheNode:
-        node = self.nodes.get(nid)
-        if node is None:
-            node = self.nodes[nid] = KmemCacheNode()
-        return node
+    @property
+    def nr_objects_inuse(self) -> int:
+        """Objects that somebody has."""
+        return int(self.record["nr_inuse"])
 
-    def _new_slab(self, nid: int) -> Slab | None:
+    @property
+    def nr_slabs(self) -> int:
+        """All its slabs. Linux: node_nr_slabs()."""
+        return int(self.nodes["nr_slabs"].sum())
+
+    @property
+    def num_objs(self) -> int:
+        """All its objects, free ones included. Linux: node_nr_objs()."""
+        return int(self.nodes["total_objects"].sum())
+
+    @property
+    def active_objs(self) -> int:
+        """Objects in use as /proc/slabinfo counts them: all but those free in slabs on the nodes' lists."""
+        return self.num_objs - int(self.nodes["partial_free"].sum())
+
+    @property
+    def cpu_partial(self) -> int:
+        """Free objects that a CPU's list of partial slabs is meant to hold."""
+        return self._cpu_partial
+
+    def set_cpu_partial(self, nr_objects: int) -> None:
+        """Linux: mm/slub.c, slub_set_cpu_partial()."""
+        self._cpu_partial = nr_objects
+        self.record["cpu_partial_slabs"] = min(-(-nr_objects * 2 // self.objs_per_slab), (1 << 31) - 1)
+
+    # -- objects ------------------------------------------------------------------------------------------------------
+
+    def alloc(self, account: bool = False, force: bool = False) -> int:
+        """An object, 0 if there is no memory for it. Linux: mm/slub.c, kmem_cache_alloc_noprof().
+
+        `account`: the running task's cgroup pays for it though the cache does not ask for that (__GFP_ACCOUNT);
+        `force`: whatever its limit says.
+        """
+        fast = self.owner.fast
+        objcg = fast.objcg.current() if account or self.account else 0
+        obj = fast.alloc(self.index, objcg, force)
+        while obj <= 0:
+            if not (self.owner.charge(objcg, self.size) if obj else self._new_slab()):
+                return 0
+            obj = fast.alloc(self.index, objcg, force)
+        return int(obj)
+
+    def _new_slab(self) -> bool:
         """Pages for one more slab, fewer if there is no such run. Linux: mm/slub.c, allocate_slab()."""
-        order = self.order
-        gfp = self.allocflags
+        gfp = GFP_KERNEL | GFP_COMP_BIT
+        if self.reclaim_account:
+            gfp |= GFP_RECLAIMABLE_BIT
+        if self.cache_dma:
+            gfp |= GFP_DMA_BIT
+        order, pages = self.order, self.owner.pages
+        first_try = gfp
         if order > self.min_order:
-            gfp = (gfp | GFP_NOWARN_BIT | GFP_NORETRY_BIT) & ~GFP_DIRECT_RECLAIM_BIT
-        pfn = self.owner.pages.alloc_pages(gfp, order, nid)
+            first_try = (gfp | GFP_NOWARN_BIT | GFP_NORETRY_BIT) & ~GFP_DIRECT_RECLAIM_BIT
+        pfn = pages.alloc_pages(first_try, order)
         if pfn < 0 and order > self.min_order:
             order = self.min_order
-            pfn = self.owner.pages.alloc_pages(self.allocflags, order, nid)
+            pfn = pages.alloc_pages(gfp, order)
         if pfn < 0:
-            return None
-        slab = Slab(pfn, order, (PAGE_SIZE << order) // self.size, self.owner.page_to_nid(pfn))
-        self.owner.account(slab.nid, self.stat_item, 1 << order)
-        self.owner.set_slab_flags(pfn, order)
-        self.nr_slabs += 1
-        self.num_objs += slab.objects
-        return slab
+            return False
+        self.owner.fast.give_slab(self.index, pfn, order)
+        return True
 
-    def free(self, n: int = 1, cpu: int = 0) -> None:
-        """Give `n` objects back on a CPU: to its slab, then to the nodes' slabs. Linux: mm/slub.c, slab_free()."""
-        if n > self.nr_objects_inuse:
-            raise AssertionError(f"{self.name}: {n} objects freed, {self.nr_objects_inuse} are in use")
-        self.nr_objects_inuse -= n
-        cpu_slab = self.cpu_slabs.get(cpu)
-        if cpu_slab is not None:
-            part = min(n, cpu_slab.slab.objects - cpu_slab.free)
-            cpu_slab.free += part
-            n -= part
-            if not n:
-                return
-        local = self.nodes.get(self.owner.cpu_to_node[cpu])
-        rest = [node for node in self.nodes.values() if node is not local]
-        for node in [local, *rest] if local is not None else rest:
-            part = min(n, node.inuse())
-            if part:
-                node.free += part
-                n -= part
-                self._discard_empty(node, self.min_partial)
-        for other in self.cpu_slabs.values():
-            part = min(n, other.slab.objects - other.free)
-            other.free += part
-            n -= part
-        assert not n
+    def free(self, obj: int) -> None:
+        """Give an object back. Linux: mm/slub.c, kmem_cache_free()."""
+        if not self.owner.fast.free(obj):
+            raise AssertionError(f"{self.name}: object {obj:#x} is freed, but it is not in use")
 
-    def _discard_empty(self, node: KmemCacheNode, keep: int) -> int:
-        """Free the empty slabs of a node but for `keep` of them. Linux: mm/slub.c, discard_slab()."""
-        discarded = 0
-        while node.slabs and node.free - node.slabs[-1].objects >= keep * self.objs_per_slab:
-            slab = node.slabs.pop()
-            node.total_objects -= slab.objects
-            node.free -= slab.objects
-            self._free_slab(slab)
-            discarded += 1
-        return discarded
-
-    def _free_slab(self, slab: Slab) -> None:
-        self.owner.clear_slab_flags(slab.pfn, slab.order)
-        self.owner.pages.free_pages(slab.pfn, slab.order)
-        self.owner.account(slab.nid, self.stat_item, -(1 << slab.order))
-        self.nr_slabs -= 1
-        self.num_objs -= slab.objects
+    def flush_all(self) -> None:
+        """Have no CPU keep a slab. Linux: mm/slub.c, flush_all()."""
+        self.owner.fast.flush_all(self.index)
 
     def shrink(self) -> int:
         """Free every empty slab; how many there were. Linux: mm/slub.c, __kmem_cache_shrink()."""
-        for cpu in list(self.cpu_slabs):
-            cpu_slab = self.cpu_slabs.pop(cpu)
-            self._node(cpu_slab.slab.nid).add(cpu_slab.slab, cpu_slab.free)
-        return sum(self._discard_empty(node, 0) for node in self.nodes.values())
-
-    def check(self) -> None:
-        """The counts agree."""
-        free = sum(n.free for n in self.nodes.values()) + sum(c.free for c in self.cpu_slabs.values())
-        if self.num_objs - free != self.nr_objects_inuse:
-            raise AssertionError(f"{self.name}: {self.num_objs} objects, {free} free, {self.nr_objects_inuse} in use")
-        nr_slabs = sum(len(node.slabs) for node in self.nodes.values()) + len(self.cpu_slabs)
-        if nr_slabs != self.nr_slabs:
-            raise AssertionError(f"{self.name}: {nr_slabs} slabs on lists, {self.nr_slabs} counted")
+        return int(self.owner.fast.shrink(self.index))

@@ -229,10 +229,10 @@ def get_unmapped_area(
     """
     if length > mm.task_size:
         raise OSError(ENOMEM, "longer than the address space")
-    if (file is None and flags & MAP_SHARED) or (file is not None and file.inode.shmem):
-        addr = shmem_get_unmapped_area(mm, addr, length, flags)
-    elif huge_page_size(file):
+    if huge_page_size(file):
         addr = hugetlb_get_unmapped_area(mm, huge_page_size(file), addr, length, flags)
+    elif (file is None and flags & MAP_SHARED) or (file is not None and file.inode.shmem):
+        addr = shmem_get_unmapped_area(mm, addr, length, flags)
     elif file is not None or (not addr and length % PMD_SIZE == 0):
         addr = thp_get_unmapped_area(mm, addr, length, pgoff if file else 0, flags, vm_flags)
     else:

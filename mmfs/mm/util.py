@@ -40,7 +40,7 @@ SZ_128K = 128 << 10
 
 RATELIMIT_INTERVAL_NS = 5_000_000_000
 RATELIMIT_BURST = 10
-LOG_WARNING = 4
+LOG_WARNING, LOG_INFO = 4, 6
 
 
 class RateLimit:
@@ -89,6 +89,21 @@ class Overcommit:
         free_kbytes = int(self.kernel.vmstat.global_zone_page_state(ZoneStatItem.NR_FREE_PAGES)) << PAGE_SHIFT - 10
         self.sysctl_user_reserve_kbytes = min(free_kbytes // 32, SZ_128K)
         self.sysctl_admin_reserve_kbytes = min(free_kbytes // 32, SZ_8K)
+
+    def reserve_mem_notifier(self, online: bool) -> None:
+        """Memory came or went: reserves that were not set by anybody, or are too large now, are worked out again.
+
+        Linux: mm/mmap.c, reserve_mem_notifier().
+        """
+        free_kbytes = int(self.kernel.vmstat.global_zone_page_state(ZoneStatItem.NR_FREE_PAGES)) << PAGE_SHIFT - 10
+        for name, most in (("user_reserve_kbytes", SZ_128K), ("admin_reserve_kbytes", SZ_8K)):
+            kbytes = getattr(self, f"sysctl_{name}")
+            wanted = min(free_kbytes // 32, most)
+            if online and 0 < kbytes < most:
+                setattr(self, f"sysctl_{name}", wanted)
+            elif not online and kbytes > free_kbytes:
+                setattr(self, f"sysctl_{name}", wanted)
+                self.kernel.printk.emit(f"vm.{name} reset to {wanted}", LOG_INFO)
 
     def warn_once(self, what: str, text: str) -> None:
         """Log a warning the first time since boot. Linux: pr_warn_once()."""

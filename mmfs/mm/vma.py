@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from errno import EINTR, ENOMEM
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmfs.mm import rmap, rows
 from mmfs.mm.mman import (
@@ -51,7 +51,9 @@ class VmAreaStruct:
         "anon_name",
         "anon_vma",
         "anon_vma_chain",
+        "objects",
         "row",
+        "row_plain",
         "vm_end",
         "vm_file",
         "vm_flags",
@@ -59,6 +61,7 @@ class VmAreaStruct:
         "vm_ops",
         "vm_pgoff",
         "vm_policy",
+        "vm_private_data",
         "vm_start",
     )  # fmt: skip
 
@@ -71,11 +74,17 @@ class VmAreaStruct:
         self.vm_file: File | None = None
         self.vm_ops: VmOperations | None = None
         self.vm_policy: Mempolicy | None = None
+        self.vm_private_data: Any = None
+        """What its operations keep there: of huge pages, a HugetlbVmaPrivate."""
         self.anon_vma: AnonVma | None = None
         self.anon_vma_chain: list[AnonVma] = []
         self.anon_name: str | None = None
         self.row = -1
         """The row of the fast path's table of VMAs, or -1."""
+        self.objects: tuple[int, ...] = ()
+        """Its objects of the slab: itself and its lock."""
+        self.row_plain = False
+        """The row says that no memory policy rules its pages."""
 
     def __repr__(self) -> str:
         return f"<vma {self.vm_start:x}-{self.vm_end:x} flags {self.vm_flags:#x} pgoff {self.vm_pgoff:#x}>"
@@ -136,12 +145,19 @@ class VmAreaStruct:
 
 def vm_area_alloc(mm: MmStruct, start: int, end: int, vm_flags: int, pgoff: int) -> VmAreaStruct:
     """A new VMA, in no tree yet. Linux: kernel/fork.c, vm_area_alloc()."""
-    if not mm.kernel.slab.alloc("vm_area_struct", 1):
+    slab = mm.kernel.slab
+    obj = slab.alloc("vm_area_struct")
+    lock = obj and slab.alloc("vma_lock")
+    if not lock:
+        if obj:
+            slab.free(obj)
         raise OSError(ENOMEM, "no memory for a vm_area_struct")
     if mm.mm_users == 0:  # the OOM killer has chosen the caller to make room for it
-        mm.kernel.slab.free("vm_area_struct", 1)
+        slab.free(obj)
+        slab.free(lock)
         raise OSError(EINTR, "killed")
     vma = VmAreaStruct(mm, start, end, vm_flags, pgoff)
+    vma.objects = obj, lock
     rows.vma_allocated(vma)
     return vma
 
@@ -152,6 +168,7 @@ def vm_area_dup(orig: VmAreaStruct) -> VmAreaStruct:
     vma.vm_file = orig.vm_file
     vma.vm_ops = orig.vm_ops
     vma.vm_policy = orig.vm_policy
+    vma.vm_private_data = orig.vm_private_data
     vma.anon_vma = orig.anon_vma
     vma.anon_name = orig.anon_name
     return vma
@@ -160,7 +177,8 @@ def vm_area_dup(orig: VmAreaStruct) -> VmAreaStruct:
 def vm_area_free(vma: VmAreaStruct) -> None:
     """Give back the slab object. Linux: kernel/fork.c, vm_area_free()."""
     rows.vma_freed(vma)
-    vma.vm_mm.kernel.slab.free("vm_area_struct", 1)
+    for obj in vma.objects:
+        vma.vm_mm.kernel.slab.free(obj)
 
 
 def remove_vma(vma: VmAreaStruct) -> None:

@@ -10,12 +10,16 @@ Simplified: areas have no addresses and no page tables, so vmalloc space never f
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from mmfs.mm_types import GFP_KERNEL, GFP_NOWARN_BIT, HPAGE_PMD_ORDER
+from mmfs.mm_types import GFP_KERNEL, GFP_NOWARN_BIT, HPAGE_PMD_ORDER, PAGE_SIZE, MemcgStatItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
+
+Kvmalloc = int | list[int]
+"""What kvmalloc() gives: an object of the slab, or the pages of an area."""
 
 
 class Vmalloc:
@@ -34,14 +38,29 @@ class Vmalloc:
         """
         return 13_743_895_347_199 if self.kernel.machine.cpu.la57 else 34_359_738_367
 
-    def alloc(self, nr_pages: int, nid: int) -> list[int]:
+    def alloc(self, nr_pages: int, nid: int, account: bool = False) -> list[int]:
         """An area of `nr_pages`, preferably from node `nid`; ENOMEM if they cannot be had.
 
-        Linux: mm/vmalloc.c, __vmalloc_node_range().
+        `account`: the running task's cgroup pays for it, and shows it in the row `vmalloc` of memory.stat.
+
+        Linux: mm/vmalloc.c, __vmalloc_node_range(), __vmalloc_area_node().
         """
         pages = self._take(nr_pages, nid)
+        if account:
+            try:
+                self.kernel.memcgs.charge_kmem(pages)
+            except OSError:
+                self._give(pages)
+                raise
+            self._mod_state(pages, +1)
         self._add(nr_pages)
         return pages
+
+    def _mod_state(self, pages: list[int], sign: int) -> None:
+        """Linux: mod_memcg_page_state(MEMCG_VMALLOC)."""
+        frames, fast = self.kernel.frames.pages, self.kernel.memcgs.fast
+        for row, nr in Counter(frames["memcg"][pages].tolist()).items():
+            fast.mod_memcg_state(row, MemcgStatItem.MEMCG_VMALLOC, sign * nr)
 
     def _take(self, nr_pages: int, nid: int) -> list[int]:
         page_alloc = self.kernel.page_alloc
@@ -52,13 +71,16 @@ class Vmalloc:
                 break
             pages.append(pfn)
         if len(pages) < nr_pages:
-            for pfn in pages:
-                page_alloc.free_pages(pfn, 0)
+            self._give(pages)
             raise OSError(errno.ENOMEM, f"vmalloc of {nr_pages} pages failed")
         return pages
 
+    def _give(self, pages: list[int]) -> None:
+        for pfn in pages:
+            self.kernel.page_alloc.free_pages(pfn, 0)
+
     def _add(self, nr_pages: int) -> None:
-        self.kernel.slab.alloc("vmap_area", 1)
+        self.kernel.slab.alloc_counted("vmap_area")
         self.nr_pages += nr_pages
         self.nr_areas += 1
 
@@ -69,10 +91,32 @@ class Vmalloc:
                 self._take(1 << HPAGE_PMD_ORDER, nid)
         self._add(nr_pages)
 
-    def free(self, pages: list[int]) -> None:
+    def free(self, pages: list[int], account: bool = False) -> None:
         """Give an area back. Linux: mm/vmalloc.c, vfree()."""
-        for pfn in pages:
-            self.kernel.page_alloc.free_pages(pfn, 0)
-        self.kernel.slab.free("vmap_area", 1)
+        if account:
+            self._mod_state(pages, -1)
+            self.kernel.memcgs.uncharge_kmem(pages)
+        self._give(pages)
+        self.kernel.slab.free_counted("vmap_area")
         self.nr_pages -= len(pages)
         self.nr_areas -= 1
+
+    def kvmalloc(self, size: int) -> Kvmalloc:
+        """`size` bytes that the running task's cgroup pays for: from the slab, or else an area; ENOMEM.
+
+        Linux: mm/util.c, kvmalloc_node(), with GFP_KERNEL_ACCOUNT.
+        """
+        kernel = self.kernel
+        if obj := kernel.slab.kmalloc(size, "kmalloc-cg"):
+            return obj
+        if size <= PAGE_SIZE:
+            raise OSError(errno.ENOMEM, f"no memory for {size} bytes")
+        nid = int(kernel.page_alloc.buddy.cpu_nodes[kernel.page_alloc.buddy.cpu])
+        return self.alloc(-(-size // PAGE_SIZE), nid, account=True)
+
+    def kvfree(self, what: Kvmalloc) -> None:
+        """Linux: mm/util.c, kvfree()."""
+        if isinstance(what, int):
+            self.kernel.slab.kfree(what)
+        else:
+            self.free(what, account=True)

@@ -8,25 +8,25 @@ to be kept) and on swappiness (fastpath/scan_count.py). The loops over pages are
 
 Two reclaim: kswapd, one a node, in the background, from the low watermark up to the high one (mm/kswapd.py), and
 whoever finds no page above the min watermark, in its own time (`try_to_free_pages`). Both shrink a node step by step
-(`NodeReclaim`), so that others get their turn in between.
+(mm/vmscan_node.py), so that others get their turn in between.
 
 Linux: mm/vmscan.c.
 
-Simplified: no demotion between nodes; a file system that is asked to write a single page never does, as ext4.
+Simplified: a file system that is asked to write a single page never does, as ext4.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.scan_count import ScanCount
 from mmfs.fastpath.vmscan import ScanControl, Vmscan
+from mmfs.mm.compaction import compact_gap
 from mmfs.mm.filemap import task_ns
-from mmfs.mm.lru_gen_memcg import MemcgLruOp
-from mmfs.mm.lru_gen_reclaim import LruGenNode, LruGenReclaim, LruvecEviction
+from mmfs.mm.lru_gen_reclaim import LruGenNode, LruGenReclaim
 from mmfs.mm.shrinker import Shrinkers
+from mmfs.mm.vmscan_node import DEF_PRIORITY, NodeReclaim, Throttle
 from mmfs.mm_types import (
     GFP_FS_BIT,
     GFP_HIGHUSER_MOVABLE,
@@ -37,49 +37,30 @@ from mmfs.mm_types import (
     MAX_NR_ZONES,
     PAGE_ALLOC_COSTLY_ORDER,
     SWAP_CLUSTER_MAX,
+    ZONE_MOVABLE,
     ZONE_NORMAL,
-    MemcgMemoryEvent,
     NodeStatItem,
     VmEventItem,
     ZoneStatItem,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     from numpy.typing import NDArray
 
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
-    from mmfs.mm.memcontrol import MemCgroup
+    from mmfs.mm.mem_cgroup import MemCgroup
     from mmfs.mm.mmzone import PglistData, Zone
 
-DEF_PRIORITY: Final = 12
 MAX_RECLAIM_RETRIES: Final = 16
 NSEC_PER_JIFFY: Final = 4_000_000
 SLICE_NS: Final = 1_000_000
 PF_MEMALLOC: Final = 0x0000_0800
 PF_KTHREAD: Final = 0x0020_0000
 SIGKILL_MASK: Final = 1 << SIGKILL - 1
-
-
-class Throttle(IntEnum):
-    """Why a reclaimer waits. Linux: enum vmscan_throttle_state."""
-
-    WRITEBACK = 0
-    ISOLATED = 1
-    NOPROGRESS = 2
-    CONGESTED = 3
-
-
 _TIMEOUT_NS = {Throttle.WRITEBACK: 25 * NSEC_PER_JIFFY, Throttle.NOPROGRESS: NSEC_PER_JIFFY,
                Throttle.CONGESTED: NSEC_PER_JIFFY}
-
-
-def compact_gap(order: int) -> int:
-    """Free pages beside a watermark that compaction wants. Linux: include/linux/compaction.h."""
-    return 2 << order
 
 
 def fatal_signal_pending(task: Task) -> bool:
@@ -94,7 +75,9 @@ class Reclaim:
         self.kernel = kernel
         self.vmstat = kernel.vmstat
         self.lru = kernel.lru
-        self.loops = Vmscan(kernel.mmu.rmap, kernel.mmu.swap, kernel.mmu.filemap, kernel.vmstat)
+        mmu = kernel.mmu
+        self.loops = Vmscan(mmu.huge_split, mmu.swap, mmu.filemap, mmu.compaction.migration, kernel.vmstat)
+        self.demotion = self.loops.demotion
         self.loops.budget_ns = SLICE_NS
         self.scan_count = ScanCount(self.loops)
         self.shrinkers = Shrinkers(kernel.vmstat)
@@ -104,9 +87,18 @@ class Reclaim:
 
     # -- words ----------------------------------------------------------------------------------------------
 
-    def can_reclaim_anon_pages(self, memcg: int = 0) -> bool:
-        """Whether a memory cgroup (row) has room in swap. Linux: can_reclaim_anon_pages()."""
-        return bool(self.lru.memcg.nr_swap_pages(memcg, self.kernel.nr_swap_pages) > 0)
+    def can_demote(self, nid: int, sc: ScanControl | None = None) -> bool:
+        """Whether what is cold on a node can move to a slower one. Linux: can_demote()."""
+        demotion = self.demotion
+        return bool(demotion.enabled and demotion.preferred[nid]) and (sc is None or not sc.no_demotion)
+
+    def can_reclaim_anon_pages(self, nid: int, sc: ScanControl | None = None) -> bool:
+        """Whether there is room in swap, or on a slower node. Linux: can_reclaim_anon_pages(), without a cgroup."""
+        return self.kernel.nr_swap_pages > 0 or self.can_demote(nid, sc)
+
+    def can_age_anon_pages(self, pgdat: PglistData, sc: ScanControl) -> bool:
+        """Whether anonymous pages could ever be reclaimed. Linux: can_age_anon_pages()."""
+        return self.kernel.total_swap_pages > 0 or self.can_demote(pgdat.node_id, sc)
 
     def target(self, sc: ScanControl) -> MemCgroup | None:
         """For whose sake a run of reclaim is, None for the machine's. Linux: struct scan_control, target_mem_cgroup."""
@@ -126,7 +118,7 @@ class Reclaim:
         """Pages that reclaim could look at, or what is free if there are none. Linux: zone_reclaimable_pages()."""
         state = self.vmstat.zone_stat[zone.index]
         nr = int(state[ZoneStatItem.NR_ZONE_INACTIVE_FILE] + state[ZoneStatItem.NR_ZONE_ACTIVE_FILE])
-        if self.can_reclaim_anon_pages():
+        if self.can_reclaim_anon_pages(zone.zone_pgdat.node_id):
             nr += int(state[ZoneStatItem.NR_ZONE_INACTIVE_ANON] + state[ZoneStatItem.NR_ZONE_ACTIVE_ANON])
         return nr or int(state[ZoneStatItem.NR_FREE_PAGES])
 
@@ -154,6 +146,8 @@ class Reclaim:
         used_ns = int(self.loops.cpu_ns)
         self.loops.cpu_ns = self.loops.nr_written = 0
         self.kernel.swap_writes.write_unplug()
+        if self.demotion.wake:
+            self._wake_targets()
         if self.loops.wake_flusher:
             self.loops.wake_flusher = False
             for bdi in self.kernel.bdis:
@@ -163,13 +157,22 @@ class Reclaim:
         self.set_time()
         return used_ns
 
+    def _wake_targets(self) -> None:
+        """Nodes that had little room for what was demoted: their kswapds make some. Linux: wake_all_kswapds()."""
+        nodes, self.demotion.wake = int(self.demotion.wake), 0
+        for kswapd in self.kernel.kswapds:
+            if nodes >> kswapd.pgdat.node_id & 1:
+                kswapd.wakeup(0, 0, ZONE_MOVABLE)
+
     def set_time(self) -> None:
         """Tell the loops how late it is, for pages that are being read."""
-        self.loops.now_ns = max(task_ns(self.kernel), self.until_ns)
+        self.loops.now_ns = self.demotion.migration.now_ns = max(task_ns(self.kernel), self.until_ns)
 
     def cond_resched(self, task: Task | None) -> None:
-        """Within direct reclaim: others may run. In a wakeup, and for a writer of a file, who has no time of his own,
-        disks answer meanwhile. Linux: cond_resched()."""
+        """Within direct reclaim: others may run, and disks have answered what they can by now.
+
+        What was written in one round may so be freed in the next. Linux: cond_resched().
+        """
         used_ns = self.charge(task)
         if task is None:
             now_ns = max(self.until_ns, self.kernel.clock.now_ns) + used_ns
@@ -182,12 +185,14 @@ class Reclaim:
             self._let_disks_answer(used_ns)
         elif self.kernel.scheduler.backlog_ns(task) >= SLICE_NS:
             self.kernel.schedule(task)
+        else:
+            self.kernel.block_devices.complete_until(self.kernel.scheduler.ready_ns(task))
 
     def age_node(self, pgdat: PglistData, sc: ScanControl) -> None:
         """Before kswapd shrinks a node. Linux: kswapd_age_node()."""
         if self.lru.enabled:
             self.generations.age_node(pgdat, sc)
-        elif self.kernel.total_swap_pages and self.loops.inactive_is_low(pgdat.node_id, LRU_INACTIVE_ANON):
+        elif self.can_age_anon_pages(pgdat, sc) and self.loops.inactive_is_low(pgdat.node_id, LRU_INACTIVE_ANON):
             for memcg in self.kernel.memcgs.root.descendants():
                 self.loops.age_active_anon(memcg.row * self.lru.nr_nodes + pgdat.node_id, sc)
 
@@ -221,6 +226,7 @@ class Reclaim:
         sc = ScanControl(gfp, order, DEF_PRIORITY, highest, SWAP_CLUSTER_MAX)
         sc.may_writepage = not self.kernel.vm.laptop_mode
         sc.may_swap = True
+        sc.khugepaged = self.kernel.khugepaged.running
         if self._throttle_direct_reclaim(task, gfp, zonelist):
             return 1
         return DirectReclaim(self, task, zonelist, sc).run()
@@ -237,6 +243,7 @@ class Reclaim:
         sc.memcg = memcg.row
         sc.may_writepage = not self.kernel.vm.laptop_mode
         sc.may_swap, sc.proactive, sc.swappiness = may_swap, proactive, swappiness
+        sc.khugepaged = self.kernel.khugepaged.running
         cpu = self.kernel.page_alloc.buddy.cpu
         nid = int(self.kernel.page_alloc.buddy.cpu_nodes[cpu])
         set_flag = task is not None and not task.flags & PF_MEMALLOC
@@ -296,18 +303,21 @@ class Reclaim:
         self.kernel.block_devices.complete_until(self.until_ns)
 
     def shrink_slab(self, pgdat: PglistData, memcg: MemCgroup, sc: ScanControl) -> int:
-        """Have shrinkers give up what a cgroup has on a node; how many pages came of it. Linux: shrink_slab().
+        """Have shrinkers give up what a cgroup has on a node; how many pages came of it that count as reclaimed.
 
-        Simplified: all objects of shrinkers are the root's.
+        Linux: shrink_slab(); flush_reclaim_state().
         """
-        return self.shrinkers.shrink_slab(pgdat.node_id, sc.priority)[1] if memcg.is_root else 0
+        if not (memcg.is_root or memcg.online):
+            return 0
+        pages = self.shrinkers.shrink_slab(memcg.row * self.kernel.lru.nr_nodes + pgdat.node_id, sc.priority)[1]
+        return pages if self.target(sc) is None else 0
 
     # -- pages that somebody names ------------------------------------------------------------------------------
 
     def reclaim_pages(self, task: Task | None, pfns: NDArray[np.int64]) -> int:
         """Reclaim pages whether they are in use or not; how many went. Linux: reclaim_pages()."""
         sc = ScanControl(GFP_KERNEL)
-        sc.may_writepage = sc.may_swap = True
+        sc.may_writepage = sc.may_swap = sc.no_demotion = True
         self.set_time()
         freed = int(self.loops.reclaim_pages(pfns, sc))
         self.cond_resched(task)
@@ -331,159 +341,6 @@ class Reclaim:
         return _TIMEOUT_NS[reason]
 
 
-class MemCgroupWalk:
-    """The cgroups whose turn it is on a node, those passed over that are protected. Linux: shrink_node_memcgs().
-
-    kswapd goes through all of them. Others go on where the last one has stopped, and only as far as they need to.
-    """
-
-    def __init__(self, reclaim: Reclaim, pgdat: PglistData, sc: ScanControl) -> None:
-        memcgs = reclaim.kernel.memcgs
-        self.sc = sc
-        self.nid = pgdat.node_id
-        self.target = reclaim.target(sc)
-        self.root = self.target or memcgs.root
-        self.partial = not (sc.kswapd or sc.full_walk)
-        self.order: Iterator[MemCgroup] = self.root.descendants()
-        if self.partial and (position := self.root.positions.get(self.nid)) is not None:
-            for memcg in self.order:
-                if memcg is position:
-                    break
-        self.started = False
-
-    def next(self) -> MemCgroup | None:
-        """The next that may be shrunk, None at the end."""
-        if self.partial and self.started and self.sc.nr_reclaimed >= self.sc.nr_to_reclaim:
-            return None
-        while True:
-            memcg = self._iter()
-            if memcg is None or self._eligible(memcg):
-                return memcg
-
-    def _iter(self) -> MemCgroup | None:
-        """Linux: mm/memcontrol.c, mem_cgroup_iter()."""
-        memcg = next(self.order, None)
-        if self.partial:
-            if memcg is None and not self.started:
-                self.order = self.root.descendants()
-                memcg = next(self.order)
-            self.root.positions[self.nid] = memcg
-        self.started = True
-        return memcg
-
-    def _eligible(self, memcg: MemCgroup) -> bool:
-        """Whether its protection lets it be shrunk."""
-        memcg.calculate_protection(self.target)
-        if memcg.below_min(self.target):
-            return False
-        if memcg.below_low(self.target):
-            if not self.sc.memcg_low_reclaim:
-                self.sc.memcg_low_skipped = True
-                return False
-            memcg.event(MemcgMemoryEvent.MEMCG_LOW)
-        return True
-
-
-class NodeReclaim:
-    """Shrinking one node, step by step. Linux: shrink_node()."""
-
-    def __init__(self, reclaim: Reclaim, pgdat: PglistData, sc: ScanControl) -> None:
-        self.reclaim = reclaim
-        self.pgdat = pgdat
-        self.sc = sc
-        self.throttle: Throttle | None = None
-        """Set at the end: why the reclaimer should wait now."""
-        self._begin()
-
-    def _begin(self) -> None:
-        reclaim, sc = self.reclaim, self.sc
-        sc.clear_counts()
-        self.nr_reclaimed = sc.nr_reclaimed
-        sc.node_dirty, sc.node_writeback = self.pgdat.dirty, self.pgdat.writeback
-        if not reclaim.lru.enabled:
-            reclaim.scan_count.prepare_scan_control(reclaim.target_lruvec(self.pgdat, sc), sc)
-        self.walk = MemCgroupWalk(reclaim, self.pgdat, sc)
-        self.memcg: MemCgroup | None = None
-        self.eviction: LruvecEviction | None = None
-
-    def _shrink_node_memcgs(self) -> bool:
-        """Shrink one cgroup after the other; False: the slice is over. Linux: shrink_node_memcgs()."""
-        reclaim, sc = self.reclaim, self.sc
-        if self.memcg is None:
-            self.memcg = self.walk.next()
-            if self.memcg is None:
-                return True
-            if reclaim.lru.enabled:
-                self.eviction = reclaim.generations.begin_lruvec(self.memcg, self.pgdat, sc)
-            else:
-                reclaim.get_scan_count(self.pgdat, sc, self.memcg)
-        if not self._shrink_lruvec(self.memcg):
-            return False
-        sc.nr_reclaimed += reclaim.shrink_slab(self.pgdat, self.memcg, sc)
-        self.memcg = None
-        return False
-
-    def _shrink_lruvec(self, memcg: MemCgroup) -> bool:
-        """Linux: shrink_lruvec()."""
-        reclaim, eviction = self.reclaim, self.eviction
-        if eviction is None:
-            number = memcg.row * reclaim.lru.nr_nodes + self.pgdat.node_id
-            return bool(reclaim.loops.shrink_lruvec(number, self.sc, reclaim.kernel.total_swap_pages > 0))
-        if not eviction.step():
-            return False
-        if eviction.aged:
-            reclaim.kernel.lru_gen.memcg_lru[self.pgdat.node_id].rotate(eviction.lruvec, MemcgLruOp.YOUNG)
-        return True
-
-    def step(self) -> bool:
-        """Work for a slice of time; whether the node is done."""
-        sc, pgdat = self.sc, self.pgdat
-        if not self._shrink_node_memcgs():
-            return False
-        if sc.kswapd:
-            self._note_writeback()
-        congested = sc.nr_dirty and sc.nr_dirty == sc.nr_congested
-        if congested and sc.kswapd:
-            pgdat.congested = True
-        if not sc.kswapd and pgdat.congested:
-            self.throttle = Throttle.CONGESTED
-        progress = sc.nr_reclaimed - self.nr_reclaimed
-        if self._should_continue(progress):
-            self._begin()
-            return False
-        if progress:
-            pgdat.kswapd_failures = 0
-        elif sc.cache_trim_mode:
-            sc.cache_trim_mode_failed = True
-        return True
-
-    def _note_writeback(self) -> None:
-        """What kswapd learns about dirty pages and those being written."""
-        sc, pgdat = self.sc, self.pgdat
-        if sc.nr_writeback and sc.nr_writeback == sc.nr_taken:
-            pgdat.writeback = True
-        if sc.nr_unqueued_dirty == sc.nr_file_taken:
-            pgdat.dirty = True
-        if sc.nr_immediate:
-            self.throttle = Throttle.WRITEBACK
-
-    def _should_continue(self, nr_reclaimed: int) -> bool:
-        """Whether to go on for a block that compaction could make then. Linux: should_continue_reclaim()."""
-        sc, pgdat = self.sc, self.pgdat
-        if not sc.order or not (sc.order > PAGE_ALLOC_COSTLY_ORDER or sc.priority < DEF_PRIORITY - 2):
-            return False
-        if not nr_reclaimed:
-            return False
-        for zone in pgdat.node_zones[: sc.reclaim_idx + 1]:
-            if zone.managed() and zone.watermark_ok(sc.order, zone.min_wmark_pages(), sc.reclaim_idx):
-                return False
-        state = self.reclaim.vmstat.node_stat[pgdat.node_id]
-        inactive = int(state[NodeStatItem.NR_INACTIVE_FILE])
-        if self.reclaim.can_reclaim_anon_pages():
-            inactive += int(state[NodeStatItem.NR_INACTIVE_ANON])
-        return inactive > compact_gap(sc.order)
-
-
 class DirectReclaim:
     """One call of direct reclaim. Linux: do_try_to_free_pages(), shrink_zones()."""
 
@@ -494,6 +351,7 @@ class DirectReclaim:
         self.sc = sc
         self.zones = [zone for zone in zonelist if zone.zone_idx <= sc.reclaim_idx]
         self.nodes = list(dict.fromkeys(zone.zone_pgdat for zone in self.zones))
+        self.waited = False
 
     def run(self) -> int:
         """Reclaim until there is enough or nothing more to be had; how many pages."""
@@ -512,8 +370,23 @@ class DirectReclaim:
                 sc.force_deactivate, sc.skipped_deactivate = True, False
             elif sc.memcg_low_skipped:
                 sc.force_deactivate, sc.memcg_low_reclaim, sc.memcg_low_skipped = False, True, False
-            else:
+            elif not self._wait_on_writeback():
                 return 0
+
+    def _wait_on_writeback(self) -> bool:
+        """Wait for what is being written to swap, as reclaim from a cgroup of v1 does; whether there was something.
+
+        Linux: mm/vmscan.c, shrink_folio_list(), writeback_throttling_sane().
+
+        Simplified: once, after a round without success, and for all of it, not for each page that is met.
+        """
+        if self.waited or self.sc.memcg < 0 or not self.kernel.lru.memcg.memsw:
+            return False
+        self.waited = True
+        ns = self.kernel.swap_writes.last_ns()
+        if ns:
+            self.reclaim.schedule_timeout(self.task, ns)
+        return ns > 0
 
     def _priorities(self) -> None:
         sc = self.sc
@@ -533,7 +406,8 @@ class DirectReclaim:
 
     def _shrink_zones(self) -> None:
         sc = self.sc
-        for pgdat in self.nodes:
+        zones = [zone for zone in self.zones if not self._compaction_ready(zone)]
+        for pgdat in dict.fromkeys(zone.zone_pgdat for zone in zones):
             node = self.reclaim.shrink_node(pgdat, sc)
             while not node.step():
                 self.reclaim.cond_resched(self.task)
@@ -542,6 +416,20 @@ class DirectReclaim:
                 self._wait(pgdat, node.throttle)
         if self.nodes and sc.priority == 1 and not sc.nr_reclaimed and not sc.nr_scanned >> 3 < sc.nr_reclaimed:
             self._wait(self.nodes[0], Throttle.NOPROGRESS)
+
+    def _compaction_ready(self, zone: Zone) -> bool:
+        """Whether there is room for compaction, so that a zone need not be shrunk. Linux: compaction_ready()."""
+        sc = self.sc
+        if sc.memcg >= 0 or sc.order <= PAGE_ALLOC_COSTLY_ORDER:
+            return False
+        if not zone.watermark_ok(sc.order, zone.min_wmark_pages(), sc.reclaim_idx):
+            mark = zone.high_wmark_pages() + compact_gap(sc.order)
+            if not self.kernel.compactor.suitable(zone, sc.order, sc.reclaim_idx):
+                return False
+            if not zone.watermark_ok(0, mark, sc.reclaim_idx):
+                return False
+        sc.compaction_ready = True
+        return True
 
     def _wait(self, pgdat: PglistData, reason: Throttle) -> None:
         ns = self.reclaim.throttle_ns(pgdat, reason)

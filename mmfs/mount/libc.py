@@ -53,3 +53,18 @@ def prctl(option: int, value: int | bytes) -> None:
     """prctl(2) with one argument."""
     argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
     _check(_libc.prctl(ctypes.c_int(option), argument, 0, 0, 0), "prctl")
+
+
+def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char]) -> int:
+    """A system call that has no function."""
+    passed = [ctypes.c_ulong(one) if isinstance(one, int) else one for one in arguments]
+    result = int(_libc.syscall(ctypes.c_long(number), *passed))
+    _check(result, "syscall")
+    return result
+
+
+def fstatfs(fd: int, size: int) -> bytes:
+    """fstatfs(2): the struct, as it is."""
+    answer = ctypes.create_string_buffer(max(size, 256))
+    _check(_libc.fstatfs(ctypes.c_int(fd), answer), "fstatfs")
+    return answer.raw[:size]

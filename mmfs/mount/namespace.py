@@ -13,6 +13,8 @@ hidden place, and what the machine does not know about the caller is a symbolic 
 `HostProc` answers these for the FUSE adapter. A caller outside of any `mmfs run` finds himself at /proc/self, the real
 one, and no pids but simulated ones.
 
+statfs(2) on these places answers what it does on a real machine (statfs.py), as far as this kernel lets it.
+
 Three processes live through a run. The *daemon* holds the temporary machine; its /proc stays the real one, because a
 FUSE daemon that reads a file of its own mount waits for itself for ever. The *init* has a mount namespace and a PID
 namespace of its own: in it, the pids of simulated processes stand for nothing, so that `kill 1234`, htop's F9 or an
@@ -27,6 +29,7 @@ import errno
 import os
 import re
 import signal
+import socket
 import stat
 import tempfile
 import time
@@ -34,7 +37,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from mmfs.mount import libc
+from mmfs.mount import libc, statfs
 from mmfs.mount.errors import MountError
 from mmfs.mount.mounts import FSTYPE, canonical, mount_at, probe, unmount
 
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 HOST: Final = ".host"
 NET: Final = "/proc/net"
+SHOWN: Final = {"cgroup2": "/sys/fs/cgroup/cgroup.controllers", "tracefs": "/sys/kernel/tracing/available_events"}
+"""File systems that tools look for in /proc/mounts (cgroup-tools, damo), each by a file that it has at its top."""
 PID_ENTRY: Final = re.compile(r"/proc/[1-9][0-9]{0,9}")
 FIRST_PID: Final = 1_000_000
 """Where the pids of a run's own processes begin, far from simulated ones, if this machine's pid_max allows it."""
@@ -176,9 +181,26 @@ def bind_machine(mountpoint: str, fresh_proc: bool) -> None:
         libc.mount("/proc", host, flags=libc.MS_BIND | libc.MS_REC)
     libc.mount(f"{mountpoint}/proc", "/proc", flags=libc.MS_BIND | libc.MS_REC)
     if os.path.isdir(f"{mountpoint}/sys"):
+        for fstype, file in SHOWN.items():
+            if os.path.exists(mountpoint + file):
+                show_mount(os.path.dirname(file), fstype)
         libc.mount(f"{mountpoint}/sys", "/sys", flags=libc.MS_BIND | libc.MS_REC)
     if os.path.exists(f"{mountpoint}/dev/kmsg") and os.path.exists("/dev/kmsg"):
         libc.mount(f"{mountpoint}/dev/kmsg", "/dev/kmsg", flags=libc.MS_BIND)
+
+
+def show_mount(path: str, fstype: str) -> None:
+    """Have /proc/mounts, the host's, tell of a file system where the machine has it: there tools look for it.
+
+    What is mounted here is hidden by the machine's /sys; if it may not be, those tools find what the host has.
+    """
+    mount = mount_at(path)
+    if mount is not None and mount.fstype == fstype:
+        return
+    with contextlib.suppress(OSError):
+        libc.umount(path, libc.MNT_DETACH)
+    with contextlib.suppress(OSError):
+        libc.mount(fstype, path, fstype, libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC)
 
 
 def set_first_pid() -> None:
@@ -258,9 +280,13 @@ def _init(
         if not pid_namespace:
             execute(command, mountpoint, inherited)
         set_first_pid()
+        ours, its = socket.socketpair()
         child = os.fork()
         if child == 0:
+            statfs.offer(its)
             execute(command, mountpoint, inherited)
+        its.close()
+        statfs.serve(ours, f"/proc/{HOST}", mountpoint)
         code = wait_for(child, from_outside=pid_namespace)
     except OSError as error:
         os.write(2, f"mmfs run: {error.filename or 'namespace'}: {error.strerror}\n".encode())

@@ -5,6 +5,8 @@ Everything random comes from the program's own generator, so a run can be repeat
 
 from __future__ import annotations
 
+from functools import cache
+from math import gcd
 from typing import Final
 
 import numpy as np
@@ -50,7 +52,13 @@ def zipf(rng: np.random.Generator, n: int, exponent: float, size: int) -> NDArra
 
 def scatter(ranks: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """Ranks as pages: each rank a page of its own, neighbours far apart."""
+    return ranks * coprime(n) % n
+
+
+@cache
+def coprime(n: int) -> int:
+    """A large number that has no divisor in common with `n`."""
     factor = _SCATTER % n | 1
-    while np.gcd(factor, n) != 1:
+    while gcd(factor, n) != 1:
         factor += 2
-    return (ranks * factor) % n
+    return factor

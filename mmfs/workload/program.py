@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 import numpy as np
 
 from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC
-from mmfs.kernel.sched import TASK_STOPPED
-from mmfs.kernel.signal import SIGNAL_NAMES, SIGTERM, TaskKilled, TaskStopped
+from mmfs.kernel.sched import PF_EXITING, TASK_STOPPED
+from mmfs.kernel.signal import SIGNAL_NAMES, SIGTERM, TaskFaulting, TaskKilled, TaskStopped
 from mmfs.workload.parameters import parameters_of, parse_parameters
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ class Program:
                 self.started = True
                 self.start()
             sleep = self.step()
+        except TaskFaulting:
+            sleep = 0  # the step is made again
         except (TaskKilled, TaskStopped):
             return
         except OSError as error:
@@ -155,7 +157,10 @@ class Program:
     def _due(self) -> None:
         """It has slept long enough."""
         self.timer = None
-        self._go_on()
+        if self.ready_soon or not self.kernel.scheduler.is_idle(self.task):
+            self._go_on()
+        else:
+            self.run()
 
     def _go_on(self) -> None:
         """Make the next step as soon as the task has done its work and its waits are over."""
@@ -184,9 +189,15 @@ class Program:
         self.wake()
 
     def settle_slices(self) -> Generator[None, None, None]:
-        """From outside: let time pass until it has taken what it takes at the start, or has died; an event a slice."""
-        clock = self.kernel.clock
-        while self.task.alive and not self.settled and (due := clock.next_event_ns()) is not None:
+        """From outside: let time pass until it has taken what it takes at the start; an event a slice.
+
+        Or until it has died, or waits for somebody to make room in its memory cgroup.
+        """
+        clock, waiters = self.kernel.clock, self.kernel.memcgs.oom_waiters
+        while self.task.alive and not self.settled and self.task not in waiters:
+            due = clock.next_event_ns()
+            if due is None:
+                return
             clock.run_until(due)
             yield
 
@@ -234,11 +245,11 @@ class Programs:
 
     def prune(self) -> None:
         """Forget those whose task is over, and remember how it ended."""
-        for pid, program in list(self.by_pid.items()):
-            if not program.task.alive:
-                del self.by_pid[pid]
-                if program.name:
-                    self.ended.append(Ended(pid, program.name, how_it_ended(program)))
+        for program in [one for one in self.by_pid.values() if one.task.flags & PF_EXITING]:
+            pid = program.task.pid
+            del self.by_pid[pid]
+            if program.name:
+                self.ended.append(Ended(pid, program.name, how_it_ended(program)))
 
     def running(self) -> list[Program]:
         """Those that can be named, by the order in which they began."""

@@ -32,6 +32,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mmfs.kernel.cgroup.cgroup1 import find, makedirs
 from mmfs.kernel.clock import parse_duration
 from mmfs.workload.parameters import parse_parameters
 from mmfs.workload.program import WORKLOADS, Ended, programs_of, spawn, stop
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
 MACHINE: Final = {
-    "ram", "swap", "cpus", "nodes", "disks", "machine", "preset", "profile", "cmdline", "seed", "realtime",
+    "ram", "swap", "cpus", "nodes", "disks", "machine", "preset", "profile", "cmdline", "cgroup", "seed", "realtime",
 }  # fmt: skip
 NUMBERS: Final = {"cpus", "seed", "realtime"}
 SPAWN: Final = {"uid": int, "gid": int, "oom_score_adj": int, "nice": int, "cgroup": str, "cwd": str}
@@ -108,11 +109,11 @@ class Scenario:
         for name, value in self.sysctl.items():
             _write_now(kernel, f"/proc/sys/{name.replace('.', '/')}", value, f"sysctl {name}")
         for path in self.cgroups:
-            kernel.cgroups.makedirs(path)
+            makedirs(kernel, path)
         now = kernel.clock.now_ns
         for entry in self.programs:
             cgroup = entry.options.get("cgroup", "/")
-            if kernel.cgroups.find(str(cgroup)) is None:
+            if not find(kernel, str(cgroup)):
                 raise ValueError(f"program {entry.name}: no cgroup {cgroup} (a [[cgroup]] makes one)")
             for _ in range(entry.count):
                 kernel.clock.add_timer(now + entry.start_ns, self._launch, kernel, entry)

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 
-from benchmarks import cgroups, engine, machines, pressure, reading
+from benchmarks import cgroups, engine, ksm, machines, pressure, reading, slab
 from benchmarks.measure import Row, Side, Unavailable
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -16,6 +16,8 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
     "load": reading.under_load,
     "faults": engine.faults,
     "buddy": engine.buddy,
+    "slab": slab.slab,
+    "ksm": ksm.ksm,
     "boot": machines.boot,
     "zipf": pressure.zipf,
     "reclaim": pressure.reclaim,

@@ -138,7 +138,7 @@ def test_memparse(text: str, value: int) -> None:
 
 def test_boot_options() -> None:
     options = BootOptions.parse("quiet mem=1G hugepages=9 hugepagesz=1G hugepages=2 hugepagesz=2M hugepages=7 nokaslr")
-    assert (options.mem, options.gigantic_pages, options.nokaslr) == (1 << 30, 2, True)
+    assert (options.mem, options.gigantic_pages, options.nokaslr) == (1 << 30, ((None, 2),), True)
     assert options.core_pages("25%", 1000) == 250
     assert options.core_pages("4M", 1000) == 1024
 

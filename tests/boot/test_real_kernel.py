@@ -99,7 +99,7 @@ def test_iomem(real: RealMachine) -> None:
 # Lines that depend on the host's clock, on what the kernel had allocated meanwhile, or on the random layout.
 MEASURED = re.compile(
     r"tsc: Detected|Calibrating|smpboot: Total|deferred pages initialised|Adding \d+k swap|virtio_blk virtio[23]"
-    r"|NODE_DATA|NUMA: Initialized distance"
+    r"|NODE_DATA|NUMA: Initialized distance|automatic NUMA"
 )
 
 

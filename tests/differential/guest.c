@@ -5,15 +5,19 @@
  *   mmap N SIZE PROT FLAGS   touch N OFFSET SIZE STRIDE r|w   munmap N OFFSET SIZE   mprotect N OFFSET SIZE PROT
  *   madvise N OFFSET SIZE ADVICE   fork   wait   brk SIZE   mlock N OFFSET SIZE   write FILE TEXT   snap LABEL
  *   open F PATH   read F OFFSET SIZE   fwrite F OFFSET SIZE   fsync F   fadvise F OFFSET SIZE ADVICE   truncate F SIZE
- *   fmap N F SIZE PROT FLAGS   sync
+ *   fmap N F SIZE PROT FLAGS   sync   mount TYPE DIRECTORY OPTIONS   turn parent|child   errno LABEL STEP   unlink PATH
+ *   close F
  * F numbers an open file, which is made if it is not there; /data is the disk, if there is one. Reads and writes are of at
  * most 128 KB each. mincoreN is how many pages of the mapping N are cached.
- * The steps between `fork` and `wait` are the child's. Huge pages are off. `snap` prints the process's own counters, those of
+ * The steps between `fork` and `wait` are the child's, until `turn` says whose. `errno` prints what a step fails with, as
+ * SCENARIO LABEL errno VALUE: minus the signal where it is killed. Transparent huge pages are off. `snap` prints the process's own counters, those of
  * the machine, and smaps of each mapping, as lines `SCENARIO LABEL NAME VALUE`.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +36,10 @@ static size_t length[64];
 static int file[64];
 static const char *scenario;
 static char buffer[1 << 18], output[1 << 20];
+static unsigned char cached[1 << 16];
+static sigjmp_buf killed;
+
+static void on_signal(int number) { siglongjmp(killed, number); }
 
 static char *slurp(const char *path) {
     int fd = open(path, O_RDONLY);
@@ -64,7 +72,6 @@ static void snap(const char *label) {
     for (int n = 0; n < 64; n++) {
         if (!area[n]) continue;
         if (length[n]) {
-            static unsigned char cached[1 << 16];
             long count = 0;
             mincore(area[n], length[n], cached);
             for (size_t i = 0; i < length[n] >> 12; i++) count += cached[i] & 1;
@@ -89,8 +96,10 @@ static int step(char *line) {
     if (sscanf(line, "%15s", verb) != 1) return 0;
 #define IS(word, count, ...) (!strcmp(verb, word) && sscanf(line, "%*s " __VA_ARGS__) == count)
     if (IS("mmap", 4, "%ld %ld %ld %ld", &n, &a, &b, &c)) {
-        area[n] = mmap(NULL, a, b, c, -1, 0);
-        return area[n] == MAP_FAILED ? errno : 0;
+        char *at = mmap(NULL, a, b, c, -1, 0);
+        if (at == MAP_FAILED) return errno;
+        area[n] = at;
+        return 0;
     }
     if (IS("touch", 5, "%ld %ld %ld %ld %c", &n, &a, &b, &c, &how)) {
         for (long at = a; at < a + b; at += c) {
@@ -121,8 +130,25 @@ static int step(char *line) {
     if (IS("fadvise", 4, "%ld %ld %ld %ld", &n, &a, &b, &c)) return posix_fadvise(file[n], a, b, c);
     if (IS("truncate", 2, "%ld %ld", &n, &a)) return ftruncate(file[n], a) ? errno : 0;
     if (IS("fmap", 5, "%ld %ld %ld %ld %ld", &n, &a, &b, &c, &d)) {
-        area[n] = mmap(NULL, length[n] = b, c, d, file[a], 0);
-        return area[n] == MAP_FAILED ? errno : 0;
+        char *at = mmap(NULL, b, c, d, file[a], 0);
+        if (at == MAP_FAILED) return errno;
+        area[n] = at, length[n] = b;
+        return 0;
+    }
+    if (IS("mount", 3, "%15s %255s %63s", verb, buffer, text)) {
+        mkdir(buffer, 0755);
+        return mount(verb, buffer, verb, 0, text) ? errno : 0;
+    }
+    if (IS("close", 1, "%ld", &n)) return close(file[n]) ? errno : 0;
+    if (IS("unlink", 1, "%255s", buffer)) return unlink(buffer) ? errno : 0;
+    if (IS("errno", 1, "%63s", text)) {
+        int number = sigsetjmp(killed, 1);
+        char *rest = strchr(strchr(line, ' ') + 1, ' ') + 1;
+        signal(SIGBUS, on_signal), signal(SIGSEGV, on_signal);
+        number = number ? -number : step(rest);
+        signal(SIGBUS, SIG_DFL), signal(SIGSEGV, SIG_DFL);
+        printf("%s %s errno %d\n", scenario, text, number);
+        return 0;
     }
     if (!strcmp(verb, "sync")) { sync(); return 0; }
     if (IS("snap", 1, "%63s", text)) { snap(text); return 0; }
@@ -131,19 +157,29 @@ static int step(char *line) {
 
 static void play(char *rest) {
     char *line;
+    enum { PARENT, CHILD } me = PARENT, actor = PARENT;
+    int *turns = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), turn = 0;
     memset(buffer, 1, sizeof buffer); /* no faults of our own between two snaps */
     memset(output, 1, sizeof output);
     memset(page, 1, sizeof page);
+    memset(cached, 1, sizeof cached);
     while ((line = strsep(&rest, "\n")) && strncmp(line, "scenario ", 9)) {
         if (!strcmp(line, "fork")) {
             fflush(stdout);
-            if (fork()) {
-                while ((line = strsep(&rest, "\n")) && strcmp(line, "wait"));
-                wait(NULL);
-            }
-        } else if (!strcmp(line, "wait"))
-            break;
-        else {
+            actor = CHILD;
+            if (!fork()) me = CHILD;
+        } else if (!strncmp(line, "turn ", 5) || (!strcmp(line, "wait") && actor == PARENT)) {
+            turn++;
+            fflush(stdout);
+            if (actor == me) __atomic_store_n(turns, turn, __ATOMIC_SEQ_CST);
+            else while (__atomic_load_n(turns, __ATOMIC_SEQ_CST) < turn) usleep(1000);
+            actor = !strcmp(line, "turn child") ? CHILD : PARENT;
+        }
+        if (!strcmp(line, "wait")) {
+            if (me == CHILD) break;
+            wait(NULL);
+            actor = PARENT;
+        } else if (actor == me && strcmp(line, "fork") && strncmp(line, "turn ", 5)) {
             int failed = step(line);
             if (failed) printf("error in %s: %s: %s\n", scenario, strerrorname_np(failed), line);
         }

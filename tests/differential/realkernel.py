@@ -11,6 +11,7 @@ import lzma
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 from functools import cache
@@ -89,11 +90,21 @@ def make_disk(path: Path, files: dict[str, int]) -> None:
         subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", "-d", root, path], check=True)
 
 
+def make_swap(path: Path, size: int) -> None:
+    """A swap area. Linux: include/linux/swap.h, union swap_header."""
+    with path.open("wb") as area:
+        area.truncate(size)
+        area.seek(1024)
+        area.write(struct.pack("<III", 1, size // 4096 - 1, 0))
+        area.seek(4096 - 10)
+        area.write(b"SWAPSPACE2")
+
+
 @cache
-def guest() -> bytes:
+def guest(source: str = "guest.c") -> bytes:
     """The program that is the guest's init, linked statically."""
     with tempfile.TemporaryDirectory() as work:
-        subprocess.run(["gcc", "-O1", "-static", "-o", f"{work}/init", HERE / "guest.c"], check=True)
+        subprocess.run(["gcc", "-O1", "-static", "-pthread", "-o", f"{work}/init", HERE / source], check=True)
         return Path(work, "init").read_bytes()
 
 
@@ -108,6 +119,20 @@ def cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
     return bytes(archive)
 
 
+def qemu(work: Path, files: dict[str, tuple[int, bytes]], memory: str, cpus: int, disks: list[Path]) -> list[str]:
+    """The command that boots a guest with these files in its initial RAM disk; its console is `work`/console."""
+    if disks:
+        files = {"mods": (0o040755, b"")} | modules() | files
+    (work / "initrd").write_bytes(cpio(files))
+    drives = [word for disk in disks for word in ("-drive", f"file={disk},if=virtio,format=raw,cache=unsafe")]
+    return [
+        "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", memory, "-smp", str(cpus),
+        "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{work}/console",
+        "-kernel", str(vmlinuz()), "-initrd", f"{work}/initrd", "-append", "console=ttyS0 panic=-1 loglevel=3 nokaslr",
+        *drives,
+    ]  # fmt: skip
+
+
 def run(
     scenarios: str, memory: str = "512M", cpus: int = 1, timeout: int = 300, disk: dict[str, int] | None = None
 ) -> dict[str, Counters]:
@@ -117,18 +142,11 @@ def run(
     """
     with tempfile.TemporaryDirectory() as work:
         files = {"init": (0o100755, guest()), "scenarios": (0o100644, scenarios.encode())}
-        drives = []
+        disks = []
         if disk is not None:
             make_disk(Path(work, "disk"), disk)
-            files = {"mods": (0o040755, b"")} | modules() | files
-            drives = ["-drive", f"file={work}/disk,if=virtio,format=raw,cache=unsafe"]
-        Path(work, "initrd").write_bytes(cpio(files))
-        command = [
-            "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", memory, "-smp", str(cpus),
-            "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{work}/console",
-            "-kernel", str(vmlinuz()), "-initrd", f"{work}/initrd", "-append", "console=ttyS0 panic=-1 loglevel=3",
-            *drives,
-        ]  # fmt: skip
+            disks = [Path(work, "disk")]
+        command = qemu(Path(work), files, memory, cpus, disks)
         subprocess.run(command, check=True, timeout=timeout, env=os.environ | {"TMPDIR": work})
         console = Path(work, "console").read_text(errors="replace").replace("\r", "")
     _, begun, printed = console.partition("=====begin=====\n")

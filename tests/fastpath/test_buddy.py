@@ -75,7 +75,8 @@ class Bed:
             seen[pfn : pfn + (1 << order)] += 1
         for pindex in range(NR_PCP_LISTS):
             order = 9 if pindex >= 12 else pindex // 3
-            for pfn in self.buddy.pcp_list(0, Z, pindex):
+            for folio in self.buddy.pcp_list(0, Z, pindex):
+                pfn = folio if order < 9 else (folio - self.buddy.frames.huge) << 9
                 seen[pfn : pfn + (1 << order)] += 1
         assert seen.max() <= 1
         assert seen.sum() == self.free_pages() + int(self.buddy.pcps[Z]["count"])

@@ -15,9 +15,9 @@ FILES = ("memory.current", "memory.peak", "memory.swap.current", "memory.events"
 class CgroupProbe(Probe):
     """A machine like the recorded one, whose memory controller is on."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 1) -> None:
         # The recorded machine's disk answered out of its host's memory, faster than its emulated CPU asked.
-        super().__init__(disks={"vdb": "nvme"})
+        super().__init__(disks={"vdb": "nvme"}, seed=seed)
         self.kernel.write(f"{TOP}/cgroup.subtree_control", "+memory")
 
     def make(self, name: str, **limits: str) -> str:
@@ -114,9 +114,9 @@ def page_cache() -> Iterator[tuple[str, Curve]]:
     yield "cg_lower_max_pagecache", probe.take()
 
 
-def protection(kind: str) -> Iterator[tuple[str, Curve]]:
+def protection(kind: str, seed: int = 1) -> Iterator[tuple[str, Curve]]:
     """A cgroup with 100 MB of cache beside one that reads 900 MB: what memory.low and memory.min keep for it."""
-    probe = CgroupProbe()
+    probe = CgroupProbe(seed)
     probe.bigfile("/data/f", 256)
     probe.bigfile("/data/g", 900)
     probe.sysctl("drop_caches", 3)

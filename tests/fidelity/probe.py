@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import mmfs
 from mmfs.kernel.signal import TaskKilled
+from mmfs.mm.mman import VM_EXEC
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 MB = 1 << 20
 READ_SIZE = 128 << 10
+FAULT_AROUND = 64 << 10
 Sample = dict[str, int]
 Curve = dict[str, Sample]
 CMDLINE = "console=ttyS0 psi=1 panic=-1 loglevel=7"
@@ -28,8 +30,22 @@ class Probe:
     def __init__(self, swap: str | None = "256M", ram: str = "512M", **machine: object) -> None:
         options = {"ram": ram, "cpus": 2, "swap": swap, "preset": "bare", "cmdline": CMDLINE, "seed": 1, **machine}
         self.kernel: Kernel = mmfs.boot(**options)  # type: ignore[arg-type]
-        self.shell: Task = self.kernel.spawn("sh")
+        self.shell: Task = self.kernel.spawn("busybox")
         self.curve: Curve = {}
+        self.runs(self.shell)
+
+    def runs(self, *tasks: Task) -> None:
+        """The programs that drive a step execute: their text, which lies on the disk, stays in use."""
+        for task in tasks:
+            for vma in task.mm.mt:
+                if vma.vm_file is not None and vma.vm_flags & VM_EXEC:
+                    task.touch(vma.vm_start, vma.vm_end - vma.vm_start, stride=FAULT_AROUND)
+
+    def program(self, **options: object) -> Task:
+        """The recording program, started by the shell."""
+        task = self.kernel.spawn("probe", **options)
+        self.runs(self.shell, task)
+        return task
 
     def sample(self, label: str) -> None:
         """All of meminfo (kB) and vmstat under a label."""
@@ -52,7 +68,7 @@ class Probe:
 
     def readfile(self, path: str, size_mb: int, offset_mb: int = 0) -> None:
         """Read a part of a file from a program of its own, 128 KB a call."""
-        reader = self.kernel.spawn("probe")
+        reader = self.program()
         fd = reader.open(path)
         reader.lseek(fd, offset_mb * MB)
         left = size_mb * MB
@@ -62,13 +78,13 @@ class Probe:
 
     def hold(self, size_mb: int) -> Task:
         """A process that has so much anonymous memory, written once, and sleeps."""
-        holder = self.kernel.spawn("probe")
+        holder = self.program()
         holder.touch(holder.mmap(size_mb * MB), size_mb * MB, write=True)
         return holder
 
     def anon(self, step_mb: int, max_mb: int) -> None:
         """A child grows by steps of untouched memory, written once, until it is killed."""
-        parent = self.kernel.spawn("probe", oom_score_adj=-1000)
+        parent = self.program(oom_score_adj=-1000)
         child = parent.fork()
         child.signal.oom_score_adj = 0
         self.sample("start")
@@ -76,6 +92,7 @@ class Probe:
         try:
             for reached in range(0, max_mb, step_mb):
                 child.touch(child.mmap(step_mb * MB), step_mb * MB, write=True)
+                self.runs(child)
                 self.sample(f"{reached + step_mb}MB")
         except TaskKilled:
             parent.wait()

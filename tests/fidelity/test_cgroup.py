@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -23,9 +24,8 @@ LIMITS = {"cg_max64_noswap": 64, "cg_max64_swap64": 64, "cg_high32_swap": 32, "c
           "cg_nested_growth_k1": 64, "cg_pagecache_max64": 64}  # fmt: skip
 BATCH = "a step of reclaim is as large as the band of 1 MB, and it is chance at which sample one has just ended"
 KNOWN = {
-    **{("cg_high32_swap", level): BATCH for level in LEVELS},
-    ("cg_max64_noswap", "max"): "18 here, 35 with the same growth in cg_nested_events_after, where mmfs has 35 too",
-    ("cg_max64_swap64", "max"): "the last tries before the kill scan fewer pages: 231 of 288",
+    **{("cg_high32_swap", level): BATCH for level in LEVELS if not level.endswith("file")},
+    ("cg_max64_noswap", "max"): "18 recorded, a page came free between kill and death; 35 in five of five new runs",
 }
 
 
@@ -108,14 +108,23 @@ def test_page_cache() -> None:
 
 @pytest.mark.parametrize("kind", ["none", "low", "min"])
 def test_protection(kind: str) -> None:
-    """What memory.low and memory.min keep for a sibling."""
-    [(name, ours)] = cgroup.protection(kind)
-    with (FOLDER / f"{name}.tsv").open() as stream:
+    """What memory.low and memory.min keep for a sibling, within a tenth of it and what real runs differ by.
+
+    Which cgroup reclaim begins with is drawn (shrink_many()), so it is the median of three machines that counts.
+    """
+    with (FOLDER / "cg_protect_again.tsv").open() as stream:
+        again = [row for row in csv.DictReader(stream, delimiter="\t") if row["kind"] == kind]
+    curves = [curve for seed in (1, 2, 3) for _, curve in cgroup.protection(kind, seed)]
+    with (FOLDER / f"cg_protect_{kind}.tsv").open() as stream:
         for row in csv.DictReader(stream, delimiter="\t"):
+            step = row["step_MB"]
+            others = [int(row["P_current"]) // MB, *(int(other[step]) for other in again)]
+            bar = 12 * MB + (max(others) - min(others)) * MB
             for key in ("P_current", "P_file"):
-                mine = ours[row["step_MB"]][key]
-                assert mine == pytest.approx(int(row[key]), abs=12 * MB), (kind, row["step_MB"], key)
-    assert (ours["anon330"]["P memory.events.low"] > 0) == (kind == "low")
+                mine = median(curve[step][key] for curve in curves)
+                assert mine == pytest.approx(int(row[key]), abs=bar), (kind, step, key)
+    for curve in curves:
+        assert (curve["anon330"]["P memory.events.low"] > 0) == (kind == "low")
 
 
 def test_reclaim() -> None:

@@ -181,6 +181,7 @@ def _advised(z: Zoo) -> None:
         task.madvise(z.map(name, 256 * KB), 256 * KB, advice)
         z.write(name, written)
     z.map("mergeable", 2 * MB)
+    task.set_contents(z.at["mergeable"], 2 * MB, "same", 0x5A)
     z.write("mergeable", 2 * MB)
     task.madvise(z.at["mergeable"], 2 * MB, MADV_MERGEABLE)
     z.guard(8)

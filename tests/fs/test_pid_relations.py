@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from mmfs.mm.huge_memory import states_of
 from mmfs.mm.mman import MADV_DONTNEED, MADV_FREE, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_READ
-from mmfs.mm_types import PG_ANON
 from tests.fs.pid_zoo import zoo
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def check_pagemap(task: Task, status: dict[str, int]) -> None:
     mapped = present[pfns != kernel.mmu.zero_pfn]
     assert len(mapped) * 4 == status["VmRSS"]
     assert np.count_nonzero(mapped & np.uint64(FILE)) * 4 == status["RssFile"] + status["RssShmem"]
-    flags = kernel.frames.pages["flags"][(mapped & np.uint64(PFN)).astype(np.int64)]
-    assert np.array_equal(flags & PG_ANON == 0, mapped & np.uint64(FILE) != 0)
+    anon, _ = states_of(kernel.frames, (mapped & np.uint64(PFN)).astype(np.int64))
+    assert np.array_equal(~anon, mapped & np.uint64(FILE) != 0)
     assert not np.any(present[pfns == kernel.mmu.zero_pfn] & np.uint64(FILE | EXCLUSIVE))
 
 

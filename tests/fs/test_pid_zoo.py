@@ -16,7 +16,6 @@ PARENT, CHILD = "262", "264"
 
 # What is not the same, by the start of the mapping, and why. Everything else is, to the last number.
 DIFFERENT = {
-    "7fe0a4e00000": "mergeable: ksmd merges nothing yet",
     "7fe0a5200000": "htlbsh: hugetlb pages cannot be mapped yet",
     "7fe0a5400000": "htlb: the same",
     "7fe0acd6d000": "[vdso]: its page is not mapped when a program reads the clock",
@@ -32,6 +31,9 @@ def the_zoo() -> Zoo:
     """One zoo for all tests here, which only look."""
     kernel = mmfs.boot(ram="512M", cpus=2, seed=1, preset="bare", swap="256M")
     made = zoo(kernel)
+    for name, value in (("run", "1"), ("pages_to_scan", "5000")):
+        kernel.write(f"/sys/kernel/mm/ksm/{name}", value)
+    kernel.run_for(8)
     kernel.check()
     return made
 

@@ -178,10 +178,10 @@ def test_slabinfo(golden: Capture) -> None:
     for line in lines[2:]:
         word = line.split()
         cache = SimpleNamespace(
-            name=word[0], active_objs=int(word[1]), num_objs=int(word[2]), size=int(word[3]),
-            objs_per_slab=int(word[4]), order=int(word[5]).bit_length() - 1, nr_slabs=int(word[14]),
-        )  # fmt: skip
-        assert slabinfo.cache_show(cache) == line  # type: ignore[arg-type]
+            name=word[0], size=int(word[3]), objs_per_slab=int(word[4]), order=int(word[5]).bit_length() - 1
+        )
+        row = int(word[1]), int(word[2]), int(word[14])
+        assert slabinfo.cache_show(cache, *row) == line  # type: ignore[arg-type]
 
 
 class RecordedDisk(Gendisk):

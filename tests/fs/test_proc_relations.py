@@ -214,6 +214,35 @@ def test_kpageflags_agree_with_buddyinfo_and_meminfo(boot: Boot) -> None:
     assert (flags[:256] == first_megabyte).all()  # all reserved, RAM or not
 
 
+def test_kpagecgroup_names_who_pays(boot: Boot) -> None:
+    """Pages of a process and its page tables are its cgroup's; those of a removed cgroup its parent's."""
+    kernel = boot(ram="512M", cpus=2, seed=1, preset="bare")
+    top = "/sys/fs/cgroup"
+    kernel.write(f"{top}/cgroup.subtree_control", "+memory")
+    kernel.mkdir(f"{top}/a")
+    kernel.write(f"{top}/a/cgroup.subtree_control", "+memory")
+    kernel.mkdir(f"{top}/a/b")
+    task = kernel.spawn("hog", cgroup="/a/b")
+    task.touch(task.mmap("16M"), "16M", write=True)
+    kernel.create_file("/data/f", "4M")
+    task.read("/data/f", 0, 4 << 20)
+    end = 512 << 8
+    upper, lower = (kernel.stat(f"{top}/{path}").st_ino for path in ("a", "a/b"))
+
+    def count(inode: int, flag: Kpf) -> int:
+        flags = pages(kernel, "kpageflags", 0, end) & np.uint64(1 << flag)
+        return int(np.count_nonzero((pages(kernel, "kpagecgroup", 0, end) == inode) & (flags != 0)))
+
+    stat = dict(line.split() for line in kernel.read(f"{top}/a/b/memory.stat").decode().splitlines())
+    assert count(lower, Kpf.ANON) == int(stat["anon"]) >> 12
+    assert count(lower, Kpf.PGTABLE) == int(stat["pagetables"]) >> 12
+    file = count(lower, Kpf.LRU) - count(lower, Kpf.ANON)
+    assert abs(file - (int(stat["file"]) >> 12)) <= 32, "those of a CPU's batch are on no list yet"
+    task.exit()
+    kernel.rmdir(f"{top}/a/b")
+    assert count(lower, Kpf.LRU) == 0 < 900 < count(upper, Kpf.LRU)
+
+
 def test_kpage_arrays_end_with_the_last_section(boot: Boot) -> None:
     kernel = boot(ram="300M", preset="bare")
     section = 1 << 15

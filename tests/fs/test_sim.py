@@ -291,3 +291,17 @@ def test_tlb(kernel: Kernel, control: Control) -> None:
     second = counts()
     assert second[0] - first[0] >= 16
     assert second[1] == first[1]
+
+
+def test_sockets(kernel: Kernel, control: Control) -> None:
+    pid = control("spawn peer").strip()
+    assert control(f"open {pid} /data/log") == "0\n"
+    assert control(f"socket {pid} room=1M") == "1\n"
+    control(f"send {pid} 1 1000 times=16")
+    assert kernel.udp_prot.memory_allocated == 9
+    assert control(f"recv {pid} 1 times=2") == "1000\n"
+    assert control.refused(f"recv {pid} 0")[0] == "ENOTSOCK"
+    control(f"setrlimit {pid} NOFILE 4096")
+    assert control(f"dup2 {pid} 0 4000") == "4000\n"
+    control(f"close {pid} 1")
+    assert kernel.udp_prot.memory_allocated == 0

@@ -193,7 +193,7 @@ def pieces(kernel: Kernel, path: str, size: int) -> bytes:
 
 def changes(path: str) -> bool:
     """Files that say something else at each look, or not in small pieces."""
-    return path.endswith(("random/uuid", "kmsg", "pagemap", "kpagecount", "kpageflags", "kpagecgroup")) or (
+    return path.endswith(("random/uuid", "kmsg", "pagemap", "kpagecount", "kpageflags", "kpagecgroup", "bitmap")) or (
         path.startswith("/proc/sys/") and "/vm/" in path
     )
 

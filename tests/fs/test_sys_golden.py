@@ -27,14 +27,6 @@ NOT_SERVED = (
     "/sys/devices/system/cpu/modalias",
     "/sys/devices/system/cpu/smt",
     "/sys/devices/system/cpu/vulnerabilities",
-    "/sys/devices/system/memory/hard_offline_page",
-    "/sys/devices/system/memory/soft_offline_page",
-    "/sys/kernel/mm/damon",
-    "/sys/kernel/mm/ksm",
-    "/sys/kernel/mm/mempolicy",
-    "/sys/kernel/mm/numa",
-    "/sys/kernel/mm/page_idle",
-    "/sys/kernel/mm/transparent_hugepage",
 )
 
 
@@ -49,6 +41,8 @@ MASKS: tuple[tuple[str, Mask], ...] = (
     (r"/sys/devices/system/node/node\d/(vmstat|numastat)", numbers),
     (r"/proc/sys/fs/(dentry-state|file-max|file-nr|inode-nr|inode-state)", numbers),
     (r"/proc/sys/kernel/threads-max", numbers),
+    # run, and what ksmd had done by then in the guests
+    (r"/sys/kernel/mm/ksm/(run|full_scans|general_profit|pages_\w+|stable_node_(chains|dups))", numbers),
     (r"/proc/sys/vm/(user_reserve_kbytes|min_free_kbytes)", numbers),
 )
 

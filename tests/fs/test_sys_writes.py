@@ -32,12 +32,6 @@ NOT_SERVED = (
     "/sys/devices/system/cpu/cpu0/uevent",
     "/sys/devices/system/cpu/cpu1/online",
     "/sys/devices/system/cpu/smt/",
-    "/sys/devices/system/memory/hard_offline_page",
-    "/sys/devices/system/memory/soft_offline_page",
-    "/sys/kernel/mm/ksm",
-    "/sys/kernel/mm/mempolicy/",
-    "/sys/kernel/mm/numa/",
-    "/sys/kernel/mm/transparent_hugepage/",
 )
 
 ZRAM = "/sys/block/zram0/"
@@ -154,6 +148,7 @@ class Guest:
         name, _, argument = row.input.strip("<>").partition(" ")
         calls: dict[str, Any] = {
             "mkdir(2)": lambda: vfs.mkdir(path, 0o755, self.caller),
+            "rmdir(2)": lambda: vfs.rmdir(path, self.caller),
             "create(2)": lambda: vfs.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, self.caller),
             "open(2)": lambda: vfs.open(path, int(argument), self.caller),
         }

@@ -330,7 +330,7 @@ def test_names_and_inodes_go_when_asked(kernel: Kernel, task: Task) -> None:
     with Changes(kernel) as change:
         kernel.write("/proc/sys/vm/drop_caches", "2")
     assert change.by["slabs_scanned"] >= 2000
-    assert change.by["SReclaimable"] < -1200
+    assert change.by["SReclaimable"] < -1050  # empty slabs stay on the CPUs' lists and, five a cache, on the node's
     with Changes(kernel) as change:
         task.stat("/data/many/f00500")
     assert change.by["SReclaimable"] >= 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,6 +174,16 @@ def test_what_cannot_boot_says_why_in_one_line(options: dict[str, object]) -> No
 
 def test_sizes_as_users_write_them(boot: Boot) -> None:
     assert boot(ram="8GB", preset="bare").machine.ram == boot(ram=8 << 30, preset="bare").machine.ram
+
+
+def test_machines_that_nobody_holds_give_their_address_space_back() -> None:
+    many = (
+        "import gc, resource, mmfs; gc.disable(); "
+        "resource.setrlimit(resource.RLIMIT_AS, (3 << 40, 3 << 40)); "
+        "[mmfs.boot(ram='128M', preset='bare') and None for _ in range(8)]"
+    )
+    done = subprocess.run([sys.executable, "-c", many], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_boot_costs_little(boot: Boot) -> None:

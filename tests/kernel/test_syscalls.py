@@ -409,8 +409,8 @@ def test_killed_while_memory_for_a_mapping_is_found(
     addr = task.mmap(5 << 12)
     alloc = kernel.slab.alloc
 
-    def kill_who_asks(name: str, n: int = 1, cpu: int = 0) -> bool:
-        done = alloc(name, n, cpu)
+    def kill_who_asks(name: str, **options: bool) -> int:
+        done = alloc(name, **options)
         if name == "vm_area_struct" and task.alive:
             kernel.kill(task.pid, SIGKILL)
         return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 
 import pytest
@@ -37,6 +38,19 @@ class FakeShmem:
         return file
 
 
+class EmptyPools(FakeFile):
+    """What MAP_HUGETLB maps where no huge page is free."""
+
+    def __init__(self, mm: object, length: int, flags: int) -> None:
+        size = {0: 1 << 21, 21: 1 << 21, 30: 1 << 30}.get(flags >> 26 & 63)
+        if size is None:
+            raise OSError(errno.EINVAL, "no such page size")
+        super().__init__(huge=size)
+
+    def mmap(self, vma: object) -> None:
+        raise OSError(errno.ENOMEM, "no huge page is free")
+
+
 @pytest.fixture
 def fake_memory(monkeypatch: pytest.MonkeyPatch) -> FakeMemory:
     """The VMA code's `memory`, `rows` and `rmap`, and what advice does to pages, replaced."""
@@ -59,4 +73,5 @@ def fake_kernel(fake_memory: FakeMemory, monkeypatch: pytest.MonkeyPatch) -> Fak
     """A machine of 1 GB without swap."""
     kernel = FakeKernel()
     monkeypatch.setattr("mmfs.mm.mmap.shmem", FakeShmem(kernel))
+    monkeypatch.setattr("mmfs.mm.mmap.hugetlb_anon_file", EmptyPools)
     return kernel

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from errno import EINVAL
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,7 +67,7 @@ class FakeMemory:
     def of(self, mm: Any) -> set[int]:
         return self.pages.setdefault(id(mm), set())
 
-    def mm_init(self, kernel: Any, mm: Any) -> None:
+    def mm_init(self, kernel: Any, mm: Any, oldmm: Any = None) -> None:
         mm.row = 0
 
     def mm_release(self, mm: Any) -> None:
@@ -74,6 +75,12 @@ class FakeMemory:
 
     def get_mm_counter(self, mm: Any, member: int) -> int:
         return len(self.of(mm)) if member == MM_ANONPAGES else 0
+
+    def get_mm_rss(self, mm: Any) -> int:
+        return len(self.of(mm))
+
+    def update_hiwater_rss(self, mm: Any) -> None:
+        self.set_hiwater_rss(mm, max(self.get_hiwater_rss(mm), self.get_mm_rss(mm)))
 
     def get_hiwater_rss(self, mm: Any) -> int:
         return self.hiwater_rss.get(id(mm), 0)
@@ -141,6 +148,9 @@ class FakeMemory:
         assert vma.row == 1
         vma.row = -1
 
+    def vma_adjust_trans_huge(self, vma: Any, start: int, end: int) -> None:
+        """There are no huge pages here."""
+
     def vma_changed(self, vma: Any) -> None:
         assert vma.row == 1
 
@@ -201,6 +211,7 @@ class FakeKernel:
     """A machine of `ram` and `swap` bytes, with nothing in it."""
 
     def __init__(self, ram: int = GB, swap: int = 0, la57: bool = True, cmdline: str = "") -> None:
+        from mmfs.mm.ksm import INCOMPATIBLE
         from mmfs.mm.util import Overcommit
 
         self.cmdline = cmdline
@@ -219,6 +230,13 @@ class FakeKernel:
         self.nr_vmas = 0
         self.slab = SimpleNamespace(alloc=self._slab_alloc, free=self._slab_free)
         self.overcommit = Overcommit(self)  # type: ignore[arg-type]
+        self.ksm = SimpleNamespace(
+            madvise=lambda vma, start, end, merge: not (merge and vma.vm_flags & INCOMPATIBLE),
+            unmerge=lambda vma, start, end: None,
+            fork=lambda mm, oldmm: None,
+            leave=lambda mm: None,
+        )
+        self.khugepaged = SimpleNamespace(madvise_collapse=self._no_huge_pages)
 
     def totalram_pages(self) -> int:
         return self.ram_pages
@@ -226,12 +244,15 @@ class FakeKernel:
     def hugetlb_total_pages(self) -> int:
         return self.hugetlb_pages
 
-    def _slab_alloc(self, name: str, n: int) -> bool:
-        self.nr_vmas += n
-        return True
+    def _no_huge_pages(self, vma: object, start: int, end: int) -> None:
+        raise OSError(EINVAL, "huge pages are not possible there")
 
-    def _slab_free(self, name: str, n: int) -> None:
-        self.nr_vmas -= n
+    def _slab_alloc(self, name: str) -> int:
+        self.nr_vmas += name == "vm_area_struct"
+        return 1 if name == "vm_area_struct" else 2
+
+    def _slab_free(self, obj: int) -> None:
+        self.nr_vmas -= obj == 1
 
 
 def new_mm(kernel: FakeKernel, task: FakeTask | None = None, seed: int = 1) -> Any:

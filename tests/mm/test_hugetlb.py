@@ -32,6 +32,12 @@ class Pages:
         self.held.append((pfn, order))
         return pfn
 
+    def page_to_nid(self, pfn: int) -> int:
+        return pfn >> 20
+
+    def set_hugetlb(self, pfn: int, order: int, hugetlb: bool) -> None:
+        pass
+
     def free_pages(self, pfn: int, order: int) -> None:
         self.held.remove((pfn, order))
         self.blocks[pfn >> 20] += 1

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mmfs.mm.mempolicy import MPOL_MF_MOVE
 from mmfs.mm_types import NumaStatItem
 
 PAGE = 4096
@@ -47,6 +48,36 @@ def test_interleave_alternates_and_counts(task: Any) -> None:
     assert line(task, addr).split()[1] == "interleave:0-1"
     assert "N0=32 N1=32" in line(task, addr)
     assert task.kernel.vmstat.global_numa_event_state(NumaStatItem.NUMA_INTERLEAVE_HIT) == before + 64
+
+
+def test_weighted_interleave_gives_each_node_its_share(task: Any) -> None:
+    weights = "/sys/kernel/mm/mempolicy/weighted_interleave"
+    before = task.kernel.vmstat.global_numa_event_state(NumaStatItem.NUMA_INTERLEAVE_HIT)
+    task.kernel.write(f"{weights}/node0", "3")
+    addr = task.mmap(64 * PAGE)
+    task.mbind(addr, 64 * PAGE, "weighted interleave", [0, 1])
+    task.touch(addr, 64 * PAGE, write=True)
+    assert "weighted interleave:0-1 " in line(task, addr)
+    assert "N0=48 N1=16" in line(task, addr)
+    assert task.kernel.vmstat.global_numa_event_state(NumaStatItem.NUMA_INTERLEAVE_HIT) == before
+    task.kernel.write(f"{weights}/node0", "\n")
+    assert task.kernel.read(f"{weights}/node0") == b"1\n"
+    task.mbind(addr, 64 * PAGE, "bind", [1], MPOL_MF_MOVE)
+    task.mbind(addr, 64 * PAGE, "weighted interleave", [0, 1], MPOL_MF_MOVE)  # all are where they may be
+    assert "N1=64" in line(task, addr)
+
+
+def test_preferred_many_takes_from_others_when_those_are_full(boot: Callable[..., Any]) -> None:
+    kernel = boot(nodes=[{"memory": "96M", "cpus": 1}, {"memory": "96M", "cpus": 1}, {"memory": "96M", "cpus": 1}])
+    task = kernel.spawn("hog")
+    task.set_mempolicy("prefer (many)", [1, 2])
+    addr = task.mmap(150 << 20)
+    task.touch(addr, 32 << 20, write=True)
+    assert line(task, addr).split()[1:3] == ["prefer", "(many):1-2"]
+    assert "N0=" not in line(task, addr)
+    task.touch(addr, 150 << 20, write=True)
+    assert "N0=" in line(task, addr)
+    kernel.check()
 
 
 def test_a_policy_on_a_part_splits_the_mapping(task: Any) -> None:

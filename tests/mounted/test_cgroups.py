@@ -64,3 +64,26 @@ def test_events_raise_inotify(machines: Machines) -> None:
         assert int.from_bytes(os.read(descriptor, 4096)[4:8], "little") == IN_MODIFY
     finally:
         os.close(descriptor)
+
+
+def test_swap_events_raise_inotify(machines: Machines) -> None:
+    """`max` and `fail` of memory.swap.events, which the loops of reclaim count."""
+    machine = machines.mount("--ram", "256M", "--swap", "128M", "--preset", "bare", "--clock", "manual")
+    (machine.path / "sys/kernel/mm/lru_gen/enabled").write_text("n")
+    top = machine.path / "sys/fs/cgroup"
+    (top / "cgroup.subtree_control").write_text("+memory")
+    group = top / "job"
+    group.mkdir()
+    (group / "memory.max").write_text("8M")
+    (group / "memory.swap.max").write_text("2M")
+    events = group / "memory.swap.events"
+    assert events.read_text() == "high 0\nmax 0\nfail 0\n"
+    descriptor = watch(events)
+    try:
+        assert mmfs("ctl", str(machine.path), "spawn", "leak", "anon=16M/s", "cgroup=/job").returncode == 0
+        (machine.path / "sim/clock").write_text("step 2s")
+        assert select.select([descriptor], [], [], 10)[0], "no IN_MODIFY"
+        rows = dict(line.split() for line in events.read_text().splitlines())
+        assert int(rows["fail"]) >= int(rows["max"]) > 0
+    finally:
+        os.close(descriptor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -27,20 +26,11 @@ def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in result.stderr
 
 
-def test_ready_when_mount_returns(machines: Machines, compiled: bool) -> None:
-    """The files are there when the command ends, and to get there costs less than a second.
-
-    Seconds of CPU, since the tests may share this machine; scripts/bench measures the time.
-    """
-    costs = []
+def test_ready_when_mount_returns(machines: Machines) -> None:
+    """The files are there when the command ends. (How long that takes, scripts/bench measures.)"""
     for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         machine = machines.mount("--ram", "8G", "--swap", "2G")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert machine.read("proc/meminfo").startswith("MemTotal:")
-    if compiled:
-        assert min(costs) < 0.8, costs
 
 
 def test_verbose(machines: Machines) -> None:

@@ -17,7 +17,7 @@ from tests.mounted.machines import Machine, Machines, mmfs
 
 pytestmark = pytest.mark.mounted
 
-UNBOUNDED = {"pagemap", "kpagecount", "kpageflags", "kpagecgroup", "kmsg", "mem", "clear_refs", "control"}
+UNBOUNDED = {"pagemap", "kpagecount", "kpageflags", "kpagecgroup", "bitmap", "kmsg", "mem", "clear_refs", "control"}
 """As large as an address space, waiting for more, or doing something."""
 
 

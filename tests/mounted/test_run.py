@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mounted.machines import ENVIRONMENT, MMFS, Machine, Result, alive, call, mmfs, need, wait_until
+from tests.mounted.machines import ENVIRONMENT, MMFS, Machine, Machines, Result, alive, call, mmfs, need, wait_until
 
 pytestmark = pytest.mark.mounted
 
@@ -254,3 +254,54 @@ def test_ordinary_user_mounts(tmp_path: Path) -> None:
         assert result.stderr == "mmfs mount: allow_other is root's (add user_allow_other to /etc/fuse.conf)\n"
     finally:
         where.rmdir()
+
+
+MAGIC = """
+    cd /sys/fs/cgroup
+    stat -f -c %t /proc /proc/meminfo /proc/sys/vm /sys /sys/kernel/mm /sys/fs/cgroup . cgroup.procs init.scope
+    exec 3< /sys/fs/cgroup/init.scope
+    stat -f -c %t /dev/fd/3 $MMFS_MOUNT/sys/fs/cgroup
+    """
+
+
+def run_or_skip(machine: Machine, *command: str) -> list[str]:
+    """What it prints, where this kernel hands statfs calls over."""
+    if machine.output("stat", "-f", "-c", "%T", "/proc") != "proc\n":
+        pytest.skip("this kernel hands no system calls over (seccomp user notification)")
+    return machine.output(*command).split()
+
+
+def test_statfs(still: Machine) -> None:
+    """statfs(2) names the file systems that a real machine has there, fstatfs(2), too."""
+    printed = run_or_skip(still, "sh", "-c", MAGIC)
+    assert printed == ["9fa0"] * 3 + ["62656572"] * 2 + ["63677270"] * 4 + ["63677270"] * 2
+
+
+def test_statfs_of_v1(machines: Machines) -> None:
+    """With cgroup v1 there is a tmpfs, and a hierarchy in each of its directories."""
+    machine = machines.mount(*BARE, "--cgroup", "v1")
+    printed = run_or_skip(machine, "stat", "-f", "-c", "%t", "/sys/fs/cgroup", "/sys/fs/cgroup/memory")
+    assert printed == ["1021994", "27e0eb"]
+
+
+def test_statfs_of_others(still: Machine, tmp_path: Path) -> None:
+    """What is not the machine's, errors, other threads and other namespaces answer as without."""
+    plain = call("stat", "-f", "-c", "%t", str(tmp_path), "/proc/self").stdout.split()
+    assert run_or_skip(still, "stat", "-f", "-c", "%t", str(tmp_path), "/proc/self") == plain
+    code = """
+import ctypes, threading
+c = ctypes.CDLL(None, use_errno=True)
+answer = ctypes.create_string_buffer(256)
+def ask(*arguments):
+    got = c.statfs(*arguments) if isinstance(arguments[0], (bytes, ctypes.c_void_p)) else c.fstatfs(*arguments)
+    print(got and ctypes.get_errno(), answer.raw[:4][::-1].hex())
+thread = threading.Thread(target=ask, args=(b"/sys/fs/cgroup", answer))
+thread.start(), thread.join()
+ask(b"/nonexistent", answer), ask(99, answer), ask(ctypes.c_void_p(5), answer), ask(b"/sys", ctypes.c_void_p(8))
+"""
+    cgroup2 = "63677270"
+    assert still.output(sys.executable, "-c", code).splitlines() == [
+        f"0 {cgroup2}", f"2 {cgroup2}", f"9 {cgroup2}", f"14 {cgroup2}", f"14 {cgroup2}"
+    ]  # fmt: skip
+    assert still.output("unshare", "-m", "stat", "-f", "-c", "%t", "/sys/fs/cgroup") == f"{cgroup2}\n"
+    assert still.output("unshare", "-m", "chroot", "/", "stat", "-f", "-c", "%t", "/sys") == "62656572\n"

@@ -19,13 +19,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import mmfs
 from mmfs import fastpath
 from mmfs.kernel.panic import KernelPanicError
+from mmfs.kernel.sched import RLIMIT_NOFILE
 from mmfs.kernel.signal import TaskKilled
+from mmfs.kernel.socket import Socket
 from mmfs.mm.mman import (
     MADV_COLD,
     MADV_DONTNEED,
     MADV_FREE,
+    MADV_HUGEPAGE,
+    MADV_MERGEABLE,
+    MADV_NOHUGEPAGE,
     MADV_PAGEOUT,
     MADV_POPULATE_WRITE,
+    MADV_UNMERGEABLE,
     MADV_WILLNEED,
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -41,7 +47,12 @@ from mmfs.mm.mman import (
 PAGE = 4096
 PAGES = st.integers(1, 1500)
 PROTS = st.sampled_from([PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC])
-ADVICE = st.sampled_from([MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_POPULATE_WRITE])
+ADVICE = st.sampled_from(
+    [
+        MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_POPULATE_WRITE, MADV_HUGEPAGE,
+        MADV_NOHUGEPAGE, MADV_MERGEABLE, MADV_UNMERGEABLE,
+    ]
+)  # fmt: skip
 TUNABLES = (
     ("min_free_kbytes", st.integers(0, 20000)),
     ("watermark_scale_factor", st.integers(1, 1000)),
@@ -56,6 +67,10 @@ TUNABLES = (
     ("dirty_writeback_centisecs", st.sampled_from([0, 20, 500])),
     ("laptop_mode", st.sampled_from([0, 1])),
     ("vfs_cache_pressure", st.sampled_from([0, 100, 1000])),
+    ("compact_memory", st.just(1)),
+    ("compaction_proactiveness", st.sampled_from([0, 20, 90, 100])),
+    ("extfrag_threshold", st.sampled_from([0, 500, 1000])),
+    ("nr_hugepages", st.sampled_from([0, 1, 3, 12])),
 )
 STEPS = int(os.environ.get("MMFS_STATEFUL_STEPS", "40"))
 EXAMPLES = int(os.environ.get("MMFS_STATEFUL_EXAMPLES", "40" if fastpath.compiled else "3"))
@@ -69,6 +84,7 @@ class Machine(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 3))
     def boot(self, seed: int) -> None:
         self.kernel = mmfs.boot(preset="bare", seed=seed, **self.options)
+        self.kernel.write("/sys/kernel/mm/transparent_hugepage/enabled", "always" if seed > 1 else "never")
         for name in ("a", "b"):
             self.kernel.create_file(f"/data/{name}", 700 * PAGE)
         self.tasks = [self.kernel.spawn("hog")]
@@ -108,6 +124,26 @@ class Machine(RuleBasedStateMachine):
         if len(self.tasks) < 6:
             task = self.call(self.kernel.spawn, name, oom_score_adj=adj)
             self.tasks += [task] if task is not None and task.alive else []
+
+    @precondition(alive)
+    @rule(data=st.data(), length=st.sampled_from([0, 1000, 17_000, 65_507]), act=st.sampled_from(["send", "recv"]))
+    def socket(self, data: st.DataObject, length: int, act: str) -> None:
+        task = self.task(data)
+        fds = [fd for fd, file in task.fdtable.items() if isinstance(file.inode, Socket)]
+        if not fds:
+            self.call(task.socket)
+        elif act == "send":
+            self.call(lambda: [task.send(fds[0], length) for _ in range(5)])
+        else:
+            self.call(getattr(task, act), fds[0])
+
+    @precondition(alive)
+    @rule(data=st.data(), fd=st.sampled_from([70, 1000, 100_000, 1 << 20]))
+    def dup2(self, data: st.DataObject, fd: int) -> None:
+        task = self.task(data)
+        if task.fdtable:
+            self.call(task.setrlimit, RLIMIT_NOFILE, fd, 1 << 20)
+            self.call(task.dup2, min(task.fdtable), fd - 1)
 
     @precondition(alive)
     @rule(data=st.data(), pages=PAGES, prot=PROTS, shared=st.booleans())
@@ -154,6 +190,24 @@ class Machine(RuleBasedStateMachine):
     def munmap(self, data: st.DataObject) -> None:
         task = self.task(data)
         self.call(task.munmap, *self.range(data, task))
+
+    @precondition(alive)
+    @rule(data=st.data(), what=st.sampled_from(["same", "image", "zero", "volatile"]), number=st.integers(0, 1))
+    def mergeable(self, data: st.DataObject, what: str, number: int) -> None:
+        task = self.task(data)
+        start, length = self.range(data, task)
+        self.call(task.set_contents, start, length, what, number)
+        if task.alive:
+            self.call(task.madvise, start, length, MADV_MERGEABLE)
+
+    @rule(run=st.sampled_from([0, 1, 1, 1, 2]), zeros=st.booleans(), sharing=st.sampled_from([2, 5, 256]))
+    def ksm(self, run: int, zeros: bool, sharing: int) -> None:
+        """ksmd runs through what is mergeable twice."""
+        for name, value in (
+            ("max_page_sharing", sharing), ("use_zero_pages", int(zeros)), ("pages_to_scan", 3000), ("run", run),
+        ):  # fmt: skip
+            self.call(self.kernel.write, f"/sys/kernel/mm/ksm/{name}", str(value))
+        self.kernel.run_for(0.1)
 
     @precondition(alive)
     @rule(data=st.data(), prot=PROTS)
@@ -245,6 +299,14 @@ class Machine(RuleBasedStateMachine):
         name, values = TUNABLES[which]
         self.call(self.kernel.write, f"/proc/sys/vm/{name}", str(data.draw(values)))
 
+    @rule(
+        enabled=st.sampled_from(["always", "always", "madvise", "never"]), zero=st.booleans(),
+        defrag=st.sampled_from(["always", "defer", "defer+madvise", "madvise", "never"]),
+    )  # fmt: skip
+    def tune_thp(self, enabled: str, zero: bool, defrag: str) -> None:
+        for name, value in (("enabled", enabled), ("defrag", defrag), ("use_zero_page", str(int(zero)))):
+            self.kernel.write(f"/sys/kernel/mm/transparent_hugepage/{name}", value)
+
     @rule(how=st.integers(1, 3))
     def drop_caches(self, how: int) -> None:
         self.call(self.kernel.write, "/proc/sys/vm/drop_caches", str(how))
@@ -253,6 +315,17 @@ class Machine(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.kernel.run_for(seconds)
         self.keep_usable()
+
+    @precondition(alive)
+    @rule(data=st.data(), every=st.integers(2, 7), advice=st.sampled_from([MADV_DONTNEED, MADV_PAGEOUT]))
+    def fragment(self, data: st.DataObject, every: int, advice: int) -> None:
+        """Give back some pages of a range here and there, so that compaction has something to do."""
+        task = self.task(data)
+        start, length = self.range(data, task)
+        for offset in range(0, min(length, 600 * PAGE), every * PAGE):
+            self.call(task.madvise, start + offset, PAGE, advice)
+            if not task.alive:
+                break
 
     @precondition(alive)
     @rule(data=st.data())
@@ -338,7 +411,7 @@ class SwappingMachine(Machine):
         self.call(kernel.swapon, "/dev/zram0", 7)
 
 
-_SETTINGS = settings(
+SETTINGS = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
     deadline=None,
@@ -347,8 +420,8 @@ _SETTINGS = settings(
     phases=(Phase.explicit, Phase.generate) if os.environ.get("CI") else tuple(Phase),
 )
 TestMachine = pytest.mark.stateful(Machine.TestCase)
-TestMachine.settings = _SETTINGS
+TestMachine.settings = SETTINGS
 TestNumaMachine = pytest.mark.stateful(NumaMachine.TestCase)
-TestNumaMachine.settings = _SETTINGS
+TestNumaMachine.settings = SETTINGS
 TestSwappingMachine = pytest.mark.stateful(SwappingMachine.TestCase)
-TestSwappingMachine.settings = _SETTINGS
+TestSwappingMachine.settings = SETTINGS

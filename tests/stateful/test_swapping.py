@@ -24,7 +24,7 @@ from mmfs.mm.mman import (
     MAP_ANONYMOUS,
     MAP_SHARED,
 )
-from tests.stateful.test_machine import _SETTINGS, PAGE, Machine, SwappingMachine
+from tests.stateful.test_machine import PAGE, SETTINGS, Machine, SwappingMachine
 
 O_RDWR, O_CREAT = 2, 0o100
 AREAS = st.sampled_from(["/dev/vdb", "/dev/vdc", "/dev/vdd", "/swapfile"])
@@ -143,4 +143,4 @@ class SwapAreasMachine(SwappingMachine):
 
 
 TestSwapAreasMachine = pytest.mark.stateful(SwapAreasMachine.TestCase)
-TestSwapAreasMachine.settings = _SETTINGS
+TestSwapAreasMachine.settings = SETTINGS

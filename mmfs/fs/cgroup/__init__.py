@@ -8,4 +8,4 @@ from mmfs.fs.cgroup.core import cgroup, finish
 
 __all__ = ["cgroup"]
 
-finish()
+finish(cgroup)

@@ -27,13 +27,13 @@ REMOVED: Final = -2
 """Instead of a number of events: poll(2) wakes for good."""
 
 
-def finish() -> None:
+def finish(directory: Directory[Cgroup]) -> None:
     """After all files were declared: what is true of each.
 
     A file of a removed cgroup, or one that is not shown any more, is ENODEV to who has it open; poll(2) wakes for its
     events. Linux: fs/kernfs/file.c, kernfs_get_active(), kernfs_generic_poll().
     """
-    for node in cgroup.children.values():
+    for node in directory.children.values():
         if isinstance(node, Attribute):
             node.before = _alive(node)
             if node.poll is None:
@@ -95,7 +95,9 @@ def cgroup_rmdir(group: Cgroup, name: str, caller: Caller) -> None:
 
 @cgroup.attribute("cgroup.procs", wants_caller=True)
 def cgroup_procs(group: Cgroup, *, caller: Caller) -> str:
-    """The processes here."""
+    """The processes here; all of a threaded subtree's are its domain's. Linux: cgroup_procs_start()."""
+    if group.threaded:
+        fail(errno.EOPNOTSUPP)
     return "".join(f"{pid}\n" for pid in group.procs())
 
 
@@ -110,9 +112,12 @@ def find_task(group: Cgroup, buf: str, caller: Caller, threadgroup: bool) -> Tas
 
     Linux: kernel/cgroup/cgroup.c, cgroup_procs_write_start().
     """
-    pid = kstrtoint(buf.strip())
+    try:
+        pid = kstrtoint(buf.strip())
+    except OSError:
+        pid = -1
     if pid < 0:
-        fail(errno.EINVAL)
+        fail(errno.EINVAL)  # ERANGE too
     task = group.root.kernel.tasks.get(pid or caller.pid)
     if task is None:
         fail(errno.ESRCH)

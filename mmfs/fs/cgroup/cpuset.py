@@ -59,9 +59,9 @@ _list("cpuset.cpus.exclusive.effective", "effective_xcpus", False)
 def cpuset_cpus_partition(group: Cgroup) -> str:
     """Linux: cpuset_partition_show()."""
     css = css_cs(group)
-    if css.partition == MEMBER or not css.prs_err:
+    if css.partition == MEMBER or css.is_partition:
         return f"{css.partition}\n"
-    return f"{css.partition} invalid ({css.prs_err})\n"
+    return f"{css.partition} invalid{f' ({css.prs_err})' if css.prs_err else ''}\n"
 
 
 @cpuset_cpus_partition.store

@@ -17,7 +17,7 @@ from mmfs.mm.page_counter import UNLIMITED, PageCounter, bytes_text
 from mmfs.mm_types import PAGE_SIZE, MemcgMemoryEvent, MemcgStatItem
 
 if TYPE_CHECKING:
-    from mmfs.mm.memcontrol import MemCgroup
+    from mmfs.mm.mem_cgroup import MemCgroup
 
 U64: Final = (1 << 64) - 1
 EVENTS: Final = (
@@ -45,10 +45,10 @@ has_memory = enabled("memory", on_root=True)
 limited = enabled("memory")
 
 
-def page_counter_memparse(buf: str) -> int:
-    """Pages for a size in bytes with a suffix, or `max`. Linux: mm/page_counter.c, page_counter_memparse()."""
+def page_counter_memparse(buf: str, unlimited: str = "max") -> int:
+    """Pages for a size in bytes with a suffix, or `unlimited`. Linux: mm/page_counter.c, page_counter_memparse()."""
     text = buf.strip()
-    if text == "max":
+    if text == unlimited:
         return UNLIMITED
     value, rest = memparse(text)
     if rest:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mmfs.fs.cgroup.core import cgroup, enabled
 from mmfs.kernel.cgroup import Cgroup
 from mmfs.kernel.cgroup.pids import PIDS_MAX, PidsCgroup
-from mmfs.kernfs import fail, kstrtoll
+from mmfs.kernfs import Attribute, fail, kstrtoll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,14 +42,14 @@ def pids_max_store(group: Cgroup, buf: str) -> None:
     css_pids(group).limit = limit
 
 
-def _number(name: str, show: Callable[[PidsCgroup], str]) -> None:
+def _number(name: str, show: Callable[[PidsCgroup], str]) -> Attribute[Cgroup]:
     def shown(group: Cgroup) -> str:
         return show(css_pids(group))
 
-    cgroup.attributes(name, shown, needs=needs)
+    return cgroup.attributes(name, shown, needs=needs)
 
 
-_number("pids.current", lambda pids: f"{pids.counter}\n")
-_number("pids.peak", lambda pids: f"{pids.watermark}\n")
-_number("pids.events", lambda pids: f"max {pids.events}\n")
-_number("pids.events.local", lambda pids: f"max {pids.events_local}\n")
+pids_current = _number("pids.current", lambda pids: f"{pids.counter}\n")
+pids_peak = _number("pids.peak", lambda pids: f"{pids.watermark}\n")
+pids_events = _number("pids.events", lambda pids: f"max {pids.forkfail if pids.only_local_events else pids.events}\n")
+_number("pids.events.local", lambda pids: f"max {pids.forkfail if pids.only_local_events else pids.events_local}\n")

@@ -1,5 +1,7 @@
 """cpu.pressure, memory.pressure, io.pressure: what the tasks of a cgroup lose, with triggers; cgroup.pressure.
 
+A trigger is written as in /proc/pressure, but here the last character counts.
+
 Linux: kernel/cgroup/cgroup.c, cgroup_psi_files[].
 
 Simplified: no irq.pressure, which a kernel with IRQ_TIME_ACCOUNTING has.
@@ -11,7 +13,7 @@ import errno
 from typing import Any
 
 from mmfs.fs.cgroup.core import cgroup
-from mmfs.fs.proc.pressure import psi_enabled, psi_poll, psi_release, psi_write
+from mmfs.fs.proc.pressure import psi_enabled, psi_poll, psi_release, psi_trigger_create
 from mmfs.kernel.cgroup import Cgroup
 from mmfs.kernel.psi import PsiRes
 from mmfs.kernfs import OpenFile, fail, kstrtoint
@@ -30,7 +32,7 @@ def _file(name: str, res: PsiRes) -> None:
         return group.psi.show(res)
 
     def store(group: Cgroup, buf: str, *, file: OpenFile) -> None:
-        psi_write(group.psi, res, buf, file)
+        psi_trigger_create(group.psi, res, buf, file)
 
     def poll(group: Cgroup, file: Any) -> int:
         return psi_poll(file)

@@ -18,6 +18,7 @@ from mmfs.kernel.sched import (
     TASK_RUNNING,
 )
 from mmfs.kernfs.bitmap import bitmap_list, bitmap_mask
+from mmfs.mm.huge_memory import thp_disabled
 from mmfs.mm_types import (
     MM_ANONPAGES,
     MM_FILEPAGES,
@@ -138,7 +139,7 @@ def task_mem(mm: MmStruct) -> str:
         ("VmLib", lib >> 10),
         ("VmPTE", mm.pgtables_bytes >> 10),
         ("VmSwap", swap << _KB),
-        ("HugetlbPages", 0),
+        ("HugetlbPages", mm.hugetlb_usage << _KB),
     )
     return "".join([f"{name}:\t{value:8d} kB\n" for name, value in rows])
 
@@ -172,7 +173,10 @@ def proc_pid_status(task: Task) -> str:
     cpu_mask, cpu_list = _mask(allowed, nr_cpus)
     mem_mask, mem_list = _mask(tuple(mems_allowed(task)), MAX_NUMNODES)
     fdsize = task.files.fdsize if task.files is not None else 0
-    memory = "" if mm is None else f"{task_mem(mm)}CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n"
+    memory = "" if mm is None else (
+        f"{task_mem(mm)}CoreDumping:\t0\nTHP_enabled:\t{int(not thp_disabled(mm))}\n"
+        "untag_mask:\t0xffffffffffffffff\n"
+    )
     umask = f"Umask:\t{task.umask:04o}\n" if task.alive else ""
     pending = signal.rlimits[RLIMIT_SIGPENDING][0]
     limit = RLIM_INFINITY if pending < 0 else pending

@@ -3,7 +3,7 @@
 Linux: fs/proc/base.c.
 
 Simplified: `stack` shows only the frames that every sleeping task has in common, `syscall` only kernel threads (they
-make none); audit, ksm, timers and live patches are as they are when nobody uses them.
+make none); audit, timers and live patches are as they are when nobody uses them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from mmfs.fs.proc.pid import (
     symlink,
     tid_dir,
 )
+from mmfs.kernel.cgroup import task_css
+from mmfs.kernel.cgroup.cgroup1 import mounted
 from mmfs.kernel.sched import (
     RLIM_INFINITY,
     SCHED_FIFO,
@@ -164,14 +166,14 @@ def sessionid(task: Task) -> str:
 
 @attribute("cgroup")
 def cgroup(task: Task) -> str:
-    """Linux: kernel/cgroup/cgroup.c, proc_cgroup_show()."""
-    return f"0::{task.cgroup}\n"
+    """A row a hierarchy, the last mounted first. Linux: kernel/cgroup/cgroup.c, proc_cgroup_show()."""
+    return "".join(f"{root.index}:{root.title}:{root.path_of(task)}\n" for root in reversed(mounted(task.kernel)))
 
 
 @attribute("cpuset")
 def cpuset(task: Task) -> str:
     """The group whose cpuset counts. Linux: kernel/cgroup/cpuset.c, proc_cpuset_show()."""
-    css = task.cgrp.e_css.get("cpuset")
+    css = task_css(task, "cpuset")
     return "/\n" if css is None else f"{css.cgroup.path}\n"
 
 
@@ -306,14 +308,16 @@ def patch_state(task: Task) -> str:
 
 @attribute("ksm_merging_pages", mode=0o400)
 def ksm_merging_pages(task: Task) -> str:
-    """No pages are merged yet; nothing for tasks without memory."""
-    return "0\n" if task.mm is not None else ""
+    """Pages of a process that are merged; nothing for tasks without memory."""
+    mm = task.mm
+    return f"{mm.kernel.ksm.mm_stat(mm)[2]}\n" if mm is not None else ""
 
 
 @attribute("ksm_stat", mode=0o400)
 def ksm_stat(task: Task) -> str:
-    """What ksmd holds of a process and what that saves: nothing yet. Linux: proc_pid_ksm_stat()."""
-    if task.mm is None:
+    """What ksmd holds of a process and what that saves. Linux: proc_pid_ksm_stat()."""
+    mm = task.mm
+    if mm is None:
         return ""
     names = ("ksm_rmap_items", "ksm_zero_pages", "ksm_merging_pages", "ksm_process_profit")
-    return "".join([f"{name} 0\n" for name in names])
+    return "".join(f"{name} {value}\n" for name, value in zip(names, mm.kernel.ksm.mm_stat(mm), strict=True))

@@ -12,8 +12,6 @@ from mmfs.fs.proc.root import proc
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
-UNIFIED_HIERARCHY = 0
-
 SUBSYSTEMS = (
     ("cpuset", "CPUSETS"),
     ("cpu", "FAIR_GROUP_SCHED"),
@@ -35,12 +33,12 @@ SUBSYSTEMS = (
 
 @proc.attribute("cgroups")
 def cgroups(kernel: Kernel) -> str:
-    """A row a controller: all are on the unified hierarchy, whose cgroups are counted, removed ones that linger too."""
-    root = kernel.cgroups.root
-    nr_cgroups = 1 + root.nr_descendants + root.nr_dying_descendants
+    """A row a controller: its hierarchy, and that one's cgroups, removed ones that linger too."""
+    roots = {root.title: root for root in kernel.cgroup_roots[1:]}
     lines = ["#subsys_name\thierarchy\tnum_cgroups\tenabled\n"]
     for name, option in SUBSYSTEMS:
         if kernel.profile.config(option):
             enabled = int(f"cgroup_disable={name}" not in kernel.cmdline.split())
-            lines.append(f"{name}\t{UNIFIED_HIERARCHY}\t{nr_cgroups}\t{enabled}\n")
+            root = roots.get(name, kernel.cgroups)
+            lines.append(f"{name}\t{root.index}\t{root.nr_cgrps}\t{enabled}\n")
     return "".join(lines)

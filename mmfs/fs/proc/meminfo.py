@@ -3,8 +3,6 @@
 Every number is read from the counters of mm/vmstat or from the object that owns it; nothing is kept here.
 
 Linux: fs/proc/meminfo.c, mm/show_mem.c, mm/hugetlb.c, arch/x86/mm/pat/set_memory.c.
-
-Simplified: memory failure is not modelled yet; its row is the zero of a machine that has had none.
 """
 
 from __future__ import annotations
@@ -147,7 +145,7 @@ ROWS = (
     of_kernel("VmallocUsed", "vmalloc.nr_pages"),
     Row("VmallocChunk", nothing),
     of_kernel("Percpu", "percpu.nr_pages"),
-    Row("HardwareCorrupted", nothing, needs=config("MEMORY_FAILURE")),
+    Row("HardwareCorrupted", lambda m: len(m.kernel.memory_failure.poisoned), needs=config("MEMORY_FAILURE")),
     item("AnonHugePages", Node.NR_ANON_THPS, needs=config("TRANSPARENT_HUGEPAGE")),
     item("ShmemHugePages", Node.NR_SHMEM_THPS, needs=config("TRANSPARENT_HUGEPAGE")),
     item("ShmemPmdMapped", Node.NR_SHMEM_PMDMAPPED, needs=config("TRANSPARENT_HUGEPAGE")),
@@ -210,6 +208,7 @@ def version(kernel: Kernel) -> tuple[object, ...]:
         kernel.nr_blockdev_pages(),
         kernel.mmu.swap.slots.areas.tobytes(),
         [h.state() for h in kernel.hugetlb.hstates],
+        len(kernel.memory_failure.poisoned),
         _OTHERS(kernel),
     )
 

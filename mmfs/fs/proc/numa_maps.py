@@ -12,11 +12,13 @@ import numpy as np
 from mmfs.fs.proc.pid import attribute, proc_mem_open
 from mmfs.fs.proc.task_mmu import file_path
 from mmfs.kernfs.bitmap import bitmap_list
-from mmfs.mm.mman import VM_HUGETLB
+from mmfs.mm.hugetlb_vma import folios_in, vma_kernel_pagesize
 from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGE_SIZE,
     PG_UNEVICTABLE,
+    PTE_DIRTY,
+    PTE_GLOBAL,
     PTE_PFN_MASK,
     PTE_PRESENT,
     PTE_SPECIAL,
@@ -24,6 +26,8 @@ from mmfs.mm_types import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mmfs.kernel.task import Task
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.vma import VmAreaStruct
@@ -52,15 +56,18 @@ def show_numa_map(task: Task, mm: MmStruct, vma: VmAreaStruct) -> str:
         words.append("heap")
     elif vma.vm_start <= mm.start_stack <= vma.vm_end:
         words.append("stack")
-    huge = bool(vma.vm_flags & VM_HUGETLB)
+    huge = vma.is_hugetlb()
     words += ["huge"] if huge else []
     nodes = len(mm.kernel.node_data)
     counts = np.zeros(nodes + 7, np.int64)
-    mm.kernel.task_mmu.count_nodes(mm.row, vma.vm_start, vma.vm_end, counts)
+    if huge:
+        gather_hugetlb_stats(vma, counts)
+    else:
+        mm.kernel.task_mmu.count_nodes(mm.row, vma.vm_start, vma.vm_end, counts)
     per_node, (anon, dirty, _, mapmax, active, swapcache, writeback) = counts[:nodes].tolist(), counts[nodes:].tolist()
     pages = sum(per_node)
     if pages:
-        active = unevictable(mm, vma) if active else 0
+        active = unevictable(mm, vma) if active and not huge else 0
         words += [f"anon={anon}"] if anon else []
         words += [f"dirty={dirty}"] if dirty else []
         words += [f"mapped={pages}"] if pages not in (anon, dirty) else []
@@ -69,8 +76,17 @@ def show_numa_map(task: Task, mm: MmStruct, vma: VmAreaStruct) -> str:
         words += [f"active={active}"] if active < pages and not huge else []
         words += [f"writeback={writeback}"] if writeback else []
         words += [f"N{nid}={count}" for nid, count in enumerate(per_node) if count]
-        words.append("kernelpagesize_kB=4")
+        words.append(f"kernelpagesize_kB={vma_kernel_pagesize(vma) >> 10}")
     return " ".join(words) + "\n"
+
+
+def gather_hugetlb_stats(vma: VmAreaStruct, counts: NDArray[np.int64]) -> None:
+    """As the fast path's count_nodes(), in huge pages. Linux: gather_hugetlb_stats()."""
+    totals = counts[-7:]
+    for _, entry, folio in folios_in(vma):
+        counts[folio.nid] += 1
+        totals[:3] += folio.anon, folio.dirty or bool(entry & PTE_DIRTY), folio.mapcount == 1
+        totals[3] = max(int(totals[3]), folio.mapcount)
 
 
 def unevictable(mm: MmStruct, vma: VmAreaStruct) -> int:
@@ -83,6 +99,6 @@ def unevictable(mm: MmStruct, vma: VmAreaStruct) -> int:
         return 0
     entries = np.zeros((vma.vm_end - vma.vm_start) // PAGE_SIZE, np.uint64)
     kernel.task_mmu.read_entries(mm.row, vma.vm_start, entries)
-    mapped = entries[entries & np.uint64(PTE_PRESENT | PTE_SPECIAL) == np.uint64(PTE_PRESENT)]
+    mapped = entries[(entries & np.uint64(PTE_PRESENT | PTE_GLOBAL) != 0) & (entries & np.uint64(PTE_SPECIAL) == 0)]
     pfns = ((mapped & np.uint64(PTE_PFN_MASK)) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
     return int(np.count_nonzero(kernel.frames.pages["flags"][pfns] & PG_UNEVICTABLE))

@@ -21,13 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfs.fs.proc.root import proc
+from mmfs.mm.huge_memory import states_of
 from mmfs.mm.sparse import PAGES_PER_SECTION
 from mmfs.mm_types import (
     BLK_FREE,
+    BLK_HUGE,
+    BLK_HUGETLB,
     BLK_RESERVED,
     BLK_SPLIT,
     BLK_TAIL,
-    BLK_UNIFORM,
     BLK_VIRGIN,
     PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
@@ -58,6 +60,7 @@ from mmfs.mm_types import (
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.hugetlb import HugetlbFolio
 
     U64 = NDArray[np.uint64]
 
@@ -171,38 +174,106 @@ def block_pageflags(kernel: Kernel, block: int) -> U64:
         uncounted = (pages["flags"] & PG_TABLE != 0) & (pages["private"] > PUD_LEVEL)
         flags[uncounted] &= ~np.uint64(bit(Kpf.PGTABLE))
         spread_buddy(flags, pages["private"])
-    elif state == BLK_UNIFORM:
-        flags = np.repeat(stable_page_flags(record["flags"][np.newaxis], record["mapcount"][np.newaxis]), 512)
-        if int(record["flags"]) & PG_HEAD:  # one huge page: the first frame is its head
-            flags &= ~np.uint64(bit(Kpf.COMPOUND_HEAD))
-            flags |= np.uint64(bit(Kpf.COMPOUND_TAIL))
-            flags[0] ^= np.uint64(bit(Kpf.COMPOUND_HEAD) | bit(Kpf.COMPOUND_TAIL))
+        if pages["flags"][0] & PG_TAIL:
+            flags |= huge_pageflags(kernel, block)
+            flags[0] &= ~np.uint64(bit(Kpf.COMPOUND_TAIL))
+    elif state == BLK_HUGE:
+        flags = huge_pageflags(kernel, block)
+        flags |= np.uint64(bit(Kpf.MMAP))
+    elif state == BLK_HUGETLB:
+        flags = hugetlb_pageflags(kernel, block)
     else:
         if state == BLK_VIRGIN and not kernel.page_alloc.in_extent(block << PAGEBLOCK_ORDER):
             state = BLK_RESERVED  # a hole inside a section has reserved struct pages
         flags = np.full(PAGEBLOCK_NR_PAGES, BLOCK_FLAGS[state], np.uint64)
+    for pfn in kernel.memory_failure.poisoned:
+        if pfn >> PAGEBLOCK_ORDER == block:
+            flags[pfn & PAGEBLOCK_NR_PAGES - 1] |= np.uint64(bit(Kpf.HWPOISON))
     zero = kernel.mmu.zero_pfn - (block << PAGEBLOCK_ORDER)
     if 0 <= zero < PAGEBLOCK_NR_PAGES:
         flags[zero] |= np.uint64(bit(Kpf.ZERO_PAGE))
     return flags
 
 
+def huge_pageflags(kernel: Kernel, block: int) -> U64:
+    """KPF bits of the frames of a huge page that come from its folio: the first frame is the head."""
+    frames = kernel.frames
+    record = frames.pages[frames.huge + block]
+    head = stable_page_flags(record["flags"][np.newaxis], np.zeros(1, np.int32))
+    flags = np.repeat(head & ~np.uint64(bit(Kpf.COMPOUND_HEAD)) | np.uint64(bit(Kpf.COMPOUND_TAIL)), PAGEBLOCK_NR_PAGES)
+    flags[0] = head[0]
+    return flags
+
+
+def hugetlb_folio(kernel: Kernel, block: int) -> HugetlbFolio | None:
+    """The huge page that a pageblock of a pool belongs to, if it is in use. Linux: page_folio()."""
+    pfn = block << PAGEBLOCK_ORDER
+    hstate = kernel.hugetlb.folio_hstate(pfn)
+    return hstate.hugepage_activelist.get(pfn >> hstate.order << hstate.order)
+
+
+def hugetlb_pageflags(kernel: Kernel, block: int) -> U64:
+    """KPF bits of the 512 frames of a huge page, or of a part of one.
+
+    Linux 6.12 takes the bit of anonymous pages for that of KSM.
+
+    Simplified: a free one shows no trace of who had it.
+    """
+    pfn = block << PAGEBLOCK_ORDER
+    order, folio = kernel.hugetlb.folio_hstate(pfn).order, hugetlb_folio(kernel, block)
+    common = bit(Kpf.HUGE)
+    if folio is not None:
+        common |= bit(Kpf.UPTODATE)
+        common |= bit(Kpf.MMAP) if folio.mapcount else 0
+        common |= bit(Kpf.ANON) | bit(Kpf.KSM) if folio.anon else 0
+        common |= bit(Kpf.DIRTY) if folio.dirty else 0
+    flags = np.full(PAGEBLOCK_NR_PAGES, common | bit(Kpf.COMPOUND_TAIL), np.uint64)
+    if pfn & (1 << order) - 1 == 0:
+        flags[0] = common | bit(Kpf.COMPOUND_HEAD)
+    return flags
+
+
 def block_mapcount(kernel: Kernel, block: int) -> U64:
     """How often each frame of a pageblock is mapped. Linux: folio_precise_page_mapcount()."""
-    frames = kernel.frames
-    state = int(frames.blocks["state"][block])
-    if state == BLK_SPLIT:
-        counts = frames.pages["mapcount"][block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER]
+    state = int(kernel.frames.blocks["state"][block])
+    if state in (BLK_SPLIT, BLK_HUGE):
+        first = block << PAGEBLOCK_ORDER
+        _, counts = states_of(kernel.frames, np.arange(first, first + PAGEBLOCK_NR_PAGES))
         clamped: U64 = np.maximum(counts, 0).astype(np.uint64)
         return clamped
-    count = max(int(frames.blocks["mapcount"][block]), 0) if state == BLK_UNIFORM else 0
-    return np.full(PAGEBLOCK_NR_PAGES, count, np.uint64)
+    folio = hugetlb_folio(kernel, block) if state == BLK_HUGETLB else None
+    return np.full(PAGEBLOCK_NR_PAGES, folio.mapcount if folio is not None else 0, np.uint64)
 
 
 def block_cgroup(kernel: Kernel, block: int) -> U64:
-    """The inode number of the cgroup that each frame of a pageblock is charged to. Linux: page_cgroup_ino()."""
-    charged = block_pageflags(kernel, block) & np.uint64(bit(Kpf.LRU)) != 0
-    return np.where(charged, np.uint64(kernel.cgroups.root.id), np.uint64(0))
+    """The inode number of the cgroup that each frame of a pageblock is charged to; 0: to none.
+
+    Linux: page_cgroup_ino().
+    """
+    frames = kernel.frames
+    flags = block_pageflags(kernel, block)
+    rows = np.zeros(PAGEBLOCK_NR_PAGES, np.intp)
+    state = int(frames.blocks["state"][block])
+    if state == BLK_SPLIT:
+        rows[:] = frames.pages["memcg"][block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER]
+    if state in (BLK_SPLIT, BLK_HUGE) and frames.pages["flags"][frames.huge + block] & PG_HEAD:
+        rows[:] = frames.pages["memcg"][frames.huge + block]
+    charged = (rows != 0) & (flags & np.uint64(bit(Kpf.BUDDY)) == 0) | (flags & np.uint64(bit(Kpf.LRU)) != 0)
+    found = np.zeros(PAGEBLOCK_NR_PAGES, np.uint64)
+    for row, inode in cgroup_inodes(kernel, np.unique(rows[charged])).items():
+        found[charged & (rows == row)] = inode
+    return found
+
+
+def cgroup_inodes(kernel: Kernel, rows: NDArray[np.intp]) -> dict[int, int]:
+    """The directory of each row of the memory controller, or of the nearest above that is not removed."""
+    found: dict[int, int] = {}
+    for row in rows.tolist():
+        memcg = kernel.memcgs.rows[row]
+        while not memcg.online and memcg.parent is not None:
+            memcg = memcg.parent
+        found[row] = memcg.cgroup.id
+    return found
 
 
 def read_frames(

@@ -13,12 +13,12 @@ import numpy as np
 from mmfs.fs.proc.pid import BOTH, capable, first_bytes, needs_mm
 from mmfs.kernfs.kstrtox import fail, kstrtoint
 from mmfs.kernfs.node import Attribute, Binary
-from mmfs.mm import memory
+from mmfs.mm import huge_memory, memory
+from mmfs.mm.hugetlb_vma import folios_in
 from mmfs.mm.mman import VM_PFNMAP, VM_SOFTDIRTY
 from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGE_SIZE,
-    PG_ANON,
     PTE_GLOBAL,
     PTE_PFN_MASK,
     PTE_PRESENT,
@@ -66,7 +66,7 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
     raw = np.zeros(pages, np.uint64)
     kernel.task_mmu.read_entries(mm.row, start, raw)
     out = np.zeros(pages, np.uint64)
-    here = np.flatnonzero(raw & np.uint64(PTE_PRESENT))
+    here = np.flatnonzero(raw & np.uint64(PTE_PRESENT | PTE_GLOBAL))
     entries = raw[here]
     pfns = (entries & np.uint64(PTE_PFN_MASK)) >> np.uint64(PAGE_SHIFT)
     value = np.full(len(here), PM_PRESENT)
@@ -74,20 +74,39 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
         value |= pfns
     value[entries & np.uint64(PTE_SOFT_DIRTY) != 0] |= PM_SOFT_DIRTY
     normal = entries & np.uint64(PTE_SPECIAL) == 0
-    records = kernel.frames.pages[pfns.astype(np.int64)]
-    value[normal & (records["flags"] & PG_ANON == 0)] |= PM_FILE
-    value[normal & (records["mapcount"] == 1)] |= PM_MMAP_EXCLUSIVE
+    anon, mapcounts = huge_memory.states_of(kernel.frames, pfns.astype(np.int64))
+    value[normal & ~anon] |= PM_FILE
+    value[normal & (mapcounts == 1)] |= PM_MMAP_EXCLUSIVE
     out[here] = value
     gone = np.flatnonzero((raw != 0) & (raw & np.uint64(PTE_PRESENT | PTE_GLOBAL) == 0))
     out[gone] = swap_entries(raw[gone], show_pfn)
     end = start + pages * PAGE_SIZE
     vma = mm.find_vma(start)
     while vma is not None and vma.vm_start < end:
+        if vma.is_hugetlb():
+            hugetlb_entries(vma, start, out, show_pfn)
         if vma.vm_flags & VM_SOFTDIRTY:
             low, high = max(vma.vm_start, start), min(vma.vm_end, end)
             out[(low - start) // PAGE_SIZE : (high - start) // PAGE_SIZE] |= PM_SOFT_DIRTY
         vma = mm.find_vma(vma.vm_end)
     return out
+
+
+def hugetlb_entries(vma: VmAreaStruct, start: int, out: NDArray[np.uint64], show_pfn: bool) -> None:
+    """Put the pages of a mapping's huge ones into the entries from an address on. Linux: pagemap_hugetlb_range()."""
+    for addr, entry, folio in folios_in(vma):
+        if not entry & PTE_PRESENT:
+            continue
+        first = (addr - start) // PAGE_SIZE
+        low, high = max(first, 0), min(first + (1 << folio.hstate.order), len(out))
+        if low >= high:
+            continue
+        value = PM_PRESENT
+        value |= np.uint64(0) if folio.anon else PM_FILE
+        value |= PM_MMAP_EXCLUSIVE if folio.mapcount == 1 else np.uint64(0)
+        out[low:high] = value
+        if show_pfn:
+            out[low:high] |= np.arange(folio.pfn + low - first, folio.pfn + high - first, dtype=np.uint64)
 
 
 def swap_entries(raw: NDArray[np.uint64], show_offset: bool) -> NDArray[np.uint64]:

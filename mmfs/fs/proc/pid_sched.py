@@ -67,15 +67,20 @@ def proc_sched(task: Task) -> str:
         rows.append(("se.slice", base_slice(task.kernel.machine.nr_cpus)))
     rows.append(("clock-delta", 0))
     if task.mm is not None:
-        rows.append(("mm->numa_scan_seq", 0))
-    rows += [("numa_pages_migrated", 0), ("numa_preferred_nid", -1), ("total_numa_faults", 0)]
+        rows.append(("mm->numa_scan_seq", task.mm.numa.scan_seq if task.mm.numa is not None else 0))
+    numa = task.numa
+    migrated, preferred = (numa.fast.pages_migrated, numa.fast.preferred_nid) if numa is not None else (0, -1)
+    rows += [("numa_pages_migrated", migrated), ("numa_preferred_nid", preferred)]
+    rows.append(("total_numa_faults", numa.total_faults if numa is not None else 0))
     node = task.kernel.cpu_to_node(task.processor)
     head = f"{task.comm} ({task.pid}, #threads: {len(task.threads)})\n{'-' * 67}\n"
-    numa = f"current_node={node}, numa_group_id=0\n" + "".join(
-        f"numa_faults node={pgdat.node_id} task_private=0 task_shared=0 group_private=0 group_shared=0\n"
-        for pgdat in task.kernel.node_data
-    )
-    return head + "".join([f"{name:<45}:{value!s:>21}\n" for name, value in rows]) + numa
+    faults = f"current_node={node}, numa_group_id=0\n"
+    for pgdat in task.kernel.node_data:
+        at = 2 * pgdat.node_id
+        shared, private = numa.fast.fault_counts[at : at + 2].tolist() if numa is not None else (0, 0)
+        faults += f"numa_faults node={pgdat.node_id} task_private={private} task_shared={shared} "
+        faults += "group_private=0 group_shared=0\n"
+    return head + "".join([f"{name:<45}:{value!s:>21}\n" for name, value in rows]) + faults
 
 
 @proc_sched.store

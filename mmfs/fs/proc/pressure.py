@@ -41,12 +41,17 @@ def group_of(kernel: Kernel) -> PsiGroup:
 
 
 def psi_write(group: PsiGroup, res: PsiRes, buf: str, file: OpenFile) -> None:
-    """Make an open file a trigger, once. Linux: psi_write(), psi_trigger_create()."""
+    """What was written, without its last character, makes a trigger. Linux: psi_write()."""
     if not buf:
         fail(errno.EINVAL)
+    psi_trigger_create(group, res, buf[: min(len(buf), BUFFER) - 1], file)
+
+
+def psi_trigger_create(group: PsiGroup, res: PsiRes, buf: str, file: OpenFile) -> None:
+    """Make an open file a trigger, once. Linux: psi_trigger_create()."""
     if file.private is not None:
         fail(errno.EBUSY)
-    match = TRIGGER.match(buf[: min(len(buf), BUFFER) - 1].partition("\0")[0])
+    match = TRIGGER.match(buf.partition("\0")[0])
     if match is None:
         fail(errno.EINVAL)
     threshold_us, window_us = int(match[2]) & U32, int(match[3]) & U32

@@ -24,13 +24,12 @@ HEADER = (
 @proc.attribute("slabinfo", mode=0o400)
 def slabinfo(kernel: Kernel) -> str:
     """A row a cache, newest first."""
-    return HEADER + "".join([cache_show(cache) for cache in kernel.slab])
+    return HEADER + "".join([cache_show(cache, *row) for cache, row in kernel.slab.slabinfo()])
 
 
-def cache_show(cache: KmemCache) -> str:
+def cache_show(cache: KmemCache, active_objs: int, num_objs: int, num_slabs: int) -> str:
     """One row; SLUB has no tunables and no shared objects, and counts every slab as active."""
     return (
-        f"{cache.name:<17} {cache.active_objs:6d} {cache.num_objs:6d} {cache.size:6d} {cache.objs_per_slab:4d}"
-        f" {1 << cache.order:4d} : tunables {0:4d} {0:4d} {0:4d}"
-        f" : slabdata {cache.nr_slabs:6d} {cache.nr_slabs:6d} {0:6d}\n"
+        f"{cache.name:<17} {active_objs:6d} {num_objs:6d} {cache.size:6d} {cache.objs_per_slab:4d}"
+        f" {1 << cache.order:4d} : tunables    0    0    0 : slabdata {num_slabs:6d} {num_slabs:6d}      0\n"
     )

@@ -4,7 +4,7 @@ The counts come from one walk over the page tables of a mapping (fastpath/task_m
 
 Linux: fs/proc/task_mmu.c.
 
-Simplified: nothing is THP eligible, merged by KSM or in huge pages.
+Simplified: nothing is merged by KSM.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from mmfs.fs.proc.pid import attribute, check_ptrace, needs_mm, pid_dir, proc_mem_open
 from mmfs.kernfs.kstrtox import fail
+from mmfs.mm.hugetlb_vma import folios_in, vma_kernel_pagesize
 from mmfs.mm.mman import (
     FMODE_READ,
     FMODE_WRITE,
@@ -58,12 +59,13 @@ from mmfs.mm.mman import (
 from mmfs.mm_types import (
     NR_SMAPS,
     PAGE_SHIFT,
-    PAGE_SIZE,
+    SMAPS_ANON_HUGE,
     SMAPS_ANONYMOUS,
     SMAPS_LAZYFREE,
     SMAPS_LOCKED,
     SMAPS_PRIVATE_CLEAN,
     SMAPS_PRIVATE_DIRTY,
+    SMAPS_PRIVATE_HUGETLB,
     SMAPS_PSS,
     SMAPS_PSS_ANON,
     SMAPS_PSS_DIRTY,
@@ -73,6 +75,7 @@ from mmfs.mm_types import (
     SMAPS_RSS,
     SMAPS_SHARED_CLEAN,
     SMAPS_SHARED_DIRTY,
+    SMAPS_SHARED_HUGETLB,
     SMAPS_SWAP,
     SMAPS_SWAP_PSS,
 )
@@ -171,10 +174,19 @@ def smap_gather_stats(mm: MmStruct, vma: VmAreaStruct, counts: NDArray[np.int64]
 
     Simplified: of a private mapping of shared memory, what is in swap counts even where the page was copied.
     """
+    if vma.is_hugetlb():
+        smaps_hugetlb(vma, counts)
+        return
     mm.kernel.task_mmu.smaps(mm.row, vma.vm_flags, vma.vm_start, vma.vm_end, counts)
     if vma.vm_file is not None and vma.vm_file.inode.shmem:
         mapping = vma.vm_file.mapping.id
         counts[SMAPS_SWAP] += mm.kernel.mmu.swap.shmem_swap_usage(mapping, vma.vm_pgoff, vma.vm_pgoff + vma.pages)
+
+
+def smaps_hugetlb(vma: VmAreaStruct, counts: NDArray[np.int64]) -> None:
+    """Add a mapping's huge pages. Linux: smaps_hugetlb_range()."""
+    for _, _, folio in folios_in(vma):
+        counts[SMAPS_SHARED_HUGETLB if folio.mapcount > 1 else SMAPS_PRIVATE_HUGETLB] += 1 << folio.hstate.order
 
 
 SMAP_ROWS: Final = "".join(
@@ -190,7 +202,7 @@ SMAP_ROWS: Final = "".join(
 PSS_SHIFT: Final = 12
 
 
-def show_smap(counts: NDArray[np.int64], rollup: bool) -> str:
+def show_smap(counts: NDArray[np.int64], ksm: int, rollup: bool) -> str:
     """The counts as rows. Linux: __show_smap()."""
     pages = counts.tolist()
     kb = [count << PAGE_SHIFT - 10 for count in pages]
@@ -211,17 +223,25 @@ def show_smap(counts: NDArray[np.int64], rollup: bool) -> str:
         kb[SMAPS_PRIVATE_DIRTY],
         kb[SMAPS_REFERENCED],
         kb[SMAPS_ANONYMOUS],
-        0,
+        ksm << PAGE_SHIFT - 10,
         kb[SMAPS_LAZYFREE],
+        kb[SMAPS_ANON_HUGE],
         0,
         0,
-        0,
-        0,
-        0,
+        kb[SMAPS_SHARED_HUGETLB],
+        kb[SMAPS_PRIVATE_HUGETLB],
         kb[SMAPS_SWAP],
         pss[SMAPS_SWAP_PSS],
         pss[SMAPS_LOCKED],
     )
+
+
+def ksm_pages(vma: VmAreaStruct) -> int:
+    """Pages of a mapping that are merged, those of zeros among them. Linux: smaps_account()."""
+    mm = vma.vm_mm
+    if vma.anon_vma is None or not any(mm.kernel.ksm.mm_stat(mm)[1:3]):
+        return 0
+    return int(mm.kernel.ksm.loops.count_range(mm.row, vma.vm_start, vma.vm_end))
 
 
 @cache
@@ -245,10 +265,11 @@ def smaps(task: Task) -> str:
     for vma in mm.mmap:
         counts = np.zeros(NR_SMAPS, np.int64)
         smap_gather_stats(mm, vma, counts)
+        page_kb = vma_kernel_pagesize(vma) >> 10
         parts.append(
             f"{show_map_vma(vma)}Size:           {vma.vm_end - vma.vm_start >> 10:8d} kB\n"
-            f"KernelPageSize: {PAGE_SIZE >> 10:8d} kB\nMMUPageSize:    {PAGE_SIZE >> 10:8d} kB\n"
-            f"{show_smap(counts, False)}THPeligible:    {0:8d}\n"
+            f"KernelPageSize: {page_kb:8d} kB\nMMUPageSize:    {page_kb:8d} kB\n"
+            f"{show_smap(counts, ksm_pages(vma), False)}THPeligible:    {mm.kernel.thp.allowable(vma):8d}\n"
             f"{_protection_key(vma)}VmFlags: {vm_flag_words(vma.vm_flags)}\n"
         )
     return "".join(parts)
@@ -265,7 +286,7 @@ def smaps_rollup(task: Task) -> str:
         smap_gather_stats(mm, vma, counts)
     first, last = (mm.mmap[0].vm_start, mm.mmap[-1].vm_end) if mm.mmap else (0, 0)
     head = f"{first:08x}-{last:08x} ---p 00000000 00:00 0 "
-    return f"{head:<{NAME_COLUMN}}[rollup]\n{show_smap(counts, True)}"
+    return f"{head:<{NAME_COLUMN}}[rollup]\n{show_smap(counts, sum(ksm_pages(vma) for vma in mm.mmap), True)}"
 
 
 # ---------------------------------------------------------------------------------- map_files

@@ -14,7 +14,9 @@ from mmfs.fs.sim.control import BadCommandError, Words, bits, command, number, p
 from mmfs.kernel import sched, signal
 from mmfs.kernel.namei import O_CREAT, O_RDONLY, O_RDWR
 from mmfs.kernel.signal import TaskKilled
+from mmfs.kernel.socket import SO_RCVBUFFORCE
 from mmfs.mm import mman
+from mmfs.mm.ksm_contents import CONTENTS
 from mmfs.workload import WORKLOADS
 
 if TYPE_CHECKING:
@@ -77,6 +79,17 @@ def madvise(kernel: Kernel, words: Words) -> None:
     what = words.take("ADVICE", advice)
     words.end()
     task.madvise(addr, length, what)
+
+
+@command("contents", "PID ADDR LENGTH WHAT [number=]")
+def contents(kernel: Kernel, words: Words) -> None:
+    """Say what the pages of a range hold, for KSM: same or image (of a number), zero, unique, volatile, default."""
+    task, addr, length = words.task(), words.take("ADDR", number), words.take("LENGTH", size)
+    what, which = words.take("WHAT", word), words.option("number", number, 0)
+    words.end()
+    if what not in CONTENTS:
+        raise BadCommandError(f"{what!r} is not one of {' '.join(CONTENTS)}")
+    task.set_contents(addr, length, what, which)
 
 
 @command("mremap", "PID ADDR OLD_LENGTH NEW_LENGTH [flags=] [addr=]")
@@ -324,6 +337,62 @@ def write(kernel: Kernel, words: Words) -> Generator[None, None, int]:
     finally:
         if task.alive:
             task.close(descriptor)
+
+
+@command("open", "PID FILE")
+def open_(kernel: Kernel, words: Words) -> int:
+    """Open a file, and make it if there is none; answers the descriptor."""
+    task, path = words.task(), words.take("FILE", word)
+    words.end()
+    return task.open(path, O_RDWR | O_CREAT)
+
+
+@command("close", "PID FD")
+def close(kernel: Kernel, words: Words) -> None:
+    """Close a file, or a socket."""
+    task, fd = words.task(), words.take("FD", number)
+    words.end()
+    task.close(fd)
+
+
+@command("dup2", "PID FD NEW_FD")
+def dup2(kernel: Kernel, words: Words) -> int:
+    """Give an open file one more descriptor; the table of files grows with the number."""
+    task, old, new = words.task(), words.take("FD", number), words.take("NEW_FD", number)
+    words.end()
+    return task.dup2(old, new)
+
+
+@command("socket", "PID [room=]")
+def socket(kernel: Kernel, words: Words) -> int:
+    """Make a datagram socket that is its own peer; answers the descriptor. ROOM sets its buffer (SO_RCVBUFFORCE)."""
+    task, room = words.task(), words.option("room", size, 0)
+    words.end()
+    fd = task.socket()
+    if room:
+        task.setsockopt(fd, SO_RCVBUFFORCE, room)
+    return fd
+
+
+@command("send", "PID FD LENGTH [times=]")
+def send(kernel: Kernel, words: Words) -> None:
+    """Put a datagram into a socket, where it waits to be received, or several; what has no room is dropped."""
+    task, fd, length = words.task(), words.take("FD", number), words.take("LENGTH", size)
+    times = words.option("times", number, 1)
+    words.end()
+    for _ in range(times):
+        task.send(fd, length)
+
+
+@command("recv", "PID FD [times=]")
+def recv(kernel: Kernel, words: Words) -> int:
+    """Take a datagram out of a socket, or several; answers the length of the last."""
+    task, fd, times = words.task(), words.take("FD", number), words.option("times", number, 1)
+    words.end()
+    length = 0
+    for _ in range(times):
+        length = task.recv(fd)
+    return length
 
 
 @command("unlink", "PID FILE")

@@ -21,6 +21,21 @@ def create(kernel: Kernel, words: Words) -> None:
     kernel.create_file(path, length)
 
 
+@command("mount", "hugetlbfs DIRECTORY [OPTIONS]")
+def mount(kernel: Kernel, words: Words) -> None:
+    """Mount a file system of huge pages; options such as pagesize=1G,size=4G,min_size=2G,nr_inodes=100."""
+    fstype, directory, options = words.take("hugetlbfs", word), words.take("DIRECTORY", word), words.rest()
+    kernel.tasks[1].mount("none", directory, fstype, ",".join(options))
+
+
+@command("umount", "DIRECTORY")
+def umount(kernel: Kernel, words: Words) -> None:
+    """Take a file system of huge pages away, and its files."""
+    directory = words.take("DIRECTORY", word)
+    words.end()
+    kernel.tasks[1].umount(directory)
+
+
 @command("mkswap", "PATH")
 def mkswap(kernel: Kernel, words: Words) -> None:
     """Make a disk or a file a swap area."""
@@ -53,6 +68,24 @@ def modprobe(kernel: Kernel, words: Words) -> None:
     if name != "zram":
         raise OSError(errno.ENOENT, f"no module {name}")
     kernel.zrams.load(count)
+
+
+@command("plug", "SIZE [node=N]")
+def plug(kernel: Kernel, words: Words) -> str:
+    """Put a module of memory into a free slot (--maxmem), for auto_online_blocks to decide; its name is the answer."""
+    length, nid = words.take("SIZE", size), words.option("node", number, 0)
+    words.end()
+    if not 0 <= nid < len(kernel.node_data):
+        raise OSError(errno.EINVAL, f"no node {nid}")
+    return f"{kernel.memory_hotplug.plug(length, nid)}\n"
+
+
+@command("unplug", "NAME")
+def unplug(kernel: Kernel, words: Words) -> None:
+    """Take a module of memory out again, once all of it could be moved away."""
+    name = words.take("NAME", word)
+    words.end()
+    kernel.memory_hotplug.unplug(name)
 
 
 @command("translate", "PID ADDR")

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmfs.fs.sys.device import Device, device, uevent_store
-from mmfs.fs.sys.root import DIRECTORY, devices, facts, sys
+from mmfs.fs.sys.root import DIRECTORY, devices, facts, sys, virtual
 from mmfs.kernfs import Directory, fail
 from mmfs.kernfs.kstrtox import UINT_MAX, kstrtouint, kstrtoul
 from mmfs.mm.backing_dev import BDI_RATIO_SCALE, BackingDevInfo
@@ -265,7 +265,6 @@ def scheduler_store(disk: Disk, buf: str) -> None:
 
 # -- backing devices ---------------------------------------------------------------------------------------------------
 
-virtual = devices.directory("virtual", mode=DIRECTORY)
 bdi_dir = virtual.directory("bdi", mode=DIRECTORY)
 
 

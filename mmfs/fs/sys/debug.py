@@ -1,6 +1,7 @@
 """/sys/kernel/debug: what debugfs shows of memory.
 
-Linux: mm/vmscan.c, lru_gen_seq_show(), lru_gen_seq_write(); mm/zswap.c, zswap_debugfs_init(); fs/debugfs.
+Linux: mm/vmscan.c, lru_gen_seq_show(), lru_gen_seq_write(); mm/zswap.c, zswap_debugfs_init(); mm/vmstat.c,
+extfrag_debug_init(); mm/huge_memory.c, split_huge_pages_debugfs(); mm/memory.c, fault_around_debugfs(); fs/debugfs.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from typing import TYPE_CHECKING
 
 from mmfs.fs.sys.root import kernel_dir
 from mmfs.kernel.clock import HZ
-from mmfs.kernfs import DEBUGFS, Directory, fail
+from mmfs.kernfs import DEBUGFS, Directory, fail, kstrtoul
+from mmfs.mm import huge_split
 from mmfs.mm.lru_gen import ANON, FILE, LruGenLruvec
-from mmfs.mm_types import MAX_NR_GENS, MAX_NR_TIERS, PAGE_SHIFT
+from mmfs.mm_types import MAX_NR_GENS, MAX_NR_TIERS, NR_PAGE_ORDERS, PAGE_SHIFT, PTRS_PER_TABLE
 
 if TYPE_CHECKING:
     from mmfs.fastpath.zswap import Zswap
     from mmfs.kernel.kernel import Kernel
 
-ROOT_MEMCG_ID = 1
+_RANGE = r"0x([0-9a-f]+)(?:,0x([0-9a-f]+)(?:,(-?\d+))?)?"
+_PART_OF_PROCESS = re.compile(rf"\s*(-?\d+)(?:,{_RANGE})?", re.IGNORECASE)
+_PART_OF_FILE = re.compile(rf"(){_RANGE}", re.IGNORECASE)
 _COMMAND = re.compile(r"\s*(\S)\s*(\d+)\s+(\d+)\s+(\d+)\s*(?:(\d+)\s*(?:(\d+)\s*)?)?")
 
 debug: Directory[Kernel] = kernel_dir.directory("debug", mode=0o700, rules=DEBUGFS)
@@ -58,24 +62,27 @@ def _tiers(lruvec: LruGenLruvec, seq: int) -> str:
 
 
 def _show(kernel: Kernel, full: bool) -> str:
-    text = ""
-    for lruvec in kernel.lru_gen.lruvecs.values():
-        if not kernel.node_data[lruvec.nid].node_present_pages:
-            continue
-        if not text:
-            text = f"memcg {ROOT_MEMCG_ID:5d} /\n"
-        text += f" node {lruvec.nid:5d}\n"
-        first = max(lruvec.max_seq - MAX_NR_GENS + 1, 0) if full else lruvec.min_seq(ANON)
-        for seq in range(first, lruvec.max_seq + 1):
-            text += _generation(lruvec, seq, full)
-            if full:
-                text += _tiers(lruvec, seq)
+    """All memory cgroups, those that are dying included. Linux: lru_gen_seq_show()."""
+    kernel.memcgs.reap()
+    text, nr_nodes = "", kernel.lru.nr_nodes
+    for memcg in kernel.memcgs.root.descendants():
+        text += f"memcg {memcg.id:5d} {memcg.path}\n"
+        for pgdat in kernel.node_data:
+            if not pgdat.node_present_pages:
+                continue
+            lruvec = kernel.lru_gen.lruvecs[memcg.row * nr_nodes + pgdat.node_id]
+            text += f" node {lruvec.nid:5d}\n"
+            first = max(lruvec.max_seq - MAX_NR_GENS + 1, 0) if full else lruvec.min_seq(ANON)
+            for seq in range(first, lruvec.max_seq + 1):
+                text += _generation(lruvec, seq, full)
+                if full:
+                    text += _tiers(lruvec, seq)
     return text
 
 
 @debug.attribute("lru_gen")
 def lru_gen(kernel: Kernel) -> str:
-    """The generations of each node: number, age in ms, anonymous and file pages."""
+    """The generations of each cgroup on each node: number, age in ms, anonymous and file pages."""
     return _show(kernel, full=False)
 
 
@@ -90,17 +97,93 @@ def lru_gen_store(kernel: Kernel, buf: str) -> None:
         if match is None:
             fail(errno.EINVAL)
         letter, memcg, nid, seq, swappiness, option = match.groups()
-        if int(memcg) != ROOT_MEMCG_ID or letter not in "+-":
+        if letter not in "+-":
             fail(errno.EINVAL)
         kernel.reclaim.generations.run_cmd(
-            letter == "+", int(nid), int(seq), int(swappiness) if swappiness else -1, int(option) if option else -1
-        )
+            letter == "+", int(memcg), int(nid), int(seq), int(swappiness) if swappiness else -1,
+            int(option) if option else -1,
+        )  # fmt: skip
 
 
 @debug.attribute("lru_gen_full")
 def lru_gen_full(kernel: Kernel) -> str:
     """The same with tiers and what the walks found."""
     return _show(kernel, full=True)
+
+
+# -- huge pages, and pages around a fault ----------------------------------------------------------------------------
+
+
+def split_huge_pages_write(kernel: Kernel, buf: str) -> None:
+    """`1`: all; `pid,start,end[,order]` of a process, `path,start,end[,order]` of a file, in pages. ESRCH, EINVAL.
+
+    Linux: split_huge_pages_write().
+    """
+    path, _, rest = buf.partition(",") if buf.startswith("/") else ("", "", buf)
+    match = (_PART_OF_FILE if path else _PART_OF_PROCESS).match(rest)
+    if match is None:
+        fail(errno.EINVAL)
+    pid, order = int(match[1] or 0), int(match[4] or 0)
+    start, end = int(match[2] or "0", 16), int(match[3] or "0", 16)
+    wanted = huge_split.is_order(order)
+    if match[3] is None:  # no range: all, or nonsense
+        if match[2] is not None or pid != 1:
+            fail(errno.EINVAL)
+        huge_split.split_huge_pages_all(kernel)
+    elif path:
+        huge_split.split_huge_pages_in_file(kernel, path, start, end if wanted else start)
+    elif (task := kernel.tasks.get(pid)) is None:
+        fail(errno.ESRCH)
+    elif task.mm is None:
+        fail(errno.EINVAL)
+    elif wanted:
+        huge_split.split_huge_pages_pid(task.mm, start, end)
+
+
+debug.attributes("split_huge_pages", None, split_huge_pages_write, mode=0o200)
+
+
+@debug.attribute("fault_around_bytes", mode=0o644)
+def fault_around_bytes(kernel: Kernel) -> int:
+    """How much of a file's cache a read fault maps. Linux: mm/memory.c, fault_around_bytes_get()."""
+    return kernel.mmu.fault_around_pages << PAGE_SHIFT
+
+
+@fault_around_bytes.store
+def fault_around_bytes_store(kernel: Kernel, buf: str) -> None:
+    """Rounded down to a power of two, of a page at least and a page table at most. Linux: fault_around_bytes_set()."""
+    pages = kstrtoul(buf, 0) >> PAGE_SHIFT
+    if pages > PTRS_PER_TABLE:
+        fail(errno.EINVAL)
+    kernel.mmu.fault_around_pages = 1 << max(pages, 1).bit_length() - 1
+
+
+# -- fragmentation -----------------------------------------------------------------------------------------------------
+
+extfrag: Directory[Kernel] = debug.directory("extfrag", mode=0o755)
+
+
+def _extfrag_show(kernel: Kernel, index: Callable[[int, int], int], width: int) -> str:
+    """A row a zone: an index in thousandths for each order. Linux: extfrag_show_print(), unusable_show_print()."""
+    rows = []
+    for zone in kernel.zones:
+        if zone.populated():
+            cells = (index(zone.index, order) for order in range(NR_PAGE_ORDERS))
+            row = "".join(f"{int(cell / 1000):{width}d}.{abs(cell) % 1000:03d} " for cell in cells)
+            rows.append(f"Node {zone.zone_pgdat.node_id}, zone {zone.name:>8s} {row}\n")
+    return "".join(rows)
+
+
+@extfrag.attribute("extfrag_index", mode=0o444)
+def extfrag_index(kernel: Kernel) -> str:
+    """Why a block of each order could not be had: towards 0 for want of memory, towards 1 as it is in pieces."""
+    return _extfrag_show(kernel, kernel.compactor.loops.fragmentation_index, 2)
+
+
+@extfrag.attribute("unusable_index", mode=0o444)
+def unusable_index(kernel: Kernel) -> str:
+    """The part of the free memory that is in blocks too small for each order."""
+    return _extfrag_show(kernel, kernel.compactor.loops.unusable_free_index, 1)
 
 
 def _zswap_used(kernel: Kernel) -> bool:

@@ -25,7 +25,7 @@ UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}( \
 
 
 class Device(NamedTuple):
-    """A device by its path below /sys/devices/system."""
+    """A device by its path below /sys/devices/system, or /sys/devices if that is elsewhere."""
 
     kernel: Kernel
     path: str
@@ -109,6 +109,15 @@ for _name in ("runtime_active_kids", "runtime_active_time", "runtime_suspended_t
     power.attributes(_name, never)
 
 
+no_callbacks: Directory[Device] = Directory(mode=DIRECTORY)
+"""The same of a device that has nothing to do when it is suspended. Linux: pm_runtime_no_callbacks()."""
+no_callbacks.attributes("async", async_.show, async_store)
+no_callbacks.attributes("runtime_enabled", runtime_enabled.show)
+no_callbacks.attributes("runtime_usage", runtime_usage.show)
+no_callbacks.attributes("runtime_status", runtime_status.show)
+no_callbacks.attributes("runtime_active_kids", never)
+
+
 # -- uevent, subsystem ---------------------------------------------------------------------------------------------
 
 
@@ -134,16 +143,17 @@ def device(directory: Directory[T], of: Callable[[T], Device], *, subsystem: str
 
 
 def bus_type(
-    name: str, devices: Callable[[Kernel], Iterable[str]], find: Callable[[Kernel, str], object | None]
+    name: str, devices: Callable[[Kernel], Iterable[str]], find: Callable[[Kernel, str], object | None],
+    where: str = "system",
 ) -> None:
-    """/sys/bus/NAME, with links to its devices. Linux: drivers/base/bus.c, bus_register()."""
+    """/sys/bus/NAME, with links to its devices. Linux: drivers/base/bus.c, bus_register(), subsys_register()."""
     directory = bus.directory(name, mode=DIRECTORY)
     links = directory.directory("devices", mode=DIRECTORY)
     directory.directory("drivers", mode=DIRECTORY)
 
     @links.symlinks(list=devices, lookup=lambda kernel, link: None if find(kernel, link) is None else link)
     def link_to_device(link: str) -> str:
-        return f"../../../devices/system/{name}/{link}"
+        return f"../../../devices/{where}/{name}/{link}"
 
 
 def number_after(prefix: str, name: str) -> int | None:

@@ -1,9 +1,6 @@
 """/sys/devices/system/memory: blocks of memory, whether they are online and to which zone they belong.
 
 Linux: drivers/base/memory.c.
-
-Simplified: no block can be taken offline, as if each held a page that cannot move; pages cannot be taken offline
-either, so hard_offline_page and soft_offline_page are absent.
 """
 
 from __future__ import annotations
@@ -13,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from mmfs.fs.sys.device import Device, bus_type, device, number_after
 from mmfs.fs.sys.root import DIRECTORY, system
-from mmfs.kernfs import fail, kstrtobool, sysfs_match_string
-from mmfs.mm.memory_block import ONLINE_TYPES, MemoryBlock
+from mmfs.kernfs import fail, kstrtobool, kstrtoull, sysfs_match_string
+from mmfs.mm.memory_block import MemoryBlock
+from mmfs.mm.memory_hotplug import ONLINE_TYPES
+from mmfs.mm_types import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -54,6 +53,20 @@ def crash_hotplug(_: Kernel) -> int:
     return 0
 
 
+def soft_offline_page(kernel: Kernel, buf: str) -> None:
+    """A physical address whose page is to be moved away. Linux: soft_offline_page_store()."""
+    kernel.memory_failure.soft_offline_page(kstrtoull(buf) >> PAGE_SHIFT)
+
+
+def hard_offline_page(kernel: Kernel, buf: str) -> None:
+    """A physical address at which memory has failed. Linux: hard_offline_page_store()."""
+    kernel.memory_failure.memory_failure(kstrtoull(buf) >> PAGE_SHIFT)
+
+
+memory.attributes("soft_offline_page", None, soft_offline_page)
+memory.attributes("hard_offline_page", None, hard_offline_page)
+
+
 # -- memoryN -------------------------------------------------------------------------------------------------------
 
 
@@ -79,21 +92,15 @@ bus_type("memory", names, find)
 
 
 @block_dir.attribute("online")
-def online(_: MemoryBlock) -> int:
+def online(block: MemoryBlock) -> int:
     """Linux: drivers/base/core.c, online_show()."""
-    return 1
+    return int(block.online)
 
 
 @online.store
 def online_store(block: MemoryBlock, buf: str) -> None:
     """Linux: drivers/base/core.c, online_store()."""
-    if not kstrtobool(buf):
-        offline(block)
-
-
-def offline(block: MemoryBlock) -> None:
-    """Refused. Linux: drivers/base/memory.c, memory_subsys_offline()."""
-    fail(errno.EBUSY)
+    block.set_state("online" if kstrtobool(buf) else "offline")
 
 
 @block_dir.attribute("phys_device")
@@ -115,24 +122,22 @@ def removable(_: MemoryBlock) -> int:
 
 
 @block_dir.attribute("state")
-def state(_: MemoryBlock) -> str:
+def state(block: MemoryBlock) -> str:
     """Linux: state_show()."""
-    return "online\n"
+    return "online\n" if block.online else "offline\n"
 
 
 @state.store
 def state_store(block: MemoryBlock, buf: str) -> None:
-    """What is online already cannot become so. Linux: state_store()."""
-    if ONLINE_TYPES[sysfs_match_string(ONLINE_TYPES, buf)] == "offline":
-        offline(block)
-    fail(errno.EINVAL)
+    """EINVAL also for what it is already. Linux: state_store()."""
+    if not block.set_state(ONLINE_TYPES[sysfs_match_string(ONLINE_TYPES, buf)]):
+        fail(errno.EINVAL)
 
 
 @block_dir.attribute("valid_zones")
 def valid_zones(block: MemoryBlock) -> str:
-    """The zone of all its pages. Linux: valid_zones_show()."""
-    zone = block.zone
-    return f"{zone.name}\n" if zone is not None else "none\n"
+    """The zone of all its pages, or those that they could come to. Linux: valid_zones_show()."""
+    return " ".join(zone.name for zone in block.valid_zones()) + "\n" if block.valid_zones() else "none\n"
 
 
 @block_dir.symlinks(

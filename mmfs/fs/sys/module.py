@@ -2,7 +2,7 @@
 
 Linux: kernel/params.c; mm/zswap.c.
 
-Simplified: zswap's are the only ones.
+Simplified: those of zswap, damon_reclaim and damon_lru_sort (damon_modules.py) are the only ones.
 """
 
 from __future__ import annotations

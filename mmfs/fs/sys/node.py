@@ -2,8 +2,6 @@
 
 Linux: drivers/base/node.c; mm/hugetlb.c, hugetlb_report_node_meminfo(); mm/compaction.c, compact_store();
 mm/memory-failure.c.
-
-Simplified: no page ever fails, so memory_failure counts none.
 """
 
 from __future__ import annotations
@@ -182,13 +180,18 @@ hugepages.family(
 memory_failure = node_dir.directory("memory_failure", mode=DIRECTORY)
 
 
-def none_failed(_: NodeDevice) -> int:
-    """Linux: mm/memory-failure.c, struct memory_failure_stats."""
-    return 0
+def _add_stat(name: str) -> None:
+    """What became of failures. Linux: mm/memory-failure.c, MF_ATTR_RO()."""
+
+    def show(one: NodeDevice) -> int:
+        count: int = getattr(one.kernel.memory_failure.stats[one.nid], name)
+        return count
+
+    memory_failure.attributes(name, show)
 
 
 for _name in ("total", "ignored", "failed", "delayed", "recovered"):
-    memory_failure.attributes(_name, none_failed)
+    _add_stat(_name)
 
 
 @node_dir.symlinks(

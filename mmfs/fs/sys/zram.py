@@ -9,9 +9,9 @@ import errno
 from typing import TYPE_CHECKING
 
 from mmfs.fs.sys import block
-from mmfs.fs.sys.block import Disk, class_dir, queue, virtual
+from mmfs.fs.sys.block import Disk, class_dir, queue
 from mmfs.fs.sys.device import Device, device, uevent_store
-from mmfs.fs.sys.root import DIRECTORY, facts
+from mmfs.fs.sys.root import DIRECTORY, facts, virtual
 from mmfs.kernel.zram import ALGORITHMS, ZramDisk
 from mmfs.kernfs import Directory, fail, sysfs_streq
 from mmfs.kernfs.kstrtox import kstrtoint, kstrtoull, memparse

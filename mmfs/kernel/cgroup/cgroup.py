@@ -6,7 +6,7 @@ show (`nr_descendants`, `nr_populated_...`) are kept up the tree as things chang
 
 Linux: kernel/cgroup/cgroup.c.
 
-Simplified: cgroup v2 only, no namespaces.
+Simplified: no namespaces.
 """
 
 from __future__ import annotations
@@ -41,9 +41,22 @@ SUBSYS: Final = {
 
 Linux: include/linux/cgroup_subsys.h."""
 
+LEGACY_NAMES: Final = {"io": "blkio"}
+"""What a controller is called in cgroup v1, where that differs."""
+ROOT_FLAGS: Final = (
+    "nsdelegate", "favordynmods", "memory_localevents", "memory_recursiveprot", "memory_hugetlb_accounting",
+    "pids_localevents",
+)  # fmt: skip
+"""The mount options in the order in which /proc/mounts shows them. Linux: cgroup2_fs_parameters[]."""
+
 FILE_NOTIFY_MIN_INTV: Final = 10 * NSEC_PER_MSEC
 NOTIFY_PENDING: Final = -1
 """Instead of the time of the last event of a file: the next one comes by timer."""
+
+
+def task_css(task: Task, name: str) -> Any:
+    """The css of a controller that counts for a task, on whichever hierarchy; None if it is disabled."""
+    return next((cgroup.e_css[name] for cgroup in task.cset if name in cgroup.e_css), None)
 
 
 class Cgroup:
@@ -51,7 +64,7 @@ class Cgroup:
 
     __slots__ = (
         "root", "owner", "iattrs", "parent", "name", "path", "id", "level", "self", "children", "tasks", "subsys",
-        "e_css",        "subtree_control", "dom_cgrp", "max_depth", "max_descendants",
+        "e_css", "subtree_control", "dom_cgrp", "notify_on_release", "clone_children", "max_depth", "max_descendants",
         "freeze", "e_freeze", "freezing", "frozen", "nr_frozen_tasks", "nr_frozen_descendants",
         "nr_descendants", "nr_dying_descendants", "nr_dying_subsys", "nr_tasks",
         "nr_populated_domain_children", "nr_populated_threaded_children", "nr_threaded_children",
@@ -81,6 +94,9 @@ class Cgroup:
         self.e_css: dict[str, Any] = {}
         """The css of each controller that counts here: the one here or the nearest above. Linux: cgroup_e_css()."""
         self.subtree_control: frozenset[str] = frozenset()
+        self.notify_on_release: bool = parent is not None and parent.notify_on_release
+        self.clone_children: bool = parent is not None and parent.clone_children
+        """Two flags of cgroup v1, which a new cgroup has from its parent."""
         self.dom_cgrp: Cgroup = self
         """The cgroup whose domain this one is in: another one if this is threaded."""
         self.max_depth: int | None = None
@@ -172,8 +188,14 @@ class Cgroup:
         return self.dom_cgrp is not self
 
     def procs(self) -> list[int]:
-        """The processes here, by rising pid (cgroup.procs). Zombie leaders without living threads are left out."""
-        return sorted({task.tgid for task in self.tasks.values() if task.alive})
+        """The processes of this domain, by rising pid (cgroup.procs): with threads here or in its threaded cgroups.
+
+        Zombie leaders without living threads are left out. Linux: cgroup_procs_start(), css_task_iter_start().
+        """
+        groups = [self]
+        if self.nr_threaded_children:
+            groups += [one for one in self.descendants() if one.dom_cgrp is self]
+        return sorted({task.tgid for group in groups for task in group.tasks.values() if task.alive})
 
     def threads(self) -> list[int]:
         """The living threads here, by rising number (cgroup.threads)."""
@@ -182,7 +204,7 @@ class Cgroup:
     def join(self, task: Task) -> None:
         """A new thread is here; it holds the cgroup until it is released. Linux: css_set_move_task()."""
         self.tasks[task.pid] = task
-        task.cgrp = self
+        task.cset[self.root.index] = self
         self.self.css_get()
         self.update_tasks(1)
 
@@ -291,6 +313,7 @@ class Cgroup:
         if ss is None:
             for group in self.ancestors():
                 group.nr_dying_descendants -= 1
+            self.root.nr_cgrps -= 1
             if self.parent is not None:
                 self.parent.self.css_put()
             return
@@ -305,10 +328,18 @@ class Cgroup:
 
 
 class CgroupRoot:
-    """The hierarchy. Linux: struct cgroup_root, cgrp_dfl_root."""
+    """A hierarchy. Linux: struct cgroup_root, cgrp_dfl_root.
 
-    def __init__(self, kernel: Kernel) -> None:
+    ``index``: its place in `kernel.cgroup_roots` and in every task's `cset`, as well as its number in /proc: 0 is the
+    default hierarchy, that of cgroup v2; the others are of cgroup v1 (mmfs/kernel/cgroup/cgroup1.py).
+    """
+
+    def __init__(self, kernel: Kernel, index: int = 0, name: str = "") -> None:
         self.kernel = kernel
+        self.index = index
+        self.name = name
+        """What it was named when it was mounted, with name=."""
+        self.release_agent_path = ""
         built = [name for name, option in SUBSYS.items() if kernel.profile.config(option)]
         self.known = tuple(name for name in built if f"cgroup_disable={name}" not in kernel.cmdline.split())
         """The names of those that the kernel has, modelled or not, in Linux's order."""
@@ -323,8 +354,29 @@ class CgroupRoot:
         self.with_fork: list[CgroupSubsys] = []
         self.with_exit: list[CgroupSubsys] = []
         self.with_release: list[CgroupSubsys] = []
+        self.nr_cgrps = 1
+        """Cgroups, those that linger included."""
+        self.flags: frozenset[str] = frozenset()
+        """The mount options."""
         self._next_id = 1
         self.root = Cgroup(self, None, "", self._next_id)
+
+    def reconfigure(self, options: str) -> None:
+        """Mount it anew with these options, split by commas; EINVAL for one that is unknown.
+
+        Linux: cgroup_reconfigure(), apply_cgroup_root_flags().
+
+        Simplified: nsdelegate and memory_hugetlb_accounting are shown and do nothing.
+        """
+        flags = frozenset(options.split(",")) - {"", "rw"}
+        if not flags <= set(ROOT_FLAGS):
+            raise OSError(errno.EINVAL, f"no such mount option: {', '.join(sorted(flags - set(ROOT_FLAGS)))}")
+        kernel = self.kernel
+        self.flags = flags
+        kernel.memcgs.recursive_protection = "memory_recursiveprot" in flags
+        kernel.lru.memcg.only_local_events = "memory_localevents" in flags
+        shown = ",".join(["rw", *(flag for flag in ROOT_FLAGS if flag in flags)])
+        kernel.mounts.reconfigure("cgroup2", shown)
 
     def register(self, ss: CgroupSubsys) -> None:
         """Add a controller, before there is any cgroup but the root; not one that is disabled at boot.
@@ -333,6 +385,7 @@ class CgroupRoot:
         """
         if ss.name not in self.known:
             return
+        ss.hierarchy = self
         if self.root.children:
             raise ValueError("there are cgroups already")
         known = [*self.controllers.values(), ss]
@@ -343,10 +396,34 @@ class CgroupRoot:
         self.threaded = frozenset(one.name for one in known if one.threaded)
         self.root.css_create(ss)
         self.root.e_css[ss.name] = self.root.subsys[ss.name]
+        if not self.on_dfl:
+            self.root.subtree_control = self.visible
         self.can_fork = [one for one in known if type(one).can_fork is not CgroupSubsys.can_fork]
         self.with_fork = [one for one in known if type(one).fork is not CgroupSubsys.fork]
         self.with_exit = [one for one in known if type(one).exit is not CgroupSubsys.exit]
         self.with_release = [one for one in known if type(one).release is not CgroupSubsys.release]
+
+    @property
+    def on_dfl(self) -> bool:
+        """Whether it is the default hierarchy. Linux: cgroup_on_dfl()."""
+        return self.index == 0
+
+    @property
+    def title(self) -> str:
+        """Its controllers and its name, as /proc/PID/cgroup calls it; empty for the default hierarchy."""
+        names = [] if self.on_dfl else [LEGACY_NAMES.get(name, name) for name in self.controllers]
+        return ",".join([*names, f"name={self.name}"] if self.name else names)
+
+    def path_of(self, task: Task) -> str:
+        """The path of a task's cgroup; a zombie's may have been removed. Linux: proc_cgroup_show()."""
+        cgroup = self.task_cgroup(task)
+        if not self.on_dfl:
+            return cgroup.path if task.alive else "/"
+        return cgroup.path if cgroup.self.online else f"{cgroup.path} (deleted)"
+
+    def task_cgroup(self, task: Task) -> Cgroup:
+        """Where a task is in this hierarchy. Linux: task_cgroup_from_root()."""
+        return task.cset[self.index]
 
     def attach_task(self, task: Task, cgroup: Cgroup) -> None:
         """Move a process with all its threads. Linux: kernel/cgroup/cgroup.c, cgroup_attach_task()."""
@@ -377,6 +454,9 @@ class CgroupRoot:
         self._next_id += 1
         cgroup = Cgroup(self, parent, name, self._next_id)
         cgroup.e_css = dict(parent.e_css)
+        if not self.on_dfl:
+            cgroup.subtree_control = cgroup.control()
+        self.nr_cgrps += 1
         parent.self.css_get()
         for group in cgroup.ancestors():
             group.nr_descendants += 1

@@ -16,12 +16,14 @@ def _same(what: str, left: object, right: object) -> None:
 
 
 def check_cgroups(root: CgroupRoot) -> None:
-    """Every invariant of cgroups. Raises AssertionError."""
+    """Every invariant of the cgroups of a hierarchy. Raises AssertionError."""
     for cgroup in root.all():
         check_cgroup(cgroup)
         for css in cgroup.subsys.values():
             check_css(css)
-    members = Counter(id(task.cgrp) for task in root.kernel.tasks.values())
+    members = Counter(id(root.task_cgroup(task)) for task in root.kernel.tasks.values())
+    lingering = root.root.nr_dying_descendants
+    _same(f"cgroups of hierarchy {root.index}", root.nr_cgrps, 1 + root.root.nr_descendants + lingering)
     for cgroup in root.all():
         _same(f"{cgroup}: tasks", len(cgroup.tasks), members[id(cgroup)])
 

@@ -9,8 +9,7 @@ After each change the whole tree is worked out anew from the top.
 Linux: kernel/cgroup/cpuset.c.
 
 Simplified: partitions only right below the root or a valid partition, not remote ones; a partition makes no scheduling
-domain; pages do not move with their task to the nodes of a new cpuset; mems restricts anonymous memory and page tables'
-faults, not the page cache and the kernel's own memory.
+domain.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernel.sched import PF_KTHREAD, PF_NO_SETAFFINITY
 from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState, Migration
+from mmfs.mm.migrate import do_migrate_pages
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -39,7 +39,7 @@ class Cpuset(CgroupSubsysState):
 
     __slots__ = (
         "cpus_allowed", "effective_cpus", "effective_mems", "effective_xcpus", "exclusive_cpus", "mems_allowed",
-        "partition", "prs_err",
+        "overlapped", "partition", "prs_err",
     )  # fmt: skip
 
     parent: Cpuset | None
@@ -52,11 +52,13 @@ class Cpuset(CgroupSubsysState):
         """What was written to cpuset.cpus.partition: member, root or isolated."""
         self.prs_err = ""
         """Why the partition is invalid."""
+        self.overlapped = False
+        """A sibling asks for CPUs that the partition had for itself: it is invalid, for no reason that is shown."""
 
     @property
     def is_partition(self) -> bool:
         """Whether it is a valid partition; the root always is. Linux: is_partition_valid()."""
-        return self.parent is None or (self.partition != MEMBER and not self.prs_err)
+        return self.parent is None or (self.partition != MEMBER and not self.prs_err and not self.overlapped)
 
     @property
     def user_xcpus(self) -> frozenset[int]:
@@ -96,12 +98,18 @@ class Cpusets(CgroupSubsys):
     def css_offline(self, css: Cpuset) -> None:
         """What it had for itself goes back. Linux: cpuset_css_killed()."""
         if css.partition != MEMBER:
-            css.partition, css.prs_err = MEMBER, ""
+            css.partition, css.prs_err, css.overlapped = MEMBER, "", False
             self.rebuild()
 
     def node_states_memory(self) -> frozenset[int]:
         """The nodes with memory."""
         return frozenset(pgdat.node_id for pgdat in self.kernel.node_data if pgdat.node_present_pages)
+
+    def track_online_nodes(self) -> None:
+        """A node's first memory came, or its last went. Linux: cpuset_track_online_nodes(), cpuset_handle_hotplug()."""
+        top: Cpuset = self.hierarchy.root.subsys[self.name]
+        top.effective_mems = self.node_states_memory()
+        self.rebuild()
 
     def can_attach(self, tset: list[Migration]) -> None:
         """ENOSPC if no CPU is left there; EINVAL for who is bound. Linux: cpuset_can_attach(), task_can_attach()."""
@@ -131,7 +139,13 @@ class Cpusets(CgroupSubsys):
                 task.set_cpus_allowed(cpus)
             if everywhere:
                 task.cpus_allowed = None
-        task.set_mems_allowed(None if css.effective_mems == self.node_states_memory() else css.effective_mems)
+        memory = self.node_states_memory()
+        before = task.mems_allowed or memory
+        task.set_mems_allowed(None if css.effective_mems == memory else css.effective_mems)
+        if task.mm is None or not task.thread_group_leader or not self.hierarchy.on_dfl:
+            return
+        if css.effective_mems and css.effective_mems != before:
+            do_migrate_pages(task.mm, tuple(before), tuple(css.effective_mems), shared=True)
 
     # ---- changes -------------------------------------------------------------------------------------------------
 
@@ -141,7 +155,7 @@ class Cpusets(CgroupSubsys):
         ENOSPC: tasks are here, and nothing would be asked for where something was; EINVAL: outside of the machine, or
         not exclusive among the siblings. Linux: update_cpumask(), update_nodemask(), update_exclusive_cpumask().
         """
-        top: Cpuset = self.kernel.cgroups.root.subsys[self.name]
+        top: Cpuset = self.hierarchy.root.subsys[self.name]
         old: frozenset[int] = getattr(css, name)
         if not members <= (top.effective_mems if name == "mems_allowed" else top.effective_xcpus):
             raise OSError(errno.EINVAL, "there is no such CPU or node")
@@ -150,9 +164,12 @@ class Cpusets(CgroupSubsys):
         if name != "exclusive_cpus" and old and not members and css.cgroup.populated:
             raise OSError(errno.ENOSPC, "tasks are there")
         setattr(css, name, members)
+        css.overlapped = False
         if any(self._conflict(css, other) for other in css.siblings()):
-            setattr(css, name, old)
-            raise OSError(errno.EINVAL, "not exclusive among the siblings")
+            if name != "cpus_allowed":
+                setattr(css, name, old)
+                raise OSError(errno.EINVAL, "not exclusive among the siblings")
+            self._overlap(css)
         parent = css.parent
         self.rebuild()
         added = css.user_xcpus - old if parent is not None and css.is_partition else EMPTY
@@ -163,17 +180,28 @@ class Cpusets(CgroupSubsys):
     @staticmethod
     def _conflict(css: Cpuset, other: Cpuset) -> bool:
         """Linux: validate_change()."""
-        if css.exclusive_cpus and other.exclusive_cpus:
-            return bool(css.exclusive_cpus & other.exclusive_cpus)
+        if css.is_partition or other.is_partition or (css.exclusive_cpus and other.exclusive_cpus):
+            return bool(css.user_xcpus & other.user_xcpus)
         for one, two in ((css, other), (other, css)):
             if one.exclusive_cpus and two.cpus_allowed and two.cpus_allowed <= one.exclusive_cpus:
                 return True
         return False
 
+    @staticmethod
+    def _overlap(css: Cpuset) -> None:
+        """cpuset.cpus asks for what siblings have for themselves: no partition of them is valid any more.
+
+        Linux: update_cpumask(), partcmd_invalidate.
+        """
+        for one in (css, *css.siblings()):
+            if one.partition != MEMBER and (one is css or (one.is_partition and one.effective_xcpus & css.user_xcpus)):
+                one.overlapped = True
+                one.cgroup.file_notify("cpuset.cpus.partition")
+
     def set_partition(self, css: Cpuset, kind: str) -> None:
         """cpuset.cpus.partition is written; it may become an invalid one. Linux: update_prstate()."""
-        if kind != css.partition:
-            css.partition, css.prs_err = kind, ""
+        if kind != css.partition or not css.is_partition:
+            css.partition, css.prs_err, css.overlapped = kind, "", False
             self.rebuild()
 
     @staticmethod
@@ -203,11 +231,11 @@ class Cpusets(CgroupSubsys):
 
         Linux: update_cpumasks_hier(), update_nodemasks_hier().
         """
-        top: Cpuset = self.kernel.cgroups.root.subsys[self.name]
+        top: Cpuset = self.hierarchy.root.subsys[self.name]
         before = {id(css): (css.effective_cpus, css.effective_mems) for css in self._tree(top)}
         top.effective_cpus = top.effective_xcpus
         self._distribute(top, refused)
-        for group in self.kernel.cgroups.all():
+        for group in self.hierarchy.all():
             css: Cpuset = group.e_css[self.name]
             if before.get(id(css)) != (css.effective_cpus, css.effective_mems):
                 for task in list(group.tasks.values()):
@@ -240,7 +268,7 @@ class Cpusets(CgroupSubsys):
 
     def isolated(self) -> frozenset[int]:
         """The CPUs of isolated partitions (cpuset.cpus.isolated). Linux: isolated_cpus."""
-        top: Cpuset = self.kernel.cgroups.root.subsys[self.name]
+        top: Cpuset = self.hierarchy.root.subsys[self.name]
         found: frozenset[int] = EMPTY
         for css in self._tree(top)[1:]:
             if css.is_partition and css.partition == "isolated":

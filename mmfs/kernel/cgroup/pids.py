@@ -62,11 +62,21 @@ class PidsCgroup(CgroupSubsysState):
             pids.counter -= 1
             pids = None if pids is last else pids.parent
 
+    @property
+    def only_local_events(self) -> bool:
+        """Whether events count where the fork was, as in cgroup v1: mount option pids_localevents."""
+        root = self.cgroup.root
+        return not root.on_dfl or "pids_localevents" in root.flags
+
     def event(self, over: PidsCgroup) -> None:
         """A fork of a task here was refused because of `over`'s limit. Linux: pids_event()."""
         self.forkfail += 1
         if self.forkfail == 1:
             self.cgroup.root.kernel.printk.emit(f"cgroup: fork rejected by pids controller in {self.cgroup.path}")
+        if self.only_local_events:
+            self.cgroup.file_notify("pids.events")
+            self.cgroup.file_notify("pids.events.local")
+            return
         over.events_local += 1
         over.cgroup.file_notify("pids.events.local")
         pids: PidsCgroup | None = over
@@ -111,7 +121,7 @@ class Pids(CgroupSubsys):
 
     def release(self, task: Task) -> None:
         """Linux: pids_release()."""
-        task.cgrp.e_css[self.name].charge(-1)
+        self.task_css(task).charge(-1)
 
     def check(self, css: PidsCgroup) -> None:
         """Everybody at and below is counted, and nobody who has gone."""

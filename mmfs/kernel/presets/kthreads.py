@@ -27,6 +27,7 @@ from mmfs.mm_types import PAGE_SHIFT
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
+    from mmfs.mm.mmzone import PglistData
 
 PER_CPU: Final = PF_NOFREEZE | PF_NO_SETAFFINITY
 WORKER: Final = PER_CPU | PF_WQ_WORKER
@@ -227,7 +228,11 @@ class BootThreads:
         """A thread for each node with memory, on the node's CPUs. Linux: kswapd_run(), kcompactd_run()."""
         for pgdat in self.kernel.node_data:
             if pgdat.node_present_pages:
-                self.thread(f"{name}{pgdat.node_id}", flags, cpus=tuple(pgdat.cpus) or None)
+                self.of_node(name, flags, pgdat)
+
+    def of_node(self, name: str, flags: int, pgdat: PglistData) -> Task:
+        """A node's thread."""
+        return self.thread(f"{name}{pgdat.node_id}", flags, cpus=tuple(pgdat.cpus) or None)
 
     def root_file_system(self, disk: str) -> None:
         """The threads of an ext4 file system. Linux: fs/jbd2/journal.c, fs/ext4/super.c."""
@@ -243,6 +248,14 @@ def start_boot_threads(kernel: Kernel) -> None:
         boot.secondary_cpu(cpu)
     boot.subsystems()
     set_wchans(kernel)
+
+
+def node_threads(kernel: Kernel, pgdat: PglistData) -> None:
+    """A node has memory for the first time. Linux: mm/memory_hotplug.c, online_pages()."""
+    boot = BootThreads(kernel)
+    for name, flags in (("kswapd", PF_KSWAPD | PF_MEMALLOC), ("kcompactd", PF_KCOMPACTD)):
+        task = boot.of_node(name, flags, pgdat)
+        task.wchan = wchan_of(task.proc_name)
 
 
 def set_wchans(kernel: Kernel) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from mmfs.kernel.cgroup.cgroup1 import attach_task, mounted
 from mmfs.kernel.cgroup.control import subtree_control
 from mmfs.kernel.clock import NSEC_PER_MSEC
 from mmfs.kernel.namei import O_CREAT, O_RDWR
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
+UNIT_HIERARCHIES: Final = ("name=systemd", "memory", "pids")
+"""Where units have directories with cgroup v1."""
 KB: Final = 1 << 10
 MB: Final = 1 << 20
 
@@ -153,9 +156,8 @@ class Server:
         init.signal.rlimits[RLIMIT_NOFILE] = (1024, NOFILE_HARD)
         init.signal.rlimits[RLIMIT_MEMLOCK] = (SYSTEMD_MEMLOCK, SYSTEMD_MEMLOCK)
         self.open_standard_files(init)
-        cgroups = self.kernel.cgroups
-        self.account(cgroups.root)
-        cgroups.attach_task(init, cgroups.makedirs("/init.scope"))
+        self.make_unit("/init.scope")
+        attach_task(init, "/init.scope")
         init.flags |= PF_SUPERPRIV
         self.compute(init, 450)
 
@@ -163,15 +165,19 @@ class Server:
         """Account for memory and tasks of the units in a slice, as systemd does unless it is told otherwise."""
         subtree_control(group, {"memory", "pids"} & group.control(), set())
 
-    def make_unit(self, path: str) -> Cgroup:
-        """The cgroup of a unit, in slices that account for what is in them."""
-        group = self.kernel.cgroups.root
-        names = path.strip("/").split("/")
-        for index, name in enumerate(names):
-            group = group.children.get(name) or self.kernel.cgroups.mkdir(group, name)
-            if index + 1 < len(names):
-                self.account(group)
-        return group
+    def make_unit(self, path: str) -> None:
+        """The cgroup of a unit, in slices that account for what is in them.
+
+        With cgroup v1, in the hierarchies of what is accounted for, and in systemd's own.
+        """
+        for root in mounted(self.kernel):
+            if not root.on_dfl and root.title not in UNIT_HIERARCHIES:
+                continue
+            group = root.root
+            for name in path.strip("/").split("/"):
+                if root.on_dfl:
+                    self.account(group)
+                group = group.children.get(name) or root.mkdir(group, name)
 
     def start_service(self, service: Service) -> Task:
         """One service, forked by init."""
@@ -234,7 +240,7 @@ class Server:
     def login(self) -> None:
         """root comes in over ssh: a connection process, a user manager with its PAM process, a shell."""
         self.wait(2600)
-        cgroups, root_slice = self.kernel.cgroups, "/user.slice/user-0.slice"
+        root_slice = "/user.slice/user-0.slice"
         self.kernel.tasks.pids.skip(17)
         connection = self.find("sshd").fork()
         connection.signal.oom_score_adj = 0
@@ -244,7 +250,8 @@ class Server:
         self.run_code(connection)
         connection.touch(connection.mm.start_brk, 200 * KB, write=True)
         self.compute(connection, 30)
-        manager_group = self.make_unit(f"{root_slice}/user@0.service/init.scope").path
+        manager_group = f"{root_slice}/user@0.service/init.scope"
+        self.make_unit(manager_group)
         manager = spawn(
             self.kernel, "/usr/lib/systemd/systemd", argv=("/lib/systemd/systemd", "--user"), oom_score_adj=100,
             cgroup=manager_group, environ={"HOME": "/root", "LANG": "en_US.UTF-8", "USER": "root"},
@@ -254,7 +261,8 @@ class Server:
         pam.set_title("(sd-pam)")
         pam.set_name("(sd-pam)")
         self.compute(manager, 60)
-        cgroups.attach_task(connection, self.make_unit(f"{root_slice}/session-1.scope"))
+        self.make_unit(f"{root_slice}/session-1.scope")
+        attach_task(connection, f"{root_slice}/session-1.scope")
         self.kernel.tasks.pids.skip(9)
         shell = spawn(
             self.kernel, "bash", parent=connection, argv=("-bash",), environ=LOGIN_ENVIRON, cwd="/root",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mmfs
+from mmfs.kernel.signal import TaskKilled
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -130,7 +131,8 @@ def test_exclusive_cpus(kernel: Kernel) -> None:
     assert write(kernel, "a/cpuset.cpus.exclusive", "0-1") == "0-1"
     assert read(kernel, "a/cpuset.cpus.exclusive.effective") == "0-1"
     assert write(kernel, "c/cpuset.cpus.exclusive", "0") == "EINVAL"
-    assert write(kernel, "c/cpuset.cpus", "0") == "EINVAL", "all of it could be taken away"
+    assert write(kernel, "c/cpuset.cpus", "0") == "0", "though all of it could be taken away"
+    write(kernel, "c/cpuset.cpus", "\n")
     assert write(kernel, "a/cpuset.cpus.partition", "root") == (
         "root invalid (Parent unable to distribute cpu downstream)"
     )
@@ -161,4 +163,22 @@ def test_memory_comes_from_the_nodes_that_are_allowed() -> None:
     write(kernel, "c/cpuset.mems", "0")
     addr = task.mmap(100 * PAGE)
     task.touch(addr, 100 * PAGE, write=True)
+    kernel.check()
+
+
+def test_a_cpuset_without_memory() -> None:
+    """Who fills its nodes meets the OOM killer, as a real 6.12 said: the constraint, the cpuset, and only its node."""
+    kernel = mmfs.boot(ram="512M", nodes=2, cpus=2, preset="bare", seed=1)
+    arrange(kernel)
+    write(kernel, "c/cpuset.mems", "1")
+    elsewhere = kernel.spawn("elsewhere")
+    task = kernel.spawn("hog", cgroup="/c")
+    with pytest.raises(TaskKilled):
+        task.touch(task.mmap(300 << 20), 300 << 20, write=True)
+    said = [record.text for record in kernel.printk.since(0)]
+    (line,) = [text for text in said if text.startswith("oom-kill:")]
+    assert line.startswith("oom-kill:constraint=CONSTRAINT_CPUSET,nodemask=(null),cpuset=c,mems_allowed=1,global_oom,")
+    report = said[next(at for at, text in enumerate(said) if "invoked oom-killer" in text) :]
+    assert any(text.startswith("Node 1 ") for text in report)
+    assert not any(text.startswith("Node 0 ") for text in report) and elsewhere.alive
     kernel.check()

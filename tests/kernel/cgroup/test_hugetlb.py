@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mmfs
+from mmfs.kernel.signal import BusError
+from mmfs.mm.mman import MAP_ANONYMOUS, MAP_HUGETLB, MAP_NORESERVE, MAP_PRIVATE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
+HUGE = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB
 TOP = "/sys/fs/cgroup"
 
 
@@ -57,13 +60,18 @@ def test_no_limits(kernel: Kernel, text: str) -> None:
 
 
 def test_charges(kernel: Kernel) -> None:
-    css = kernel.cgroups.makedirs("/a/b").subsys["hugetlb"]
+    kernel.write("/proc/sys/vm/nr_hugepages", "8")
     kernel.write(f"{TOP}/a/hugetlb.2MB.max", "4M")
-    css.charge("2MB", 512, 0)
-    css.charge("2MB", 512, 0)
-    with pytest.raises(OSError) as caught:
-        css.charge("2MB", 512, 0)
-    assert caught.value.errno == errno.ENOMEM
+    task = kernel.spawn("huge", cgroup="/a/b")
+    addr = task.mmap("8M", flags=HUGE)
+    assert [read(kernel, f"{path}/hugetlb.2MB.rsvd.current") for path in ("a", "a/b")] == ["8388608\n"] * 2
+    task.touch(addr, "4M", write=True)
+    with pytest.raises(BusError):
+        task.touch(addr + (4 << 20), 1)
+    assert read(kernel, "a/b/hugetlb.2MB.current") == "0\n", "it has died of it"
+    task = kernel.spawn("huge", cgroup="/a/b")
+    addr = task.mmap("4M", flags=HUGE)
+    task.touch(addr, "4M", write=True)
     for path in ("a", "a/b"):
         assert read(kernel, f"{path}/hugetlb.2MB.current") == "4194304\n"
         assert read(kernel, f"{path}/hugetlb.2MB.numa_stat") == "total=4194304 N0=4194304\n"
@@ -73,9 +81,39 @@ def test_charges(kernel: Kernel) -> None:
         kernel.write(f"{TOP}/a/hugetlb.2MB.max", "2M")
     assert caught.value.errno == errno.EBUSY
     kernel.check()
+
+
+def test_pages_of_a_cgroup_that_goes_are_the_parents(kernel: Kernel) -> None:
+    kernel.write("/proc/sys/vm/nr_hugepages", "8")
+    task = kernel.spawn("huge", cgroup="/a/b")
+    addr = task.mmap("4M", flags=HUGE)
+    task.touch(addr, "4M", write=True)
+    kernel.mkdir(f"{TOP}/a/c")
+    kernel.write(f"{TOP}/a/c/cgroup.procs", str(task.pid))
     kernel.rmdir(f"{TOP}/a/b")
-    assert read(kernel, "a/hugetlb.2MB.current") == "4194304\n", "the parent has them now"
+    assert read(kernel, "a/hugetlb.2MB.current") == "4194304\n"
+    assert "nr_dying_descendants 1\n" in read(kernel, "a/cgroup.stat"), "a reservation holds it"
     kernel.check()
-    css.parent.uncharge("2MB", 1024, 0)
-    assert read(kernel, "a/hugetlb.2MB.current") == "0\n"
+    task.munmap(addr, "4M")
+    assert read(kernel, "a/hugetlb.2MB.current") == read(kernel, "a/hugetlb.2MB.rsvd.current") == "0\n"
+    assert "nr_dying_descendants 0\n" in read(kernel, "a/cgroup.stat")
+    kernel.check()
+
+
+def test_a_limit_on_reservations(kernel: Kernel) -> None:
+    """What is reserved counts when it is mapped; of what is not, each page when it is touched."""
+    kernel.write("/proc/sys/vm/nr_hugepages", "8")
+    kernel.write(f"{TOP}/a/hugetlb.2MB.rsvd.max", "4M")
+    task = kernel.spawn("huge", cgroup="/a/b")
+    with pytest.raises(OSError) as caught:
+        task.mmap("6M", flags=HUGE)
+    assert caught.value.errno == errno.ENOMEM
+    addr = task.mmap("6M", flags=HUGE | MAP_NORESERVE)
+    assert read(kernel, "a/hugetlb.2MB.rsvd.current") == "0\n"
+    task.touch(addr, "4M", write=True)
+    assert read(kernel, "a/hugetlb.2MB.rsvd.current") == "4194304\n"
+    kernel.check()
+    with pytest.raises(BusError):
+        task.touch(addr + (4 << 20), 1)
+    assert read(kernel, "a/b/hugetlb.2MB.events") == "max 2\n"
     kernel.check()

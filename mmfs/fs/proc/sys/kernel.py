@@ -202,6 +202,11 @@ UINT = proc_douintvec_minmax()
 SECONDS = proc_doulongvec_minmax(0, LONG_MAX // HZ)
 NAME = proc_dostring(NEW_UTS_LEN + 1)
 
+def numa_balancing_changed(kernel: Kernel, _: int) -> None:
+    """Linux: kernel/sched/core.c, sysctl_numa_balancing()."""
+    kernel.numa_balancing.set_mode(kernel.sysctl.numa_balancing)
+
+
 register_sysctl(kernel_dir, (
     fact("arch", lambda kernel: f"{kernel.uts.machine}\n"),
     fact("cap_last_cap", lambda kernel: f"{kernel.sysctl.cap_last_cap}\n"),
@@ -222,8 +227,8 @@ register_sysctl(kernel_dir, (
     tunable(of_ipc, "msgmnb", NATURAL),
     tunable(of_ipc, "msgmni", proc_dointvec_minmax(0, IPCMNI)),
     fact("ngroups_max", lambda kernel: f"{kernel.sysctl.ngroups_max}\n"),
-    tunable(of_sysctl, "numa_balancing", proc_dointvec_minmax(0, 4)),
-    tunable(of_sysctl, "numa_balancing_promote_rate_limit_MBps", NATURAL),
+    tunable(of_sysctl, "numa_balancing", proc_dointvec_minmax(0, 4), numa_balancing_changed),
+    tunable(of_sysctl, "numa_balancing_promote_rate_limit_MBps", NATURAL, numa_balancing_changed),
     fact("osrelease", lambda kernel: f"{kernel.uts.release}\n"),
     fact("ostype", lambda kernel: f"{kernel.uts.sysname}\n"),
     tunable(of_sysctl, "overflowgid", proc_dointvec_minmax(0, MAXOLDUID)),

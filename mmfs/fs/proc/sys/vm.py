@@ -27,7 +27,7 @@ from mmfs.kernfs.sysctl import (
     skip_spaces,
     sysctl,
 )
-from mmfs.mm.compaction import compact_nodes
+from mmfs.mm.compaction import compact_nodes, proactiveness_changed
 from mmfs.mm.drop_caches import drop_caches
 from mmfs.mm.node_reclaim import node_reclaim_mode_changed
 from mmfs.mm.watermark import MIN_PERCPU_PAGELIST_HIGH_FRACTION
@@ -240,7 +240,9 @@ def set_max_huge_pages(kernel: Kernel, count: int) -> None:
 
 
 def set_nr_overcommit_huge_pages(kernel: Kernel, count: int) -> None:
-    """Linux: mm/hugetlb.c, hugetlb_overcommit_handler()."""
+    """EINVAL: they are too large to come and go. Linux: mm/hugetlb.c, hugetlb_overcommit_handler()."""
+    if kernel.hugetlb.default.gigantic:
+        fail(errno.EINVAL)
     kernel.hugetlb.default.nr_overcommit_huge_pages = count
 
 
@@ -282,7 +284,7 @@ register_sysctl(vm, (
     tunable(of_overcommit, "admin_reserve_kbytes", ULONG, field="sysctl_admin_reserve_kbytes"),
     tunable(of_vm, "compact_memory", INT, compact_memory, mode=0o200),
     tunable(of_vm, "compact_unevictable_allowed", FLAG),
-    tunable(of_vm, "compaction_proactiveness", PERCENT),
+    tunable(of_vm, "compaction_proactiveness", PERCENT, proactiveness_changed),
     tunable(of_vm, "dirty_background_bytes", proc_doulongvec_minmax(1), dirty_background_bytes_changed),
     tunable(of_vm, "dirty_background_ratio", PERCENT, dirty_background_ratio_changed),
     tunable(of_vm, "dirty_bytes", proc_doulongvec_minmax(2 * PAGE_SIZE), dirty_bytes_changed),

@@ -1,0 +1,85 @@
+# cython: language_level=3
+"""Splitting huge pages into 512 pages, and the queue of those for which that would free memory.
+
+Linux: mm/huge_memory.c, split_huge_page_to_list_to_order(), __split_huge_page(), deferred_split_scan().
+
+Simplified: one queue a node, not one a memory cgroup; shrink_underused finds nothing, as with max_ptes_none = 511.
+"""
+
+import cython
+
+if not cython.compiled:
+    from mmfs.fastpath.defs import *  # noqa: F403
+
+_LIST_FLAGS = cython.declare(
+    cython.uint,
+    PG_REFERENCED | PG_ACTIVE | PG_WORKINGSET | PG_DIRTY | PG_SWAPBACKED | PG_UNEVICTABLE | PG_LRU | PG_YOUNG | PG_IDLE
+    | PG_RECLAIM,
+)  # fmt: skip
+
+
+class HugeSplit:
+    """Splits; ``huge`` has the pages, ``rmap`` leads to their entries."""
+
+    def __init__(self, huge, rmap):
+        self.huge = huge
+        self.rmap = rmap
+        self.frames = huge.frames
+        self.lru = huge.lru
+        self.event = self.huge.event
+        self.stat = self.huge.stat
+
+    def split_folio(self, folio):
+        """Make a huge page 512 pages, on its list in its place; those that nobody maps are freed at once.
+
+        One that is on no list, for reclaim has taken it off, leaves 512 pages that are on none. Linux: split_folio().
+        """
+        block: cython.long = folio - self.frames.huge
+        pfn: cython.long
+        self.rmap.split_pmds(folio)
+        if self.frames.block[block].state == BLK_HUGE:
+            self.huge.write_frames(block)
+        self.huge.forget(folio)
+        for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
+            self.become_page(folio, pfn)
+        if self.frames.page[folio].flags & PG_LRU:
+            self.replace_on_list(folio)
+        self.huge.clear(folio)
+        self.event[THP_SPLIT_PAGE] += 1
+        self.stat[HPAGE_PMD_ORDER, MTHP_STAT_SPLIT] += 1
+        for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
+            if self.frames.page[pfn].mapcount == 0:
+                self.huge.folios.free_page(pfn)
+
+    def become_page(self, folio, pfn):
+        """A frame is a page of its own from now on. Linux: __split_huge_page_tail()."""
+        self.frames.page[pfn].flags = (
+            self.frames.page[pfn].flags & ~PG_TAIL | self.frames.page[folio].flags & _LIST_FLAGS
+        )
+        self.frames.page[pfn].memcg = self.frames.page[folio].memcg
+        self.frames.page[pfn].mlock_count = self.frames.page[folio].mlock_count
+
+    def replace_on_list(self, folio):
+        """Put the pages where the huge page stands, the first next to be reclaimed. Linux: lru_add_page_tail()."""
+        pfn: cython.long = (folio - self.frames.huge) << PAGEBLOCK_ORDER
+        after: cython.long = self.frames.page[folio].nxt
+        i: cython.long
+        self.frames.page_list_del(folio)
+        for i in range(HPAGE_PMD_NR):
+            self.frames.page_list_add_tail(after, pfn + i)
+            after = pfn + i
+
+    # ------------------------------------------------------------------------------ for mm
+
+    def split_huge_page(self, folio: cython.long):
+        """split_folio(), for policy."""
+        self.split_folio(folio)
+
+    def split_queued(self, nid: cython.int, nr: cython.long):
+        """Split the first pages of a node's queue; how many. Linux: deferred_split_scan()."""
+        head: cython.long = self.huge.queue[nid]
+        done: cython.long = 0
+        while done < nr and self.frames.block[head].nxt != head:
+            self.split_folio(self.frames.huge + self.frames.block[head].nxt)
+            done += 1
+        return done

@@ -1,0 +1,37 @@
+"""/sys/kernel/cgroup: what this kernel's cgroup v2 can do.
+
+Linux: kernel/cgroup/cgroup.c, cgroup_sysfs_attrs[].
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mmfs.fs.sys.root import DIRECTORY, kernel_dir
+from mmfs.kernel.cgroup.cgroup import ROOT_FLAGS
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+
+SINCE: Final = {"memory_hugetlb_accounting": (6, 6), "pids_localevents": (6, 11)}
+"""The kernel that has a mount option first."""
+DELEGATABLE: Final = {
+    "cgroup": ("procs", "threads", "subtree_control"),
+    "memory": ("oom.group", "reclaim"),
+}
+"""The files that the root of a cgroup namespace may write. Linux: CFTYPE_NS_DELEGATABLE."""
+
+cgroup_kobj = kernel_dir.directory("cgroup", mode=DIRECTORY)
+
+
+@cgroup_kobj.attribute("delegate")
+def delegate(kernel: Kernel) -> str:
+    """The files that belong to whom a cgroup is delegated to. Linux: delegate_show()."""
+    there = {"cgroup", *kernel.cgroups.known}
+    return "".join(f"{name}.{file}\n" for name, files in DELEGATABLE.items() if name in there for file in files)
+
+
+@cgroup_kobj.attribute("features")
+def features(kernel: Kernel) -> str:
+    """The mount options. Linux: features_show()."""
+    return "".join(f"{flag}\n" for flag in ROOT_FLAGS if kernel.profile.since(*SINCE.get(flag, (6, 0))))

@@ -1,0 +1,41 @@
+"""/sys/kernel/mm/mempolicy: how many pages each node gets in turn by weighted interleave.
+
+Linux: mm/mempolicy.c, mempolicy_sysfs_init(), node_store().
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from mmfs.fs.sys.root import DIRECTORY, mm
+from mmfs.kernfs.kstrtox import fail, kstrtou8, sysfs_streq
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mmfs.kernel.kernel import Kernel
+
+MAX_NUMNODES: Final = 64
+
+weighted_interleave = mm.directory("mempolicy", mode=DIRECTORY).directory("weighted_interleave", mode=DIRECTORY)
+
+
+def _node(nid: int) -> tuple[Callable[[Kernel], int], Callable[[Kernel, str], None], Callable[[Kernel], bool]]:
+    """How a node's weight is read and written, and whether there is such a node."""
+
+    def show(kernel: Kernel) -> int:
+        return max(int(kernel.mmu.areas.weights[nid]), 1)
+
+    def store(kernel: Kernel, buf: str) -> None:
+        try:
+            kernel.mmu.areas.weights[nid] = 0 if sysfs_streq(buf, "") else kstrtou8(buf)
+        except OSError:
+            fail(errno.EINVAL)
+
+    return show, store, lambda kernel: nid < len(kernel.node_data)
+
+
+for _nid in range(MAX_NUMNODES):
+    _show, _store, _exists = _node(_nid)
+    weighted_interleave.attributes(f"node{_nid}", _show, _store, needs=_exists)

@@ -1,0 +1,127 @@
+"""The invariants of huge pages: every page of a pool is in one place, promises add up, charges are what is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmfs.mm.hugetlb_resv import hstate_vma, inode_of, is_owner, private_of, vma_hugecache_offset
+from mmfs.mm.hugetlb_vma import folio_of
+from mmfs.mm.mman import VM_MAYSHARE
+from mmfs.mm_types import BLK_HUGETLB, PAGEBLOCK_ORDER
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.hugetlb import Hstate, HugetlbFolio
+    from mmfs.mm.vma import VmAreaStruct
+
+
+def _same(what: str, left: object, right: object) -> None:
+    if left != right:
+        raise AssertionError(f"{what}: {left} is not {right}")
+
+
+def check_hugetlb(kernel: Kernel, entries: list[tuple[int, int, int]]) -> None:
+    """Pools against page tables, of which `entries` are those of huge pages: (address space, address, entry)."""
+    mapped: Counter[HugetlbFolio] = Counter()
+    usage: Counter[int] = Counter()
+    for row, addr, entry in entries:
+        vma = kernel.mms[row].vma_lookup(addr)
+        if vma is None or not vma.is_hugetlb():
+            raise AssertionError(f"{addr:#x} maps a huge page and {vma!r} is no such mapping")
+        folio = folio_of(vma, entry)
+        mapped[folio] += 1
+        usage[row] += 1 << folio.hstate.order
+        if not folio.anon and inode_of(vma).folios.get(vma_hugecache_offset(vma, addr)) is not folio:
+            raise AssertionError(f"{addr:#x} maps {folio!r}, which is not its file's there")
+    for row, mm in kernel.mms.items():
+        _same(f"mm {row}: huge pages that it maps", usage[row], mm.hugetlb_usage)
+    for hstate in kernel.hugetlb:
+        _check_pool(kernel, hstate, mapped)
+        _check_reservations(kernel, hstate)
+    blocks = kernel.frames.blocks["state"][: kernel.frames.nr_blocks]
+    in_pools = sum(hstate.nr_base_pages for hstate in kernel.hugetlb) >> PAGEBLOCK_ORDER
+    _same("pageblocks of huge pages", int(np.count_nonzero(blocks == BLK_HUGETLB)), in_pools)
+    _check_charges(kernel)
+
+
+def _check_pool(kernel: Kernel, hstate: Hstate, mapped: Counter[HugetlbFolio]) -> None:
+    """Each page is free, or mapped, or in a file, once."""
+    active = hstate.hugepage_activelist
+    pages = [*active, *(pfn for pfns in hstate.hugepage_freelists for pfn in pfns)]
+    _same(f"{hstate!r}: pages that are in two places", len(pages) - len(set(pages)), 0)
+    nodes = Counter(kernel.page_alloc.page_to_nid(pfn) for pfn in pages)
+    for nid, count in enumerate(hstate.nr_huge_pages_node):
+        _same(f"{hstate!r}: pages of node {nid}", nodes[nid], count)
+        if not 0 <= hstate.surplus_huge_pages_node[nid] <= count:
+            raise AssertionError(f"{hstate!r}: {hstate.surplus_huge_pages_node[nid]} surplus pages of {count}")
+    states = kernel.frames.blocks["state"]
+    for pfn, folio in active.items():
+        _same(f"{folio!r}: its frame", folio.pfn, pfn)
+        _same(f"{folio!r}: how often it is mapped", mapped[folio], folio.mapcount)
+        if not folio.mapcount and folio.mapping is None:
+            raise AssertionError(f"{folio!r} is not free and nobody uses it")
+        if folio.mapping is not None and folio.mapping.folios.get(folio.index) is not folio:
+            raise AssertionError(f"{folio!r} is not where its file has it")
+    for pfn in pages:
+        _same(f"{hstate!r}: state of {pfn:#x}", int(states[pfn >> PAGEBLOCK_ORDER]), BLK_HUGETLB)
+
+
+def _hugetlb_vmas(kernel: Kernel, hstate: Hstate) -> list[VmAreaStruct]:
+    vmas = (vma for mm in kernel.mms.values() for vma in mm.mmap if vma.is_hugetlb())
+    return [vma for vma in vmas if hstate_vma(vma) is hstate]
+
+
+def _check_reservations(kernel: Kernel, hstate: Hstate) -> None:
+    """The promises are what files have reserved and not got, and private mappings, and mounts."""
+    subpools, resv = {}, 0
+    for inode in kernel.hugetlb.inodes:
+        if inode.hstate is not hstate:
+            continue
+        resv += inode.resv_map.region_count(0, 1 << 62) - len(inode.folios)
+        for index in inode.folios:
+            _same(f"{inode!r}: page {index} is in its map", inode.resv_map.region_count(index, index + 1), 1)
+    for sb in (*(sb for sb, _ in kernel.hugetlb.vfsmounts.values()), *kernel.hugetlb.mounts.values()):
+        if sb.subpool is not None and sb.hstate is hstate:
+            subpools[id(sb)] = sb.subpool
+    resv += sum(subpool.rsv_hpages for subpool in subpools.values())
+    for vma in _hugetlb_vmas(kernel, hstate):
+        if is_owner(vma):
+            private = private_of(vma).resv_map
+            assert private is not None
+            first, last = vma_hugecache_offset(vma, vma.vm_start), vma_hugecache_offset(vma, vma.vm_end)
+            resv += last - first - private.region_count(first, last)
+    _same(f"{hstate!r}: promised pages", resv, hstate.resv_huge_pages)
+    if hstate.resv_huge_pages > hstate.free_huge_pages:
+        raise AssertionError(f"{hstate!r}: {hstate.resv_huge_pages} pages are promised")
+
+
+def _check_charges(kernel: Kernel) -> None:
+    """What each cgroup is charged with itself: the pages, and the reservations, that say so."""
+    pages: Counter[Any] = Counter()
+    reserved: Counter[Any] = Counter()
+    for hstate in kernel.hugetlb:
+        for folio in hstate.hugepage_activelist.values():
+            pages[folio.cgroup, hstate.size_name] += 1 << hstate.order
+            reserved[folio.cgroup_rsvd, hstate.size_name] += 1 << hstate.order
+        for vma in _hugetlb_vmas(kernel, hstate):
+            resv = private_of(vma).resv_map
+            if resv is not None and not vma.vm_flags & VM_MAYSHARE:
+                reserved[resv.css, hstate.size_name] += vma.pages
+    for inode in kernel.hugetlb.inodes:
+        for region in inode.resv_map.regions:
+            reserved[region.css, inode.hstate.size_name] += region.end - region.start << inode.hstate.order
+    hierarchy = next((root for root in kernel.cgroup_roots if "hugetlb" in root.controllers), None)
+    if hierarchy is None:
+        return
+    root = hierarchy.root.subsys["hugetlb"]
+    for group in (hierarchy.root, *hierarchy.root.descendants()):
+        css = group.subsys.get("hugetlb")
+        for size, nodes in css.nodeinfo.items() if css is not None else ():
+            _same(f"hugetlb.{size} of {group.path} itself", sum(nodes.values()), pages[css, size])
+    for hstate in kernel.hugetlb:
+        size = hstate.size_name
+        total = sum(count for (css, of), count in reserved.items() if css is not None and of == size)
+        _same(f"hugetlb.{size}.rsvd.current of all", root.rsvd_hugepage[size].usage, total)

@@ -1,0 +1,394 @@
+"""Schemes: what is done with regions that fit a pattern, how much of it, and when not.
+
+Linux: mm/damon/core.c, kdamond_apply_schemes() and its kin; include/linux/damon.h, struct damos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from errno import EINVAL
+from typing import TYPE_CHECKING, Final
+
+from mmfs.mm.damon.core import DAMON_MIN_REGION, UINT_MAX, ULONG_MAX, align_down
+from mmfs.mm_types import PAGE_SIZE, ZoneStatItem
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.damon.core import DamonCtx, DamonRegion, DamonTarget
+    from mmfs.mm.damon.kdamond import Kdamond
+
+DAMOS_MAX_SCORE: Final = 99
+NUMA_NO_NODE: Final = -1
+PSI_MEM_SOME: Final = 2
+GOAL: Final = 10_000
+NSEC_PER_JIFFY: Final = 4_000_000
+MSEC_PER_JIFFY: Final = 4
+
+
+class DamosAction(IntEnum):
+    """Linux: enum damos_action."""
+
+    WILLNEED = 0
+    COLD = 1
+    PAGEOUT = 2
+    HUGEPAGE = 3
+    NOHUGEPAGE = 4
+    LRU_PRIO = 5
+    LRU_DEPRIO = 6
+    MIGRATE_HOT = 7
+    MIGRATE_COLD = 8
+    STAT = 9
+
+
+class DamosFilterType(IntEnum):
+    """Linux: enum damos_filter_type; those of pages come first."""
+
+    ANON = 0
+    MEMCG = 1
+    YOUNG = 2
+    ADDR = 3
+    TARGET = 4
+
+
+class DamosQuotaGoalMetric(IntEnum):
+    """Linux: enum damos_quota_goal_metric."""
+
+    USER_INPUT = 0
+    SOME_MEM_PSI_US = 1
+
+
+class DamosWmarkMetric(IntEnum):
+    """Linux: enum damos_wmark_metric."""
+
+    NONE = 0
+    FREE_MEM_RATE = 1
+
+
+@dataclass(frozen=True)
+class DamosAccessPattern:
+    """Which regions a scheme is for. Linux: struct damos_access_pattern."""
+
+    min_sz_region: int = 0
+    max_sz_region: int = ULONG_MAX
+    min_nr_accesses: int = 0
+    max_nr_accesses: int = UINT_MAX
+    min_age_region: int = 0
+    max_age_region: int = UINT_MAX
+
+    def fits(self, region: DamonRegion) -> bool:
+        """Linux: __damos_valid_target()."""
+        return (
+            self.min_sz_region <= region.size <= self.max_sz_region
+            and self.min_nr_accesses <= region.nr_accesses_bp // 10000 <= self.max_nr_accesses
+            and self.min_age_region <= region.age <= self.max_age_region
+        )
+
+
+@dataclass
+class DamosFilter:
+    """Memory that a scheme leaves alone. Linux: struct damos_filter. ``memcg``: the row of a memory cgroup."""
+
+    type: DamosFilterType
+    matching: bool
+    memcg: int = 0
+    start: int = 0
+    end: int = 0
+    target_idx: int = 0
+
+
+@dataclass
+class DamosQuotaGoal:
+    """What a quota is to achieve. Linux: struct damos_quota_goal."""
+
+    metric: DamosQuotaGoalMetric
+    target_value: int
+    current_value: int = 0
+    last_psi_total: int = 0
+
+    def score(self, kernel: Kernel) -> int:
+        """How far it is achieved, of GOAL. Linux: damos_quota_score()."""
+        if self.metric == DamosQuotaGoalMetric.SOME_MEM_PSI_US:
+            total = int(kernel.scheduler.psi_system.total["avgs"][PSI_MEM_SOME]) // 1000
+            self.current_value, self.last_psi_total = total - self.last_psi_total, total
+        return self.current_value * GOAL // self.target_value
+
+
+def feed_loop_next_input(last: int, score: int) -> int:
+    """The next quota, if the last made this score. Linux: damon_feed_loop_next_input()."""
+    if score == GOAL:
+        return last
+    if score >= 2 * GOAL:
+        return GOAL
+    difference = last * abs(score - GOAL) // GOAL
+    return max(last - difference, GOAL) if score > GOAL else min(last + difference, ULONG_MAX)
+
+
+@dataclass
+class DamosQuota:
+    """How much a scheme may do in an interval. Linux: struct damos_quota.
+
+    ``esz`` is the size that follows from all of it; ``charge_target`` and ``charge_addr`` are where it was used up.
+    """
+
+    ms: int = 0
+    sz: int = 0
+    reset_interval: int = 0
+    weight_sz: int = 0
+    weight_nr_accesses: int = 0
+    weight_age: int = 0
+    goals: list[DamosQuotaGoal] = field(default_factory=list)
+    esz: int = 0
+    esz_bp: int = 0
+    total_charged_sz: int = 0
+    total_charged_ns: int = 0
+    charged_sz: int = 0
+    charged_from: int = 0
+    charge_target: DamonTarget | None = None
+    charge_addr: int = 0
+    min_score: int = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is any."""
+        return bool(self.esz or self.ms or self.sz or self.goals)
+
+    @property
+    def used_up(self) -> bool:
+        """Whether nothing is left of this interval's."""
+        return bool(self.esz) and self.charged_sz >= self.esz
+
+    def commit_goals(self, goals: list[DamosQuotaGoal]) -> None:
+        """Linux: damos_commit_quota_goals()."""
+        if any(not goal.target_value for goal in goals):
+            raise OSError(EINVAL, "a goal without a value")
+        del self.goals[len(goals) :]
+        for mine, wanted in zip(self.goals, goals, strict=False):
+            mine.metric, mine.target_value = wanted.metric, wanted.target_value
+            if wanted.metric == DamosQuotaGoalMetric.USER_INPUT:
+                mine.current_value = wanted.current_value
+        self.goals += goals[len(self.goals) :]
+
+    def set_effective(self, kernel: Kernel) -> None:
+        """Linux: damos_set_effective_quota()."""
+        if not self.ms and not self.goals:
+            self.esz = self.sz
+            return
+        sizes = []
+        if self.goals:
+            score = max(goal.score(kernel) for goal in self.goals)
+            self.esz_bp = feed_loop_next_input(max(self.esz_bp, GOAL), score)
+            sizes.append(self.esz_bp // GOAL)
+        if self.ms:
+            throughput = PAGE_SIZE * 1024
+            if self.total_charged_ns:
+                throughput = self.total_charged_sz * 1_000_000 // self.total_charged_ns
+            sizes = [max(DAMON_MIN_REGION, min(throughput * self.ms, *sizes, ULONG_MAX))]
+        if self.sz:
+            sizes.append(self.sz)
+        self.esz = min(sizes)
+
+    def skip_charged(self, target: DamonTarget, region: DamonRegion) -> bool:
+        """Whether the last interval got beyond this region, or got to the middle of it, where it is split then.
+
+        Linux: damos_skip_charged_region().
+        """
+        skip = False
+        if self.charge_target is not None:
+            if target is not self.charge_target:
+                return True
+            if self.charge_addr and region.end <= self.charge_addr:
+                skip = True
+            elif self.charge_addr and region.start < self.charge_addr:
+                skip = True
+                size = align_down(self.charge_addr - region.start)
+                if size or region.size > DAMON_MIN_REGION:
+                    target.insert_after(region, region.split_at(size or DAMON_MIN_REGION))
+        if region is target.regions[-1]:
+            self.charge_target, self.charge_addr = None, 0
+        return skip
+
+
+@dataclass
+class DamosWatermarks:
+    """When a scheme rests. Linux: struct damos_watermarks; ``interval`` in microseconds."""
+
+    metric: DamosWmarkMetric = DamosWmarkMetric.NONE
+    interval: int = 0
+    high: int = 0
+    mid: int = 0
+    low: int = 0
+    activated: bool = True
+
+    def wait_us(self, kernel: Kernel) -> int:
+        """0 if it is active, else when to look again. Linux: damos_wmark_wait_us()."""
+        if self.metric == DamosWmarkMetric.NONE:
+            return 0
+        free = kernel.vmstat.global_zone_page_state(ZoneStatItem.NR_FREE_PAGES)
+        rate = free * 1000 // kernel.totalram_pages()
+        if rate > self.high or rate < self.low:
+            self.activated = False
+            return self.interval
+        if rate >= self.mid and not self.activated:
+            return self.interval
+        self.activated = True
+        return 0
+
+
+@dataclass
+class DamosStat:
+    """What a scheme has done. Linux: struct damos_stat."""
+
+    nr_tried: int = 0
+    sz_tried: int = 0
+    nr_applied: int = 0
+    sz_applied: int = 0
+    qt_exceeds: int = 0
+
+    def update(self, tried: int, applied: int) -> None:
+        """Linux: damos_update_stat()."""
+        self.nr_tried += 1
+        self.sz_tried += tried
+        self.nr_applied += applied > 0
+        self.sz_applied += applied
+
+
+@dataclass(eq=False)
+class Damos:
+    """A scheme. Linux: struct damos."""
+
+    pattern: DamosAccessPattern
+    action: DamosAction
+    apply_interval_us: int = 0
+    quota: DamosQuota = field(default_factory=DamosQuota)
+    wmarks: DamosWatermarks = field(default_factory=DamosWatermarks)
+    target_nid: int = NUMA_NO_NODE
+    filters: list[DamosFilter] = field(default_factory=list)
+    stat: DamosStat = field(default_factory=DamosStat)
+    next_apply_sis: int = 0
+
+    def set_next_apply_sis(self, ctx: DamonCtx) -> None:
+        """Linux: damos_set_next_apply_sis()."""
+        interval = self.apply_interval_us or ctx.attrs.aggr_interval
+        self.next_apply_sis = ctx.passed_sample_intervals + interval // (ctx.attrs.sample_interval or 1)
+
+    def commit(self, wanted: Damos) -> None:
+        """Be like another; what was done so far stays. Linux: damos_commit()."""
+        self.pattern, self.action, self.apply_interval_us = wanted.pattern, wanted.action, wanted.apply_interval_us
+        mine, theirs = self.quota, wanted.quota
+        mine.reset_interval, mine.ms, mine.sz = theirs.reset_interval, theirs.ms, theirs.sz
+        mine.commit_goals(theirs.goals)
+        mine.weight_sz, mine.weight_age = theirs.weight_sz, theirs.weight_age
+        mine.weight_nr_accesses = theirs.weight_nr_accesses
+        self.wmarks, self.target_nid, self.filters = wanted.wmarks, wanted.target_nid, wanted.filters
+
+    def is_due(self, ctx: DamonCtx) -> bool:
+        """Whether its turn has come."""
+        return ctx.passed_sample_intervals >= self.next_apply_sis
+
+    def valid_target(self, ctx: DamonCtx, region: DamonRegion) -> bool:
+        """Linux: damos_valid_target()."""
+        if not self.pattern.fits(region) or not self.quota.esz:
+            return self.pattern.fits(region)
+        return ctx.ops.scheme_score(ctx, region, self) >= self.quota.min_score
+
+    def filter_out(self, ctx: DamonCtx, target: DamonTarget, region: DamonRegion) -> bool:
+        """Whether a filter of addresses or targets spares a region, which may get split. Linux: damos_filter_out()."""
+        for one in self.filters:
+            if one.type == DamosFilterType.TARGET:
+                matched = ctx.targets.index(target) == one.target_idx
+            elif one.type == DamosFilterType.ADDR:
+                matched = _in_range(one, target, region)
+            else:
+                continue
+            if matched == one.matching:
+                return True
+        return False
+
+
+def _in_range(one: DamosFilter, target: DamonTarget, region: DamonRegion) -> bool:
+    start, end = align_down(one.start), align_down(one.end)
+    if start <= region.start and region.end <= end:
+        return True
+    if region.end <= start or end <= region.start:
+        return False
+    if region.start < start:
+        target.insert_after(region, region.split_at(start - region.start))
+        return False
+    target.insert_after(region, region.split_at(end - region.start))
+    return True
+
+
+def adjust_quota(ctx: DamonCtx, scheme: Damos) -> None:
+    """Begin an interval of a quota, and find the score from which it suffices. Linux: damos_adjust_quota()."""
+    quota, jiffies = scheme.quota, ctx.damon.kernel.clock.jiffies
+    if not quota.wanted:
+        return
+    if not quota.total_charged_sz and not quota.charged_from:
+        quota.charged_from = jiffies
+    if jiffies - quota.charged_from >= -(-quota.reset_interval // MSEC_PER_JIFFY):
+        scheme.stat.qt_exceeds += quota.used_up
+        quota.total_charged_sz += quota.charged_sz
+        quota.charged_from, quota.charged_sz = jiffies, 0
+        quota.set_effective(ctx.damon.kernel)
+    histogram = [0] * (DAMOS_MAX_SCORE + 1)
+    for region in ctx.regions:
+        if scheme.pattern.fits(region):
+            histogram[ctx.ops.scheme_score(ctx, region, scheme)] += region.size
+    score = max((number for number, size in enumerate(histogram) if size), default=0)
+    total = histogram[score]
+    while score and total < quota.esz:
+        score -= 1
+        total += histogram[score]
+    quota.min_score = score
+
+
+def apply_scheme(ctx: DamonCtx, target: DamonTarget, region: DamonRegion, scheme: Damos, kdamond: Kdamond) -> None:
+    """Linux: damos_apply_scheme()."""
+    quota, size, applied = scheme.quota, region.size, 0
+    if quota.esz and quota.charged_sz + size > quota.esz:
+        size = align_down(quota.esz - quota.charged_sz)
+        if not size:
+            scheme.stat.update(size, applied)
+            return
+        if size < region.size:
+            target.insert_after(region, region.split_at(size))
+    if scheme.filter_out(ctx, target, region):
+        return
+    size = region.size
+    begin = kdamond.now_ns // NSEC_PER_JIFFY
+    if ctx.callback is not None:
+        ctx.callback.before_damos_apply(ctx, region, scheme)
+    applied = ctx.ops.apply_scheme(target, region, scheme)
+    kdamond.charge()
+    quota.total_charged_ns += (kdamond.now_ns // NSEC_PER_JIFFY - begin) * NSEC_PER_JIFFY
+    quota.charged_sz += size
+    if quota.used_up:
+        quota.charge_target, quota.charge_addr = target, region.end
+    if scheme.action != DamosAction.STAT:
+        region.age = 0
+    scheme.stat.update(size, applied)
+
+
+def apply_schemes(ctx: DamonCtx, kdamond: Kdamond) -> None:
+    """Apply those whose turn has come to all regions. Linux: kdamond_apply_schemes()."""
+    due = [scheme for scheme in ctx.schemes if scheme.is_due(ctx)]
+    active = [scheme for scheme in due if scheme.wmarks.activated]
+    if not active:
+        return
+    for scheme in active:
+        adjust_quota(ctx, scheme)
+    for target in ctx.targets:
+        number = 0
+        while number < len(target.regions):  # regions that are split off come next
+            region = target.regions[number]
+            for scheme in active:
+                if (
+                    not scheme.quota.used_up
+                    and not scheme.quota.skip_charged(target, region)
+                    and scheme.valid_target(ctx, region)
+                ):
+                    apply_scheme(ctx, target, region, scheme, kdamond)
+            number += 1
+    for scheme in due:
+        scheme.set_next_apply_sis(ctx)

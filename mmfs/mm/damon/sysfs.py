@@ -1,0 +1,263 @@
+"""What users have written to /sys/kernel/mm/damon/admin, and what becomes of it.
+
+Nothing that is written reaches a monitor by itself: turning it on, or a commit, builds a context of it all. A command
+that looks into a monitor is a request, which the monitor serves when it has come to the next point at which it may; who
+has written it waits for that. While the regions of schemes are collected the monitor holds the lock of all of these
+files, and whoever needs it is told EBUSY.
+
+Linux: mm/damon/sysfs.c.
+
+Simplified: a command that is written within a wakeup does not wait to be served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from errno import EBUSY, EINVAL
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from mmfs.mm.damon.core import DamonAttrs, DamonTarget
+from mmfs.mm.damon.sysfs_schemes import (
+    DamonSysfsScheme,
+    DamonSysfsUlRange,
+    RegionsUpdate,
+    clear_regions,
+    set_quota_scores,
+    update_effective_quotas,
+    update_stats,
+)
+
+if TYPE_CHECKING:
+    from mmfs.mm.damon.core import Damon, DamonCtx, DamonRegion
+    from mmfs.mm.damon.schemes import Damos
+
+COMMANDS: Final = (
+    "on", "off", "commit", "commit_schemes_quota_goals", "update_schemes_stats", "update_schemes_tried_bytes",
+    "update_schemes_tried_regions", "clear_schemes_tried_regions", "update_schemes_effective_quotas",
+)  # fmt: skip
+"""Linux: damon_sysfs_cmd_strs[]."""
+POLL_NS: Final = 100_000_000
+
+
+@dataclass(eq=False)
+class DamonSysfsRegion:
+    """Linux: struct damon_sysfs_region."""
+
+    start: int = 0
+    end: int = 0
+
+
+@dataclass(eq=False)
+class DamonSysfsTarget:
+    """Linux: struct damon_sysfs_target."""
+
+    sysfs: DamonSysfs
+    pid: int = 0
+    regions: list[DamonSysfsRegion] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class DamonSysfsContext:
+    """Linux: struct damon_sysfs_context, struct damon_sysfs_intervals."""
+
+    sysfs: DamonSysfs
+    ops: str = "vaddr"
+    sample_us: int = 5_000
+    aggr_us: int = 100_000
+    update_us: int = 60_000_000
+    nr_regions: DamonSysfsUlRange = field(default_factory=lambda: DamonSysfsUlRange(10, 1000))
+    targets: list[DamonSysfsTarget] = field(default_factory=list)
+    schemes: list[DamonSysfsScheme] = field(default_factory=list)
+
+    def build(self) -> DamonCtx:
+        """A context of all of it. Raises OSError. Linux: damon_sysfs_build_ctx()."""
+        damon = self.sysfs.damon
+        ctx = damon.new_ctx(next(ops for ops in damon.operations if ops.name == self.ops))
+        ctx.set_attrs(
+            DamonAttrs(self.sample_us, self.aggr_us, self.update_us, self.nr_regions.min, self.nr_regions.max)
+        )
+        if not ctx.ops.has_pid and len(self.targets) > 1:
+            raise OSError(EINVAL, "there is one physical memory")
+        ctx.targets = [self._target(damon, one, ctx.ops.has_pid) for one in self.targets]
+        for one in self.schemes:
+            ctx.add_scheme(one.build())
+        ctx.callback = self.sysfs
+        return ctx
+
+    @staticmethod
+    def _target(damon: Damon, one: DamonSysfsTarget, has_pid: bool) -> DamonTarget:
+        """Linux: damon_sysfs_add_target(), damon_sysfs_set_regions()."""
+        target = DamonTarget()
+        if has_pid:
+            target.task = damon.kernel.tasks.get(one.pid)
+            if target.task is None:
+                raise OSError(EINVAL, "no such process")
+        ranges = [(region.start, region.end) for region in one.regions]
+        if any(start > end for start, end in ranges):
+            raise OSError(EINVAL, "a region ends before it begins")
+        if any(before[1] > after[0] for before, after in pairwise(ranges)):
+            raise OSError(EINVAL, "regions overlap")
+        target.set_regions(ranges)
+        return target
+
+
+@dataclass(eq=False)
+class DamonSysfsKdamond:
+    """Linux: struct damon_sysfs_kdamond."""
+
+    sysfs: DamonSysfs
+    contexts: list[DamonSysfsContext] = field(default_factory=list)
+    ctx: DamonCtx | None = None
+
+    @property
+    def running(self) -> bool:
+        """Linux: damon_sysfs_kdamond_running()."""
+        return self.ctx is not None and self.ctx.kdamond is not None
+
+    @property
+    def pid(self) -> int:
+        """Of its thread, -1 if there is none."""
+        kdamond = self.ctx.kdamond if self.ctx is not None else None
+        return -1 if kdamond is None else kdamond.task.pid
+
+    @property
+    def schemes(self) -> list[DamonSysfsScheme]:
+        """The directories of the context's schemes."""
+        return self.contexts[0].schemes if self.contexts else []
+
+
+class DamonSysfs:
+    """All of it; of contexts that were turned on there it is the callback. Linux: damon_sysfs_lock and its kin."""
+
+    def __init__(self, damon: Damon) -> None:
+        self.damon = damon
+        self.kdamonds: list[DamonSysfsKdamond] = []
+        self.request: tuple[str, DamonSysfsKdamond] | None = None
+        """The command that waits to be served. Linux: damon_sysfs_cmd_request."""
+        self.update: RegionsUpdate | None = None
+        """Regions that are being collected; the lock is held. Linux: damon_sysfs_schemes_regions_updating."""
+
+    @property
+    def contexts(self) -> list[DamonCtx]:
+        """Those that were turned on."""
+        return [one.ctx for one in self.kdamonds if one.ctx is not None]
+
+    def trylock(self) -> None:
+        """Raises OSError(EBUSY) while a monitor holds the lock. Linux: mutex_trylock(&damon_sysfs_lock)."""
+        if self.update is not None:
+            raise OSError(EBUSY, "regions are being collected")
+
+    def set_nr_kdamonds(self, count: int) -> None:
+        """New directories, all as they are at first. Linux: damon_sysfs_kdamonds_add_dirs()."""
+        if any(one.running or (self.request is not None and self.request[1] is one) for one in self.kdamonds):
+            raise OSError(EBUSY, "one of them runs")
+        self.kdamonds = [DamonSysfsKdamond(self) for _ in range(count)]
+
+    # -- commands ---------------------------------------------------------------------------------------------------
+
+    def handle_cmd(self, cmd: str, kdamond: DamonSysfsKdamond) -> Iterator[None]:
+        """Do what was written to a state file. Raises OSError. Linux: damon_sysfs_handle_cmd()."""
+        if cmd != "off" and len(kdamond.contexts) != 1:
+            raise OSError(EINVAL, "no context")
+        if cmd == "on":
+            self._turn_on(kdamond)
+            return
+        if cmd == "off":
+            if kdamond.ctx is None:
+                raise OSError(EINVAL, "it was never on")
+            yield from self.damon.stop(kdamond.ctx)
+            return
+        if self.request is not None:
+            raise OSError(EBUSY, "another command waits")
+        if not kdamond.running:
+            raise OSError(EINVAL, "it does not run")
+        mine = self.request = cmd, kdamond
+        yield from self._wait(mine)
+
+    def _wait(self, mine: tuple[str, DamonSysfsKdamond]) -> Iterator[None]:
+        threads, clock = self.damon.threads, self.damon.kernel.clock
+        assert threads is not None
+        while self.request is mine:
+            if not threads.sleep_until(clock.now_ns + POLL_NS):
+                return
+            if self.update is None and self.request is mine and not mine[1].running:
+                self.request = None
+            yield
+
+    def _turn_on(self, kdamond: DamonSysfsKdamond) -> None:
+        """Linux: damon_sysfs_turn_damon_on()."""
+        if kdamond.running or (self.request is not None and self.request[1] is kdamond):
+            raise OSError(EBUSY, "it runs")
+        kdamond.ctx = None
+        ctx = kdamond.contexts[0].build()
+        self.damon.start(ctx, exclusive=False)
+        kdamond.ctx = ctx
+        self.damon.sync_objects()
+
+    # -- what monitors call -----------------------------------------------------------------------------------------
+
+    def after_wmarks_check(self, ctx: DamonCtx) -> bool:
+        """Linux: damon_sysfs_after_wmarks_check()."""
+        return self._serve(ctx, active=False, aggregated=False)
+
+    def after_sampling(self, ctx: DamonCtx) -> bool:
+        """Linux: damon_sysfs_after_sampling()."""
+        return self._serve(ctx, active=True, aggregated=False)
+
+    def after_aggregation(self, ctx: DamonCtx) -> bool:
+        """Linux: damon_sysfs_after_aggregation()."""
+        return self._serve(ctx, active=True, aggregated=True)
+
+    def before_damos_apply(self, ctx: DamonCtx, region: DamonRegion, scheme: Damos) -> None:
+        """Linux: damon_sysfs_before_damos_apply()."""
+        if self.update is not None and self.request is not None and self.request[1].ctx is ctx:
+            self.update.add(ctx.schemes.index(scheme), region)
+
+    def before_terminate(self, ctx: DamonCtx) -> None:
+        """Linux: damon_sysfs_before_terminate()."""
+        if self.update is not None and self.request is not None and self.request[1].ctx is ctx:
+            self.update = None
+        if ctx.ops.has_pid:
+            ctx.targets.clear()
+
+    def _serve(self, ctx: DamonCtx, *, active: bool, aggregated: bool) -> bool:
+        """Serve the command that waits for this monitor; True: it must end. Linux: damon_sysfs_cmd_request_callback().
+
+        A commit of what cannot be ends the monitor.
+        """
+        if self.request is None or self.request[1].ctx is not ctx:
+            return False
+        cmd, kdamond = self.request
+        if cmd == "commit" and not aggregated:
+            return False
+        if cmd in ("update_schemes_tried_bytes", "update_schemes_tried_regions"):
+            if self.update is None:
+                self.update = RegionsUpdate(kdamond.schemes, ctx, cmd.endswith("bytes"))
+                return False
+            if not self.update.mark_finished(self.damon.kernel.clock.jiffies) and active:
+                return False
+            self.update = None
+        self.request = None
+        try:
+            self._do(cmd, kdamond, ctx)
+        except OSError:
+            return True
+        return False
+
+    def _do(self, cmd: str, kdamond: DamonSysfsKdamond, ctx: DamonCtx) -> None:
+        schemes = kdamond.schemes
+        if cmd == "update_schemes_stats":
+            update_stats(schemes, ctx)
+        elif cmd == "update_schemes_effective_quotas":
+            update_effective_quotas(schemes, ctx)
+        elif cmd == "clear_schemes_tried_regions":
+            clear_regions(schemes, ctx)
+        elif cmd in ("commit", "commit_schemes_quota_goals"):
+            if len(kdamond.contexts) != 1:
+                raise OSError(EINVAL, "no context")
+            if cmd == "commit":
+                ctx.commit(kdamond.contexts[0].build())
+            else:
+                set_quota_scores(schemes, ctx)

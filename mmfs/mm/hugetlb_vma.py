@@ -1,0 +1,201 @@
+"""Ranges of mappings of huge pages: unmapping, copying at fork, protecting, moving, and looking at them.
+
+Linux: mm/hugetlb.c; fs/proc/task_mmu.c.
+
+Simplified: huge pages of pools do not migrate, so mbind(), move_pages() and migrate_pages() leave them where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from errno import EINVAL, ENOMEM
+from typing import TYPE_CHECKING
+
+from mmfs.mm.hugetlb_resv import (
+    hstate_vma,
+    hugetlb_vm_op_close,
+    hugetlb_vm_op_open,
+    inode_of,
+    is_owner,
+    private_of,
+    vma_hugecache_offset,
+    vma_needs_reservation,
+    vma_resv_map,
+)
+from mmfs.mm.mman import VM_EXEC, VM_MAYWRITE, VM_READ, VM_SHARED, VM_WRITE
+from mmfs.mm.vma import VmOperations
+from mmfs.mm_types import (
+    PAGE_SHIFT,
+    PTE_ACCESSED,
+    PTE_DIRTY,
+    PTE_GLOBAL,
+    PTE_NX,
+    PTE_PFN_MASK,
+    PTE_PRESENT,
+    PTE_PSE,
+    PTE_RW,
+    PTE_USER,
+)
+
+if TYPE_CHECKING:
+    from mmfs.mm.hugetlb import HugetlbFolio
+    from mmfs.mm.hugetlbfs import HugetlbInode
+    from mmfs.mm.vma import VmAreaStruct
+
+_MAPPED = PTE_PRESENT | PTE_GLOBAL
+"""Present, or PROT_NONE with the page kept."""
+
+
+def huge_pte_prot(vm_flags: int) -> int:
+    """The bits of a huge page's entry, without write. Linux: vm_get_page_prot(), pte_mkhuge()."""
+    bits = PTE_PRESENT | PTE_USER | PTE_ACCESSED | PTE_PSE
+    if not vm_flags & (VM_READ | VM_WRITE | VM_EXEC):
+        bits = PTE_ACCESSED | PTE_GLOBAL | PTE_PSE
+    return bits if vm_flags & VM_EXEC else bits | PTE_NX
+
+
+def hugetlb_walk(vma: VmAreaStruct, addr: int) -> int:
+    """The index of the entry of an address's huge page, -1 without a table. Linux: hugetlb_walk()."""
+    mm = vma.vm_mm
+    return int(mm.kernel.mmu.walker.huge_pte_offset(mm.row, addr, hstate_vma(vma).order // 9))
+
+
+def huge_ptes(vma: VmAreaStruct, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """(address, index of the entry) of every huge page that [start, end) maps."""
+    entries, hstate = vma.vm_mm.kernel.frames.entries, hstate_vma(vma)
+    size, span = hstate.huge_page_size, hstate.huge_page_size << 9
+    while start < end:
+        at = hugetlb_walk(vma, start)
+        if at < 0:
+            start = (start & -span) + span
+            continue
+        if int(entries[at]) & _MAPPED:
+            yield start, at
+        start += size
+
+
+def folio_of(vma: VmAreaStruct, entry: int) -> HugetlbFolio:
+    """The page that an entry maps."""
+    return hstate_vma(vma).hugepage_activelist[(entry & PTE_PFN_MASK) >> PAGE_SHIFT]
+
+
+def remove_rmap(folio: HugetlbFolio) -> None:
+    """A mapping less; what nobody maps and no file has is free. Linux: hugetlb_remove_rmap(), folio_put()."""
+    folio.mapcount -= 1
+    if folio.mapcount == 0 and folio.mapping is None:
+        folio.hstate.free_huge_folio(folio)
+
+
+def unmap_hugepage_range(vma: VmAreaStruct, start: int, end: int, ref_page: HugetlbFolio | None = None) -> None:
+    """Unmap huge pages, or one only. Those that nobody maps then are free, and promised to their owner again.
+
+    Linux: mm/hugetlb.c, unmap_hugepage_range(), __unmap_hugepage_range().
+    """
+    mm, hstate = vma.vm_mm, hstate_vma(vma)
+    entries = mm.kernel.frames.entries
+    unused = []
+    for addr, at in huge_ptes(vma, start, end):
+        entry = int(entries[at])
+        folio = folio_of(vma, entry)
+        if ref_page is not None:
+            if folio is not ref_page:
+                continue
+            private_of(vma).unmapped = True
+        entries[at] = 0
+        folio.dirty |= bool(entry & PTE_DIRTY)
+        mm.hugetlb_usage -= 1 << hstate.order
+        folio.mapcount -= 1
+        if folio.mapcount == 0 and folio.mapping is None:
+            if not hstate.surplus_huge_pages and is_owner(vma) and folio.anon:
+                folio.restore_reserve = True
+                if vma_needs_reservation(vma, addr):
+                    _add_reservation(vma, addr)
+            unused.append(folio)
+    for folio in unused:
+        hstate.free_huge_folio(folio)
+
+
+def _add_reservation(vma: VmAreaStruct, addr: int) -> None:
+    """A private mapping has a page to take again. Linux: mm/hugetlb.c, vma_add_reservation()."""
+    resv = vma_resv_map(vma)
+    assert resv is not None
+    index = vma_hugecache_offset(vma, addr)
+    resv.region_del(index, index + 1)
+
+
+def copy_hugetlb_page_range(vma: VmAreaStruct, src: VmAreaStruct) -> None:
+    """Copy a VMA's entries to a child, private pages shared until written. ENOMEM. Linux: copy_hugetlb_page_range()."""
+    mm, hstate = vma.vm_mm, hstate_vma(src)
+    entries = mm.kernel.frames.entries
+    cow = src.vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
+    for addr, at in huge_ptes(src, src.vm_start, src.vm_end):
+        to = int(mm.kernel.mmu.walker.huge_pte_alloc(mm.row, addr, hstate.order // 9))
+        if to < 0:
+            raise OSError(ENOMEM, "no memory for a page table")
+        folio = folio_of(src, int(entries[at]))
+        folio.mapcount += 1
+        folio.anon_exclusive = False
+        if cow:
+            entries[at] = int(entries[at]) & ~PTE_RW
+        entries[to] = entries[at]
+        mm.hugetlb_usage += 1 << hstate.order
+
+
+def hugetlb_change_protection(vma: VmAreaStruct, start: int, end: int) -> None:
+    """Give entries the rights of their VMA. Linux: mm/hugetlb.c, hugetlb_change_protection(); pte_modify()."""
+    entries = vma.vm_mm.kernel.frames.entries
+    keep = PTE_PFN_MASK | PTE_ACCESSED | PTE_DIRTY
+    for _, at in huge_ptes(vma, start, end):
+        entries[at] = int(entries[at]) & keep | huge_pte_prot(vma.vm_flags) & ~keep
+
+
+def move_hugetlb_page_tables(vma: VmAreaStruct, old: int, new: int, length: int) -> int:
+    """Move entries to another address; how many bytes. Linux: mm/hugetlb.c, move_hugetlb_page_tables()."""
+    mm, hstate = vma.vm_mm, hstate_vma(vma)
+    entries = mm.kernel.frames.entries
+    for addr, at in huge_ptes(vma, old, old + length):
+        to = int(mm.kernel.mmu.walker.huge_pte_alloc(mm.row, new + addr - old, hstate.order // 9))
+        if to < 0:
+            return addr - old
+        entries[to], entries[at] = entries[at], 0
+    return length
+
+
+def hugetlb_vm_op_split(vma: VmAreaStruct, addr: int) -> None:
+    """A huge page cannot be cut. Linux: mm/hugetlb.c, hugetlb_vm_op_split()."""
+    if addr & hstate_vma(vma).huge_page_size - 1:
+        raise OSError(EINVAL, "inside a huge page")
+
+
+hugetlb_vm_ops = VmOperations(open=hugetlb_vm_op_open, close=hugetlb_vm_op_close, may_split=hugetlb_vm_op_split)
+
+
+def vma_kernel_pagesize(vma: VmAreaStruct) -> int:
+    """Linux: mm/hugetlb.c, vma_kernel_pagesize()."""
+    return hstate_vma(vma).huge_page_size if vma.is_hugetlb() else 1 << PAGE_SHIFT
+
+
+def folios_in(vma: VmAreaStruct) -> Iterator[tuple[int, int, HugetlbFolio]]:
+    """(address, entry, page) of every huge page that a VMA maps. Linux: walk_hugetlb_range()."""
+    entries = vma.vm_mm.kernel.frames.entries
+    for addr, at in huge_ptes(vma, vma.vm_start, vma.vm_end):
+        yield addr, int(entries[at]), folio_of(vma, int(entries[at]))
+
+
+def punch_hole(inode: HugetlbInode, start: int, end: int) -> None:
+    """Take the huge pages away that lie in pages [start, end) of a file. Linux: hugetlbfs_punch_hole()."""
+    order = inode.hstate.order
+    first, last = -(-start >> order), end >> order
+    if first < last:
+        inode.remove_pages(first, last, hole=True)
+
+
+def unmap_file_range(vmas: list[VmAreaStruct], start: int, end: int) -> None:
+    """Unmap huge pages [start, end) of a file from all who map it. Linux: hugetlb_vmdelete_list()."""
+    for vma in vmas:
+        order = inode_of(vma).hstate.order
+        first = vma.vm_pgoff >> order
+        low, high = max(start, first), min(end, first + (vma.pages >> order))
+        if low < high:
+            shift = order + PAGE_SHIFT
+            unmap_hugepage_range(vma, vma.vm_start + (low - first << shift), vma.vm_start + (high - first << shift))

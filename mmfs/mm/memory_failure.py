@@ -1,0 +1,286 @@
+"""Memory that fails: what becomes of a page when its frame can no longer be trusted.
+
+`memory_failure()` is told by the hardware, here by who writes to hard_offline_page or calls madvise(MADV_HWPOISON). A
+free frame is taken out of the buddy allocator. A page of a file that is as on disk is dropped; one that was written is
+lost, and fsync(2) says so (EIO). Anonymous memory is lost: its page-table entries say that it was, and who touches it
+gets SIGBUS, or at once if vm.memory_failure_early_kill is set. The kernel's own memory cannot be helped. Before it
+comes to that, `soft_offline_page()` moves a page away from a frame that corrects too many errors, and nobody notices.
+
+The frame is nobody's from then on: it counts as HardwareCorrupted, and /proc/kpageflags says HWPOISON.
+
+Linux: mm/memory-failure.c.
+
+Simplified: a page in the swap cache, and a huge page of a pool that is in use, are left alone (ignored); so is a page
+of shared memory. A page of the kernel's that failed is used again once it was freed. prctl(PR_MCE_KILL) and unpoisoning
+are missing; pagemap does not tell which frame an entry had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from errno import EBUSY, EIO, ENXIO, EOPNOTSUPP
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mmfs.fastpath.memory_failure import Hwpoison
+from mmfs.mm.debug import LOG_ERR, LOG_INFO
+from mmfs.mm.filemap import task_ns
+from mmfs.mm_types import (
+    BLK_FREE,
+    BLK_HUGETLB,
+    BLK_SPLIT,
+    BLK_TAIL,
+    BLK_VIRGIN,
+    INDEX_MASK,
+    MAX_PAGE_ORDER,
+    PAGE_SHIFT,
+    PAGEBLOCK_ORDER,
+    PG_ANON,
+    PG_BUDDY,
+    PG_DIRTY,
+    PG_LRU,
+    PG_MLOCKED,
+    PG_SWAPBACKED,
+    PG_SWAPCACHE,
+    PG_UNEVICTABLE,
+    PG_WRITEBACK,
+    PTE_PFN_MASK,
+    PTE_PRESENT,
+    ZONE_MOVABLE,
+    ZONE_NORMAL,
+)
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernel.task import Task
+
+EHWPOISON: Final = 133
+"""Which Python's errno does not know."""
+WRITEBACK_NS: Final = 20_000_000
+RECOVERED, IGNORED, FAILED, DELAYED = "Recovered", "Ignored", "Failed", "Delayed"
+
+
+@dataclass
+class MemoryFailureStats:
+    """What became of the failures of a node. Linux: struct memory_failure_stats."""
+
+    total: int = 0
+    ignored: int = 0
+    failed: int = 0
+    delayed: int = 0
+    recovered: int = 0
+
+
+class MemoryFailure:
+    """The failures of a machine's memory. ``send_sigbus`` is the kernel's, with a task."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.loops = Hwpoison(kernel.mmu.compaction.migration, kernel.vmstat)
+        self.poisoned: set[int] = set()
+        """The frames that have failed. Linux: PG_hwpoison, num_poisoned_pages."""
+        self.stats = [MemoryFailureStats() for _ in kernel.node_data]
+        self.send_sigbus: Callable[[Task], None] = lambda task: None
+
+    # -- what to say ----------------------------------------------------------------------------------------------
+
+    def _say(self, pfn: int, text: str, level: int = LOG_ERR, what: str = "Memory failure") -> None:
+        self.kernel.printk.emit(f"{what}: {pfn:#x}: {text}", level)
+
+    def action_result(self, pfn: int, kind: str, result: str) -> None:
+        """Count and log what was done; EBUSY unless it has helped. Linux: action_result()."""
+        stats = self.stats[self.kernel.page_alloc.page_to_nid(pfn)]
+        setattr(stats, result.lower(), getattr(stats, result.lower()) + 1)
+        stats.total += 1
+        self.poisoned.add(pfn)
+        self._say(pfn, f"recovery action for {kind}: {result}")
+        if result not in (RECOVERED, DELAYED):
+            raise OSError(EBUSY, f"{kind}: {result}")
+
+    # -- what it is -----------------------------------------------------------------------------------------------
+
+    def _state(self, pfn: int) -> int:
+        """The state of the pageblock; a page that was never used, or belongs to a huge one, gets its own record."""
+        kernel, block = self.kernel, pfn >> PAGEBLOCK_ORDER
+        if kernel.frames.blocks["state"][block] == BLK_VIRGIN and kernel.page_alloc.in_extent(pfn):
+            start = pfn >> MAX_PAGE_ORDER << MAX_PAGE_ORDER
+            for zone in kernel.zones:
+                if any(low <= pfn < high for low, high in zone.virgin_extents()):
+                    kernel.memory_hotplug.isolation.cut_extents(zone, start, start + (1 << MAX_PAGE_ORDER))
+        kernel.memory_hotplug.isolation.loops.split(pfn)
+        return int(kernel.frames.blocks["state"][block])
+
+    def _is_free_buddy(self, pfn: int, state: int) -> bool:
+        """Linux: is_free_buddy_page()."""
+        if state in (BLK_FREE, BLK_TAIL):
+            return True
+        pages = self.kernel.frames.pages
+        heads = (pfn >> order << order for order in range(PAGEBLOCK_ORDER))
+        return state == BLK_SPLIT and any(
+            pages[head]["flags"] & PG_BUDDY and pages[head]["private"] >= order for order, head in enumerate(heads)
+        )
+
+    def _free_huge_page(self, pfn: int) -> bool:
+        """Whether the huge page of a pool was free, and left it. Linux: dissolve_free_hugetlb_folio()."""
+        try:
+            self.kernel.hugetlb.dissolve_free_hugetlb_folios(pfn, pfn + 1)
+        except OSError:
+            return False
+        self.kernel.page_alloc.drain_all_pages()
+        return True
+
+    def _handlable(self, pfn: int, state: int) -> bool:
+        """Whether something can be done for a page in use. Linux: HWPoisonHandlable()."""
+        flags = int(self.kernel.frames.pages[pfn]["flags"]) if state == BLK_SPLIT else 0
+        left_alone = flags & PG_SWAPCACHE or flags & (PG_SWAPBACKED | PG_ANON) == PG_SWAPBACKED
+        return bool(flags & PG_LRU) and not left_alone
+
+    def _wait_on_writeback(self, pfn: int) -> None:
+        """Linux: folio_wait_writeback()."""
+        while self.kernel.frames.pages[pfn]["flags"] & PG_WRITEBACK:
+            self.kernel.current_io_schedule(self.kernel.clock.now_ns + WRITEBACK_NS)
+
+    # -- a frame has failed ---------------------------------------------------------------------------------------
+
+    def memory_failure(self, pfn: int, victim: Task | None = None) -> None:
+        """A frame has failed; ``victim`` has just touched it. Linux: memory_failure().
+
+        ENXIO: there is no such frame; EHWPOISON: it had failed already; EBUSY: nothing can be done.
+        """
+        kernel = self.kernel
+        if not kernel.vm.memory_failure_recovery:
+            kernel.panic(f"Memory failure on page {pfn:x}")
+        if pfn >= kernel.max_pfn or not kernel.sections.online(pfn):
+            self._say(pfn, "memory outside kernel control")
+            raise OSError(ENXIO, "no such frame")
+        if pfn in self.poisoned:
+            self._say(pfn, "recovery action for already poisoned page: Failed")
+            raise OSError(EHWPOISON, "the frame has failed already")
+        kernel.lru.lru_add_drain_all()
+        state = self._state(pfn)
+        if state == BLK_HUGETLB:
+            freed = self._free_huge_page(pfn) and self.loops.take_page_off_buddy(pfn)
+            self.action_result(pfn, "free huge page" if freed else "huge page", RECOVERED if freed else IGNORED)
+        elif self._is_free_buddy(pfn, state):
+            self.action_result(pfn, "free buddy page", RECOVERED if self.loops.take_page_off_buddy(pfn) else FAILED)
+        elif self._handlable(pfn, state):
+            self._wait_on_writeback(pfn)
+            self._take_away(pfn, victim)
+        else:
+            self._say(pfn, "unhandlable page.")
+            self.action_result(pfn, "get hwpoison page", IGNORED)
+
+    def _take_away(self, pfn: int, victim: Task | None) -> None:
+        """Unmap a page, kill whom it cannot be kept from, and let go of it. Linux: hwpoison_user_mappings()."""
+        page, loops = self.kernel.frames.pages[pfn], self.loops
+        anon = bool(page["flags"] & PG_ANON)
+        to_kill = list(self._collect_procs(pfn, victim)) if page["mapcount"] else []
+        poison = True
+        if page["mapcount"] and not anon:
+            loops.make_dirty_clean(pfn)
+            poison = bool(page["flags"] & PG_DIRTY)
+            if not poison:
+                self._say(pfn, "corrupted page was clean: dropped without side effects", LOG_INFO)
+        if loops.unmap_poisoned(pfn, poison):
+            self.action_result(pfn, "unmapping failed page", FAILED)
+        flags = int(page["flags"])
+        if flags & PG_DIRTY or (anon and victim is not None):
+            for task in to_kill:
+                self._say(pfn, f"Sending SIGBUS to {task.comm}:{task.pid} due to hardware memory corruption")
+                self.send_sigbus(task)
+        kind = "mlocked LRU" if flags & PG_MLOCKED else "unevictable LRU" if flags & PG_UNEVICTABLE else "LRU"
+        kind = f"{'dirty' if flags & PG_DIRTY else 'clean'} {kind} page"
+        if not anon and page["mapping"]:
+            if flags & PG_DIRTY:
+                self.kernel.page_cache.mappings[int(page["mapping"])].wb_error = EIO
+            if not loops.evict(pfn):
+                self.action_result(pfn, kind, FAILED)
+        loops.forget(pfn)
+        self.action_result(pfn, kind, RECOVERED)
+
+    def _collect_procs(self, pfn: int, victim: Task | None) -> Iterator[Task]:
+        """Whom to kill at once of those who map a page. Linux: collect_procs(), task_early_kill()."""
+        kernel, page = self.kernel, self.kernel.frames.pages[pfn]
+        rmap, number = kernel.mmu.rmap, int(page["mapping"])
+        rows = rmap.chain_of(number) if page["flags"] & PG_ANON else rmap.file_chain_of(number)
+        mapped = {int(kernel.mmu.vmas[row]["mm"]) for row in rows if self._maps(int(row), pfn)}
+        for task in sorted(kernel.tasks.values(), key=lambda one: one.pid):
+            if task.mm is None or task.mm.row not in mapped or not task.thread_group_leader:
+                continue
+            if kernel.vm.memory_failure_early_kill or (victim is not None and task.mm is victim.mm):
+                yield task
+
+    def _maps(self, row: int, pfn: int) -> bool:
+        """Whether a VMA maps a page. Linux: page_mapped_in_vma()."""
+        vma = self.kernel.mmu.vmas[row]
+        at = (int(self.kernel.frames.pages[pfn]["index"]) - int(vma["pgoff"])) & INDEX_MASK
+        addr = int(vma["start"]) + (at << PAGE_SHIFT)
+        return addr < int(vma["end"]) and self._mapped_at(int(vma["mm"]), addr) == pfn
+
+    def _mapped_at(self, mm_row: int, addr: int) -> int:
+        """The frame that is mapped at an address, -1 if none is."""
+        raw = np.zeros(1, np.uint64)
+        self.kernel.task_mmu.read_entries(mm_row, addr, raw)
+        entry = int(raw[0])
+        return (entry & PTE_PFN_MASK) >> PAGE_SHIFT if entry & PTE_PRESENT else -1
+
+    # -- a frame is about to fail ---------------------------------------------------------------------------------
+
+    def soft_offline_page(self, pfn: int) -> None:
+        """Move a page away from a frame that will not be used again. Linux: soft_offline_page().
+
+        ENXIO, EIO: there is no such frame, or nothing can be done for its page; EOPNOTSUPP: vm.enable_soft_offline is
+        0.
+        """
+        kernel = self.kernel
+        if pfn >= kernel.max_pfn:
+            raise OSError(ENXIO, "no such frame")
+        if not kernel.sections.online(pfn):
+            raise OSError(EIO, "the memory is offline")
+        if not kernel.vm.enable_soft_offline:
+            raise OSError(EOPNOTSUPP, "vm.enable_soft_offline is 0")
+        if pfn in self.poisoned:
+            self._say(pfn, "page already poisoned", LOG_INFO, "Soft offline")
+            return
+        kernel.lru.lru_add_drain_all()
+        state = self._state(pfn)
+        if state == BLK_HUGETLB:
+            if not (self._free_huge_page(pfn) and self.loops.take_page_off_buddy(pfn)):
+                raise OSError(EBUSY, "the huge page is in use")
+        elif self._is_free_buddy(pfn, state):
+            self.loops.take_page_off_buddy(pfn)
+        elif self._handlable(pfn, state):
+            self._wait_on_writeback(pfn)
+            self._move_away(pfn)
+        else:
+            self._say(pfn, "unhandlable page.")
+            raise OSError(EIO, "the page cannot move")
+        self.poisoned.add(pfn)
+
+    def _move_away(self, pfn: int) -> None:
+        """A page that can be read again is dropped, any other one moves. Linux: soft_offline_in_use_page()."""
+        kernel, page = self.kernel, self.kernel.frames.pages[pfn]
+        migration = kernel.mmu.compaction.migration
+        clean = not page["flags"] & (PG_ANON | PG_DIRTY | PG_SWAPBACKED) and not page["mapcount"]
+        if clean and page["mapping"] and self.loops.evict(pfn):
+            self._say(pfn, "invalidated", LOG_INFO, "Soft offline")
+            self.loops.forget(pfn)
+            return
+        zone = kernel.page_alloc.page_zone(pfn)
+        migration.now_ns = task_ns(kernel)
+        highest = ZONE_MOVABLE if zone.zone_idx == ZONE_MOVABLE else ZONE_NORMAL
+        if self.loops.migrate(pfn, zone.zone_pgdat.node_id, highest):
+            raise OSError(EBUSY, "the page does not move")
+        kernel.lru.lru_add_drain_all()
+
+    # -- where else it shows --------------------------------------------------------------------------------------
+
+    def nr_poisoned(self, start: int, end: int) -> int:
+        """How many frames of a range have failed. Linux: memblk_nr_poison()."""
+        return sum(start <= pfn < end for pfn in self.poisoned)
+
+    def clear_hwpoisoned_pages(self, start: int, end: int) -> None:
+        """The memory was taken out. Linux: clear_hwpoisoned_pages()."""
+        self.poisoned = {pfn for pfn in self.poisoned if not start <= pfn < end}
