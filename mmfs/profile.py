@@ -1,15 +1,19 @@
 """Which kernel is simulated: its version, its configuration and the sizes of its image.
 
-The model asks ``profile.config("ZSWAP")`` and ``profile.since(6, 1)`` and never compares version strings. A
-kernel more is an entry more in PROFILES; a 32-bit one would say ``64BIT`` False and ``HIGHMEM`` True.
+Where kernels differ, a row or a file says ``needs=config("ZSWAP")`` or ``needs=since(6, 12)``, and the model asks
+``profile.config("ZSWAP")`` and ``profile.since(6, 12)``; version strings are never compared. A version in ``since()`` is
+the first that is known to have it: (6, 12) where only kernels of PROFILES were asked, which lie far apart. A kernel more
+is an entry more in PROFILES; a 32-bit one would say ``64BIT`` False and ``HIGHMEM`` True.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 MB = 1 << 20
 ConfigValue = bool | int | str
 
@@ -37,6 +41,11 @@ class KernelImage:
     def rodata_start(self) -> int:
         """Read-only data begins at the next 2 MB page behind the code."""
         return -(-self.text_end // (2 * MB)) * 2 * MB
+
+    @property
+    def text_pages_end(self) -> int:
+        """The end of the last page with code."""
+        return -(-self.text_end // 4096) * 4096
 
     def code_kb(self) -> int:
         """Kernel code as the boot log counts it."""
@@ -97,6 +106,43 @@ class Profile:
         return f"Linux version {self.release} ({self.builder}) ({self.compiler}) {self.build}"
 
 
+class Needs:
+    """Which kernels have a row or a file: a test of the profile, for `needs=`.
+
+    Asked with a profile, with what has one (a kernel), or with what belongs to a kernel (a task, a cgroup). `both` adds
+    what the object itself must fulfil.
+    """
+
+    constant = True
+    """The answer is the same as long as a kernel runs."""
+
+    def __init__(self, test: Callable[[Profile], bool]) -> None:
+        self.test = test
+
+    def __call__(self, obj: Any) -> bool:
+        return self.test(obj if isinstance(obj, Profile) else getattr(obj, "kernel", obj).profile)
+
+
+def since(major: int, minor: int) -> Needs:
+    """Kernels of that version and newer ones."""
+    return Needs(lambda profile: profile.since(major, minor))
+
+
+def until(major: int, minor: int) -> Needs:
+    """Kernels older than that version."""
+    return Needs(lambda profile: not profile.since(major, minor))
+
+
+def config(option: str) -> Needs:
+    """Kernels that were built with an option."""
+    return Needs(lambda profile: bool(profile.config(option)))
+
+
+def both(built: Needs, fulfilled: Callable[[T], bool]) -> Callable[[T], bool]:
+    """What only some kernels have, and there only some objects."""
+    return lambda obj: built(obj) and fulfilled(obj)
+
+
 _SET = (
     "64BIT SMP NUMA NUMA_BALANCING NUMA_BALANCING_DEFAULT_ENABLED MEMCG CGROUP_WRITEBACK CGROUP_HUGETLB CPUSETS PSI "
     "SWAP ZSWAP ZPOOL ZBUD ZSMALLOC ZRAM SLUB SLUB_DEBUG SLUB_CPU_PARTIAL SLAB_MERGE_DEFAULT SLAB_FREELIST_RANDOM "
@@ -110,7 +156,7 @@ _SET = (
     "IA32_EMULATION MODIFY_LDT_SYSCALL SECCOMP TASKSTATS TASK_IO_ACCOUNTING SCHED_INFO SCHED_DEBUG FAIR_GROUP_SCHED "
     "CHECKPOINT_RESTORE NO_HZ_FULL CPU_ISOLATION VIRT_CPU_ACCOUNTING_GEN PREEMPT_DYNAMIC STACKTRACE KALLSYMS IO_URING "
     "STRICT_DEVMEM CGROUP_PIDS CGROUP_FREEZER CGROUP_DEVICE CGROUP_CPUACCT CGROUP_PERF CGROUP_BPF CGROUP_MISC "
-    "CGROUP_RDMA BLK_CGROUP CGROUP_NET_PRIO CGROUP_NET_CLASSID"
+    "CGROUP_RDMA BLK_CGROUP CGROUP_NET_PRIO CGROUP_NET_CLASSID FUSE_FS UDMABUF DMABUF_HEAPS SCHED_AUTOGROUP_ON"
 )
 _6_12_OPTIONS: dict[str, ConfigValue] = {
     **dict.fromkeys(_SET.split(), True),
@@ -173,7 +219,40 @@ _6_12_DEB12 = replace(
     initrd_size=0x1C5E45,
 )
 
-PROFILES: Mapping[str, Profile] = MappingProxyType({"6.12": _6_12, "6.12-deb12": _6_12_DEB12})
+# Debian 12's own kernel. What is not set here it has, but not in the image: fuse is a module there.
+_NOT_IN_6_1 = (
+    "SLAB_BUCKETS UNACCEPTED_MEMORY LRU_GEN_ENABLED PER_VMA_LOCK X86_USER_SHADOW_STACK FUSE_FS UDMABUF DMABUF_HEAPS KFENCE "
+    "SCHED_AUTOGROUP_ON DAMON DAMON_VADDR DAMON_PADDR DAMON_SYSFS DAMON_RECLAIM DAMON_LRU_SORT"
+)
+_6_1 = Profile(
+    name="6.1",
+    version=(6, 1, 192),
+    release="6.1.0-56-amd64",
+    build="#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)",
+    compiler="gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40",
+    builder="debian-kernel@lists.debian.org",
+    options=MappingProxyType({key: value for key, value in _6_12_OPTIONS.items() if key not in _NOT_IN_6_1.split()}),
+    image=KernelImage(
+        text_end=0xE01D32,
+        rodata_end=0x18EB000,
+        data_start=0x1A00000,
+        data_end=0x1C48980,
+        init_start=0x2044000,
+        init_end=0x2306000,
+        smp_locks_end=0x230F000,
+        bss_start=0x2310000,
+        decrypted_unused=2036 * 1024,
+        end=0x3400000,
+        brk=0x11000,
+        rwdata_kb=2338,
+        percpu_static=217088,
+        freed_smp_locks_kb=36,
+    ),
+    initrd_size=0x1C3148,
+    pglist_data_size=0x2B000,
+)
+
+PROFILES: Mapping[str, Profile] = MappingProxyType({"6.12": _6_12, "6.1": _6_1, "6.12-deb12": _6_12_DEB12})
 DEFAULT = "6.12"
 
 

@@ -141,7 +141,8 @@ class SwapState:
         if self.zswap.load_zero(slot):
             return
         if self.zswap.load(slot):
-            self.frames.page[pfn].flags |= PG_DIRTY
+            if self.zswap.exclusive:
+                self.frames.page[pfn].flags |= PG_DIRTY
             return
         self.event[PSWPIN] += 1
         if self.area[t].flags & SWP_SYNCHRONOUS_IO:

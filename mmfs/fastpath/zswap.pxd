@@ -37,11 +37,15 @@ cdef class Zswap:
     cdef readonly long reject_compress_poor
     cdef readonly long reject_alloc_fail
     cdef readonly long nr_zero
+    cdef public bint zeromap
+    cdef public bint exclusive
+    cdef public bint same_filled
     cdef void lru_add(self, long slot, int nid) noexcept nogil
     cdef void lru_del(self, long slot) noexcept nogil
     cdef bint check_limits(self) noexcept nogil
     cdef void entry_free(self, long slot) noexcept nogil
     cdef bint store_zero(self, long pfn, long slot) noexcept nogil
+    cdef void set_zero(self, long slot) noexcept nogil
     cdef void clear_zero(self, long slot) noexcept nogil
     cdef bint store(self, long pfn, long slot) noexcept nogil
     cdef bint compress(self, long pfn, long slot) noexcept nogil

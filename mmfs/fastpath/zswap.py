@@ -4,7 +4,7 @@
 A page that is swapped out is compressed into a pool; only if that has no room, or the page does not compress, it is
 written to its area. Reading it takes the copy out. When the pool is full, its oldest pages that have had their second
 chance go to the disk (fastpath/zswap_writeback.py). A page that is zero all over is neither compressed
-nor written: a bit says so.
+nor written: a bit says so. Older kernels have such a bit only here, for pages of one word all over.
 
 Linux: mm/zswap.c; mm/page_io.c, swap_zeromap_folio_set().
 
@@ -33,6 +33,9 @@ class Zswap:
     ``memcg_of``: the memory cgroup that a slot is charged to; ``objcgs`` int32: the objcg that pays for its copy.
     ``max_pages`` and ``accept_pages``: how large the pool
     may get, and below which size it takes pages again after it was full.
+
+    ``zeromap``: zero pages are known without zswap; if not, and ``same_filled``, zswap knows those of one word all over.
+    ``exclusive``: a copy goes when its page is read.
     """
 
     def __init__(self, folios, contents, memcgs, vmstat):
@@ -57,6 +60,7 @@ class Zswap:
         self.pool_limit_hit = self.written_back_pages = self.reject_reclaim_fail = 0
         self.reject_compress_poor = self.reject_alloc_fail = 0
         self.nr_zero = 0
+        self.zeromap = self.exclusive = self.same_filled = True
 
     # ------------------------------------------------------------------------------ the order of age
 
@@ -112,14 +116,18 @@ class Zswap:
 
     def store_zero(self, pfn, slot):
         """Whether a page is all zero, and remembered as that. Linux: swap_writepage(), swap_zeromap_folio_set()."""
-        if self.contents.compressed(pfn, 1000) != 0:
+        if not self.zeromap or self.contents.compressed(pfn, 1000) != 0:
             self.clear_zero(slot)
             return False
+        self.set_zero(slot)
+        self.memcg.count_events(self.memcg_of[slot], SWPOUT_ZERO, 1)
+        return True
+
+    def set_zero(self, slot):
+        """A slot's page is zero. Linux: swap_zeromap_folio_set()."""
         if not self.entry[slot].flags & _ZERO:
             self.entry[slot].flags |= _ZERO
             self.nr_zero += 1
-        self.memcg.count_events(self.memcg_of[slot], SWPOUT_ZERO, 1)
-        return True
 
     def clear_zero(self, slot):
         """A slot's page is not zero any more. Linux: swap_zeromap_folio_clear()."""
@@ -147,6 +155,12 @@ class Zswap:
         nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
         memcg: cython.long = self.memcg_of[slot]
         size: cython.int = self.contents.compressed(pfn, self.factor)
+        if size <= 0 and self.same_filled and not self.zeromap:
+            if self.entry[slot].zspage:
+                self.entry_free(slot)
+            self.set_zero(slot)
+            self.memcg.count_events(memcg, ZSWPOUT, 1)
+            return True
         self.contents.cpu_ns += self.compress_ns
         if size < 0:
             size = -size
@@ -174,12 +188,13 @@ class Zswap:
             self.objcg.mod_memcg_state(objcg, MEMCG_ZSWAPPED, 1)
 
     def load(self, slot):
-        """Take the copy of a slot's page out. False: there is none. Linux: zswap_load()."""
+        """Read the copy of a slot's page. False: there is none. Linux: zswap_load()."""
         if self.pool.nr_objects == 0 or self.entry[slot].zspage == 0:
             return False
         self.contents.cpu_ns += self.decompress_ns
         self.memcg.count_events(self.memcg_of[slot], ZSWPIN, 1)
-        self.entry_free(slot)
+        if self.exclusive:
+            self.entry_free(slot)
         return True
 
     def load_for_writeback(self, slot):
@@ -192,7 +207,7 @@ class Zswap:
         """Whether a slot's page is all zero. Linux: swap_read_folio_zeromap()."""
         if self.nr_zero == 0 or not self.entry[slot].flags & _ZERO:
             return False
-        self.memcg.count_events(self.memcg_of[slot], SWPIN_ZERO, 1)
+        self.memcg.count_events(self.memcg_of[slot], SWPIN_ZERO if self.zeromap else ZSWPIN, 1)
         return True
 
     def invalidate(self, slot):

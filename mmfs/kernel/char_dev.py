@@ -13,12 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from mmfs.profile import Needs, Profile, config, since, until
+
 DYNAMIC: Final = 0
 DYN_MAJOR_FIRST: Final = 254
 MISC_MAJOR: Final = 10
 MISC_DYNAMIC_FIRST: Final = 256
+Registration = tuple[int, str] | tuple[int, str, Needs]
+"""A number, a name, and which kernels have it if not all."""
 
-CHRDEVS: Final = (
+CHRDEVS: Final[tuple[Registration, ...]] = (
     (1, "mem"),
     (4, "/dev/vc/0"),
     (4, "tty"),
@@ -36,26 +40,29 @@ CHRDEVS: Final = (
     (DYNAMIC, "gpiochip"),
     (DYNAMIC, "tpm"),
     (DYNAMIC, "dax"),
-    (DYNAMIC, "dma_heap"),
-    (DYNAMIC, "cxl"),
+    (DYNAMIC, "dma_heap", config("DMABUF_HEAPS")),
+    (DYNAMIC, "cxl", since(6, 12)),
     (DYNAMIC, "rtc"),
     (DYNAMIC, "pps"),
     (DYNAMIC, "ptp"),
     (DYNAMIC, "bsg"),
+    (DYNAMIC, "cxl", until(6, 12)),
     (DYNAMIC, "virtio-portsdev"),
 )
-MISC: Final = (
+MISC: Final[tuple[Registration, ...]] = (
     (DYNAMIC, "vga_arbiter"),
     (183, "hw_random"),
     (231, "snapshot"),
     (DYNAMIC, "userfaultfd"),
-    (229, "fuse"),
+    (229, "fuse", config("FUSE_FS")),
     (228, "hpet"),
-    (DYNAMIC, "udmabuf"),
+    (DYNAMIC, "udmabuf", config("UDMABUF")),
     (1, "psaux"),
     (DYNAMIC, "cpu_dma_latency"),
 )
 """Minor and name, first to last registered."""
+MISC_DYNAMIC: Final = ((since(6, 12), range(MISC_DYNAMIC_FIRST, 1 << 20)), (until(6, 12), range(127, -1, -1)))
+"""Which minors are given to who asks for none, the first that is free."""
 
 
 class TtyDriver(NamedTuple):
@@ -93,15 +100,18 @@ class Console:
 class CharDevices:
     """The registrations of one machine: major numbers, minors of major 10, terminals, consoles."""
 
-    def __init__(self, cmdline: str = "") -> None:
+    def __init__(self, cmdline: str, profile: Profile) -> None:
+        self.dynamic = next(minors for needs, minors in MISC_DYNAMIC if needs(profile))
         self.chrdevs: list[tuple[int, str]] = []
         self.misc: list[tuple[int, str]] = []
         self.tty_drivers: list[TtyDriver] = list(TTY_DRIVERS)
         self.consoles = [_console(cmdline)]
-        for major, name in CHRDEVS:
-            self.register_chrdev(major, name)
-        for minor, name in MISC:
-            self.misc_register(minor, name)
+        for major, name, *needs in CHRDEVS:
+            if all(need(profile) for need in needs):
+                self.register_chrdev(major, name)
+        for minor, name, *needs in MISC:
+            if all(need(profile) for need in needs):
+                self.misc_register(minor, name)
 
     def register_chrdev(self, major: int, name: str) -> int:
         """Give a driver of character devices its major. Linux: fs/char_dev.c, __register_chrdev_region()."""
@@ -115,7 +125,7 @@ class CharDevices:
         """Give a small device its minor number. Linux: drivers/char/misc.c, misc_register()."""
         if minor == DYNAMIC:
             taken = {number for number, _ in self.misc}
-            minor = next(number for number in range(MISC_DYNAMIC_FIRST, 1 << 20) if number not in taken)
+            minor = next(number for number in self.dynamic if number not in taken)
         self.misc.insert(0, (minor, name))
         return minor
 

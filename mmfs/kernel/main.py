@@ -98,7 +98,7 @@ def mm_core_init(kernel: Kernel) -> None:
     kernel.vm = VmSysctl()
     huge = bool(kernel.profile.config("TRANSPARENT_HUGEPAGE_ALWAYS"))
     huge = huge and "transparent_hugepage=never" not in kernel.cmdline.split()
-    kernel.page_alloc = PageAllocator(machine, kernel.memblock, kernel.vmstat, kernel.vm, huge)
+    kernel.page_alloc = PageAllocator(machine, kernel.memblock, kernel.vmstat, kernel.vm, kernel.profile, huge)
     kernel.frames = kernel.page_alloc.frames
     kernel.node_data = kernel.page_alloc.node_data
     kernel.zones = kernel.page_alloc.zones
@@ -220,9 +220,9 @@ def driver_init(kernel: Kernel) -> None:
     kernel.devices = Devices()
     kernel.memory_blocks = MemoryBlocks(kernel, memory_block_bytes(kernel))
     kernel.memory_tiers = MemoryTiers(kernel)
-    kernel.chrdevs = CharDevices(kernel.cmdline)
+    kernel.chrdevs = CharDevices(kernel.cmdline, kernel.profile)
     kernel.ioports = build_ioports(machine)
-    kernel.filesystems = FILESYSTEMS
+    kernel.filesystems = tuple(one for one in FILESYSTEMS if one.needs is None or one.needs(kernel))
     kernel.slab.boot(machine.ram // memory_block_bytes(kernel), len(machine.nodes))
     boot_areas(kernel)
     kernel.modules = Modules(kernel)

@@ -17,6 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from mmfs.mm_types import PAGE_SIZE
+from mmfs.profile import since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -54,7 +55,7 @@ class Module:
         return 3 if self.nr_pages <= SMALL_MODULE_PAGES else 4
 
 
-INITRAMFS: Final = (
+INITRAMFS_6_12: Final = (
     ("virtio_blk", 32768, 1, ()),
     ("crc32c_generic", 12288, 0, ()),
     ("crc32c_intel", 16384, 1, ()),
@@ -68,7 +69,31 @@ INITRAMFS: Final = (
     ("lz4hc_compress", 20480, 0, ()),
     ("virtio_balloon", 32768, 0, ()),
 )
+INITRAMFS_6_1: Final = (
+    ("virtio_ring", 49152, 0, ("virtio_balloon", "virtio_console", "virtio_blk", "virtio_pci", "virtio")),
+    ("virtio", 20480, 0, ("virtio_balloon", "virtio_console", "virtio_blk", "virtio_pci")),
+    ("virtio_pci_modern_dev", 20480, 0, ("virtio_pci",)),
+    ("virtio_pci_legacy_dev", 16384, 0, ("virtio_pci",)),
+    ("virtio_pci", 24576, 0, ()),
+    ("virtio_blk", 28672, 2, ()),
+    ("jbd2", 167936, 0, ("ext4",)),
+    ("mbcache", 16384, 0, ("ext4",)),
+    ("crc16", 16384, 0, ("ext4",)),
+    ("ext4", 983040, 1, ()),
+    ("crc32c_generic", 16384, 0, ()),
+    ("crc32c_intel", 24576, 2, ()),
+    ("virtio_console", 40960, 0, ()),
+    ("zsmalloc", 28672, 0, ()),
+    ("lz4_compress", 24576, 0, ("lz4",)),
+    ("lz4", 16384, 0, ()),
+    ("zstd_compress", 294912, 0, ("zstd",)),
+    ("zstd", 16384, 0, ()),
+    ("virtio_balloon", 24576, 0, ()),
+)
 """Name, size, uses, users; in the order of loading."""
+INITRAMFS: Final = ((INITRAMFS_6_12, since(6, 12)), (INITRAMFS_6_1, until(6, 12)))
+ONE_AREA: Final = until(6, 12)
+"""Kernels that give a module one area for all its parts."""
 
 
 class Modules:
@@ -86,12 +111,14 @@ class Modules:
             if used.name in needs:
                 used.source_list.insert(0, module.name)
         module.base = self.next_base
-        self.next_base += (module.nr_pages + module.nr_areas) * PAGE_SIZE
+        nr_areas = 1 if ONE_AREA(self.kernel) else module.nr_areas
+        self.next_base += (module.nr_pages + nr_areas) * PAGE_SIZE
         self.kernel.vmalloc.alloc(module.nr_pages, 0)
         self.list.insert(0, module)
         return module
 
     def load_initramfs(self) -> None:
         """What the initramfs loads before it mounts the root file system."""
-        for name, size, uses, users in INITRAMFS:
+        modules = next(rows for rows, needs in INITRAMFS if needs(self.kernel))
+        for name, size, uses, users in modules:
             self.load(Module(name, size, uses, list(users)))

@@ -14,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from mmfs.profile import Needs, config, until
+
 
 class FileSystemType(NamedTuple):
     """A kind of file system. Linux: struct file_system_type."""
 
     name: str
     requires_dev: bool = False
+    needs: Needs | None = None
 
 
 FILESYSTEMS: Final = (
@@ -28,6 +31,7 @@ FILESYSTEMS: Final = (
     FileSystemType("proc"),
     FileSystemType("cgroup"),
     FileSystemType("cgroup2"),
+    FileSystemType("cpuset", needs=until(6, 12)),
     FileSystemType("devtmpfs"),
     FileSystemType("debugfs"),
     FileSystemType("tracefs"),
@@ -38,10 +42,10 @@ FILESYSTEMS: Final = (
     FileSystemType("ramfs"),
     FileSystemType("hugetlbfs"),
     FileSystemType("devpts"),
-    FileSystemType("fuseblk", requires_dev=True),
-    FileSystemType("fuse"),
-    FileSystemType("fusectl"),
-    FileSystemType("virtiofs"),
+    FileSystemType("fuseblk", requires_dev=True, needs=config("FUSE_FS")),
+    FileSystemType("fuse", needs=config("FUSE_FS")),
+    FileSystemType("fusectl", needs=config("FUSE_FS")),
+    FileSystemType("virtiofs", needs=config("FUSE_FS")),
     FileSystemType("mqueue"),
     FileSystemType("pstore"),
     FileSystemType("ext3", requires_dev=True),

@@ -13,17 +13,19 @@ from collections.abc import Iterator, Sequence
 
 from mmfs.machine import Machine, SwapDevice
 from mmfs.mm import e820, mm_init
-from mmfs.mm.memblock import PAGE_SHIFT, PAGE_SIZE, Memblock, Region
+from mmfs.mm.memblock import PAGE_SHIFT, PAGE_SIZE, Memblock, PfnRange, Region
 from mmfs.mm.percpu import per_cpu_unit_bytes, percpu_unit_pages
 from mmfs.mm.system_hash import HashTable
 from mmfs.mm_types import PAGEBLOCK_NR_PAGES, ZONE_MOVABLE, ZONE_NAMES
-from mmfs.profile import Profile
+from mmfs.profile import Profile, since
 
 NOTICE, INFO, DEBUG = 5, 6, 7
 MIGRATE_TYPES = 5
 STEP_US = 137
 Line = tuple[int, str]
 Record = tuple[int, int, str]
+# What kernels say, or when.
+DIMMS = CPU_TOPO = TABLES_FIRST = MEMORY_LATE = FROM_RAM = since(6, 12)
 
 
 def boot_log(
@@ -42,10 +44,10 @@ def boot_log(
     late = memblock.hash_tables
     stages: list[tuple[int, Iterator[Line]]] = [
         (0, _firmware(machine, profile, memblock)),
-        (0, _nodes(machine, memblock)),
+        (0, _nodes(machine, profile, memblock)),
         (0, _zones(memblock)),
         (0, _processors(machine, profile, memblock)),
-        (0, _zonelists(machine, memblock)),
+        (0, _zonelists(machine, profile, memblock, nr_free_pages)),
         (0, _numa_balancing(machine, memblock)),
         (210_000, _calibration(machine, profile)),
         (450_000, _vfs(machine, profile, late)),
@@ -93,8 +95,9 @@ def _firmware(machine: Machine, profile: Profile, memblock: Memblock) -> Iterato
         yield INFO, f"BIOS-e820: {_wide(start, end)} {kind}"
     yield INFO, "NX (Execute Disable) protection: active"
     yield INFO, f"DMI: {machine.hardware_name}, {machine.bios}"
-    dimms = e820.nr_dimms(machine)
-    yield INFO, f"DMI: Memory slots populated: {dimms}/{dimms}"
+    if DIMMS(profile):
+        dimms = e820.nr_dimms(machine)
+        yield INFO, f"DMI: Memory slots populated: {dimms}/{dimms}"
     yield INFO, f"tsc: Detected {machine.cpu.khz // 1000}.{machine.cpu.khz % 1000:03d} MHz processor"
     yield DEBUG, "e820: update [mem 0x00000000-0x00000fff] usable ==> reserved"
     yield DEBUG, "e820: remove [mem 0x000a0000-0x000fffff] usable"
@@ -114,7 +117,7 @@ def _firmware(machine: Machine, profile: Profile, memblock: Memblock) -> Iterato
         yield INFO, f"Move RAMDISK from {_narrow(start, end)} to {moved}"
 
 
-def _nodes(machine: Machine, memblock: Memblock) -> Iterator[Line]:
+def _nodes(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
     """Which memory is on which node. Linux: x86_numa_init(), alloc_node_data()."""
     if machine.numa:
         spans = e820.node_spans(machine)
@@ -125,7 +128,7 @@ def _nodes(machine: Machine, memblock: Memblock) -> Iterator[Line]:
             yield INFO, f"ACPI: SRAT: Node {nid} PXM {nid} {_narrow(*e820.hotplug_span(machine))} hotplug"
         if len(machine.nodes) > 1:
             yield DEBUG, f"NUMA: Initialized distance table, cnt={len(machine.nodes)}"
-        yield from _merged_spans(memblock, spans)
+        yield from _merged_spans(profile, memblock, spans)
     else:
         yield INFO, "No NUMA configuration found"
         yield INFO, f"Faking a node at {_wide(0, memblock.max_pfn << PAGE_SHIFT)}"
@@ -139,9 +142,9 @@ def _nodes(machine: Machine, memblock: Memblock) -> Iterator[Line]:
                 yield INFO, f"    NODE_DATA({nid}) on node {on}"
 
 
-def _merged_spans(memblock: Memblock, spans: list[tuple[int, int, int]]) -> Iterator[Line]:
+def _merged_spans(profile: Profile, memblock: Memblock, spans: list[tuple[int, int, int]]) -> Iterator[Line]:
     """Ranges of one node that only a hole parts count as one. Linux: numa_cleanup_meminfo()."""
-    lowest, highest = memblock.regions[0].start, memblock.max_pfn << PAGE_SHIFT
+    lowest, highest = memblock.regions[0].start if FROM_RAM(profile) else 0, memblock.max_pfn << PAGE_SHIFT
     low, high, last = 0, 0, -1
     for start, end, nid in spans:
         start, end = max(start, lowest), min(end, highest)
@@ -181,13 +184,16 @@ def _zones(memblock: Memblock) -> Iterator[Line]:
 def _processors(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
     """CPU topology, gaps, per-CPU areas. Linux: topology_init_possible_cpus(), setup_per_cpu_areas()."""
     top = machine.topology
-    yield INFO, f"CPU topo: Max. logical packages: {top.sockets:3d}"
-    yield INFO, f"CPU topo: Max. logical dies:     {top.sockets:3d}"
-    yield INFO, "CPU topo: Max. dies per package:   1"
-    yield INFO, f"CPU topo: Max. threads per core: {top.threads:3d}"
-    yield INFO, f"CPU topo: Num. cores per package:   {top.cores:3d}"
-    yield INFO, f"CPU topo: Num. threads per package: {top.cores * top.threads:3d}"
-    yield INFO, f"CPU topo: Allowing {machine.nr_cpus} present CPUs plus 0 hotplug CPUs"
+    if CPU_TOPO(profile):
+        yield INFO, f"CPU topo: Max. logical packages: {top.sockets:3d}"
+        yield INFO, f"CPU topo: Max. logical dies:     {top.sockets:3d}"
+        yield INFO, "CPU topo: Max. dies per package:   1"
+        yield INFO, f"CPU topo: Max. threads per core: {top.threads:3d}"
+        yield INFO, f"CPU topo: Num. cores per package:   {top.cores:3d}"
+        yield INFO, f"CPU topo: Num. threads per package: {top.cores * top.threads:3d}"
+        yield INFO, f"CPU topo: Allowing {machine.nr_cpus} present CPUs plus 0 hotplug CPUs"
+    else:
+        yield INFO, f"smpboot: Allowing {machine.nr_cpus} CPUs, 0 hotplug CPUs"
     for start, end in memblock.e820.nosave_regions(memblock.max_pfn):
         yield INFO, f"PM: hibernation: Registered nosave memory: {_narrow(start, end)}"
     yield INFO, f"{_narrow(*memblock.e820.pci_gap())} available for PCI devices"
@@ -203,11 +209,17 @@ def _processors(machine: Machine, profile: Profile, memblock: Memblock) -> Itera
         f"percpu: Embedded {percpu_unit_pages(profile)} pages/cpu s{profile.image.percpu_static}"
         f" r{profile.percpu_reserved} d{profile.percpu_dynamic} u{unit}",
     )
+    if TABLES_FIRST(profile):
+        yield from _command_line(memblock)
+
+
+def _command_line(memblock: Memblock) -> Iterator[Line]:
+    """Linux: start_kernel(), vfs_caches_init_early()."""
     yield NOTICE, f"Kernel command line: {memblock.cmdline}"
     yield from (_hash_line(table) for table in memblock.hash_tables if table.early)
 
 
-def _zonelists(machine: Machine, memblock: Memblock) -> Iterator[Line]:
+def _zonelists(machine: Machine, profile: Profile, memblock: Memblock, nr_free_pages: int | None) -> Iterator[Line]:
     """Fallback orders and what there is to allocate. Linux: build_all_zonelists(), mem_init()."""
     orders = mm_init.node_fallback_orders(
         [node.distances for node in machine.nodes],
@@ -216,15 +228,21 @@ def _zonelists(machine: Machine, memblock: Memblock) -> Iterator[Line]:
     )
     for nid, order in enumerate(orders):
         yield INFO, f"Fallback order for Node {nid}: {''.join(f'{other} ' for other in order)}"
-    pages = memblock.phys_pages()
+    pages = memblock.phys_pages() if TABLES_FIRST(profile) else memblock.nr_free_zone_pages()
     grouping = "off" if pages < PAGEBLOCK_NR_PAGES * MIGRATE_TYPES else "on"
     online = sum(1 for node, own in zip(memblock.node_ranges, machine.nodes, strict=True) if node.present or own.cpus)
     yield INFO, f"Built {online} zonelists, mobility grouping {grouping}.  Total pages: {pages}"
     policy = max(zone.zone_type for zone in memblock.zone_ranges if zone.present and zone.zone_type != ZONE_MOVABLE)
     yield INFO, f"Policy zone: {ZONE_NAMES[policy]}"
+    if not TABLES_FIRST(profile):
+        yield from _command_line(memblock)
     yield INFO, "mem auto-init: stack:all(zero), heap alloc:on, heap free:off"
     if _reservation(memblock, "software IO TLB") is not None:
         yield INFO, f"software IO TLB: area num {1 << (machine.nr_cpus - 1).bit_length()}."
+    if not MEMORY_LATE(profile):
+        early = sum(end - start for start, end, _ in memblock.early_free_ranges())
+        boot = [*memblock.early_free_ranges(), *memblock.deferred_free_ranges()]
+        yield _available(profile, memblock, boot, early if nr_free_pages is None else nr_free_pages)
     yield INFO, f"SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs={machine.nr_cpus}, Nodes={len(machine.nodes)}"
 
 
@@ -283,19 +301,26 @@ def _memory(machine: Machine, profile: Profile, memblock: Memblock, nr_free_page
         start = memblock.first_deferred_pfn.get(nid)
         deferred = memblock.node_ranges[nid].end_pfn - start if start is not None else 0
         yield INFO, f"node {nid} deferred pages initialised in {-(-deferred // 32768) * 4}ms"
-    free = sum(end - start for start, end, _ in memblock.boot_free_ranges())
-    boot = free + sum(end - start for start, end, _ in memblock.gigantic_pages)
+    if MEMORY_LATE(profile):
+        boot = memblock.boot_free_ranges()
+        free = sum(end - start for start, end, _ in boot)
+        yield _available(profile, memblock, boot, free if nr_free_pages is None else nr_free_pages)
+    block = mm_init.memory_block_size(memblock.max_pfn, machine.cpu.hypervisor)
+    yield INFO, f"x86/mm: Memory block size: {block >> 20}MB"
+
+
+def _available(profile: Profile, memblock: Memblock, ranges: list[PfnRange], nr_free_pages: int) -> Line:
+    """How much memory is free, and what that is which was not handed over. Linux: mem_init_print_info()."""
+    boot = sum(end - start for start, end, _ in (*ranges, *memblock.gigantic_pages))
     physical = memblock.phys_pages()
     image = profile.image
     kb = PAGE_SIZE // 1024
-    yield (
+    return (
         INFO,
-        f"Memory: {(free if nr_free_pages is None else nr_free_pages) * kb}K/{physical * kb}K available"
+        f"Memory: {nr_free_pages * kb}K/{physical * kb}K available"
         f" ({image.code_kb()}K kernel code, {image.rwdata_kb}K rwdata, {image.rodata_kb()}K rodata,"
         f" {image.init_kb()}K init, {image.bss_kb()}K bss, {(physical - boot) * kb}K reserved, 0K cma-reserved)",
     )
-    block = mm_init.memory_block_size(memblock.max_pfn, machine.cpu.hypervisor)
-    yield INFO, f"x86/mm: Memory block size: {block >> 20}MB"
 
 
 def _initcalls(memblock: Memblock, tables: list[HashTable]) -> Iterator[Line]:
@@ -324,6 +349,7 @@ def _give_back(memblock: Memblock) -> Iterator[Line]:
         "initrd": "Freeing initrd memory",
         "decrypted": "Freeing unused decrypted memory",
         "kernel image (initmem)": "Freeing unused kernel image (initmem) memory",
+        "kernel image (text/rodata gap)": "Freeing unused kernel image (text/rodata gap) memory",
         "kernel image (rodata/data gap)": "Freeing unused kernel image (rodata/data gap) memory",
     }
     for region in memblock.late_freed:

@@ -22,6 +22,7 @@ from mmfs.mm.backing_dev import BackingDevInfo
 from mmfs.mm.shrinker import Shrinker
 from mmfs.mm.zswap import COMPRESSORS, pool_shrinker
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
+from mmfs.profile import Needs, since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -34,19 +35,50 @@ class Algorithm(NamedTuple):
     header_bytes: int
 
 
-ALGORITHMS: Final = {
-    "lz4": Algorithm((2, 5), 63),
-    "lz4hc": Algorithm((2, 65), 61),
-    "zstd": Algorithm((2, 22, 24), 58),
-    "deflate": Algorithm((2, 36, 11), 67),
-}
-"""Those that Debian's kernel is built with; a real one was asked. Linux: drivers/block/zram/zcomp.c, backends[]."""
-DEFAULT_ALGORITHM: Final = "lz4"
+class Backends(NamedTuple):
+    """The compressors that a kernel is built with, and the one that a new disk has."""
+
+    algorithms: dict[str, Algorithm]
+    default: str
+    needs: Needs
+
+
+BACKENDS: Final = (
+    Backends(
+        {
+            "lz4": Algorithm((2, 5), 63),
+            "lz4hc": Algorithm((2, 65), 61),
+            "zstd": Algorithm((2, 22, 24), 58),
+            "deflate": Algorithm((2, 36, 11), 67),
+        },
+        "lz4",
+        since(6, 12),
+    ),
+    Backends(
+        {
+            "lzo": Algorithm((), 78),
+            "lzo-rle": Algorithm((), 73),
+            "lz4": Algorithm((5,), 63),
+            "lz4hc": Algorithm((65,), 61),
+            "zstd": Algorithm((317, 40), 58),
+        },
+        "lzo-rle",
+        until(6, 12),
+    ),
+)
+"""Those of Debian's kernels; real ones were asked. Linux: drivers/block/zram/zcomp.c, backends[]."""
+
+
+def backends(kernel: Kernel) -> Backends:
+    """Those of this kernel."""
+    return next(one for one in BACKENDS if one.needs(kernel))
+
+
 CRYPTO_MAX_ALG_NAME: Final = 128
 TABLE_ENTRY_BYTES: Final = 24
 """Of the table of a disk's pages, each. Linux: struct zram_table_entry, with ZRAM_TRACK_ENTRY_ACTIME."""
 MODULE_BYTES: Final = 49152
-USED_MODULES: Final = ("lz4_compress", "lz4hc_compress")
+USED_MODULES: Final = ("lz4_compress", "lz4hc_compress", "zsmalloc")
 MAX_SECTORS_KB: Final = 124
 MEMORY: Final = DiskSpeed(0, 0, 0, 0, 1 << 40, 1 << 40)
 """It answers at once; compressing is time of the CPU's."""
@@ -59,7 +91,8 @@ class ZramDisk(Gendisk):
         super().__init__(kernel.clock, kernel.vmstat, f"zram{number}", major, number, 0, MEMORY)
         self.kernel = kernel
         self.virtual = True
-        self.comp_algorithm = DEFAULT_ALGORITHM
+        self.backends = backends(kernel)
+        self.comp_algorithm = self.backends.default
         self.limit_pages = 0
         self.writeback_limit = 0
         self.writeback_limit_enable = False
@@ -88,11 +121,11 @@ class ZramDisk(Gendisk):
         table_pages = -(-pages * TABLE_ENTRY_BYTES // PAGE_SIZE)
         if table_pages > self.kernel.totalram_pages():
             raise OSError(ENOMEM, f"no memory for the table of {self.name}")
-        self._alloc_areas([table_pages, *ALGORITHMS[self.comp_algorithm].areas * self.kernel.machine.nr_cpus])
+        self._alloc_areas([table_pages, *self.backends.algorithms[self.comp_algorithm].areas * self.kernel.machine.nr_cpus])
         contents = self.kernel.mmu.swap.slots.zswap.contents
         zram = Zram(self.kernel.page_alloc.buddy, contents, self.kernel.vmstat, self.queue, pages)
         zram.factor, zram.compress_ns, zram.decompress_ns = COMPRESSORS[self.comp_algorithm]
-        zram.header_bytes = ALGORITHMS[self.comp_algorithm].header_bytes
+        zram.header_bytes = self.backends.algorithms[self.comp_algorithm].header_bytes
         zram.limit_pages = self.limit_pages
         self.zram = zram
         self._shrinker = pool_shrinker(self.name, zram.pool)
@@ -124,7 +157,7 @@ class ZramDisk(Gendisk):
         """E2BIG, EINVAL, EBUSY. Linux: __comp_algorithm_store()."""
         if len(name) >= CRYPTO_MAX_ALG_NAME:
             raise OSError(E2BIG, "too long a name")
-        if name.removesuffix("\n") not in ALGORITHMS:
+        if name.removesuffix("\n") not in self.backends.algorithms:
             raise OSError(EINVAL, f"no compressor {name}")
         if self.zram is not None:
             self.kernel.printk.emit("zram: Can't change algorithm for initialized device", LOG_INFO)
@@ -151,7 +184,7 @@ class ZramDisk(Gendisk):
         self._free_areas()
         self.kernel.printk.emit(f"{self.name}: detected capacity change from {self.nr_sectors} to 0", LOG_INFO)
         self.kernel.swap_files.headers.pop(id(self), None)
-        self.nr_sectors, self.comp_algorithm = 0, DEFAULT_ALGORITHM
+        self.nr_sectors, self.comp_algorithm = 0, self.backends.default
         self.queue.reset_stats()
 
     def mm_stat(self) -> list[int]:

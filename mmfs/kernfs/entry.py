@@ -53,7 +53,7 @@ class Entry:
     """A template bound to an object, under a name.
 
     `stable`: it and its object are there as long as the root is. `comes_and_goes`: the name itself may vanish, as a
-    member of a family or a node with `needs`; what stands at a fixed name below such a directory is neither. `held`:
+    member of a family or a node with `needs` that is not constant; what stands at a fixed name below such a directory is neither. `held`:
     a directory that is `flushed`, or a file at a fixed name in one: it is what it is until that is said.
 
     An entry keeps those below it that were asked for. Whether the name is still there, and stands for the same object,
@@ -237,9 +237,10 @@ class Entry:
         kept = self._kept.get(name)
         node = directory.children.get(name)
         if node is not None:
-            if node.needs is None or node.needs(obj):
-                return kept or self._keep(name, self._bind(node))
-            return None
+            found = node if node.needs is None else node.for_object(obj)
+            if found is None:
+                return None
+            return kept if kept is not None and kept.node is found else self._keep(name, self._bind(found))
         for family in directory.families:
             member = family.lookup(obj, name)
             if member is not None:
@@ -256,14 +257,14 @@ class Entry:
         return child
 
     def _bind(self, node: Node[Any]) -> Entry:
-        stable = self.stable and node.needs is None
+        stable = self.stable and not node.comes_and_goes
         if isinstance(node, Graft):
             obj = self.obj if node.obj is None else node.obj(self.obj)
             entry = Entry(node.name, self, node, node.template(self.obj), obj, stable)
         else:
             entry = Entry(node.name, self, node, None, self.obj, stable)
-        entry.comes_and_goes = node.needs is not None
-        entry.held = self.held and entry.directory is None and node.needs is None
+        entry.comes_and_goes = node.comes_and_goes
+        entry.held = self.held and entry.directory is None and not node.comes_and_goes
         return entry
 
     def _bind_member(self, name: str, node: Any, member: Any) -> Entry:

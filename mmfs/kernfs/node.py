@@ -41,7 +41,11 @@ Stored = int | None | Generator[None, None, int | None]
 
 
 class Node(Generic[T]):
-    """One name in a directory."""
+    """One name in a directory; there for an object if `needs(obj)`.
+
+    A `needs` whose attribute `constant` is true answers the same as long as the tree is. A name that stands in a
+    directory more than once, each time with `needs`, is the first that is there (`variant`: the next one).
+    """
 
     type = 0
     """The S_IFMT bits."""
@@ -61,8 +65,17 @@ class Node(Generic[T]):
         self.name = name
         self.mode = mode
         self.needs = needs
+        self.comes_and_goes = needs is not None and not getattr(needs, "constant", False)
+        self.variant: Node[T] | None = None
         self.owner = owner if uid is None and gid is None else _owner(uid, gid)
         self.size = size
+
+    def for_object(self, obj: T) -> Node[T] | None:
+        """This node, or the first of its variants that is there for an object."""
+        node: Node[T] | None = self
+        while node is not None and node.needs is not None and not node.needs(obj):
+            node = node.variant
+        return node
 
     def mode_of(self, obj: T) -> int:
         """Permission bits for this object."""
@@ -325,9 +338,13 @@ class Directory(Generic[T]):
 
     def add(self, node: Node[T]) -> None:
         """Put a node here; it is listed after those that are here already."""
-        if node.name in self.children:
-            raise ValueError(f"{node.name} is here already")
-        self.children[node.name] = node
+        last = self.children.setdefault(node.name, node)
+        if last is not node:
+            while last.variant is not None:
+                last = last.variant
+            if last.needs is None or node.needs is None:
+                raise ValueError(f"{node.name} is here already")
+            last.variant = node
         self.content.append(node)
         if isinstance(node, Graft):
             self.grafts.append(node)

@@ -9,10 +9,12 @@ from mmfs.machine import Machine
 from mmfs.mm import e820
 from mmfs.mm.memblock import Memblock
 from mmfs.mm.resource import Resource
-from mmfs.profile import Profile
+from mmfs.profile import Profile, until
 
 PCI_END = 0xFEBFFFFF
 PAGE = 0x1000
+LOCAL_APIC = until(6, 12)
+"""Kernels that claim the interrupt controller's registers here."""
 
 
 def build_iomem(machine: Machine, profile: Profile, block: Memblock, crash: tuple[int, int] | None) -> Resource:
@@ -39,6 +41,8 @@ def build_iomem(machine: Machine, profile: Profile, block: Memblock, crash: tupl
     root.add("IOAPIC 0", 0xFEC00000, 0xFEC003FF)
     root.add("HPET 0", 0xFED00000, 0xFED003FF)
     root.add("PNP0103:00", 0xFED00000, 0xFED003FF)
+    if LOCAL_APIC(profile):
+        root.add("Local APIC", 0xFEE00000, 0xFEE00FFF)
     _, hole = e820.hotplug_span(machine)
     root.add("PCI Bus 0000:00", hole, hole + e820.PCI_HOLE64 - 1)
     for start, end in block.e820.ram_buffers():

@@ -29,6 +29,8 @@ PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 NUMA_NO_NODE = -1
 SMP_CACHE_BYTES = 64
+STRUCT_PAGE_BYTES = 64
+MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
 
 
 class Region(NamedTuple):
@@ -310,6 +312,21 @@ class Memblock:
     def phys_pages(self) -> int:
         """Pages of RAM in all. Linux: get_num_physpages()."""
         return sum(end - start for start, end, _ in self.memory)
+
+    def nr_free_zone_pages(self) -> int:
+        """What older kernels take for all that can be allocated, before it is: zones without their memory map.
+
+        Linux 6.1: mm/page_alloc.c, free_area_init_core(), nr_free_zone_pages().
+        """
+        total = 0
+        for zone in self.zone_ranges:
+            pages = zone.present if zone.spanned > zone.present + (zone.present >> 4) else zone.spanned
+            total += zone.present - -(-pages * STRUCT_PAGE_BYTES // PAGE_SIZE)
+        low, free = (
+            sum(min(end, MAX_DMA_PFN) - start for start, end, _ in ranges if start < MAX_DMA_PFN)
+            for ranges in (self.memory, self.memblock_free_ranges())
+        )
+        return total - (low - free)
 
     def totalram_pages(self) -> int:
         """MemTotal in pages. Linux: totalram_pages()."""

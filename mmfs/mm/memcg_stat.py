@@ -18,6 +18,7 @@ from mmfs.mm_types import (
     NodeStatItem,
     VmEventItem,
 )
+from mmfs.profile import Needs, since
 
 if TYPE_CHECKING:
     from mmfs.mm.mem_cgroup import MemCgroup
@@ -64,6 +65,15 @@ MEMORY_STATS: Final[tuple[tuple[str, MemcgStatItem | NodeStatItem], ...]] = (
     ("pgdemote_khugepaged", _N.PGDEMOTE_KHUGEPAGED),
     ("pgpromote_success", _N.PGPROMOTE_SUCCESS),
 )
+STAT_NEEDS: Final[dict[str, Needs]] = dict.fromkeys(
+    (
+        "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged", "pgpromote_success", "pgscan_khugepaged",
+        "pgsteal_khugepaged", "swpin_zero", "swpout_zero", "zswpwb", "thp_swpout", "thp_swpout_fallback",
+        "numa_pages_migrated", "numa_pte_updates", "numa_hint_faults",
+    ),
+    since(6, 12),
+)  # fmt: skip
+"""The rows that not all kernels have."""
 IN_BYTES: Final = (_S.MEMCG_PERCPU_B, _S.MEMCG_ZSWAP_B, _N.NR_SLAB_RECLAIMABLE_B, _N.NR_SLAB_UNRECLAIMABLE_B)
 IN_TIMES: Final = (
     _N.WORKINGSET_REFAULT_ANON, _N.WORKINGSET_REFAULT_FILE, _N.WORKINGSET_ACTIVATE_ANON, _N.WORKINGSET_ACTIVATE_FILE,
@@ -95,8 +105,18 @@ def events(memcg: MemCgroup, item: VmEventItem) -> int:
     return int(memcg.owner.kernel.vmstat.memcg_total[memcg.row, NR_MEMCG_STATS + MEMCG_VM_EVENTS.index(item)])
 
 
+def is_printed(name: str, memcg: MemCgroup) -> bool:
+    """Whether this kernel has a row of that name."""
+    needs = STAT_NEEDS.get(name)
+    return needs is None or needs(memcg.owner)
+
+
 def stat_rows(memcg: MemCgroup) -> Iterator[tuple[str, int]]:
-    """The rows of memory.stat. Linux: memcg_stat_format()."""
+    """The rows of memory.stat that this kernel has. Linux: memcg_stat_format()."""
+    return (row for row in _all_rows(memcg) if is_printed(row[0], memcg))
+
+
+def _all_rows(memcg: MemCgroup) -> Iterator[tuple[str, int]]:
     memcg.owner.fast.flush()
     slab = 0
     for name, item in MEMORY_STATS:
@@ -117,7 +137,7 @@ def numa_rows(memcg: MemCgroup, nodes: list[int]) -> Iterator[tuple[str, list[in
     owner = memcg.owner
     owner.fast.flush()
     for name, item in MEMORY_STATS:
-        if isinstance(item, NodeStatItem):
+        if isinstance(item, NodeStatItem) and is_printed(name, memcg):
             first, unit = memcg.row * owner.fast.nr_nodes, output_unit(item)
             yield name, [max(int(owner.kernel.vmstat.lruvec_total[first + nid, item]), 0) * unit for nid in nodes]
 

@@ -55,6 +55,7 @@ from mmfs.mm_types import (
     ZONE_NORMAL,
     ZoneStatItem,
 )
+from mmfs.profile import Profile, since
 
 if TYPE_CHECKING:
     from mmfs.machine import Machine
@@ -63,6 +64,10 @@ if TYPE_CHECKING:
     from mmfs.mm.vmstat import VmStat
 
 _ALL_NODES = (1 << 64) - 1
+MOVABLE_APART = since(6, 12)
+"""Kernels in which ZONE_MOVABLE has no share of min_free_kbytes, but watermarks of its own."""
+PCP_TUNED = since(6, 12)
+"""Kernels that tune how many pages a per-CPU list holds."""
 _LRU_HEADS_SPARE = 1024
 
 
@@ -114,8 +119,11 @@ class PageAllocator:
         memblock: Memblock,
         vmstat: VmStat,
         vm: VmSysctl,
+        profile: Profile,
         transparent_hugepage: bool = True,
     ) -> None:
+        self.movable_apart = MOVABLE_APART(profile)
+        self.pcp_tuned = PCP_TUNED(profile)
         self.transparent_hugepage = transparent_hugepage
         self.vm = vm
         self.vmstat = vmstat
@@ -208,10 +216,11 @@ class PageAllocator:
         zone_pcp_update(), calculate_totalreserve_pages().
         """
         vm = self.vm
-        lowmem = sum(zone.managed_pages for zone in self.zones if is_lowmem(zone))
+        shares = {zone.index: is_lowmem(zone) or not self.movable_apart for zone in self.zones}
+        lowmem = sum(zone.managed_pages for zone in self.zones if shares[zone.index])
         for zone in self.zones:
             marks = watermark.zone_watermarks(
-                zone.managed_pages, lowmem, vm.min_free_kbytes, vm.watermark_scale_factor, not is_lowmem(zone)
+                zone.managed_pages, lowmem, vm.min_free_kbytes, vm.watermark_scale_factor, not shares[zone.index]
             )
             row = self.buddy.zones[zone.index]
             row["wmark_min"], row["wmark_low"], row["wmark_high"], row["wmark_promo"] = marks
@@ -246,6 +255,8 @@ class PageAllocator:
             )
             column = pcps[:, zone.index]
             column["high_min"], column["high_max"], column["batch"] = high_min, high_max, batch
+            if not self.pcp_tuned:
+                column["high"] = column["high_max"] = high_min
 
     def reset_per_cpu_pageset(self, zone: Zone) -> None:
         """The per-CPU lists of a zone without memory keep nothing. Linux: mm/page_alloc.c, zone_pcp_reset()."""

@@ -366,6 +366,8 @@ class BootMemory:
             ("initrd", *self.initrd),
             ("decrypted", base + image.end - image.decrypted_unused, base + image.end),
             ("kernel image (initmem)", base + image.init_start, base + image.init_end),
+            ("kernel image (text/rodata gap)", base + image.text_pages_end, base + image.rodata_start),
             ("kernel image (rodata/data gap)", base + image.rodata_end, base + image.data_start),
         ):
-            block.late_freed.append(Region(start, end, -1, why))
+            if start < end:
+                block.late_freed.append(Region(start, end, -1, why))

@@ -29,6 +29,7 @@ from mmfs.mm_types import (
     VmEventItem,
     ZoneStatItem,
 )
+from mmfs.profile import Needs, Profile, since
 
 # The names that /proc/vmstat prints where they differ from the enum member in lower case.
 _ZONE_TEXT = {"nr_free_cma_pages": "nr_free_cma"}
@@ -53,6 +54,23 @@ _NODE_TEXT = {
 def _text(enum: type[ZoneStatItem] | type[NodeStatItem] | type[NumaStatItem] | type[VmEventItem],
           names: dict[str, str]) -> tuple[str, ...]:
     return tuple(names.get(item.name.lower(), item.name.lower()) for item in enum)
+
+
+STAT_NEEDS: Final[dict[str, Needs]] = dict.fromkeys(
+    (
+        "nr_unaccepted", "nr_iommu_pages", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged",
+        "nr_memmap_pages", "nr_memmap_boot_pages", "pgsteal_khugepaged", "pgscan_khugepaged", "zone_reclaim_success",
+        "thp_underused_split_page", "swpin_zero", "swpout_zero", "zswpwb",
+    ),
+    since(6, 12),
+)  # fmt: skip
+"""The counters, by the name that is printed, that not all kernels print."""
+
+
+def is_printed(name: str, profile: Profile) -> bool:
+    """Whether a kernel prints a counter of that name."""
+    needs = STAT_NEEDS.get(name)
+    return needs is None or needs(profile)
 
 
 zone_stat_text: Final = _text(ZoneStatItem, _ZONE_TEXT)

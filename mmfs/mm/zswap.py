@@ -4,7 +4,8 @@ The pages are the fast path's (fastpath/zswap.py, fastpath/zswap_writeback.py).
 
 Linux: mm/zswap.c.
 
-Simplified: zsmalloc is the only allocator; slab objects for entries are not charged.
+Simplified: zsmalloc is the only allocator: a pool that is called zbud or z3fold keeps pages as it does; slab objects for
+entries are not charged.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmfs.mm.shrinker import DEFAULT_SEEKS, SHRINK_BATCH, Shrinker
 from mmfs.mm_types import ALLOC_KSWAPD, ALLOC_NO_WATERMARKS, VmEventItem
+from mmfs.profile import Needs, since, until
 
 if TYPE_CHECKING:
     from mmfs.fastpath.contents import Contents
@@ -73,6 +75,11 @@ def pool_shrinker(name: str, pool: ZsPool) -> Shrinker:
     return Shrinker(f"mm-zspool:{name}", partial(compactable, pool), partial(compact, pool))
 
 
+ZPOOLS: Final[dict[str, Needs | None]] = {"zsmalloc": None, "zbud": until(6, 12)}
+"""The allocators of pools that there are."""
+ZPOOL_DEFAULT: Final = (("zsmalloc", since(6, 12)), ("zbud", until(6, 12)))
+
+
 class Zswap:
     """The module's parameters. Pages are compressed from when `enabled` is set first."""
 
@@ -82,8 +89,10 @@ class Zswap:
         self.max_pool_percent = 20
         self.accept_threshold_percent = 90
         self.shrinker_enabled = False
+        self.non_same_filled_pages_enabled = True
         self.compressor = "lzo"
-        self.zpool = "zsmalloc"
+        self.zpool = next(name for name, needs in ZPOOL_DEFAULT if needs(kernel))
+        self.loops.zeromap = self.loops.exclusive = since(6, 12)(kernel)
         self._timer: Timer | None = None
         self._swapins = 0
         set_default_contents(self.loops.contents)
@@ -100,6 +109,25 @@ class Zswap:
         self.kernel.printk.emit(f"zswap: loaded using pool {self.compressor}/{self.zpool}", LOG_INFO)
 
     # -- parameters ------------------------------------------------------------------------------------------------
+
+    @property
+    def nr_stored(self) -> int:
+        """Pages in the pool, those of one word all over included. Linux: zswap_stored_pages."""
+        return int(self.loops.pool.nr_objects) + self.nr_same_filled
+
+    @property
+    def nr_same_filled(self) -> int:
+        """Pages of one word all over, which take no memory of the pool. Linux: zswap_same_filled_pages."""
+        return 0 if self.loops.zeromap else int(self.loops.nr_zero)
+
+    @property
+    def same_filled_pages_enabled(self) -> bool:
+        """Whether pages of one word all over are told apart."""
+        return bool(self.loops.same_filled)
+
+    @same_filled_pages_enabled.setter
+    def same_filled_pages_enabled(self, enabled: bool) -> None:
+        self.loops.same_filled = enabled
 
     @property
     def enabled(self) -> bool:
@@ -124,7 +152,8 @@ class Zswap:
 
     def set_zpool(self, name: str) -> None:
         """ENOENT if there is none of that name. Linux: zswap_zpool_param_set()."""
-        if name != "zsmalloc":
+        needs = ZPOOLS.get(name)
+        if name not in ZPOOLS or (needs is not None and not needs(self.kernel)):
             self.kernel.printk.emit(f"zswap: zpool {name} not available", LOG_ERR)
             raise OSError(ENOENT, f"no zpool {name}")
         self.zpool = name

@@ -55,6 +55,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "cpuonly": {"nodes": [{"memory": "1G", "cpus": 1}, {"memory": 0, "cpus": 1}]},
     "nocpu0": {"nodes": [{"memory": 0, "cpus": 1}, {"memory": "1G", "cpus": 1}]},
 }
+SHAPES |= {f"6.1/{name}": {"ram": name} | SHAPES[name] for name in ("128M", "512M", "1024M-c4", "4096M")}
+SHAPES["6.1/numa3+2"] = TWO
 
 
 @dataclass
@@ -126,7 +128,7 @@ def booted(name: str) -> RealMachine:
     return RealMachine(
         name,
         machine,
-        "6.12-deb12",
+        "6.1" if name.startswith("6.1/") else "6.12-deb12",
         (folder / "cmdline").read_text().rstrip("\n"),
         (folder / "meminfo").read_text(),
         (folder / "zoneinfo").read_text(),

@@ -17,6 +17,7 @@ from mmfs.kernel.cgroup.control import enable_threaded, migrate_vet_dst, subtree
 from mmfs.kernel.cgroup.migrate import attach_task
 from mmfs.kernel.sched import PF_KTHREAD, PF_NO_SETAFFINITY
 from mmfs.kernel.signal import SIGKILL, send_signal
+from mmfs.profile import since
 from mmfs.kernfs import CGROUP2, Attribute, Caller, Directory, Iattrs, fail, kstrtoint
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def finish(directory: Directory[Cgroup]) -> None:
     A file of a removed cgroup, or one that is not shown any more, is ENODEV to who has it open; poll(2) wakes for its
     events. Linux: fs/kernfs/file.c, kernfs_get_active(), kernfs_generic_poll().
     """
-    for node in directory.children.values():
+    for node in directory.content:
         if isinstance(node, Attribute):
             node.before = _alive(node)
             if node.poll is None:
@@ -210,7 +211,8 @@ cgroup.attributes("cgroup.kill", None, cgroup_kill_store, needs=not_root)
 def cgroup_stat(group: Cgroup) -> str:
     """How many cgroups and csses are below, and how many of them linger. Linux: cgroup_stat_show()."""
     group.root.kernel.memcgs.reap()
-    known, dying = group.root.known, group.nr_dying_subsys
+    known = group.root.known if since(6, 12)(group) else ()
+    dying = group.nr_dying_subsys
     lines = [f"nr_descendants {group.nr_descendants}\n"]
     lines.extend(f"nr_subsys_{name} {group.nr_subsys(name)}\n" for name in known)
     lines.append(f"nr_dying_descendants {group.nr_dying_descendants}\n")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from mmfs.fs.cgroup.core import cgroup
 from mmfs.kernel.cgroup import Cgroup
 from mmfs.kernel.clock import NSEC_PER_USEC
+from mmfs.profile import since
 
 
 def cputime(group: Cgroup) -> tuple[int, int, int]:
@@ -29,13 +30,15 @@ def cputime(group: Cgroup) -> tuple[int, int, int]:
 def cpu_stat(group: Cgroup) -> str:
     """Linux: cpu_stat_show()."""
     user, nice, system = (nsec // NSEC_PER_USEC for nsec in cputime(group))
-    text = f"usage_usec {user + system}\nuser_usec {user}\nsystem_usec {system}\nnice_usec {nice}\n"
+    text = f"usage_usec {user + system}\nuser_usec {user}\nsystem_usec {system}\n"
+    if since(6, 12)(group):
+        text += f"nice_usec {nice}\n"
     if group.parent is None:
         text += "nr_periods 0\nnr_throttled 0\nthrottled_usec 0\nnr_bursts 0\nburst_usec 0\n"
     return text
 
 
-@cgroup.attribute("cpu.stat.local")
+@cgroup.attribute("cpu.stat.local", needs=since(6, 12))
 def cpu_stat_local(group: Cgroup) -> str:
     """Linux: cpu_local_stat_show()."""
     return "throttled_usec 0\n" if group.parent is None else ""

@@ -14,6 +14,7 @@ from mmfs.kernel.cgroup import Cgroup
 from mmfs.kernel.cgroup.cpuset import MEMBER, Cpuset, Cpusets
 from mmfs.kernfs import fail
 from mmfs.kernfs.bitmap import bitmap_list, bitmap_parselist
+from mmfs.profile import both, since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +52,8 @@ _list("cpuset.cpus", "cpus_allowed", True)
 _list("cpuset.mems", "mems_allowed", True)
 _list("cpuset.cpus.effective", "effective_cpus", False, everywhere)
 _list("cpuset.mems.effective", "effective_mems", False, everywhere)
-_list("cpuset.cpus.exclusive", "exclusive_cpus", True)
-_list("cpuset.cpus.exclusive.effective", "effective_xcpus", False)
+_list("cpuset.cpus.exclusive", "exclusive_cpus", True, both(since(6, 12), needs))
+_list("cpuset.cpus.exclusive.effective", "effective_xcpus", False, both(since(6, 12), needs))
 
 
 @cgroup.attribute("cpuset.cpus.partition", needs=needs)
@@ -73,7 +74,11 @@ def cpuset_cpus_partition_store(group: Cgroup, buf: str) -> None:
     controller(group).set_partition(css_cs(group), word)
 
 
-@cgroup.attribute("cpuset.cpus.isolated", needs=lambda group: group.parent is None and everywhere(group))
+def _on_root(group: Cgroup) -> bool:
+    return group.parent is None and everywhere(group)
+
+
+@cgroup.attribute("cpuset.cpus.isolated", needs=both(since(6, 12), _on_root))
 def cpuset_cpus_isolated(group: Cgroup) -> str:
     """Linux: cpuset_common_seq_show(), FILE_ISOLATED_CPULIST."""
     return f"{bitmap_list(controller(group).isolated())}\n"

@@ -15,6 +15,7 @@ from mmfs.kernfs import OpenFile, fail, kstrtoint, memparse
 from mmfs.mm import memcg_stat
 from mmfs.mm.page_counter import UNLIMITED, PageCounter, bytes_text
 from mmfs.mm_types import PAGE_SIZE, MemcgMemoryEvent, MemcgStatItem
+from mmfs.profile import Needs, both, since, until
 
 if TYPE_CHECKING:
     from mmfs.mm.mem_cgroup import MemCgroup
@@ -76,8 +77,11 @@ class OpenPeak:
 # -- usage ---------------------------------------------------------------------------------------------------------
 
 
-def _counter(name: str, counter: Callable[[MemCgroup], PageCounter]) -> None:
-    """NAME.current and NAME.peak; a write makes the open file's peak its own. Linux: peak_show(), peak_write()."""
+def _counter(name: str, counter: Callable[[MemCgroup], PageCounter], old_peak: Needs | None) -> None:
+    """NAME.current and NAME.peak; a write makes the open file's peak its own. Linux: peak_show(), peak_write().
+
+    Kernels that are `old_peak` have a peak of the cgroup only, which cannot be written.
+    """
 
     def current(group: Cgroup) -> int:
         return counter(memcg_of(group)).usage * PAGE_SIZE
@@ -102,10 +106,13 @@ def _counter(name: str, counter: Callable[[MemCgroup], PageCounter]) -> None:
             file.private.peers.remove(file.private)
 
     cgroup.attributes(f"{name}.current", current, needs=limited)
-    cgroup.attributes(f"{name}.peak", peak, reset, needs=limited, wants_file=True, release=release)
+    new = both(since(6, 12), limited)
+    cgroup.attributes(f"{name}.peak", peak, reset, needs=new, wants_file=True, release=release)
+    if old_peak is not None:
+        cgroup.attributes(f"{name}.peak", peak, needs=both(old_peak, limited), wants_file=True)
 
 
-_counter("memory", lambda memcg: memcg.memory)
+_counter("memory", lambda memcg: memcg.memory, until(6, 12))
 
 
 # -- limits --------------------------------------------------------------------------------------------------------
@@ -218,12 +225,20 @@ def memory_reclaim(group: Cgroup, buf: str) -> None:
         fail(errno.EAGAIN)
 
 
-cgroup.attributes("memory.reclaim", None, memory_reclaim, needs=has_memory)
+def memory_reclaim_bytes(group: Cgroup, buf: str) -> None:
+    """Reclaim so many bytes. Linux 6.1: memory_reclaim()."""
+    memcg = memcg_of(group)
+    if not memcg.owner.reclaim(memcg, page_counter_memparse(buf, ""), -1):
+        fail(errno.EAGAIN)
+
+
+cgroup.attributes("memory.reclaim", None, memory_reclaim, needs=both(since(6, 12), has_memory))
+cgroup.attributes("memory.reclaim", None, memory_reclaim_bytes, needs=both(until(6, 12), has_memory))
 
 
 # -- swap and zswap ------------------------------------------------------------------------------------------------
 
-_counter("memory.swap", lambda memcg: memcg.swap)
+_counter("memory.swap", lambda memcg: memcg.swap, None)
 _limit("memory.swap.high", *_of("high", "swap"))
 _limit("memory.swap.max", *_of("max", "swap"))
 _events("memory.swap.events", SWAP_EVENTS)
@@ -240,7 +255,7 @@ def memory_zswap_current(group: Cgroup) -> int:
 _limit("memory.zswap.max", lambda memcg: memcg.zswap_max, _set_zswap_max)
 
 
-@cgroup.attribute("memory.zswap.writeback", needs=has_memory)
+@cgroup.attribute("memory.zswap.writeback", needs=both(since(6, 12), has_memory))
 def memory_zswap_writeback(group: Cgroup) -> int:
     """Whether zswap may write what it keeps for it to a disk."""
     return int(memcg_of(group).zswap_writeback)

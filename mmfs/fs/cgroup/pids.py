@@ -12,6 +12,7 @@ from mmfs.fs.cgroup.core import cgroup, enabled
 from mmfs.kernel.cgroup import Cgroup
 from mmfs.kernel.cgroup.pids import PIDS_MAX, PidsCgroup
 from mmfs.kernfs import Attribute, fail, kstrtoll
+from mmfs.profile import both, since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,9 @@ def pids_max_store(group: Cgroup, buf: str) -> None:
     css_pids(group).limit = limit
 
 
-def _number(name: str, show: Callable[[PidsCgroup], str]) -> Attribute[Cgroup]:
+def _number(
+    name: str, show: Callable[[PidsCgroup], str], needs: Callable[[Cgroup], bool] = needs
+) -> Attribute[Cgroup]:
     def shown(group: Cgroup) -> str:
         return show(css_pids(group))
 
@@ -52,4 +55,8 @@ def _number(name: str, show: Callable[[PidsCgroup], str]) -> Attribute[Cgroup]:
 pids_current = _number("pids.current", lambda pids: f"{pids.counter}\n")
 pids_peak = _number("pids.peak", lambda pids: f"{pids.watermark}\n")
 pids_events = _number("pids.events", lambda pids: f"max {pids.forkfail if pids.only_local_events else pids.events}\n")
-_number("pids.events.local", lambda pids: f"max {pids.forkfail if pids.only_local_events else pids.events_local}\n")
+_number(
+    "pids.events.local",
+    lambda pids: f"max {pids.forkfail if pids.only_local_events else pids.events_local}\n",
+    both(since(6, 12), needs),
+)

@@ -161,9 +161,26 @@ def _mask(members: tuple[int, ...], nr_bits: int) -> tuple[str, str]:
     return _masks[members, nr_bits]
 
 
+STATUS_NEEDS: Final = dict.fromkeys(
+    ("Kthread", "untag_mask", "x86_Thread_features", "x86_Thread_features_locked"), since(6, 12)
+)
+"""The rows of status that not all kernels have."""
+
+
+@cache
+def _absent(profile: Profile) -> tuple[str, ...]:
+    """The beginnings of the rows that a kernel has not."""
+    return tuple(f"{label}:" for label, needs in STATUS_NEEDS.items() if not needs(profile))
+
+
 @attribute("status")
 def proc_pid_status(task: Task) -> str:
     """A process in words. Linux: fs/proc/array.c, proc_pid_status()."""
+    text, absent = _status(task), _absent(task.kernel.profile)
+    return "".join(row for row in text.splitlines(True) if not row.startswith(absent)) if absent else text
+
+
+def _status(task: Task) -> str:
     kernel, cred, signal, sighand, mm = task.kernel, task.cred, task.signal, task.sighand, task.mm
     state = task.run_state
     leader = task.group_leader

@@ -35,6 +35,7 @@ from mmfs.kernel.sched import (
     TIMER_SLACK_NS,
 )
 from mmfs.kernfs.kstrtox import fail, kstrtouint, kstrtoull
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.signal_struct import IoAccounting
@@ -313,11 +314,19 @@ def ksm_merging_pages(task: Task) -> str:
     return f"{mm.kernel.ksm.mm_stat(mm)[2]}\n" if mm is not None else ""
 
 
+KSM_STAT: Final = (
+    ("ksm_rmap_items", None),
+    ("ksm_zero_pages", since(6, 12)),
+    ("ksm_merging_pages", since(6, 12)),
+    ("ksm_process_profit", since(6, 12)),
+)
+
+
 @attribute("ksm_stat", mode=0o400)
 def ksm_stat(task: Task) -> str:
     """What ksmd holds of a process and what that saves. Linux: proc_pid_ksm_stat()."""
     mm = task.mm
     if mm is None:
         return ""
-    names = ("ksm_rmap_items", "ksm_zero_pages", "ksm_merging_pages", "ksm_process_profit")
-    return "".join(f"{name} {value}\n" for name, value in zip(names, mm.kernel.ksm.mm_stat(mm), strict=True))
+    rows = zip(KSM_STAT, mm.kernel.ksm.mm_stat(mm), strict=True)
+    return "".join(f"{name} {value}\n" for (name, needs), value in rows if needs is None or needs(task))

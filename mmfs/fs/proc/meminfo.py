@@ -20,6 +20,7 @@ from mmfs.mm.show_mem import node_page_state_pages, si_mem_available
 from mmfs.mm.swapfile import nr_swap_pages, total_swap_pages
 from mmfs.mm_types import NodeStatItem as Node
 from mmfs.mm_types import ZoneStatItem as Zone
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -95,11 +96,6 @@ def of_kernel(label: str, path: str, scale: int = PAGES, needs: Callable[[Profil
     return Row(label, attrgetter("kernel." + path), scale, needs)
 
 
-def config(option: str) -> Callable[[Profile], bool]:
-    """Rows of kernels that were built with an option."""
-    return lambda profile: bool(profile.config(option))
-
-
 def nothing(_: MemInfo) -> int:
     """What Linux prints as a constant 0, and what no part of the model can change yet."""
     return 0
@@ -123,7 +119,7 @@ ROWS = (
     Row("SwapTotal", lambda m: total_swap_pages(m.kernel)),
     Row("SwapFree", lambda m: nr_swap_pages(m.kernel)),
     of_kernel("Zswap", "zswap.loops.pool.pages_allocated", needs=config("ZSWAP")),
-    of_kernel("Zswapped", "zswap.loops.pool.nr_objects", needs=config("ZSWAP")),
+    of_kernel("Zswapped", "zswap.nr_stored", needs=config("ZSWAP")),
     item("Dirty", Node.NR_FILE_DIRTY),
     item("Writeback", Node.NR_WRITEBACK),
     item("AnonPages", Node.NR_ANON_MAPPED),
@@ -195,7 +191,7 @@ plan = cache(Plan)
 _OTHERS = attrgetter(
     "page_alloc.totalreserve_pages", "vmalloc.nr_pages", "percpu.nr_pages", "overcommit.vm_committed_as",
     "overcommit.sysctl_overcommit_ratio", "overcommit.sysctl_overcommit_kbytes", "direct_map.nr_4k",
-    "direct_map.nr_2m", "direct_map.nr_1g", "zswap.loops.pool.pages_allocated", "zswap.loops.pool.nr_objects",
+    "direct_map.nr_2m", "direct_map.nr_1g", "zswap.loops.pool.pages_allocated", "zswap.nr_stored",
 )  # fmt: skip
 
 

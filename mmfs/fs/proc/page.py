@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfs.fs.proc.root import proc
+from mmfs.profile import config
 from mmfs.mm.huge_memory import states_of
 from mmfs.mm.sparse import PAGES_PER_SECTION
 from mmfs.mm_types import (
@@ -307,7 +308,7 @@ def kpageflags(kernel: Kernel, offset: int, size: int) -> bytes:
     return read_frames(kernel, offset, size, block_pageflags, bit(Kpf.NOPAGE))
 
 
-@proc.binary("kpagecgroup", mode=0o400, needs=lambda kernel: bool(kernel.profile.config("MEMCG")))
+@proc.binary("kpagecgroup", mode=0o400, needs=config("MEMCG"))
 def kpagecgroup(kernel: Kernel, offset: int, size: int) -> bytes:
     """Which cgroup each frame is charged to."""
     return read_frames(kernel, offset, size, block_cgroup)

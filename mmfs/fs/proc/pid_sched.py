@@ -14,16 +14,23 @@ from typing import TYPE_CHECKING, Final
 from mmfs.fs.proc.pid import attribute, pid_dir
 from mmfs.kernel.sched import PRIO_TO_WEIGHT, SCHED_BATCH, SCHED_IDLE, SCHED_NORMAL, WEIGHT_IDLEPRIO
 from mmfs.kernfs.kstrtox import fail, kstrtoint
+from mmfs.profile import Needs, since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
 
 NICE_0_LOAD: Final = 1 << 20
 BASE_SLICE_NS: Final = 700_000
+SLICE: Final = since(6, 12)
 FAIR_POLICIES: Final = (SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE)
-LOAD_AVERAGES: Final = (
-    "load_sum", "runnable_sum", "util_sum", "load_avg", "runnable_avg", "util_avg", "last_update_time", "util_est",
-)  # fmt: skip
+LOAD_AVERAGES: Final[dict[str, Needs | None]] = {
+    **dict.fromkeys(
+        ("load_sum", "runnable_sum", "util_sum", "load_avg", "runnable_avg", "util_avg", "last_update_time")
+    ),
+    "util_est": since(6, 12),
+    "util_est.ewma": until(6, 12),
+    "util_est.enqueued": until(6, 12),
+}
 
 
 def _runtime(task: Task) -> int:
@@ -59,11 +66,11 @@ def proc_sched(task: Task) -> str:
         ("nr_voluntary_switches", task.nvcsw),
         ("nr_involuntary_switches", task.nivcsw),
         ("se.load.weight", weight * (NICE_0_LOAD // 1024)),
-        *((f"se.avg.{name}", 0) for name in LOAD_AVERAGES),
+        *((f"se.avg.{name}", 0) for name, needs in LOAD_AVERAGES.items() if needs is None or needs(task)),
         ("policy", task.policy),
         ("prio", task.prio + 100),
     ]
-    if task.policy in FAIR_POLICIES:
+    if task.policy in FAIR_POLICIES and SLICE(task):
         rows.append(("se.slice", base_slice(task.kernel.machine.nr_cpus)))
     rows.append(("clock-delta", 0))
     if task.mm is not None:

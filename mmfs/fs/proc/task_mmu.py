@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 from functools import cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -189,21 +190,37 @@ def smaps_hugetlb(vma: VmAreaStruct, counts: NDArray[np.int64]) -> None:
         counts[SMAPS_SHARED_HUGETLB if folio.mapcount > 1 else SMAPS_PRIVATE_HUGETLB] += 1 << folio.hstate.order
 
 
-SMAP_ROWS: Final = "".join(
-    [
-        f"{name + ':':<16}%8d kB\n"
-        for name in (
-            "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "KSM",
+SMAP_ROWS: Final[dict[str, Needs | None]] = {
+    **dict.fromkeys(("Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous")),
+    "KSM": since(6, 12),
+    **dict.fromkeys(
+        (
             "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap",
             "SwapPss", "Locked",
         )
-    ]
-)  # fmt: skip
+    ),
+}  # fmt: skip
+"""The rows that smaps and smaps_rollup share, with the kernels that have them."""
+ELIGIBLE_WIDTH: Final = ((since(6, 12), 8), (until(6, 12), 0))
 PSS_SHIFT: Final = 12
 
 
-def show_smap(counts: NDArray[np.int64], ksm: int, rollup: bool) -> str:
+@cache
+def smap_rows(profile: Profile) -> tuple[str, Callable[[Sequence[int]], tuple[int, ...]]]:
+    """A kernel's rows as a template, and what takes their numbers from those of all rows."""
+    rows = [(place, name) for place, (name, needs) in enumerate(SMAP_ROWS.items()) if needs is None or needs(profile)]
+    return "".join(f"{name + ':':<16}%8d kB\n" for _, name in rows), itemgetter(*(place for place, _ in rows))
+
+
+@cache
+def eligible_width(profile: Profile) -> int:
+    """In how many columns a kernel prints THPeligible. Linux: show_smap()."""
+    return next(width for needs, width in ELIGIBLE_WIDTH if needs(profile))
+
+
+def show_smap(profile: Profile, counts: NDArray[np.int64], ksm: int, rollup: bool) -> str:
     """The counts as rows. Linux: __show_smap()."""
+    template, take = smap_rows(profile)
     pages = counts.tolist()
     kb = [count << PAGE_SHIFT - 10 for count in pages]
     pss = [count >> PSS_SHIFT + 10 for count in pages]
@@ -216,7 +233,7 @@ def show_smap(counts: NDArray[np.int64], ksm: int, rollup: bool) -> str:
     return (
         f"Rss:            {kb[SMAPS_RSS]:8d} kB\nPss:            {pss[SMAPS_PSS]:8d} kB\n"
         f"Pss_Dirty:      {pss[SMAPS_PSS_DIRTY]:8d} kB\n{parts}"
-    ) + SMAP_ROWS % (
+    ) + template % take((
         kb[SMAPS_SHARED_CLEAN],
         kb[SMAPS_SHARED_DIRTY],
         kb[SMAPS_PRIVATE_CLEAN],
@@ -233,7 +250,7 @@ def show_smap(counts: NDArray[np.int64], ksm: int, rollup: bool) -> str:
         kb[SMAPS_SWAP],
         pss[SMAPS_SWAP_PSS],
         pss[SMAPS_LOCKED],
-    )
+    ))
 
 
 def ksm_pages(vma: VmAreaStruct) -> int:
@@ -261,7 +278,8 @@ def smaps(task: Task) -> str:
     mm = task.mm
     if mm is None:
         return ""
-    parts = []
+    parts, profile = [], task.kernel.profile
+    width = eligible_width(profile)
     for vma in mm.mmap:
         counts = np.zeros(NR_SMAPS, np.int64)
         smap_gather_stats(mm, vma, counts)
@@ -269,7 +287,8 @@ def smaps(task: Task) -> str:
         parts.append(
             f"{show_map_vma(vma)}Size:           {vma.vm_end - vma.vm_start >> 10:8d} kB\n"
             f"KernelPageSize: {page_kb:8d} kB\nMMUPageSize:    {page_kb:8d} kB\n"
-            f"{show_smap(counts, ksm_pages(vma), False)}THPeligible:    {mm.kernel.thp.allowable(vma):8d}\n"
+            f"{show_smap(profile, counts, ksm_pages(vma), False)}"
+            f"THPeligible:    {mm.kernel.thp.allowable(vma):{width}d}\n"
             f"{_protection_key(vma)}VmFlags: {vm_flag_words(vma.vm_flags)}\n"
         )
     return "".join(parts)
@@ -286,7 +305,8 @@ def smaps_rollup(task: Task) -> str:
         smap_gather_stats(mm, vma, counts)
     first, last = (mm.mmap[0].vm_start, mm.mmap[-1].vm_end) if mm.mmap else (0, 0)
     head = f"{first:08x}-{last:08x} ---p 00000000 00:00 0 "
-    return f"{head:<{NAME_COLUMN}}[rollup]\n{show_smap(counts, sum(ksm_pages(vma) for vma in mm.mmap), True)}"
+    rows = show_smap(task.kernel.profile, counts, sum(ksm_pages(vma) for vma in mm.mmap), True)
+    return f"{head:<{NAME_COLUMN}}[rollup]\n{rows}"
 
 
 # ---------------------------------------------------------------------------------- map_files

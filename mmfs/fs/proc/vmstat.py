@@ -8,18 +8,22 @@ Linux: mm/vmstat.c, vmstat_start(), vmstat_text.
 
 from __future__ import annotations
 
+from functools import cache
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from mmfs.fs.proc.root import proc
 from mmfs.mm.page_writeback import global_dirty_limits, global_dirtyable_memory
 from mmfs.mm.show_mem import node_page_state_pages
-from mmfs.mm.vmstat import node_stat_text, numa_stat_text, vm_event_text, zone_stat_text
+from mmfs.mm.vmstat import is_printed, node_stat_text, numa_stat_text, vm_event_text, zone_stat_text
 from mmfs.mm_types import HPAGE_PMD_ORDER, NodeStatItem, VmEventItem
+from mmfs.profile import until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mmfs.kernel.kernel import Kernel
+    from mmfs.profile import Profile
 
 VM_STAT_TEXT = ("nr_dirty_threshold", "nr_dirty_background_threshold", "nr_memmap_pages", "nr_memmap_boot_pages")
 """Linux: include/linux/vmstat.h, enum vm_stat_item."""
@@ -33,9 +37,32 @@ IN_THP = (
 )
 """Counted in pages, printed in huge pages. Linux: vmstat_item_print_in_thp()."""
 
-_TEMPLATE = "".join(
-    f"{name} %d\n" for name in (*zone_stat_text, *numa_stat_text, *node_stat_text, *VM_STAT_TEXT, *vm_event_text)
-) + "nr_unstable 0\n"  # kept for programs that expect it; Linux prints this very constant
+NAMES = (*zone_stat_text, *numa_stat_text, *node_stat_text, *VM_STAT_TEXT, *vm_event_text)
+DEMOTED = ("pgdemote_kswapd", "pgdemote_direct")
+"""Counters of nodes, which older kernels have among the events."""
+
+
+class Plan:
+    """What a kernel prints of a list of counters, and in which order: a template and the places of its numbers."""
+
+    def __init__(self, names: Iterable[str], profile: Profile, line: str) -> None:
+        names = tuple(names)
+        rows = [name for name in names if is_printed(name, profile)]
+        if until(6, 12)(profile) and "pgsteal_direct" in rows:
+            after = rows.index("pgsteal_direct") + 1
+            rows[after:after] = DEMOTED
+        self.template = "".join(line % name for name in rows)
+        self.take = itemgetter(*map(names.index, rows))
+
+    def text(self, numbers: Sequence[int]) -> str:
+        """The rows."""
+        return self.template % self.take(numbers)
+
+
+@cache
+def plan(profile: Profile) -> Plan:
+    """The file's."""
+    return Plan(NAMES, profile, "%s %%d\n")
 
 
 def node_stat_printed(state: Sequence[int]) -> list[int]:
@@ -68,4 +95,5 @@ def vmstat(kernel: Kernel) -> str:
         kernel.sections.nr_memmap_boot_pages,
         *events,
     )
-    return _TEMPLATE % numbers
+    # The last row is kept for programs that expect it; Linux prints this very constant.
+    return plan(kernel.profile).text(numbers) + "nr_unstable 0\n"

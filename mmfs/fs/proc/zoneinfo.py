@@ -6,10 +6,11 @@ Linux: mm/vmstat.c, zoneinfo_show_print(), frag_show_print(), pagetypeinfo_show(
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mmfs.fs.proc.root import proc
-from mmfs.fs.proc.vmstat import node_stat_printed
+from mmfs.fs.proc.vmstat import Plan, node_stat_printed
 from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
 from mmfs.mm_types import (
     MIGRATETYPE_NAMES,
@@ -18,7 +19,10 @@ from mmfs.mm_types import (
     PAGEBLOCK_ORDER,
 )
 
+from mmfs.profile import since
+
 if TYPE_CHECKING:
+    from mmfs.profile import Profile
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.mmzone import PglistData, Zone
 
@@ -28,8 +32,17 @@ MAX_RECLAIM_RETRIES = 16
 PAGETYPE_MAX = 100_000
 """Where pagetypeinfo stops counting a free list."""
 
-_NODE_STATS = "\n  per-node stats" + "".join(f"\n      {name:<12} %d" for name in node_stat_text)
-_ZONE_STATS = "".join(f"\n      {name:<12} %d" for name in (*zone_stat_text, *numa_stat_text))
+
+@cache
+def node_stats(profile: Profile) -> Plan:
+    """A kernel's rows of a node's counters."""
+    return Plan(node_stat_text, profile, "\n      %-12s %%d")
+
+
+@cache
+def zone_stats(profile: Profile) -> Plan:
+    """A kernel's rows of a zone's counters."""
+    return Plan((*zone_stat_text, *numa_stat_text), profile, "\n      %-12s %%d")
 
 
 def populated_zones(pgdat: PglistData) -> Iterator[Zone]:
@@ -49,20 +62,22 @@ def zoneinfo(kernel: Kernel) -> str:
         for zone in pgdat.node_zones:
             parts.append(f"Node {pgdat.node_id}, zone {zone.name:>8}")
             if zone is first:
-                parts.append(_NODE_STATS % tuple(node_stat_printed(kernel.vmstat.node_stat[pgdat.node_id].tolist())))
+                state = node_stat_printed(kernel.vmstat.node_stat[pgdat.node_id].tolist())
+                parts.append(f"\n  per-node stats{node_stats(kernel.profile).text(state)}")
             parts.append(_zone(kernel, pgdat, zone))
     return "".join(parts)
 
 
 def _zone(kernel: Kernel, pgdat: PglistData, zone: Zone) -> str:
     state = kernel.vmstat.zone_stat[zone.index].tolist()
+    promo = f"\n        promo    {zone.promo_wmark_pages()}" if since(6, 12)(kernel) else ""
     text = (
         f"\n  pages free     {state[0]}"
         f"\n        boost    {zone.watermark_boost}"
         f"\n        min      {zone.min_wmark_pages()}"
         f"\n        low      {zone.low_wmark_pages()}"
         f"\n        high     {zone.high_wmark_pages()}"
-        f"\n        promo    {zone.promo_wmark_pages()}"
+        f"{promo}"
         f"\n        spanned  {zone.spanned_pages}"
         f"\n        present  {zone.present_pages}"
         f"\n        managed  {zone.managed_pages}"
@@ -72,7 +87,7 @@ def _zone(kernel: Kernel, pgdat: PglistData, zone: Zone) -> str:
     if not zone.populated():
         return text + "\n"
     numa = kernel.vmstat.numa_event[zone.index].tolist()
-    text += _ZONE_STATS % (*state, *numa) + "\n  pagesets" + _pagesets(kernel, zone)
+    text += zone_stats(kernel.profile).text((*state, *numa)) + "\n  pagesets" + _pagesets(kernel, zone)
     return (
         f"{text}\n  node_unreclaimable:  {int(pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES)}"
         f"\n  start_pfn:           {zone.zone_start_pfn}\n"

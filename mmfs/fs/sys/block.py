@@ -20,6 +20,7 @@ from mmfs.kernfs.kstrtox import UINT_MAX, kstrtouint, kstrtoul
 from mmfs.mm.backing_dev import BDI_RATIO_SCALE, BackingDevInfo
 from mmfs.mm.page_writeback import dirty_limits
 from mmfs.mm_types import PAGE_SIZE
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.block import Gendisk
@@ -341,9 +342,9 @@ def _ratio_files(name: str, get: Callable[[BackingDevInfo], int], change: Callab
     def store_fine(disk: Disk, buf: str) -> None:
         change(disk, kstrtouint(buf))
 
-    bdi.attributes(f"{name}_bytes", show_bytes, store_bytes)
+    bdi.attributes(f"{name}_bytes", show_bytes, store_bytes, needs=since(6, 12))
     bdi.attributes(f"{name}_ratio", show_percent, store_percent)
-    bdi.attributes(f"{name}_ratio_fine", show_fine, store_fine)
+    bdi.attributes(f"{name}_ratio_fine", show_fine, store_fine, needs=since(6, 12))
 
 
 _ratio_files("max", attrgetter("max_ratio"), set_max_ratio)
@@ -356,7 +357,7 @@ def stable_pages_required(disk: Disk) -> int:
     return 0
 
 
-@bdi.attribute("strict_limit")
+@bdi.attribute("strict_limit", needs=since(6, 12))
 def strict_limit(disk: Disk) -> int:
     """Whether its own share limits it, however few dirty pages there are."""
     return int(disk.bdi.strict_limit)

@@ -8,13 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.sys.root import DIRECTORY, kernel_dir
-from mmfs.kernel.cgroup.cgroup import ROOT_FLAGS
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
-SINCE: Final = {"memory_hugetlb_accounting": (6, 6), "pids_localevents": (6, 11)}
-"""The kernel that has a mount option first."""
 DELEGATABLE: Final = {
     "cgroup": ("procs", "threads", "subtree_control"),
     "memory": ("oom.group", "reclaim"),
@@ -34,4 +31,4 @@ def delegate(kernel: Kernel) -> str:
 @cgroup_kobj.attribute("features")
 def features(kernel: Kernel) -> str:
     """The mount options. Linux: features_show()."""
-    return "".join(f"{flag}\n" for flag in ROOT_FLAGS if kernel.profile.since(*SINCE.get(flag, (6, 0))))
+    return "".join(f"{flag}\n" for flag in kernel.cgroups.root_flags)

@@ -14,6 +14,7 @@ from mmfs.fs.sys.device import Device, bus_type, device, number_after, uevent, u
 from mmfs.fs.sys.node import CPULIST_SIZE
 from mmfs.fs.sys.root import DIRECTORY, facts, system
 from mmfs.kernfs.bitmap import bitmap_list, bitmap_mask
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.cpu_model import CacheLevel
@@ -39,7 +40,7 @@ def all_cpus(kernel: Kernel) -> str:
 
 
 for _name in ("possible", "present", "enabled", "online"):
-    cpu_root.attributes(_name, all_cpus)
+    cpu_root.attributes(_name, all_cpus, needs=since(6, 12) if _name == "enabled" else None)
 
 
 @cpu_root.attribute("offline")
@@ -66,7 +67,7 @@ def kernel_max(_: Kernel) -> int:
     return NR_CPUS - 1
 
 
-@cpu_root.attribute("crash_hotplug")
+@cpu_root.attribute("crash_hotplug", needs=since(6, 12))
 def crash_hotplug(_: Kernel) -> int:
     """No crash kernel is loaded that would have to be told of processors."""
     return 0

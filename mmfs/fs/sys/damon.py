@@ -22,6 +22,7 @@ from mmfs.mm.damon.sysfs import (
     DamonSysfsTarget,
 )
 from mmfs.mm.damon.sysfs_schemes import DamonSysfsUlRange
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -132,15 +133,11 @@ def ul_range(directory: Directory[T], name: str, get: Callable[[T], DamonSysfsUl
 
 
 
-def _served(kernel: Kernel) -> bool:
-    return bool(kernel.profile.config("DAMON_SYSFS"))
-
-
 def _sysfs(kernel: Kernel) -> DamonSysfs:
     return kernel.damon.sysfs
 
 
-admin = mm.directory("damon", mode=DIRECTORY, needs=_served).directory("admin", mode=DIRECTORY)
+admin = mm.directory("damon", mode=DIRECTORY, needs=config("DAMON_SYSFS")).directory("admin", mode=DIRECTORY)
 kdamonds = admin.directory("kdamonds", obj=_sysfs, mode=DIRECTORY)
 
 

@@ -17,6 +17,7 @@ from mmfs.kernfs import Directory, kstrtobool, kstrtoul
 from mmfs.mm.damon.lru_sort import DamonLruSort
 from mmfs.mm.damon.modules_common import DamonModule
 from mmfs.mm.damon.reclaim import DamonReclaim
+from mmfs.profile import config
 
 STATS = ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds")
 
@@ -51,9 +52,9 @@ def _enabled_store(one: DamonModule, buf: str) -> Generator[None, None, None]:
     yield from one.turn(kstrtobool(buf))
 
 
-def _module(name: str, config: str, cls: type[DamonModule], stats: tuple[str, ...],
+def _module(name: str, option: str, cls: type[DamonModule], stats: tuple[str, ...],
             get: Callable[[Kernel], DamonModule]) -> None:  # fmt: skip
-    directory = module.directory(name, mode=DIRECTORY, needs=lambda kernel: bool(kernel.profile.config(config)))
+    directory = module.directory(name, mode=DIRECTORY, needs=config(option))
     parameters = directory.directory("parameters", obj=get, mode=DIRECTORY)
     parameters.attributes("enabled", _enabled, _enabled_store, mode=RW)
     result(parameters, "kdamond_pid", lambda one: one.kdamond_pid)

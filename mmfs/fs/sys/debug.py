@@ -9,17 +9,18 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.sys.root import kernel_dir
 from mmfs.kernel.clock import HZ
 from mmfs.kernfs import DEBUGFS, Directory, fail, kstrtoul
 from mmfs.mm import huge_split
 from mmfs.mm.lru_gen import ANON, FILE, LruGenLruvec
+from mmfs.profile import since, until
 from mmfs.mm_types import MAX_NR_GENS, MAX_NR_TIERS, NR_PAGE_ORDERS, PAGE_SHIFT, PTRS_PER_TABLE
 
 if TYPE_CHECKING:
-    from mmfs.fastpath.zswap import Zswap
+    from mmfs.mm.zswap import Zswap
     from mmfs.kernel.kernel import Kernel
 
 _RANGE = r"0x([0-9a-f]+)(?:,0x([0-9a-f]+)(?:,(-?\d+))?)?"
@@ -187,28 +188,40 @@ def unusable_index(kernel: Kernel) -> str:
 
 
 def _zswap_used(kernel: Kernel) -> bool:
-    return bool(kernel.zswap.loops.ever_enabled)
+    """Newer kernels make the directory when zswap is enabled first. Linux: zswap_debugfs_init()."""
+    return bool(kernel.zswap.loops.ever_enabled) or ZSWAP_AT_BOOT(kernel)
 
 
-ZSWAP: dict[str, Callable[[Zswap], int]] = {
-    "pool_limit_hit": lambda loops: loops.pool_limit_hit,
-    "pool_total_size": lambda loops: loops.pool.pages_allocated << PAGE_SHIFT,
-    "reject_alloc_fail": lambda loops: loops.reject_alloc_fail,
-    "reject_compress_fail": lambda loops: 0,
-    "reject_compress_poor": lambda loops: loops.reject_compress_poor,
-    "reject_kmemcache_fail": lambda loops: 0,
-    "reject_reclaim_fail": lambda loops: loops.reject_reclaim_fail,
-    "stored_pages": lambda loops: loops.pool.nr_objects,
-    "written_back_pages": lambda loops: loops.written_back_pages,
+ZSWAP_AT_BOOT: Final = until(6, 12)
+ZSWAP: Final[dict[str, Callable[[Zswap], int]]] = {
+    "duplicate_entry": lambda zswap: 0,
+    "pool_limit_hit": lambda zswap: zswap.loops.pool_limit_hit,
+    "pool_total_size": lambda zswap: zswap.loops.pool.pages_allocated << PAGE_SHIFT,
+    "reject_alloc_fail": lambda zswap: zswap.loops.reject_alloc_fail,
+    "reject_compress_fail": lambda zswap: 0,
+    "reject_compress_poor": lambda zswap: zswap.loops.reject_compress_poor,
+    "reject_kmemcache_fail": lambda zswap: 0,
+    "reject_reclaim_fail": lambda zswap: zswap.loops.reject_reclaim_fail,
+    "same_filled_pages": lambda zswap: zswap.nr_same_filled,
+    "stored_pages": lambda zswap: zswap.nr_stored,
+    "written_back_pages": lambda zswap: zswap.loops.written_back_pages,
 }
 """What zswap has done; no compressor fails here, and there is always memory for an entry."""
 
 
+ZSWAP_NEEDS: Final = {
+    "duplicate_entry": until(6, 12),
+    "reject_compress_fail": since(6, 12),
+    "same_filled_pages": until(6, 12),
+}
+"""The files that not all kernels have."""
+
+
 def _zswap_file(name: str, value: Callable[[Zswap], int]) -> None:
     def show(kernel: Kernel) -> int:
-        return value(kernel.zswap.loops)
+        return value(kernel.zswap)
 
-    zswap.attributes(name, show, mode=0o444)
+    zswap.attributes(name, show, mode=0o444, needs=ZSWAP_NEEDS.get(name))
 
 
 zswap: Directory[Kernel] = debug.directory("zswap", mode=0o755, needs=_zswap_used)

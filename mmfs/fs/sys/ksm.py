@@ -13,6 +13,7 @@ from mmfs.fs.sys.transparent_hugepage import choice
 from mmfs.kernfs import Directory, fail, kstrtouint
 from mmfs.kernfs.kstrtox import kstrtobool, kstrtoint, kstrtoul, sysfs_streq
 from mmfs.mm.ksm import KSM_RUN_UNMERGE, Ksm
+from mmfs.profile import Needs, since
 
 ADVISOR_MODES = ("none", "scan-time")
 
@@ -35,8 +36,10 @@ def _ulong(buf: str) -> int:
         fail(errno.EINVAL)
 
 
-def _switch(name: str, show: Callable[[Ksm], int], store: Callable[[Ksm, str], None]) -> None:
-    ksm.attributes(name, show, store)
+def _switch(
+    name: str, show: Callable[[Ksm], int], store: Callable[[Ksm, str], None], needs: Needs | None = None
+) -> None:
+    ksm.attributes(name, show, store, needs=needs)
 
 
 def _run(thread: Ksm, buf: str) -> None:
@@ -88,7 +91,7 @@ _switch("sleep_millisecs", lambda thread: thread.sleep_millisecs, lambda thread,
 _switch("merge_across_nodes", lambda thread: int(thread.loops.merge_across_nodes), _merge_across_nodes)
 _switch("max_page_sharing", lambda thread: int(thread.tree.max_page_sharing), _max_page_sharing)
 _switch("use_zero_pages", lambda thread: int(thread.loops.use_zero_pages), _use_zero_pages)
-_switch("smart_scan", lambda thread: int(thread.loops.smart_scan), _smart_scan)
+_switch("smart_scan", lambda thread: int(thread.loops.smart_scan), _smart_scan, since(6, 12))
 _switch("stable_node_chains_prune_millisecs", lambda thread: int(thread.tree.prune_ms), _prune_millisecs)
 
 
@@ -104,7 +107,7 @@ def _advisor(name: str) -> None:
             fail(errno.EINVAL)
         setattr(thread, name, value)
 
-    ksm.attributes(name, show, store)
+    ksm.attributes(name, show, store, needs=since(6, 12))
 
 
 for _name in (
@@ -113,7 +116,7 @@ for _name in (
     _advisor(_name)
 
 
-@ksm.attribute("advisor_mode")
+@ksm.attribute("advisor_mode", needs=since(6, 12))
 def advisor_mode(thread: Ksm) -> str:
     """Who decides how many pages are scanned."""
     return choice(ADVISOR_MODES, thread.advisor_mode)
@@ -129,16 +132,16 @@ def advisor_mode_store(thread: Ksm, buf: str) -> None:
     fail(errno.EINVAL)
 
 
-def _count(name: str, show: Callable[[Ksm], int]) -> None:
-    ksm.attributes(name, show, None)
+def _count(name: str, show: Callable[[Ksm], int], needs: Needs | None = None) -> None:
+    ksm.attributes(name, show, None, needs=needs)
 
 
 _count("full_scans", lambda thread: thread.full_scans)
-_count("pages_scanned", lambda thread: int(thread.loops.pages_scanned))
-_count("pages_skipped", lambda thread: int(thread.loops.pages_skipped))
+_count("pages_scanned", lambda thread: int(thread.loops.pages_scanned), since(6, 12))
+_count("pages_skipped", lambda thread: int(thread.loops.pages_skipped), since(6, 12))
 _count("pages_volatile", lambda thread: thread.pages_volatile)
-_count("general_profit", lambda thread: thread.general_profit)
-_count("ksm_zero_pages", lambda thread: int(thread.tree.zero_pages))
+_count("general_profit", lambda thread: thread.general_profit, since(6, 12))
+_count("ksm_zero_pages", lambda thread: int(thread.tree.zero_pages), since(6, 12))
 _count("stable_node_chains", lambda thread: int(thread.tree.chains))
 _count("stable_node_dups", lambda thread: int(thread.tree.dups))
 _count("pages_shared", lambda thread: int(thread.tree.pages_shared))

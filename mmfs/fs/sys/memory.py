@@ -14,6 +14,7 @@ from mmfs.kernfs import fail, kstrtobool, kstrtoull, sysfs_match_string
 from mmfs.mm.memory_block import MemoryBlock
 from mmfs.mm.memory_hotplug import ONLINE_TYPES
 from mmfs.mm_types import PAGE_SHIFT
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -47,7 +48,7 @@ def block_size_bytes(kernel: Kernel) -> str:
     return f"{kernel.memory_blocks.block_size_bytes:x}\n"
 
 
-@memory.attribute("crash_hotplug")
+@memory.attribute("crash_hotplug", needs=since(6, 12))
 def crash_hotplug(_: Kernel) -> int:
     """No crash kernel is loaded that would have to be told of new memory."""
     return 0

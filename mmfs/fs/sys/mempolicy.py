@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.sys.root import DIRECTORY, mm
 from mmfs.kernfs.kstrtox import fail, kstrtou8, sysfs_streq
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 MAX_NUMNODES: Final = 64
 
-weighted_interleave = mm.directory("mempolicy", mode=DIRECTORY).directory("weighted_interleave", mode=DIRECTORY)
+mempolicy = mm.directory("mempolicy", mode=DIRECTORY, needs=since(6, 12))
+weighted_interleave = mempolicy.directory("weighted_interleave", mode=DIRECTORY)
 
 
 def _node(nid: int) -> tuple[Callable[[Kernel], int], Callable[[Kernel, str], None], Callable[[Kernel], bool]]:

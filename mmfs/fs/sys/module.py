@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from mmfs.fs.sys.root import DIRECTORY, sys
 from mmfs.kernfs import kstrtobool
 from mmfs.kernfs.kstrtox import kstrtouint
+from mmfs.profile import since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -39,11 +40,19 @@ def _bool(name: str) -> Set:
     return lambda zswap, buf: setattr(zswap, name, kstrtobool(buf))
 
 
+PARAMETER_NEEDS: Final = {
+    "non_same_filled_pages_enabled": until(6, 12),
+    "same_filled_pages_enabled": until(6, 12),
+    "shrinker_enabled": since(6, 12),
+}
+"""Those that not all kernels have."""
 PARAMETERS: Final[dict[str, Set]] = {
     "accept_threshold_percent": _uint("accept_threshold_percent"),
     "compressor": lambda zswap, buf: zswap.set_compressor(buf.strip()),
     "enabled": lambda zswap, buf: zswap.set_enabled(kstrtobool(buf)),
     "max_pool_percent": _uint("max_pool_percent"),
+    "non_same_filled_pages_enabled": _bool("non_same_filled_pages_enabled"),
+    "same_filled_pages_enabled": _bool("same_filled_pages_enabled"),
     "shrinker_enabled": _bool("shrinker_enabled"),
     "zpool": lambda zswap, buf: zswap.set_zpool(buf.strip()),
 }
@@ -60,7 +69,7 @@ def _add(name: str, set_value: Set) -> None:
     def store(kernel: Kernel, buf: str) -> None:
         set_value(kernel.zswap, buf)
 
-    zswap.attributes(name, show, store)
+    zswap.attributes(name, show, store, needs=PARAMETER_NEEDS.get(name))
 
 
 for _name, _set in PARAMETERS.items():

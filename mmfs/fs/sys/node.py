@@ -7,9 +7,10 @@ mm/memory-failure.c.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mmfs.fs.proc.vmstat import node_stat_printed
+from mmfs.fs.proc.vmstat import Plan, node_stat_printed
 from mmfs.fs.sys.device import Device, bus_type, device, number_after
 from mmfs.fs.sys.hugepages import Pool, node_pool_dir
 from mmfs.fs.sys.root import DIRECTORY, system
@@ -19,6 +20,7 @@ from mmfs.mm.show_mem import node_page_state_pages
 from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
 from mmfs.mm_types import MAX_NR_ZONES, PAGE_SHIFT, NumaStatItem, ZoneStatItem
 from mmfs.mm_types import NodeStatItem as Item
+from mmfs.profile import Profile, config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -144,6 +146,12 @@ def numastat(one: NodeDevice) -> str:
     return "".join(f"{label} {state(one.nid, item)}\n" for label, item in zip(labels, NumaStatItem, strict=True))
 
 
+@cache
+def node_plan(profile: Profile) -> Plan:
+    """What a kernel prints of a node's counters."""
+    return Plan((*zone_stat_text, *numa_stat_text, *node_stat_text), profile, "%s %%d\n")
+
+
 @node_dir.attribute("vmstat")
 def vmstat(one: NodeDevice) -> str:
     """Linux: node_read_vmstat()."""
@@ -154,8 +162,7 @@ def vmstat(one: NodeDevice) -> str:
         *counters.numa_event[rows].sum(axis=0).tolist(),
         *node_stat_printed(counters.node_stat[one.nid].tolist()),
     )
-    names = (*zone_stat_text, *numa_stat_text, *node_stat_text)
-    return "".join(f"{name} {value}\n" for name, value in zip(names, values, strict=True))
+    return node_plan(one.kernel.profile).text(values)
 
 
 def compact_store(one: NodeDevice, buf: str) -> None:
@@ -177,7 +184,7 @@ hugepages.family(
     list=lambda one: [hstate.name for hstate in one.kernel.hugetlb], lookup=find_pool, template=node_pool_dir
 )
 
-memory_failure = node_dir.directory("memory_failure", mode=DIRECTORY)
+memory_failure = node_dir.directory("memory_failure", mode=DIRECTORY, needs=since(6, 12))
 
 
 def _add_stat(name: str) -> None:
@@ -254,6 +261,7 @@ NODE_ITEMS: Final[dict[str, tuple[Item, ...] | ZoneStatItem | None]] = {
     "FilePmdMapped": (Item.NR_FILE_PMDMAPPED,),
     "Unaccepted": ZoneStatItem.NR_UNACCEPTED,
 }
+NODE_NEEDS: Final = {"Unaccepted": config("UNACCEPTED_MEMORY")}
 TO_KB: Final = PAGE_SHIFT - 10
 
 
@@ -273,6 +281,8 @@ def meminfo(one: NodeDevice) -> str:
         for label, pages in (("MemTotal", total), ("MemFree", free), ("MemUsed", total - free))
     ]
     for label, items in NODE_ITEMS.items():
+        if label in NODE_NEEDS and not NODE_NEEDS[label](one):
+            continue
         if items is None:
             kilobytes = state[Item.NR_KERNEL_STACK_KB]
         elif isinstance(items, ZoneStatItem):

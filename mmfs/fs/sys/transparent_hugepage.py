@@ -27,6 +27,7 @@ from mmfs.mm.huge_memory import (
     TransparentHugepage,
 )
 from mmfs.mm.khugepaged import Khugepaged
+from mmfs.profile import Needs, since
 from mmfs.mm_types import HPAGE_PMD_NR, HPAGE_PMD_SIZE, PAGE_SHIFT, MthpStatItem
 
 _SIZE_SHIFT = PAGE_SHIFT - 10
@@ -50,7 +51,11 @@ def chosen(words: tuple[str, ...], buf: str) -> str:
 
 
 def flag_attribute(
-    directory: Directory[TransparentHugepage], name: str, attribute: str, changed: Callable[[TransparentHugepage], None]
+    directory: Directory[TransparentHugepage],
+    name: str,
+    attribute: str,
+    changed: Callable[[TransparentHugepage], None],
+    needs: Needs | None = None,
 ) -> None:
     """A file of 0 or 1. Linux: single_hugepage_flag_store()."""
 
@@ -64,7 +69,7 @@ def flag_attribute(
         setattr(thp, attribute, bool(value))
         changed(thp)
 
-    directory.attributes(name, show, store)
+    directory.attributes(name, show, store, needs=needs)
 
 
 @transparent_hugepage.attribute("enabled")
@@ -111,7 +116,7 @@ def hpage_pmd_size(thp: TransparentHugepage) -> int:
 
 
 flag_attribute(transparent_hugepage, "use_zero_page", "use_zero_page", TransparentHugepage.apply)
-flag_attribute(transparent_hugepage, "shrink_underused", "shrink_underused", TransparentHugepage.apply)
+flag_attribute(transparent_hugepage, "shrink_underused", "shrink_underused", TransparentHugepage.apply, since(6, 12))
 
 
 class Size(NamedTuple):
@@ -122,11 +127,14 @@ class Size(NamedTuple):
 
 
 def _names(thp: TransparentHugepage) -> list[str]:
+    """The directories of sizes; an old kernel has huge pages of one size only, and none."""
+    if not since(6, 12)(thp):
+        return []
     return [f"hugepages-{1 << order + _SIZE_SHIFT}kB" for order in SHMEM_ORDERS]
 
 
 def _find(thp: TransparentHugepage, name: str) -> Size | None:
-    orders = dict(zip(_names(thp), SHMEM_ORDERS, strict=True))
+    orders = dict(zip(_names(thp), SHMEM_ORDERS, strict=False))
     return Size(thp, orders[name]) if name in orders else None
 
 

@@ -12,7 +12,7 @@ from mmfs.fs.sys import block
 from mmfs.fs.sys.block import Disk, class_dir, queue
 from mmfs.fs.sys.device import Device, device, uevent_store
 from mmfs.fs.sys.root import DIRECTORY, facts, virtual
-from mmfs.kernel.zram import ALGORITHMS, ZramDisk
+from mmfs.kernel.zram import ZramDisk
 from mmfs.kernfs import Directory, fail, sysfs_streq
 from mmfs.kernfs.kstrtox import kstrtoint, kstrtoull, memparse
 
@@ -170,8 +170,9 @@ for _name, _store in (
 @zram.attribute("comp_algorithm")
 def comp_algorithm(disk: Disk) -> str:
     """Those that there are, the chosen one in brackets."""
-    chosen = _zram(disk).comp_algorithm
-    return " ".join(f"[{name}]" if name == chosen else name for name in ALGORITHMS) + " \n"
+    zram = _zram(disk)
+    names = (f"[{name}]" if name == zram.comp_algorithm else name for name in zram.backends.algorithms)
+    return " ".join(names) + " \n"
 
 
 @comp_algorithm.store

@@ -21,6 +21,7 @@ from mmfs.kernel.clock import NSEC_PER_MSEC
 from mmfs.kernel.kthread import Psimon
 from mmfs.kernel.psi import PsiGroup
 from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState
+from mmfs.profile import Needs, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -43,11 +44,15 @@ Linux: include/linux/cgroup_subsys.h."""
 
 LEGACY_NAMES: Final = {"io": "blkio"}
 """What a controller is called in cgroup v1, where that differs."""
-ROOT_FLAGS: Final = (
-    "nsdelegate", "favordynmods", "memory_localevents", "memory_recursiveprot", "memory_hugetlb_accounting",
-    "pids_localevents",
-)  # fmt: skip
-"""The mount options in the order in which /proc/mounts shows them. Linux: cgroup2_fs_parameters[]."""
+ROOT_FLAGS: Final[dict[str, Needs | None]] = {
+    "nsdelegate": None,
+    "favordynmods": None,
+    "memory_localevents": None,
+    "memory_recursiveprot": None,
+    "memory_hugetlb_accounting": since(6, 6),
+    "pids_localevents": since(6, 11),
+}
+"""The mount options in the order in which /proc/mounts shows them, with their `needs`. Linux: cgroup2_fs_parameters[]."""
 
 FILE_NOTIFY_MIN_INTV: Final = 10 * NSEC_PER_MSEC
 NOTIFY_PENDING: Final = -1
@@ -123,6 +128,11 @@ class Cgroup:
         return f"<cgroup {self.path}>"
 
     # ---- around it ------------------------------------------------------------------------------------------
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel it belongs to."""
+        return self.root.kernel
 
     def ancestors(self) -> Iterator[Cgroup]:
         """The cgroups above, the nearest first."""
@@ -361,6 +371,12 @@ class CgroupRoot:
         self._next_id = 1
         self.root = Cgroup(self, None, "", self._next_id)
 
+    @property
+    def root_flags(self) -> tuple[str, ...]:
+        """The mount options that this kernel knows."""
+        profile = self.kernel.profile
+        return tuple(flag for flag, needs in ROOT_FLAGS.items() if needs is None or needs(profile))
+
     def reconfigure(self, options: str) -> None:
         """Mount it anew with these options, split by commas; EINVAL for one that is unknown.
 
@@ -369,13 +385,14 @@ class CgroupRoot:
         Simplified: nsdelegate and memory_hugetlb_accounting are shown and do nothing.
         """
         flags = frozenset(options.split(",")) - {"", "rw"}
-        if not flags <= set(ROOT_FLAGS):
-            raise OSError(errno.EINVAL, f"no such mount option: {', '.join(sorted(flags - set(ROOT_FLAGS)))}")
+        known = self.root_flags
+        if not flags <= set(known):
+            raise OSError(errno.EINVAL, f"no such mount option: {', '.join(sorted(flags - set(known)))}")
         kernel = self.kernel
         self.flags = flags
         kernel.memcgs.recursive_protection = "memory_recursiveprot" in flags
         kernel.lru.memcg.only_local_events = "memory_localevents" in flags
-        shown = ",".join(["rw", *(flag for flag in ROOT_FLAGS if flag in flags)])
+        shown = ",".join(["rw", *(flag for flag in known if flag in flags)])
         kernel.mounts.reconfigure("cgroup2", shown)
 
     def register(self, ss: CgroupSubsys) -> None:

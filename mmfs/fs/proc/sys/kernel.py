@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.fs.proc.sys.root import fact, register_sysctl, sysctl_directory, tunable
+from mmfs.profile import since, until
 from mmfs.kernfs import Attribute, fail
 from mmfs.kernfs.kstrtox import INT_MAX
 from mmfs.kernfs.sysctl import (
@@ -250,9 +251,11 @@ register_sysctl(kernel_dir, (
     tunable(of_sysctl, "randomize_va_space", INT),
     tunable(of_sysctl, "sched_autogroup_enabled", FLAG),
     tunable(of_sysctl, "sched_cfs_bandwidth_slice_us", proc_dointvec_minmax(1)),
+    tunable(of_sysctl, "sched_child_runs_first", INT, needs=until(6, 12)),
     tunable(of_sysctl, "sched_deadline_period_max_us", UINT, sched_deadline_changed("sched_deadline_period_max_us")),
     tunable(of_sysctl, "sched_deadline_period_min_us", UINT, sched_deadline_changed("sched_deadline_period_min_us")),
-    Attribute("sched_energy_aware", sched_energy_aware, sched_energy_aware_store),
+    Attribute("sched_energy_aware", sched_energy_aware, sched_energy_aware_store, needs=since(6, 12)),
+    tunable(of_sysctl, "sched_energy_aware", FLAG, needs=until(6, 12)),
     tunable(of_sysctl, "sched_rr_timeslice_ms", INT, sched_rr_timeslice_changed),
     tunable(of_sysctl, "sched_rt_period_us", proc_dointvec_minmax(1, INT_MAX), sched_rt_changed("sched_rt_period_us")),
     tunable(of_sysctl, "sched_rt_runtime_us", proc_dointvec_minmax(-1), sched_rt_changed("sched_rt_runtime_us")),

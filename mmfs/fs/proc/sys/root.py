@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmfs.kernfs import SYSCTL, Attribute, Directory
 from mmfs.kernfs.sysctl import Parser, sysctl
+from mmfs.profile import Needs
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -33,6 +34,7 @@ def tunable(
     *,
     field: str | None = None,
     mode: int = 0o644,
+    needs: Needs | None = None,
 ) -> Attribute[Kernel]:
     """A row for a field of one of the kernel's objects; `after(kernel, old)` follows a write."""
     attribute = field or name.replace("-", "_")
@@ -43,7 +45,7 @@ def tunable(
     def save(kernel: Kernel, value: Any) -> None:
         setattr(owner(kernel), attribute, value)
 
-    return sysctl(name, parser, get=load, set=save, after=after, mode=mode)
+    return sysctl(name, parser, get=load, set=save, after=after, mode=mode, needs=needs)
 
 
 def fact(name: str, show: Callable[[Kernel], str]) -> Attribute[Kernel]:

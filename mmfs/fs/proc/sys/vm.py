@@ -32,6 +32,7 @@ from mmfs.mm.drop_caches import drop_caches
 from mmfs.mm.node_reclaim import node_reclaim_mode_changed
 from mmfs.mm.watermark import MIN_PERCPU_PAGELIST_HIGH_FRACTION
 from mmfs.mm_types import PAGE_SIZE
+from mmfs.profile import since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -256,6 +257,11 @@ def compact_memory(kernel: Kernel, _: int) -> None:
     compact_nodes(kernel)
 
 
+def compact_memory_any(kernel: Kernel, buf: str) -> None:
+    """Whatever is written compacts all nodes. Linux 6.1: mm/compaction.c, sysctl_compaction_handler()."""
+    compact_nodes(kernel)
+
+
 DROP_CACHES: Final = proc_dointvec_minmax(1, 4)
 
 
@@ -282,7 +288,8 @@ ULONG = proc_doulongvec_minmax()
 
 register_sysctl(vm, (
     tunable(of_overcommit, "admin_reserve_kbytes", ULONG, field="sysctl_admin_reserve_kbytes"),
-    tunable(of_vm, "compact_memory", INT, compact_memory, mode=0o200),
+    tunable(of_vm, "compact_memory", INT, compact_memory, mode=0o200, needs=since(6, 12)),
+    Attribute("compact_memory", None, compact_memory_any, mode=0o200, needs=until(6, 12)),
     tunable(of_vm, "compact_unevictable_allowed", FLAG),
     tunable(of_vm, "compaction_proactiveness", PERCENT, proactiveness_changed),
     tunable(of_vm, "dirty_background_bytes", proc_doulongvec_minmax(1), dirty_background_bytes_changed),
@@ -293,7 +300,7 @@ register_sysctl(vm, (
     tunable(of_vm, "dirty_writeback_centisecs", INT, dirty_writeback_centisecs_changed),
     tunable(of_vm, "dirtytime_expire_seconds", NATURAL),
     Attribute("drop_caches", None, drop_caches_store, mode=0o200, wants_offset=True, wants_caller=True),
-    tunable(of_vm, "enable_soft_offline", FLAG),
+    tunable(of_vm, "enable_soft_offline", FLAG, needs=since(6, 12)),
     tunable(of_vm, "extfrag_threshold", proc_dointvec_minmax(0, 1000)),
     tunable(of_vm, "hugetlb_optimize_vmemmap", proc_dobool()),
     tunable(of_vm, "hugetlb_shm_group", INT),
@@ -301,7 +308,7 @@ register_sysctl(vm, (
     tunable(of_vm, "legacy_va_layout", NATURAL),
     tunable(of_vm, "lowmem_reserve_ratio", lowmem_reserve_ratio_sysctl_handler(), lowmem_reserve_ratio_changed),
     tunable(of_vm, "max_map_count", NATURAL),
-    tunable(of_vm, "memfd_noexec", proc_dointvec_minmax(0, 2)),
+    tunable(of_vm, "memfd_noexec", proc_dointvec_minmax(0, 2), needs=since(6, 12)),
     tunable(of_vm, "memory_failure_early_kill", FLAG),
     tunable(of_vm, "memory_failure_recovery", FLAG),
     tunable(of_vm, "min_free_kbytes", NATURAL, min_free_kbytes_changed),
@@ -321,7 +328,8 @@ register_sysctl(vm, (
     tunable(of_overcommit, "overcommit_kbytes", ULONG, overcommit_kbytes_changed, field="sysctl_overcommit_kbytes"),
     tunable(of_overcommit, "overcommit_memory", proc_dointvec_minmax(0, 2), field="sysctl_overcommit_memory"),
     tunable(of_overcommit, "overcommit_ratio", INT, overcommit_ratio_changed, field="sysctl_overcommit_ratio"),
-    tunable(of_vm, "page-cluster", proc_dointvec_minmax(0, 31), page_cluster_changed),
+    tunable(of_vm, "page-cluster", proc_dointvec_minmax(0, 31), page_cluster_changed, needs=since(6, 12)),
+    tunable(of_vm, "page-cluster", NATURAL, page_cluster_changed, needs=until(6, 12)),
     tunable(of_vm, "page_lock_unfairness", NATURAL),
     tunable(of_vm, "panic_on_oom", proc_dointvec_minmax(0, 2)),
     tunable(of_vm, "percpu_pagelist_high_fraction", NATURAL, percpu_pagelist_high_fraction_changed),
