@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -123,19 +124,31 @@ class Needs:
         return self.test(obj if isinstance(obj, Profile) else getattr(obj, "kernel", obj).profile)
 
 
+def _is_since(major: int, minor: int, profile: Profile) -> bool:
+    return profile.since(major, minor)
+
+
+def _is_until(major: int, minor: int, profile: Profile) -> bool:
+    return not profile.since(major, minor)
+
+
+def _is_set(option: str, profile: Profile) -> bool:
+    return bool(profile.config(option))
+
+
 def since(major: int, minor: int) -> Needs:
     """Kernels of that version and newer ones."""
-    return Needs(lambda profile: profile.since(major, minor))
+    return Needs(partial(_is_since, major, minor))
 
 
 def until(major: int, minor: int) -> Needs:
     """Kernels older than that version."""
-    return Needs(lambda profile: not profile.since(major, minor))
+    return Needs(partial(_is_until, major, minor))
 
 
 def config(option: str) -> Needs:
     """Kernels that were built with an option."""
-    return Needs(lambda profile: bool(profile.config(option)))
+    return Needs(partial(_is_set, option))
 
 
 def both(built: Needs, fulfilled: Callable[[T], bool]) -> Callable[[T], bool]:
@@ -156,7 +169,8 @@ _SET = (
     "IA32_EMULATION MODIFY_LDT_SYSCALL SECCOMP TASKSTATS TASK_IO_ACCOUNTING SCHED_INFO SCHED_DEBUG FAIR_GROUP_SCHED "
     "CHECKPOINT_RESTORE NO_HZ_FULL CPU_ISOLATION VIRT_CPU_ACCOUNTING_GEN PREEMPT_DYNAMIC STACKTRACE KALLSYMS IO_URING "
     "STRICT_DEVMEM CGROUP_PIDS CGROUP_FREEZER CGROUP_DEVICE CGROUP_CPUACCT CGROUP_PERF CGROUP_BPF CGROUP_MISC "
-    "CGROUP_RDMA BLK_CGROUP CGROUP_NET_PRIO CGROUP_NET_CLASSID FUSE_FS UDMABUF DMABUF_HEAPS SCHED_AUTOGROUP_ON"
+    "CGROUP_RDMA BLK_CGROUP CGROUP_NET_PRIO CGROUP_NET_CLASSID FUSE_FS UDMABUF DMABUF_HEAPS "
+    "MEMORY_HOTPLUG_DEFAULT_ONLINE"
 )
 _6_12_OPTIONS: dict[str, ConfigValue] = {
     **dict.fromkeys(_SET.split(), True),
@@ -222,7 +236,7 @@ _6_12_DEB12 = replace(
 # Debian 12's own kernel. What is not set here it has, but not in the image: fuse is a module there.
 _NOT_IN_6_1 = (
     "SLAB_BUCKETS UNACCEPTED_MEMORY LRU_GEN_ENABLED PER_VMA_LOCK X86_USER_SHADOW_STACK FUSE_FS UDMABUF DMABUF_HEAPS KFENCE "
-    "SCHED_AUTOGROUP_ON DAMON DAMON_VADDR DAMON_PADDR DAMON_SYSFS DAMON_RECLAIM DAMON_LRU_SORT"
+    "MEMORY_HOTPLUG_DEFAULT_ONLINE DAMON DAMON_VADDR DAMON_PADDR DAMON_SYSFS DAMON_RECLAIM DAMON_LRU_SORT"
 )
 _6_1 = Profile(
     name="6.1",

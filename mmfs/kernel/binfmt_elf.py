@@ -32,6 +32,7 @@ from mmfs.mm.mmap_layout import arch_align_stack, elf_load_bias, randomize_stack
 from mmfs.mm.mprotect import do_mprotect
 from mmfs.mm.special_mapping import map_vdso, setup_arg_pages
 from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.exec import LinuxBinprm
@@ -111,6 +112,9 @@ def _set_code_and_data(mm: MmStruct, image: ElfImage, bias: int) -> None:
     mm.end_data = bias + max(segment.vaddr + segment.filesz for segment in image.segments)
 
 
+RSEQ_TOLD: Final = since(6, 12)
+"""Kernels that tell programs of restartable sequences by their auxiliary vector."""
+
 # ---- the stack --------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +152,7 @@ def create_elf_tables(bprm: LinuxBinprm, layout: Layout, vdso: int, strings: int
         (AT_BASE, layout.interp_base), (AT_FLAGS, 0), (AT_ENTRY, layout.entry), (AT_UID, cred.uid),
         (AT_EUID, cred.euid), (AT_GID, cred.gid), (AT_EGID, cred.egid), (AT_SECURE, 0), (AT_RANDOM, random_bytes),
         (AT_HWCAP2, 2 if "fsgsbase" in flags else 0), (AT_EXECFN, bprm.exec_addr), (AT_PLATFORM, platform),
-        (AT_RSEQ_FEATURE_SIZE, 28), (AT_RSEQ_ALIGN, 32), (AT_NULL, 0),
+        *(((AT_RSEQ_FEATURE_SIZE, 28), (AT_RSEQ_ALIGN, 32)) if RSEQ_TOLD(mm) else ()), (AT_NULL, 0),
     )  # fmt: skip
     mm.saved_auxv = b"".join(struct.pack("<QQ", *entry) for entry in auxv)
     items = 1 + bprm.argc + 1 + bprm.envc + 1 + 2 * (len(auxv) + 1)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel.clock import NSEC_PER_SEC
+from mmfs.profile import Profile, since, until
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from mmfs.kernel.rq import Cpu
     from mmfs.machine import Machine
 
+CHIP_OF_DEVICE: Final = since(6, 12)
+"""Kernels in which each PCI device is an interrupt chip; in older ones one chip has all, with a device's place in it."""
+CONSOLE_MODULE: Final = until(6, 12)
+"""Kernels whose driver of the serial port is a module, which comes after that of the disks."""
+DEVFN_SHIFT: Final = 14
 GSI_TOP: Final = 24
 NR_LEGACY_IRQS: Final = 16
 NR_VECTORS: Final = 256
@@ -93,8 +99,9 @@ class IrqDesc:
 class Interrupts:
     """All interrupts of a machine."""
 
-    def __init__(self, machine: Machine, cpus: Sequence[Cpu]) -> None:
+    def __init__(self, machine: Machine, cpus: Sequence[Cpu], profile: Profile) -> None:
         self.cpus = cpus
+        self.chip_of_device = CHIP_OF_DEVICE(profile)
         self._descs: list[IrqDesc] = []
         self._arch: dict[str, list[int]] = {name: [0] * len(cpus) for name, _ in (*ARCH, *VIRTUALIZATION)}
         self.disks: Iterable[Gendisk] = ()
@@ -104,10 +111,13 @@ class Interrupts:
         self.mis_count = 0
         for irq, action in LEGACY:
             self._request(irq, "IO-APIC", 2 if irq == 0 else irq, "fasteoi" if action == "acpi" else "edge", action)
-        self._request_msix(0, ["config", "virtqueues"])
+        if not CONSOLE_MODULE(profile):
+            self._request_msix(0, ["config", "virtqueues"])
         for number, disk in enumerate(machine.disks, 1):
             queues = [f"req.{queue}" for queue in range(len(cpus))]
             self.queues[disk.name] = self._request_msix(number, ["config", *queues])[1:]
+        if CONSOLE_MODULE(profile):
+            self._request_msix(0, ["config", "virtqueues"])
 
     def _request(self, irq: int, chip: str, hwirq: int, flow: str, action: str) -> IrqDesc:
         desc = IrqDesc(irq, chip, hwirq, flow, action, len(self.cpus))
@@ -116,9 +126,12 @@ class Interrupts:
 
     def _request_msix(self, device: int, vectors: list[str]) -> list[IrqDesc]:
         first = max(GSI_TOP, self._descs[-1].irq + 1)
-        chip = f"PCI-MSIX-0000:00:{device + 2:02x}.0"
+        slot = device + 2
+        chip, first_hw = f"PCI-MSIX-0000:00:{slot:02x}.0", 0
+        if not self.chip_of_device:
+            chip, first_hw = "PCI-MSI", slot << DEVFN_SHIFT
         return [
-            self._request(first + number, chip, number, "edge", f"virtio{device}-{name}")
+            self._request(first + number, chip, first_hw + number, "edge", f"virtio{device}-{name}")
             for number, name in enumerate(vectors)
         ]
 

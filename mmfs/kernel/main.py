@@ -132,7 +132,7 @@ def kmem_cache_init(kernel: Kernel) -> None:
 
     nodes = [cpu.nid for cpu in kernel.cpus]
     folios = kernel.mmu.folios
-    kernel.slab = SlabCaches(kernel.page_alloc, folios.slub)
+    kernel.slab = SlabCaches(kernel.page_alloc, folios.slub, kernel.profile)
     kernel.slab.memcgs = kernel.memcgs
     folios.nodes.node_cache = kernel.slab["radix_tree_node"].index
     folios.nodes.buffer_cache = kernel.slab["buffer_head"].index
@@ -161,7 +161,7 @@ def fork_init(kernel: Kernel) -> None:
     kernel.udp_prot = UdpProto(kernel)
     kernel.numa_balancing = NumaBalancing(kernel)
     kernel.init_task = idle_task(kernel, init_rlimits(kernel.tasks.max_threads))
-    kernel.sysctl = kernel_sysctl(kernel.seed, kernel.cmdline, len(kernel.machine.nodes))
+    kernel.sysctl = kernel_sysctl(kernel.seed, kernel.cmdline, len(kernel.machine.nodes), kernel.profile)
     kernel.fs_sysctl = fs_sysctl(ram_pages, kernel.machine.nr_cpus)
     kernel.ipc = IpcSysctl()
 
@@ -212,7 +212,7 @@ def driver_init(kernel: Kernel) -> None:
     from mmfs.mm.memory_tiers import MemoryTiers
 
     machine = kernel.machine
-    kernel.interrupts = Interrupts(machine, kernel.cpus)
+    kernel.interrupts = Interrupts(machine, kernel.cpus, kernel.profile)
     disks = [(disk.name, disk.major, disk.minor, disk.nr_sectors, disk.kind) for disk in machine.disks]
     kernel.block_devices = virtio_disks(kernel.clock, kernel.vmstat, disks)
     kernel.interrupts.attach_disks(kernel.block_devices)

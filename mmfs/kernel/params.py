@@ -13,6 +13,7 @@ from random import Random
 from typing import Final
 
 from mmfs.mm_types import PAGE_SHIFT
+from mmfs.profile import Profile, since
 
 ULONG_MAX: Final = (1 << 64) - 1
 SHM_LIMIT: Final = ULONG_MAX - (1 << 24)
@@ -100,6 +101,8 @@ class KernelSysctl:
     printk_delay = 0
     randomize_va_space = 2
     sched_autogroup_enabled = 1
+    sched_child_runs_first = 0
+    energy_aware = 1
     sched_cfs_bandwidth_slice_us = 5000
     sched_deadline_period_max_us = 4194304
     sched_deadline_period_min_us = 100
@@ -203,12 +206,17 @@ def fs_sysctl(ram_pages: int, nr_cpus: int) -> FsSysctl:
     return params
 
 
-def kernel_sysctl(seed: int, cmdline: str, nr_nodes: int) -> KernelSysctl:
+AUTOGROUP_ON: Final = since(6, 12)
+"""Debian's kernels that have autogroups on; its older ones are patched to have them off."""
+
+
+def kernel_sysctl(seed: int, cmdline: str, nr_nodes: int, profile: Profile) -> KernelSysctl:
     """/proc/sys/kernel at boot: panic=, norandmaps, numa_balancing= of the command line; balancing on several nodes."""
     random = Random(f"random {seed}")
     params = KernelSysctl(random)
     params.random_boot_id = params.random_uuid()
     params.numa_balancing = int(nr_nodes > 1)
+    params.sched_autogroup_enabled = int(AUTOGROUP_ON(profile))
     for word in cmdline.split():
         key, _, value = word.partition("=")
         if key == "panic" and value.lstrip("-").isdecimal():

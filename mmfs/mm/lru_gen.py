@@ -199,6 +199,8 @@ class LruGenState:
         self.lruvecs: dict[int, LruGenLruvec] = {}
         """By their number."""
         self.online_memcg(0)
+        if not kernel.profile.config("LRU_GEN_ENABLED"):
+            self.set_caps(0)
 
     def _numbers(self, memcg: int) -> range:
         nr_nodes = self.lists.memcg.nr_nodes

@@ -102,7 +102,8 @@ class MemoryBlocks:
         self.pages_per_block = block_size_bytes >> PAGE_SHIFT
         self.memory: list[tuple[int, int, int]] = list(kernel.memblock.memory)
         self.changed: dict[int, Zone | None] = {}
-        self.default_online_type = "online"
+        online = kernel.profile.config("MEMORY_HOTPLUG_DEFAULT_ONLINE")
+        self.default_online_type = "online" if online else "offline"
         for word in kernel.cmdline.split():
             key, _, value = word.partition("=")
             if key == "memhp_default_state" and value in ONLINE_TYPES:

@@ -291,6 +291,9 @@ mm_struct 416
 """
 """Bytes of an object that may be copied from and to user space; of what kmalloc() gives, all."""
 
+RENAMED: Final[dict[str, str]] = {}
+"""What the model calls by another name: which cache has it."""
+
 KERNFS_NODES_PER_MEMORY_BLOCK: Final = 22.5
 """Nodes of sysfs that a block of memory adds: its directory, attributes and links."""
 

@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mmfs.mm.slab_caches import (
-    ALIASES,
-    CONSTRUCTORS,
-    KERNFS_NODES_PER_MEMORY_BLOCK,
-    KERNFS_NODES_PER_NODE,
-    KMALLOC_LARGE_PAGES,
-    SLAB_CACHES,
-    USERSIZES,
-)
+from mmfs.mm import slab_caches, slab_caches_6_1
+from mmfs.mm.slab_caches import KERNFS_NODES_PER_MEMORY_BLOCK, KERNFS_NODES_PER_NODE
 from mmfs.mm.slub import KmemCache, get_order
 from mmfs.mm_types import (
     GFP_COMP_BIT,
@@ -39,11 +32,15 @@ from mmfs.mm_types import (
     SLAB_OBJECT_TAKEN,
     NodeStatItem,
 )
+from mmfs.profile import Profile, since, until
 
 if TYPE_CHECKING:
     from mmfs.fastpath.slub import Slub
     from mmfs.mm.memcontrol import MemCgroups
     from mmfs.mm.page_alloc import PageAllocator
+
+TABLES: Final = ((since(6, 12), slab_caches), (until(6, 12), slab_caches_6_1))
+"""Which kernels have which caches."""
 
 KMALLOC_MAX_CACHE_SIZE: Final = 2 * PAGE_SIZE
 
@@ -64,7 +61,8 @@ class SlabCaches:
     ``memcgs`` is set once there are memory cgroups.
     """
 
-    def __init__(self, pages: PageAllocator, fast: Slub) -> None:
+    def __init__(self, pages: PageAllocator, fast: Slub, profile: Profile) -> None:
+        tables = next(tables for needs, tables in TABLES if needs(profile))
         self.pages = pages
         self.fast = fast
         self.vmstat = pages.vmstat
@@ -80,7 +78,7 @@ class SlabCaches:
         """The objects of users that only count them."""
         self.caches: dict[str, KmemCache] = {}
         self.boot_objects: dict[str, tuple[int, int]] = {}
-        for index, row in enumerate(SLAB_CACHES.strip().splitlines()):
+        for index, row in enumerate(tables.SLAB_CACHES.strip().splitlines()):
             name, object_size, size, align, flags, *boot = row.split()
             self.caches[name] = KmemCache(self, index, name, int(object_size), int(size), int(align), flags)
             if boot:
@@ -88,13 +86,15 @@ class SlabCaches:
                 self.boot_objects[name] = int(constant), int(per_cpu)
         self.by_index = list(self.caches.values())
         self.aliases: dict[str, str] = {}
-        for row in ALIASES.strip().splitlines():
+        for row in tables.ALIASES.strip().splitlines():
             name, aliases = row.split(":")
             self.aliases.update(dict.fromkeys(aliases.split(), name))
             self.caches[name].nr_aliases = len(aliases.split())
-        for row in CONSTRUCTORS.strip().splitlines():
+        self.aliases.update(tables.RENAMED)
+        self.kmalloc_large_pages = tables.KMALLOC_LARGE_PAGES
+        for row in tables.CONSTRUCTORS.strip().splitlines():
             name, self.caches[name].ctor = row.split()
-        for row in USERSIZES.strip().splitlines():
+        for row in tables.USERSIZES.strip().splitlines():
             name, usersize = row.split()
             self.caches[name].usersize = int(usersize)
 
@@ -103,6 +103,9 @@ class SlabCaches:
 
     def __len__(self) -> int:
         return len(self.caches)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.caches or name in self.aliases
 
     def __getitem__(self, name: str) -> KmemCache:
         """The cache of that name, or the one it is merged into."""
@@ -245,7 +248,7 @@ class SlabCaches:
         for place, (nid, cpu) in enumerate(first_cpu.items()):
             buddy.cpu = cpu
             self._boot_node(self.cpu_to_node.count(nid), place, len(first_cpu), sysfs)
-        for name in TASK_CACHES:
+        for name in filter(self.__contains__, TASK_CACHES):
             for buddy.cpu in range(len(self.cpu_to_node)):
                 obj = self.alloc(name)
                 if obj:
@@ -261,7 +264,7 @@ class SlabCaches:
             cache, n = self.caches[name], share + (extra if place == 0 else 0) + per_cpu * nr_cpus
             for _ in range(n):
                 cache.alloc()
-        constant, per_cpu = KMALLOC_LARGE_PAGES
+        constant, per_cpu = self.kmalloc_large_pages
         for _ in range((constant // places + per_cpu * nr_cpus) >> 2):
             self.kmalloc_large_node(2, self.cpu_to_node[self.pages.buddy.cpu])
 

@@ -24,10 +24,12 @@ from mmfs.mm.mman import (
     VM_SOFTDIRTY,
     VM_STACK_FLAGS,
 )
+from mmfs.mm.mmap_layout import DEFAULT_MAP_WINDOW
 from mmfs.mm.stack import expand_downwards
 from mmfs.mm.unmapped_area import get_unmapped_area
 from mmfs.mm.vma import VmAreaStruct, VmOperations, vm_area_alloc, vm_area_free
-from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmfs.profile import until
 
 if TYPE_CHECKING:
     from mmfs.mm.mm_struct import MmStruct
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 VVAR_BYTES = 4 * PAGE_SIZE
 VDSO_BYTES = 2 * PAGE_SIZE
 STACK_EXPAND = 128 << 10
+VDSO_ABOVE_STACK = until(6, 12)
+"""Kernels that map the vDSO beside the stack and not among the libraries."""
 
 
 def _special_mapping_close(vma: VmAreaStruct) -> None:
@@ -80,9 +84,19 @@ def insert_special_mapping(mm: MmStruct, addr: int, length: int, vm_flags: int, 
     return vma
 
 
+def vdso_addr(mm: MmStruct, length: int) -> int:
+    """A random page above the stack, in reach of the same page table. Linux 6.1: arch/x86/entry/vdso/vma.c."""
+    assert mm.rng is not None
+    start = mm.mmap[-1].vm_end
+    end = min(-(-start // HPAGE_PMD_SIZE) * HPAGE_PMD_SIZE, DEFAULT_MAP_WINDOW) - length
+    pages = max(end - start >> PAGE_SHIFT, 0)
+    return start + (mm.rng.randrange(pages + 1) << PAGE_SHIFT)
+
+
 def map_vdso(mm: MmStruct) -> int:
     """Map the vvar pages and the vDSO above them; returns the vDSO's address. Linux: map_vdso()."""
-    addr = get_unmapped_area(mm, None, 0, VVAR_BYTES + VDSO_BYTES, 0, 0)
+    length = VVAR_BYTES + VDSO_BYTES
+    addr = get_unmapped_area(mm, None, vdso_addr(mm, length) if VDSO_ABOVE_STACK(mm) else 0, length, 0, 0)
     text = addr + VVAR_BYTES
     text_flags = VM_READ | VM_EXEC | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
     vvar_flags = VM_READ | VM_MAYREAD | VM_IO | VM_DONTDUMP | VM_PFNMAP

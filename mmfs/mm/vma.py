@@ -147,17 +147,17 @@ def vm_area_alloc(mm: MmStruct, start: int, end: int, vm_flags: int, pgoff: int)
     """A new VMA, in no tree yet. Linux: kernel/fork.c, vm_area_alloc()."""
     slab = mm.kernel.slab
     obj = slab.alloc("vm_area_struct")
-    lock = obj and slab.alloc("vma_lock")
-    if not lock:
-        if obj:
-            slab.free(obj)
+    locked = "vma_lock" in slab  # newer kernels
+    lock = slab.alloc("vma_lock") if obj and locked else 0
+    if not obj or (locked and not lock):
+        slab.free_if(obj)
         raise OSError(ENOMEM, "no memory for a vm_area_struct")
     if mm.mm_users == 0:  # the OOM killer has chosen the caller to make room for it
         slab.free(obj)
-        slab.free(lock)
+        slab.free_if(lock)
         raise OSError(EINTR, "killed")
     vma = VmAreaStruct(mm, start, end, vm_flags, pgoff)
-    vma.objects = obj, lock
+    vma.objects = (obj, lock) if lock else (obj,)
     rows.vma_allocated(vma)
     return vma
 

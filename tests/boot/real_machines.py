@@ -142,14 +142,14 @@ def booted(name: str) -> RealMachine:
 def captured(name: str) -> RealMachine:
     """A machine of tests/golden/captures, right after boot."""
     shape = dict(MACHINES[name])
-    cmdline = str(shape.pop("cmdline"))
+    cmdline, kernel = str(shape.pop("cmdline")), str(shape.pop("profile", "6.12"))
     if "nodes" in shape:
         shape.pop("ram")
     texts = {file: at_boot(name, f"/proc/{file}").decode() for file in ("meminfo", "zoneinfo", "iomem")}
     return RealMachine(
         name,
         Machine.from_sizes(**shape),  # type: ignore[arg-type]
-        "6.12",
+        kernel,
         cmdline,
         texts["meminfo"],
         texts["zoneinfo"],

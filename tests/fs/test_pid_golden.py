@@ -15,7 +15,7 @@ import pytest
 import mmfs
 from mmfs.kernfs import Caller
 from mmfs.kernfs.entry import ROOT
-from tests.golden.captures import CAPTURES, CMDLINE, GOLDEN, ManifestRow, manifests
+from tests.golden.captures import CAPTURES, CMDLINE, GOLDEN, MACHINES, ManifestRow, manifests
 from tests.golden.compare import Mask, assert_layout, each, exact, only, words
 
 if TYPE_CHECKING:
@@ -33,17 +33,18 @@ NOT_SERVED_OF_PROGRAMS = NOT_SERVED | {
 
 
 @cache
-def machine() -> tuple[Kernel, Task]:
-    """A machine as the captured one, with a program on it; tests here only read."""
-    kernel = mmfs.boot(ram="512M", cpus=2, swap="256M", preset="bare", seed=1, cmdline=CMDLINE)
-    task = kernel.spawn("golden", argv=["golden", "zoo", "/dev/shm/zoo.ready", "/data", "s"])
+def machine(name: str = "512M") -> tuple[Kernel, Task]:
+    """A machine as a captured one, with a program on it; tests here only read."""
+    kernel = mmfs.boot(preset="bare", seed=1, **MACHINES[name])  # type: ignore[arg-type]
+    program = "probe" if "profile" in MACHINES[name] else "golden"
+    task = kernel.spawn(program, argv=[program, "zoo", "/dev/shm/zoo.ready", "/data", "s"])
     kernel.run_for(0.1)  # until it has started and sleeps
     return kernel, task
 
 
-def of_kind(sort: str) -> tuple[Kernel, int]:
+def of_kind(sort: str, name: str = "512M") -> tuple[Kernel, int]:
     """Our process like a captured one: init, a kernel thread, or a program."""
-    kernel, task = machine()
+    kernel, task = machine(name)
     if sort == "kswapd0":
         return kernel, next(other.pid for other in kernel.tasks.processes() if other.comm == sort)
     return kernel, {"init": 1, "kthread": 2, "program": task.pid}[sort]
@@ -150,7 +151,7 @@ def test_types_modes_and_errors() -> None:
     kinds = {"f": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK}
     wrong = []
     for where, sort, row in rows:
-        kernel, pid = of_kind(sort)
+        kernel, pid = of_kind(sort, "512M-6.1" if where.startswith("512M-6.1") else "512M")
         path = re.sub(r"^/proc/\d+", f"/proc/{pid}", row.path)
         if path.rpartition("/")[2] in (NOT_SERVED if sort == "kthread" else NOT_SERVED_OF_PROGRAMS):
             continue
@@ -229,24 +230,31 @@ LAYOUTS: dict[str, Mask] = {
         only(r"^Sig(Ign|Cgt):\t[0-9a-f]{16}$", lambda text: text[:8] + "#" * 16),
     ),
 }  # fmt: skip
-PIDS = {"kthread": ("00-boot", "2"), "kswapd0": ("00-boot", "51"), "program": ("02-zoo", "262")}
+PIDS = {
+    ("512M", "kthread"): ("00-boot", "2"),
+    ("512M", "kswapd0"): ("00-boot", "51"),
+    ("512M", "program"): ("02-zoo", "262"),
+    ("512M-6.1", "kthread"): ("00-boot", "2"),
+    ("512M-6.1", "kswapd0"): ("00-boot", "44"),
+    ("512M-6.1", "program"): ("02-zoo", "211"),
+}
 
 
-def golden_file(sort: str, name: str) -> Path:
+def golden_file(where: str, sort: str, name: str) -> Path:
     """A captured file of a process of a kind."""
-    snapshot, pid = PIDS[sort]
-    return CAPTURES / "512M" / snapshot / "proc" / pid / name
+    snapshot, pid = PIDS[where, sort]
+    return CAPTURES / where / snapshot / "proc" / pid / name
 
 
-def layout_cases() -> list[tuple[str, str]]:
+def layout_cases() -> list[tuple[str, str, str]]:
     """Every file in LAYOUTS that a process of that kind could be read."""
-    return [(sort, name) for sort in PIDS for name in LAYOUTS if golden_file(sort, name).exists()]
+    return [(*kind, name) for kind in PIDS for name in LAYOUTS if golden_file(*kind, name).exists()]
 
 
-@pytest.mark.parametrize(("sort", "name"), layout_cases())
-def test_layout(sort: str, name: str) -> None:
-    kernel, pid = of_kind(sort)
-    file = golden_file(sort, name)
+@pytest.mark.parametrize(("where", "sort", "name"), layout_cases())
+def test_layout(where: str, sort: str, name: str) -> None:
+    kernel, pid = of_kind(sort, where)
+    file = golden_file(where, sort, name)
     assert_layout(kernel.read(f"/proc/{pid}/{name}"), file.read_bytes(), LAYOUTS[name], str(file))
 
 

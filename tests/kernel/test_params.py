@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from mmfs.kernel.params import IpcSysctl, KernelSysctl, fs_sysctl, kernel_sysctl
+from mmfs.profile import load_profile
 
 BOOT = Path(__file__).parents[1] / "golden/captures/512M/00-boot/proc/sys"
 
@@ -32,7 +33,7 @@ def test_limits_that_scale_with_memory(
 
 
 def test_defaults_are_golden() -> None:
-    params, ipc = kernel_sysctl(1, "psi=1 panic=-1", 1), IpcSysctl()
+    params, ipc = kernel_sysctl(1, "psi=1 panic=-1", 1, load_profile()), IpcSysctl()
     compared = 0
     for file in sorted((BOOT / "kernel").iterdir()):
         owner = ipc if hasattr(ipc, file.name) else params
@@ -45,13 +46,13 @@ def test_defaults_are_golden() -> None:
 
 
 def test_the_seed_makes_the_boot_id() -> None:
-    one, same, other = (kernel_sysctl(seed, "", 1) for seed in (1, 1, 2))
+    one, same, other = (kernel_sysctl(seed, "", 1, load_profile()) for seed in (1, 1, 2))
     assert one.random_boot_id == same.random_boot_id != other.random_boot_id
     assert UUID(one.random_boot_id).version == 4
     assert one.random_uuid() != one.random_uuid()
 
 
 def test_the_command_line_and_the_nodes_matter() -> None:
-    params = kernel_sysctl(0, "norandmaps panic=10", 2)
+    params = kernel_sysctl(0, "norandmaps panic=10", 2, load_profile())
     assert (params.randomize_va_space, params.panic, params.numa_balancing) == (0, 10, 1)
     assert KernelSysctl.numa_balancing == 0

@@ -15,6 +15,7 @@ GB = 1 << 30
 LOW = (0x1000, 0x9FC00)
 RAM = {
     "512M": [LOW, (0x100000, 0x1FFDA000)],
+    "512M-6.1": [LOW, (0x100000, 0x1FFDA000)],
     "1G-hugepages": [LOW, (0x100000, 0x3FFDA000)],
     "5G-numa2": [LOW, (0x100000, 0xBFFDA000), (4 * GB, 6 * GB)],
 }
@@ -36,7 +37,8 @@ def test_direct_map(machine: str) -> None:
     golden = dict(re.findall(r"DirectMap(\w+): +(\d+) kB", at_boot(machine, "/proc/meminfo").decode()))
     splits = int(re.search(r"direct_map_level2_splits (\d+)", at_boot(machine, "/proc/vmstat").decode())[1])  # type: ignore[index]
     direct_map = DirectMap(RAM[machine], gbpages=True)
-    for _ in range(splits):
+    # 6.1 has split one more that it did not count.
+    for _ in range(splits + ("profile" in MACHINES[machine])):
         assert direct_map.split_2m()
     assert direct_map.nr_4k * 4 == int(golden["4k"])
     assert direct_map.nr_2m * 2048 == int(golden["2M"])

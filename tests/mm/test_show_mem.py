@@ -35,8 +35,8 @@ class Snapshot:
             protection = [int(word) for word in re.search(r"protection: \((.*)\)", zone)[1].split(",")]  # type: ignore[index]
             self.wmark_low += of["low"]
             self.totalreserve += min(of["high"] - of["boost"] + max(protection), of["managed"])
-        self.zone = [self.vmstat[name] for name in zone_stat_text]
-        self.node = [self.vmstat[name] for name in node_stat_text]
+        self.zone = [self.vmstat.get(name, 0) for name in zone_stat_text]
+        self.node = [self.vmstat.get(name, 0) for name in node_stat_text]
 
 
 def moments() -> list[tuple[str, str]]:

@@ -32,6 +32,7 @@ from mmfs.mm_types import (
     NodeStatItem,
     ZoneStatItem,
 )
+from mmfs.profile import load_profile
 
 if TYPE_CHECKING:
     from mmfs.mm.page_alloc import PageAllocator
@@ -83,7 +84,7 @@ class Pages:
 def make(nr_cpus: int = 2, nodes: int = 1, node_pages: int = NODE_PAGES) -> SlabCaches:
     pages = Pages(nr_cpus, nodes, node_pages)
     memcg = Memcontrol(pages.buddy, pages.vmstat, nodes)
-    return SlabCaches(cast("PageAllocator", pages), Slub(ObjCgroups(memcg), pages.vmstat))
+    return SlabCaches(cast("PageAllocator", pages), Slub(ObjCgroups(memcg), pages.vmstat), load_profile())
 
 
 def used(slabs: SlabCaches) -> int:

@@ -17,8 +17,8 @@ from mmfs.kernel.cgroup.control import enable_threaded, migrate_vet_dst, subtree
 from mmfs.kernel.cgroup.migrate import attach_task
 from mmfs.kernel.sched import PF_KTHREAD, PF_NO_SETAFFINITY
 from mmfs.kernel.signal import SIGKILL, send_signal
-from mmfs.profile import since
 from mmfs.kernfs import CGROUP2, Attribute, Caller, Directory, Iattrs, fail, kstrtoint
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task

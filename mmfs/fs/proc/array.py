@@ -7,7 +7,8 @@ Simplified: no signal queue is kept, so SigQ counts none; the CPU is taken to be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.proc.pid import attribute, pid_dir, ptrace_may_access, tid_dir
 from mmfs.kernel.sched import (
@@ -28,6 +29,7 @@ from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGE_SIZE,
 )
+from mmfs.profile import Profile, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task

@@ -5,10 +5,11 @@ Linux: arch/x86/kernel/cpu/proc.c, show_cpuinfo().
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.proc.root import proc
 from mmfs.kernel.clock import HZ
+from mmfs.profile import Profile, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -18,12 +19,19 @@ if TYPE_CHECKING:
 @proc.attribute("cpuinfo")
 def cpuinfo(kernel: Kernel) -> str:
     """A paragraph a processor."""
-    return "".join(processor(kernel.machine, cpu.cpu) for cpu in kernel.cpus)
+    return "".join(processor(kernel.machine, cpu.cpu, kernel.profile) for cpu in kernel.cpus)
 
 
-def processor(machine: Machine, cpu: int) -> str:
+AMD_NEEDS: Final = {"xtopology": since(6, 12)}
+"""The flags of AMD's processors that not all kernels tell of."""
+
+
+def processor(machine: Machine, cpu: int, profile: Profile) -> str:
     """One paragraph, the empty line behind it included."""
     model = machine.cpu
+    flags = model.flags
+    if model.vendor_id == "AuthenticAMD":
+        flags = tuple(flag for flag in flags if flag not in AMD_NEEDS or AMD_NEEDS[flag](profile))
     topology = machine.topology
     microcode = "" if model.microcode is None else f"microcode\t: 0x{model.microcode:x}\n"
     tlb = f"TLB size\t: {model.tlb_size}\n" if model.tlb_size else ""
@@ -36,7 +44,7 @@ def processor(machine: Machine, cpu: int) -> str:
         f"core id\t\t: {machine.core_of(cpu)}\ncpu cores\t: {topology.cores}\n"
         f"apicid\t\t: {apicid(machine, cpu)}\ninitial apicid\t: {apicid(machine, cpu)}\n"
         f"fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: {model.cpuid_level}\nwp\t\t: yes\n"
-        f"flags\t\t:{spaced(model.flags)}\nbugs\t\t:{spaced(model.bugs)}\n"
+        f"flags\t\t:{spaced(flags)}\nbugs\t\t:{spaced(model.bugs)}\n"
         f"bogomips\t: {bogomips(model.khz)}\n{tlb}"
         f"clflush size\t: 64\ncache_alignment\t: 64\n"
         f"address sizes\t: {machine.phys_bits} bits physical, {model.virt_bits} bits virtual\n"

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfs.fs.proc.root import proc
-from mmfs.profile import config
 from mmfs.mm.huge_memory import states_of
 from mmfs.mm.sparse import PAGES_PER_SECTION
 from mmfs.mm_types import (
@@ -58,6 +57,7 @@ from mmfs.mm_types import (
     PG_UPTODATE,
     PG_WRITEBACK,
 )
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel

@@ -18,6 +18,7 @@ from mmfs.fs.proc.root import proc
 from mmfs.kernfs import PROC_PID
 from mmfs.kernfs.kstrtox import fail
 from mmfs.kernfs.node import Attribute, Directory, Family, Graft, Node, Symlink, Text
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -199,10 +200,16 @@ def proc_mem_open(task: Task, caller: Caller) -> None:
         check_ptrace(task, caller)
 
 
+MM_NEEDED: Final = since(6, 12)
+"""Kernels in which files about memory cannot be opened for tasks without; older ones let them be opened and read."""
+
+
 def needs_mm(task: Task, caller: Caller) -> None:
     """Open a file about memory that is not there for tasks without: ESRCH. Linux: __mem_open(), pagemap_open()."""
     if task.mm is None:
-        fail(errno.ESRCH)
+        if MM_NEEDED(task):
+            fail(errno.ESRCH)
+        return
     check_ptrace(task, caller)
 
 

@@ -10,6 +10,7 @@ Simplified: nothing is merged by KSM.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
@@ -80,6 +81,7 @@ from mmfs.mm_types import (
     SMAPS_SWAP,
     SMAPS_SWAP_PSS,
 )
+from mmfs.profile import Needs, Profile, since, until
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

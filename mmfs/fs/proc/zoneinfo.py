@@ -18,13 +18,12 @@ from mmfs.mm_types import (
     PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
 )
-
 from mmfs.profile import since
 
 if TYPE_CHECKING:
-    from mmfs.profile import Profile
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.mmzone import PglistData, Zone
+    from mmfs.profile import Profile
 
 MAX_RECLAIM_RETRIES = 16
 """After so many fruitless runs kswapd gives a node up. Linux: mm/internal.h."""

@@ -2,6 +2,8 @@
 
 Linux: mm/vmscan.c, lru_gen_seq_show(), lru_gen_seq_write(); mm/zswap.c, zswap_debugfs_init(); mm/vmstat.c,
 extfrag_debug_init(); mm/huge_memory.c, split_huge_pages_debugfs(); mm/memory.c, fault_around_debugfs(); fs/debugfs.
+
+Simplified: the PMD entries that a walk has looked at are not counted, which 6.1 tells (N in lru_gen_full).
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from mmfs.kernel.clock import HZ
 from mmfs.kernfs import DEBUGFS, Directory, fail, kstrtoul
 from mmfs.mm import huge_split
 from mmfs.mm.lru_gen import ANON, FILE, LruGenLruvec
-from mmfs.profile import since, until
 from mmfs.mm_types import MAX_NR_GENS, MAX_NR_TIERS, NR_PAGE_ORDERS, PAGE_SHIFT, PTRS_PER_TABLE
+from mmfs.profile import since, until
 
 if TYPE_CHECKING:
-    from mmfs.mm.zswap import Zswap
     from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.zswap import Zswap
 
 _RANGE = r"0x([0-9a-f]+)(?:,0x([0-9a-f]+)(?:,(-?\d+))?)?"
 _PART_OF_PROCESS = re.compile(rf"\s*(-?\d+)(?:,{_RANGE})?", re.IGNORECASE)
@@ -42,23 +44,31 @@ def _generation(lruvec: LruGenLruvec, seq: int, full: bool) -> str:
     return line + "\n"
 
 
+WALK_STATS: Final = ((since(6, 12), "x", "TYFA"), (until(6, 12), " ", "LOYNFA"))
+"""By kernel: the letter behind a number that means nothing, and those of what a walk has looked at."""
+
+
 def _tiers(lruvec: LruGenLruvec, seq: int) -> str:
     """The lines of a generation's tiers, and of the walk that began it. Linux: lru_gen_seq_show_full()."""
+    kernel = lruvec.owner.kernel
+    none, columns = next((none, columns) for needs, none, columns in WALK_STATS if needs(kernel))
     text = ""
     for tier in range(MAX_NR_TIERS):
         text += f"            {tier:10d}"
         for kind in (ANON, FILE):
-            letters, numbers = "xxx", (0, 0, 0)
+            letters, numbers = none * 3, (0, 0, 0)
             if seq == lruvec.max_seq:
-                letters = "RTx"
+                letters = f"RT{none}"
                 numbers = (lruvec.avg_refaulted[kind][tier], lruvec.avg_total[kind][tier], 0)
             elif seq == lruvec.min_seq(kind):
                 letters, numbers = "rep", lruvec.tier_counts(kind, tier)
             text += "".join(f" {number:10d}{letter}" for number, letter in zip(numbers, letters, strict=True))
         text += "\n"
-    stats = lruvec.owner.walk.stats[lruvec.number].tolist() if seq == lruvec.max_seq else [0] * 4
-    letters = "TYFA" if seq == lruvec.max_seq else "xxxx"
-    text += "                      " + "".join(f" {n:10d}{letter}" for n, letter in zip(stats, letters, strict=True))
+    total, young, found, added = lruvec.owner.walk.stats[lruvec.number].tolist() if seq == lruvec.max_seq else [0] * 4
+    stats = {"T": total, "L": total, "O": total - young, "Y": young, "N": 0, "F": found, "A": added}
+    letters = columns if seq == lruvec.max_seq else none * len(columns)
+    text += "                      "
+    text += "".join(f" {stats[column]:10d}{letter}" for column, letter in zip(columns, letters, strict=True))
     return text + "\n"
 
 

@@ -20,7 +20,7 @@ from mmfs.mm.show_mem import node_page_state_pages
 from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
 from mmfs.mm_types import MAX_NR_ZONES, PAGE_SHIFT, NumaStatItem, ZoneStatItem
 from mmfs.mm_types import NodeStatItem as Item
-from mmfs.profile import Profile, config, since
+from mmfs.profile import Profile, config, since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -265,8 +265,12 @@ NODE_NEEDS: Final = {"Unaccepted": config("UNACCEPTED_MEMORY")}
 TO_KB: Final = PAGE_SHIFT - 10
 
 
-def _line(nid: int, label: str, kilobytes: int) -> str:
-    return f"Node {nid} {label + ':':<15} {kilobytes:8d} kB\n"
+NARROW: Final = dict.fromkeys(("FileHugePages", "FilePmdMapped"), until(6, 12))
+"""Rows without a second blank before their number, and in which kernels."""
+
+
+def _line(nid: int, label: str, kilobytes: int, narrow: bool = False) -> str:
+    return f"Node {nid} {label + ':':<{14 if narrow else 15}} {kilobytes:8d} kB\n"
 
 
 @node_dir.attribute("meminfo")
@@ -289,7 +293,7 @@ def meminfo(one: NodeDevice) -> str:
             kilobytes = vmstat.sum_zone_node_page_state(nid, items) << TO_KB
         else:
             kilobytes = sum(state[item] for item in items) << TO_KB
-        lines.append(_line(nid, label, kilobytes))
+        lines.append(_line(nid, label, kilobytes, label in NARROW and NARROW[label](one)))
     return "".join(lines) + _hugetlb(one)
 
 

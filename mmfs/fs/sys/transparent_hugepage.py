@@ -27,8 +27,8 @@ from mmfs.mm.huge_memory import (
     TransparentHugepage,
 )
 from mmfs.mm.khugepaged import Khugepaged
-from mmfs.profile import Needs, since
 from mmfs.mm_types import HPAGE_PMD_NR, HPAGE_PMD_SIZE, PAGE_SHIFT, MthpStatItem
+from mmfs.profile import Needs, since
 
 _SIZE_SHIFT = PAGE_SHIFT - 10
 UINT_MAX = (1 << 32) - 1

@@ -60,7 +60,7 @@ def of_fs(kernel: Kernel) -> FsSysctl:
 
 def nr_inodes(kernel: Kernel) -> int:
     """Inodes in memory. Linux: fs/inode.c, get_nr_inodes()."""
-    return sum(kernel.slab[name].nr_objects_inuse for name in INODE_CACHES)
+    return sum(kernel.slab[name].nr_objects_inuse for name in INODE_CACHES if name in kernel.slab)
 
 
 def nr_unused_dentries(kernel: Kernel) -> int:

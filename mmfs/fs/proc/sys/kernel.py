@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.fs.proc.sys.root import fact, register_sysctl, sysctl_directory, tunable
-from mmfs.profile import since, until
 from mmfs.kernfs import Attribute, fail
 from mmfs.kernfs.kstrtox import INT_MAX
 from mmfs.kernfs.sysctl import (
@@ -29,6 +28,7 @@ from mmfs.kernfs.sysctl import (
     proc_doulongvec_minmax,
     sysctl,
 )
+from mmfs.profile import since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -255,7 +255,7 @@ register_sysctl(kernel_dir, (
     tunable(of_sysctl, "sched_deadline_period_max_us", UINT, sched_deadline_changed("sched_deadline_period_max_us")),
     tunable(of_sysctl, "sched_deadline_period_min_us", UINT, sched_deadline_changed("sched_deadline_period_min_us")),
     Attribute("sched_energy_aware", sched_energy_aware, sched_energy_aware_store, needs=since(6, 12)),
-    tunable(of_sysctl, "sched_energy_aware", FLAG, needs=until(6, 12)),
+    tunable(of_sysctl, "sched_energy_aware", FLAG, field="energy_aware", needs=until(6, 12)),
     tunable(of_sysctl, "sched_rr_timeslice_ms", INT, sched_rr_timeslice_changed),
     tunable(of_sysctl, "sched_rt_period_us", proc_dointvec_minmax(1, INT_MAX), sched_rt_changed("sched_rt_period_us")),
     tunable(of_sysctl, "sched_rt_runtime_us", proc_dointvec_minmax(-1), sched_rt_changed("sched_rt_runtime_us")),
