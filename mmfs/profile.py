@@ -1,9 +1,9 @@
 """Which kernel is simulated: its version, its configuration and the sizes of its image.
 
 Where kernels differ, a row or a file says ``needs=config("ZSWAP")`` or ``needs=since(6, 12)``, and the model asks
-``profile.config("ZSWAP")`` and ``profile.since(6, 12)``; version strings are never compared. A version in ``since()`` is
-the first that is known to have it: (6, 12) where only kernels of PROFILES were asked, which lie far apart. A kernel more
-is an entry more in PROFILES; a 32-bit one would say ``64BIT`` False and ``HIGHMEM`` True.
+``profile.config("ZSWAP")`` and ``profile.since(6, 12)``; version strings are never compared. A version in ``since()``
+is the first that is known to have it: (6, 12) where only kernels of PROFILES were asked, which lie far apart. A kernel
+more is an entry more in PROFILES; a 32-bit one would say ``64BIT`` False and ``HIGHMEM`` True.
 """
 
 from __future__ import annotations
@@ -235,8 +235,8 @@ _6_12_DEB12 = replace(
 
 # Debian 12's own kernel. What is not set here it has, but not in the image: fuse is a module there.
 _NOT_IN_6_1 = (
-    "SLAB_BUCKETS UNACCEPTED_MEMORY LRU_GEN_ENABLED PER_VMA_LOCK X86_USER_SHADOW_STACK FUSE_FS UDMABUF DMABUF_HEAPS KFENCE "
-    "MEMORY_HOTPLUG_DEFAULT_ONLINE DAMON DAMON_VADDR DAMON_PADDR DAMON_SYSFS DAMON_RECLAIM DAMON_LRU_SORT"
+    "SLAB_BUCKETS UNACCEPTED_MEMORY LRU_GEN_ENABLED PER_VMA_LOCK X86_USER_SHADOW_STACK FUSE_FS UDMABUF DMABUF_HEAPS "
+    "KFENCE MEMORY_HOTPLUG_DEFAULT_ONLINE DAMON DAMON_VADDR DAMON_PADDR DAMON_SYSFS DAMON_RECLAIM DAMON_LRU_SORT"
 )
 _6_1 = Profile(
     name="6.1",

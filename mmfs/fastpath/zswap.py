@@ -34,8 +34,8 @@ class Zswap:
     ``max_pages`` and ``accept_pages``: how large the pool
     may get, and below which size it takes pages again after it was full.
 
-    ``zeromap``: zero pages are known without zswap; if not, and ``same_filled``, zswap knows those of one word all over.
-    ``exclusive``: a copy goes when its page is read.
+    ``zeromap``: zero pages are known without zswap; if not, and ``same_filled``, zswap knows those of one word all
+    over. ``exclusive``: a copy goes when its page is read.
     """
 
     def __init__(self, folios, contents, memcgs, vmstat):

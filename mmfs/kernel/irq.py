@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mmfs.machine import Machine
 
 CHIP_OF_DEVICE: Final = since(6, 12)
-"""Kernels in which each PCI device is an interrupt chip; in older ones one chip has all, with a device's place in it."""
+"""Kernels in which each PCI device is an interrupt chip; in older ones all are one, in which each has its place."""
 CONSOLE_MODULE: Final = until(6, 12)
 """Kernels whose driver of the serial port is a module, which comes after that of the disks."""
 DEVFN_SHIFT: Final = 14

@@ -20,7 +20,7 @@ from mmfs.kernel.cputime import Cost, CpuTime
 from mmfs.kernel.irq import Interrupts
 from mmfs.kernel.loadavg import LoadAverage
 from mmfs.kernel.module import Modules
-from mmfs.kernel.mounts import FILESYSTEMS, bare_mounts, systemd_mounts
+from mmfs.kernel.mounts import bare_mounts, filesystems, systemd_mounts
 from mmfs.kernel.params import IpcSysctl, UtsNamespace, fs_sysctl, kernel_sysctl
 from mmfs.kernel.printk import LOG_ERR, Printk
 from mmfs.kernel.scheduler import Scheduler
@@ -222,7 +222,7 @@ def driver_init(kernel: Kernel) -> None:
     kernel.memory_tiers = MemoryTiers(kernel)
     kernel.chrdevs = CharDevices(kernel.cmdline, kernel.profile)
     kernel.ioports = build_ioports(machine)
-    kernel.filesystems = tuple(one for one in FILESYSTEMS if one.needs is None or one.needs(kernel))
+    kernel.filesystems = filesystems(kernel.profile)
     kernel.slab.boot(machine.ram // memory_block_bytes(kernel), len(machine.nodes))
     boot_areas(kernel)
     kernel.modules = Modules(kernel)

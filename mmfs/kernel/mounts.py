@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from mmfs.profile import Needs, config, until
+from mmfs.profile import Needs, Profile, config, until
 
 
 class FileSystemType(NamedTuple):
@@ -53,6 +53,12 @@ FILESYSTEMS: Final = (
     FileSystemType("ext4", requires_dev=True),
 )
 """In the order of their registration."""
+
+
+def filesystems(profile: Profile) -> tuple[FileSystemType, ...]:
+    """Those that a kernel has."""
+    return tuple(one for one in FILESYSTEMS if one.needs is None or one.needs(profile))
+
 
 FIRST_ANON_DEV: Final = 22
 DEV_DEVTMPFS: Final = 6

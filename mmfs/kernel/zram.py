@@ -121,11 +121,12 @@ class ZramDisk(Gendisk):
         table_pages = -(-pages * TABLE_ENTRY_BYTES // PAGE_SIZE)
         if table_pages > self.kernel.totalram_pages():
             raise OSError(ENOMEM, f"no memory for the table of {self.name}")
-        self._alloc_areas([table_pages, *self.backends.algorithms[self.comp_algorithm].areas * self.kernel.machine.nr_cpus])
+        algorithm = self.backends.algorithms[self.comp_algorithm]
+        self._alloc_areas([table_pages, *algorithm.areas * self.kernel.machine.nr_cpus])
         contents = self.kernel.mmu.swap.slots.zswap.contents
         zram = Zram(self.kernel.page_alloc.buddy, contents, self.kernel.vmstat, self.queue, pages)
         zram.factor, zram.compress_ns, zram.decompress_ns = COMPRESSORS[self.comp_algorithm]
-        zram.header_bytes = self.backends.algorithms[self.comp_algorithm].header_bytes
+        zram.header_bytes = algorithm.header_bytes
         zram.limit_pages = self.limit_pages
         self.zram = zram
         self._shrinker = pool_shrinker(self.name, zram.pool)

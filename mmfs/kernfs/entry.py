@@ -53,8 +53,9 @@ class Entry:
     """A template bound to an object, under a name.
 
     `stable`: it and its object are there as long as the root is. `comes_and_goes`: the name itself may vanish, as a
-    member of a family or a node with `needs` that is not constant; what stands at a fixed name below such a directory is neither. `held`:
-    a directory that is `flushed`, or a file at a fixed name in one: it is what it is until that is said.
+    member of a family or a node with `needs` that is not constant; what stands at a fixed name below such a directory
+    is neither. `held`: a directory that is `flushed`, or a file at a fixed name in one: it is what it is until that is
+    said.
 
     An entry keeps those below it that were asked for. Whether the name is still there, and stands for the same object,
     is found out anew each time.

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mmfs.profile import since
+
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
 _HEADER: Final = ("dump_stack_lvl", "dump_header")
+_PANIC: Final = ("panic: dump", "panic")
 _OOM_KILL: Final = (*_HEADER, "oom_kill_process")
 _ALLOC: Final = ("__alloc_pages_slowpath", "__alloc_pages_noprof")
 _SYSRQ: Final = (
@@ -30,9 +33,9 @@ TRACES: Final[dict[str, tuple[str, ...]]] = {
     "oom_nobody": (*_HEADER, "out_of_memory: nobody", *_ALLOC),
     "oom_nobody_sysrq": (*_HEADER, "out_of_memory: nobody", *_SYSRQ),
     "panic_on_oom": (*_HEADER, "out_of_memory: panic_on_oom header", *_ALLOC),
-    "panic: panic_on_oom": ("panic", "out_of_memory: panic_on_oom", *_ALLOC),
-    "panic: deadlocked": ("panic", "out_of_memory: deadlocked", *_ALLOC),
-    "panic": ("panic",),
+    "panic: panic_on_oom": (*_PANIC, "out_of_memory: panic_on_oom", *_ALLOC),
+    "panic: deadlocked": (*_PANIC, "out_of_memory: deadlocked", *_ALLOC),
+    "panic": _PANIC,
     "warn_alloc": ("dump_stack_lvl", "warn_alloc"),
 }
 """By what complains: the call sites from the inside out."""
@@ -67,8 +70,32 @@ _DEB13: Final = {
     "__alloc_pages_slowpath": "__alloc_pages_slowpath.constprop.0+0xc27/0xdc0",
     "__alloc_pages_noprof": "__alloc_pages_noprof+0x2fb/0x310",
 }
-FRAMES: Final = {"6.12": _DEB13, "6.12-deb12": _DEB12}
-"""By kernel: how it prints a call site."""
+_6_1: Final = {
+    "dump_stack_lvl": "dump_stack_lvl+0x44/0x5c",
+    "dump_header": "dump_header+0x4c/0x22b",
+    "oom_kill_process": "oom_kill_process.cold+0xb/0x10",
+    "out_of_memory: worst": "out_of_memory+0x1fd/0x4c0",
+    "out_of_memory: current": "out_of_memory+0x49d/0x4c0",
+    "out_of_memory: nobody": "out_of_memory.cold+0xa/0x7e",
+    "out_of_memory: panic_on_oom": "out_of_memory.cold+0x67/0x7e",
+    "out_of_memory: deadlocked": "out_of_memory.cold+0x2f/0x7e",
+    "out_of_memory: panic_on_oom header": "out_of_memory.cold+0x42/0x7e",
+    "panic: dump": "dump_stack_lvl+0x44/0x5c",
+    "panic": "panic+0x118/0x2f4",
+    "warn_alloc": "warn_alloc+0x151/0x170",
+    "__alloc_pages_slowpath": "__alloc_pages_slowpath.constprop.0+0x67f/0xe70",
+    "__alloc_pages_noprof": "__alloc_pages+0x305/0x330",
+    "moom_callback": "moom_callback+0x76/0xb0",
+    "process_one_work": "process_one_work+0x1c7/0x380",
+    "worker_thread": "worker_thread+0x4d/0x380",
+    "kthread": "kthread+0xda/0x100",
+    "ret_from_fork": "ret_from_fork+0x22/0x30",
+}
+FRAMES: Final = {"6.12": _DEB13, "6.12-deb12": _DEB12, "6.1": _6_1}
+"""By kernel: how it prints a call site; what is not there has no frame of its own."""
+UID: Final = since(6, 12)
+"""Kernels that tell whose the process is."""
+TAINT_EXPLAINED: Final = since(6, 12)
 
 TAINT_FLAGS: Final = (
     ("P", "PROPRIETARY_MODULE"), ("F", "FORCED_MODULE"), ("S", "CPU_OUT_OF_SPEC"), ("R", "FORCED_RMMOD"),
@@ -104,15 +131,16 @@ def dump_stack(kernel: Kernel, complaint: str, work: str = "", level: int | None
     tainted, *explained = _tainted(kernel.sysctl.tainted)
     number, _, rest = profile.build.partition(" ")
     package = rest.removeprefix("SMP PREEMPT_DYNAMIC ").partition(" (")[0]
+    frames = FRAMES[profile.name]
+    uid = f" UID: {task.euid}" if UID(profile) else ""
     lines = [
-        f"CPU: {task.processor} UID: {task.euid} PID: {task.pid} Comm: {task.comm} {tainted} {profile.release} "
-        f"{number}  {package}",
-        *explained,
+        f"CPU: {task.processor}{uid} PID: {task.pid} Comm: {task.comm} {tainted} {profile.release} {number}  {package}",
+        *(explained if TAINT_EXPLAINED(profile) else ()),
         f"Hardware name: {kernel.machine.hardware_name}, {kernel.machine.bios}",
         *([f"Workqueue: {work}"] if work else []),
         "Call Trace:",
         " <TASK>",
-        *(f" {FRAMES[profile.name][site]}" for site in TRACES[complaint]),
+        *(f" {frames[site]}" for site in TRACES[complaint] if site in frames),
         " </TASK>",
     ]
     for line in lines:

@@ -74,6 +74,8 @@ STAT_NEEDS: Final[dict[str, Needs]] = dict.fromkeys(
     since(6, 12),
 )  # fmt: skip
 """The rows that not all kernels have."""
+ROW_BY_ROW: Final = since(6, 12)
+"""Kernels that log each row by itself."""
 IN_BYTES: Final = (_S.MEMCG_PERCPU_B, _S.MEMCG_ZSWAP_B, _N.NR_SLAB_RECLAIMABLE_B, _N.NR_SLAB_UNRECLAIMABLE_B)
 IN_TIMES: Final = (
     _N.WORKINGSET_REFAULT_ANON, _N.WORKINGSET_REFAULT_FILE, _N.WORKINGSET_ACTIVATE_ANON, _N.WORKINGSET_ACTIVATE_FILE,
@@ -152,5 +154,6 @@ def oom_meminfo(memcg: MemCgroup) -> Iterator[str]:
     for name, counter in counters:
         yield f"{name}: usage {counter.usage * K}kB, limit {counter.max * K}kB, failcnt {counter.failcnt}"
     yield f"Memory cgroup stats for {memcg.path}:"
-    for name, value in (memcontrol_v1.stat_rows if memcg.owner.fast.memsw else stat_rows)(memcg):
-        yield f"{name} {value}"
+    rows = (memcontrol_v1.stat_rows if memcg.owner.fast.memsw else stat_rows)(memcg)
+    lines = [f"{name} {value}" for name, value in rows]
+    yield from lines if ROW_BY_ROW(memcg.owner) else ["\n".join(lines)]

@@ -49,6 +49,7 @@ from mmfs.mm_types import (
     NodeStatItem,
     VmEventItem,
 )
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -437,9 +438,10 @@ class OomKiller:
         """Linux: mm/oom_kill.c, dump_tasks(), dump_task()."""
         emit = self.kernel.printk.emit
         emit("Tasks state (memory values in pages):", LOG_INFO)
+        kinds = RSS_KINDS(self.kernel)
         emit(
-            "[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem pgtables_bytes swapents "
-            "oom_score_adj name",
+            f"[  pid  ]   uid  tgid total_vm      rss {'rss_anon rss_file rss_shmem ' if kinds else ''}pgtables_bytes "
+            "swapents oom_score_adj name",
             LOG_INFO,
         )
         for process in self._candidates(oc):
@@ -450,11 +452,16 @@ class OomKiller:
             anon, file, shmem, swap = (
                 mm.get_mm_counter(m) for m in (MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS)
             )
+            parts = f"{anon:8d} {file:8d} {shmem:9d} " if kinds else ""
             emit(
-                f"[{task.pid:7d}] {task.uid:5d} {task.tgid:5d} {mm.total_vm:8d} {mm.rss:8d} {anon:8d} {file:8d} "
-                f"{shmem:9d} {mm.pgtables_bytes:8d} {swap:8d}         {task.oom_score_adj:5d} {task.comm}",
+                f"[{task.pid:7d}] {task.uid:5d} {task.tgid:5d} {mm.total_vm:8d} {mm.rss:8d} {parts}"
+                f"{mm.pgtables_bytes:8d} {swap:8d}         {task.oom_score_adj:5d} {task.comm}",
                 LOG_INFO,
             )
+
+
+RSS_KINDS: Final = since(6, 12)
+"""Kernels whose table of tasks tells what kind of pages is resident."""
 
 
 def _kb(pages: int) -> str:

@@ -22,6 +22,7 @@ from mmfs.mm.mempolicy import nodemask_of
 from mmfs.mm.page_alloc import gfp_zone
 from mmfs.mm.ratelimit import NSEC_PER_SEC, RatelimitState
 from mmfs.mm_types import GFP_NOWARN_BIT, MAX_NR_ZONES, PAGE_SHIFT, NodeStatItem, ZoneStatItem
+from mmfs.profile import until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -80,6 +81,9 @@ _ZONE_FIELDS: Final = (
     ("unevictable", ZoneStatItem.NR_ZONE_UNEVICTABLE), ("writepending", ZoneStatItem.NR_ZONE_WRITE_PENDING),
 )  # fmt: skip
 MIGRATETYPE_LETTERS: Final = "UMEHI"
+_BLANK: Final = ("shmem_thp", "shmem_pmdmapped", "anon_thp")
+BLANKS: Final = until(6, 12)
+"""Kernels that print a blank before the numbers of these."""
 
 
 def _kb(pages: int) -> int:
@@ -159,7 +163,8 @@ def _node(kernel: Kernel, pgdat: PglistData) -> str:
     words = [f"Node {pgdat.node_id}"]
     for name, item in _NODE_FIELDS:
         count = kernel.vmstat.node_page_state(pgdat.node_id, item)
-        words.append(f"{name}:{count if item is NodeStatItem.NR_KERNEL_STACK_KB else _kb(count)}kB")
+        blank = " " if name in _BLANK and BLANKS(kernel) else ""
+        words.append(f"{name}:{blank}{count if item is NodeStatItem.NR_KERNEL_STACK_KB else _kb(count)}kB")
     return " ".join([*words, f"all_unreclaimable? {'no' if pgdat.node_reclaimable else 'yes'}"])
 
 

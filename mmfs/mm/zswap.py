@@ -4,8 +4,8 @@ The pages are the fast path's (fastpath/zswap.py, fastpath/zswap_writeback.py).
 
 Linux: mm/zswap.c.
 
-Simplified: zsmalloc is the only allocator: a pool that is called zbud or z3fold keeps pages as it does; slab objects for
-entries are not charged.
+Simplified: zsmalloc is the only allocator, a pool that is called zbud keeps pages as it does; slab objects for entries
+are not charged.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ def _zones_of(golden: Capture) -> Any:
         pgdat = nodes.setdefault(int(nid), SimpleNamespace(node_id=int(nid), node_zones=[], kswapd_failures=0))
         body = section.split("  pages free")[1]
         if "per-node stats" in section:
-            row = [int(found[1]) if (found := re.search(rf"^      {item} +(\d+)$", section, re.M)) else 0 for item in node_stat_text]
+            found = {item: re.search(rf"^      {item} +(\d+)$", section, re.M) for item in node_stat_text}
+            row = [int(match[1]) if match else 0 for match in found.values()]
             for item in vmstat.IN_THP:
                 row[item] *= 512
             for item in (NodeStatItem.NR_SLAB_RECLAIMABLE_B, NodeStatItem.NR_SLAB_UNRECLAIMABLE_B):
@@ -346,7 +347,8 @@ def test_character_devices(name: str) -> None:
 @pytest.mark.parametrize("name", ["512M", "1G-hugepages"])
 def test_modules_lie_as_on_a_real_machine(name: str) -> None:
     """All addresses but the random first one; the 5G machine loaded two at once and has them the other way round."""
-    modules = Modules(SimpleNamespace(seed=7, profile=load_profile(), vmalloc=SimpleNamespace(alloc=lambda pages, nid: None)))  # type: ignore[arg-type]
+    vmalloc = SimpleNamespace(alloc=lambda pages, nid: None)
+    modules = Modules(SimpleNamespace(seed=7, profile=profile(name), vmalloc=vmalloc))  # type: ignore[arg-type]
     modules.load_initramfs()
     golden = at_boot(name, "/proc/modules").decode()
     first = int(golden.split()[-1], 16)

@@ -18,7 +18,7 @@ _STAMP = re.compile(r"^\[ *\d+\.\d+\] ", re.MULTILINE)
 _LEFT_OUT = re.compile(
     r"(RIP|RSP|R\w\w|Code): |Kernel Offset: | \? |Adding |init \(1\): |hrtimer: |sysrq: HELP : "
     r"| (alloc_pages_mpol|vma_alloc_folio|do_anonymous_page|__handle_mm_fault|handle_mm_fault|do_user_addr_fault"
-    r"|exc_page_fault|asm_exc_page_fault)[\w.]*\+"
+    r"|exc_page_fault|asm_exc_page_fault|__folio_alloc)[\w.]*\+"
 )
 _FRAME = re.compile(r" [\w.]+\+0x")
 _SLAB_ROW = re.compile(r"(\S+) +\d+KB +\d+KB")

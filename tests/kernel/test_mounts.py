@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mmfs.kernel.mounts import FILESYSTEMS, Mount, MountTable, bare_mounts, systemd_mounts
+from mmfs.kernel.mounts import Mount, MountTable, bare_mounts, filesystems, systemd_mounts
+from mmfs.profile import load_profile
 
-BOOT = Path(__file__).parents[1] / "golden/captures/512M/00-boot"
+CAPTURES = Path(__file__).parents[1] / "golden/captures"
+BOOT = CAPTURES / "512M/00-boot"
 
 
 def mountinfo(mount: Mount) -> str:
@@ -42,9 +44,11 @@ def test_options_of_both_kinds_in_proc_mounts(bare: MountTable) -> None:
     assert bare.root.combined_options == "rw,relatime"
 
 
-def test_filesystems_are_golden() -> None:
-    golden = (BOOT / "proc/filesystems").read_text()
-    assert "".join(f"{'' if fs.requires_dev else 'nodev'}\t{fs.name}\n" for fs in FILESYSTEMS) == golden
+@pytest.mark.parametrize(("profile", "machine"), [("6.12", "512M"), ("6.1", "512M-6.1")])
+def test_filesystems_are_golden(profile: str, machine: str) -> None:
+    golden = (CAPTURES / machine / "00-boot/proc/filesystems").read_text()
+    kinds = filesystems(load_profile(profile))
+    assert "".join(f"{'' if fs.requires_dev else 'nodev'}\t{fs.name}\n" for fs in kinds) == golden
 
 
 def test_systemd_parents_exist_and_ids_and_devices_differ(server: MountTable) -> None:

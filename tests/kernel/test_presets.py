@@ -23,9 +23,9 @@ COMES_AND_GOES = re.compile(r"kworker/(\d+:[1-9]H?|u\d+:\d+)$|ext4lazyinit$")
 """Workers beyond a pool's first, which exist while there is work."""
 
 
-def real_threads(cpus: int) -> dict[str, list[str]]:
+def real_threads(cpus: int, prefix: str) -> dict[str, list[str]]:
     """Name to fields of a real kernel's threads."""
-    rows = (line.split("\t") for line in (THREADS / f"{cpus}cpus.tsv").read_text().splitlines()[1:])
+    rows = (line.split("\t") for line in (THREADS / f"{prefix}{cpus}cpus.tsv").read_text().splitlines()[1:])
     return {without_work(row[1]): row for row in rows}
 
 
@@ -40,11 +40,14 @@ def fields(task: Task) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("profile", "prefix"), [("6.12", ""), ("6.1", "6.1-")])
 @pytest.mark.parametrize("cpus", [1, 2, 4])
-def test_kernel_threads_are_those_of_a_real_kernel(boot: Callable[..., Kernel], cpus: int) -> None:
-    kernel = boot(ram="512M" if cpus == 1 else "1G", cpus=cpus, preset="bare")
+def test_kernel_threads_are_those_of_a_real_kernel(
+    boot: Callable[..., Kernel], cpus: int, profile: str, prefix: str
+) -> None:
+    kernel = boot(ram="512M" if cpus == 1 and not prefix else "1G", cpus=cpus, preset="bare", profile=profile)
     ours = {without_work(task.proc_name): task for task in kernel.tasks.processes() if task.is_kthread}
-    real = real_threads(cpus)
+    real = real_threads(cpus, prefix)
     assert {name for name in real if not COMES_AND_GOES.match(name)} <= set(ours)
     assert {name for name in ours if not COMES_AND_GOES.match(name)} <= set(real)
     for name in set(ours) & set(real):

@@ -217,7 +217,9 @@ class FakeKernel:
         self.cmdline = cmdline
         self.machine = SimpleNamespace(cpu=SimpleNamespace(la57=la57, flags=("ospke",)))
         self.options: dict[str, bool] = {}
-        self.profile = SimpleNamespace(config=lambda name: self.options.get(name, False))
+        self.profile = SimpleNamespace(
+            config=lambda name: self.options.get(name, False), since=lambda major, minor: (major, minor) <= (6, 12)
+        )
         self.vm = SimpleNamespace(
             max_map_count=65530, mmap_min_addr=65536, legacy_va_layout=0, mmap_rnd_bits=28, mmap_rnd_compat_bits=8
         )
@@ -228,7 +230,7 @@ class FakeKernel:
         self.hugetlb_pages = 0
         self.total_swap_pages = swap >> 12
         self.nr_vmas = 0
-        self.slab = SimpleNamespace(alloc=self._slab_alloc, free=self._slab_free)
+        self.slab = self
         self.overcommit = Overcommit(self)  # type: ignore[arg-type]
         self.ksm = SimpleNamespace(
             madvise=lambda vma, start, end, merge: not (merge and vma.vm_flags & INCOMPATIBLE),
@@ -247,11 +249,15 @@ class FakeKernel:
     def _no_huge_pages(self, vma: object, start: int, end: int) -> None:
         raise OSError(EINVAL, "huge pages are not possible there")
 
-    def _slab_alloc(self, name: str) -> int:
+    def __contains__(self, name: str) -> bool:
+        return True
+
+    def alloc(self, name: str) -> int:
+        """An object of a slab cache, all of which there are."""
         self.nr_vmas += name == "vm_area_struct"
         return 1 if name == "vm_area_struct" else 2
 
-    def _slab_free(self, obj: int) -> None:
+    def free(self, obj: int) -> None:
         self.nr_vmas -= obj == 1
 
 

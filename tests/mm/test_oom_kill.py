@@ -48,12 +48,15 @@ def lines(kernel: Kernel) -> list[str]:
 
 
 @pytest.mark.slow  # minutes uncompiled: all of a machine is touched
-@pytest.mark.parametrize("log", sorted(LOGS.glob("anon_growth_*.dmesg")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "log", sorted(LOGS.rglob("anon_growth_*.dmesg")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_report_is_a_real_kernels(boot: Boot, log: Any) -> None:
     """Every line of a real kernel's report, in order, but for registers and path-dependent frames."""
     swap = None if "noswap" in log.stem else "256M"
-    kernel = boot(ram="512M", swap=swap, cpus=2, seed=3, preset="bare")
-    parent = kernel.spawn("golden", oom_score_adj=-1000)
+    old = log.parent.name == "6.1"
+    kernel = boot(ram="512M", swap=swap, cpus=2, seed=3, preset="bare", profile="6.1" if old else "6.12")
+    parent = kernel.spawn("probe" if old else "golden", oom_score_adj=-1000)
     child = parent.fork()
     child.oom_score_adj = 0
     seq = kernel.printk.next_seq
@@ -64,9 +67,11 @@ def test_report_is_a_real_kernels(boot: Boot, log: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("profile", ["6.12-deb12", "6.1"])
 @pytest.mark.parametrize(("name", "level"), [("deadlocked", 0), ("panic_on_oom2", 2)])
-def test_report_of_a_panic_is_a_real_kernels(boot: Boot, name: str, level: int) -> None:
-    kernel = boot(ram="256M", swap=None, cpus=2, seed=3, preset="bare", profile="6.12-deb12")
+def test_report_of_a_panic_is_a_real_kernels(boot: Boot, name: str, level: int, profile: str) -> None:
+    kernel = boot(ram="256M", swap=None, cpus=2, seed=3, preset="bare", profile=profile)
+    name = name if profile == "6.12-deb12" else f"6.1/{name}"
     golden = (LOGS / f"{name}.dmesg").read_text()
     kernel.sysctl.panic = 5
     kernel.vm.panic_on_oom, kernel.vm.oom_dump_tasks = level, int(not level)

@@ -20,7 +20,7 @@ from mmfs.mm_types import HPAGE_PMD_ORDER, NodeStatItem, VmEventItem
 from mmfs.profile import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from mmfs.kernel.kernel import Kernel
     from mmfs.profile import Profile
@@ -52,7 +52,7 @@ class Plan:
             after = rows.index("pgsteal_direct") + 1
             rows[after:after] = DEMOTED
         self.template = "".join(line % name for name in rows)
-        self.take = itemgetter(*map(names.index, rows))
+        self.take: Callable[[Sequence[int]], tuple[int, ...]] = itemgetter(*map(names.index, rows))
 
     def text(self, numbers: Sequence[int]) -> str:
         """The rows."""

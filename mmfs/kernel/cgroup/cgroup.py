@@ -52,7 +52,7 @@ ROOT_FLAGS: Final[dict[str, Needs | None]] = {
     "memory_hugetlb_accounting": since(6, 6),
     "pids_localevents": since(6, 11),
 }
-"""The mount options in the order in which /proc/mounts shows them, with their `needs`. Linux: cgroup2_fs_parameters[]."""
+"""The mount options in the order of /proc/mounts, with their `needs`. Linux: cgroup2_fs_parameters[]."""
 
 FILE_NOTIFY_MIN_INTV: Final = 10 * NSEC_PER_MSEC
 NOTIFY_PENDING: Final = -1

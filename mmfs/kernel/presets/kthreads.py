@@ -23,6 +23,7 @@ from mmfs.kernel.sched import (
     PF_WQ_WORKER,
 )
 from mmfs.mm_types import PAGE_SHIFT
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -74,10 +75,13 @@ def wchan_of(name: str) -> str:
 class BootThreads:
     """Starts threads in boot's order."""
 
+    pools_per_cpu = POOLS_PER_CPU
+    kcompactd_flags = PF_KCOMPACTD
+
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.nr_cpus = kernel.machine.nr_cpus
-        self.first_unbound_pool = self.nr_cpus * POOLS_PER_CPU
+        self.first_unbound_pool = self.nr_cpus * self.pools_per_cpu
         self.pods = kernel.machine.topology.sockets
         leaves = -(-self.nr_cpus // CPUS_PER_RCU_LEAF)
         self.rcu_leaf_cpus = -(-self.nr_cpus // leaves)
@@ -192,7 +196,7 @@ class BootThreads:
         self.thread("oom_reaper", 0)
         self.later_unbound_worker(1)
         self.rescuer("writeback")
-        self._per_node("kcompactd", PF_KCOMPACTD)
+        self._per_node("kcompactd", self.kcompactd_flags)
         self.thread("ksmd", 0, nice=5)
         self.later_unbound_worker(2)
         if self.kernel.totalram_pages() >= THP_MIN_PAGES:
@@ -240,9 +244,16 @@ class BootThreads:
         self.rescuer("ext4-rsv-conversion")
 
 
+def boot_threads(kernel: Kernel) -> BootThreads:
+    """What starts a kernel's threads."""
+    from mmfs.kernel.presets.kthreads_6_1 import BootThreads61
+
+    return (BootThreads if since(6, 12)(kernel) else BootThreads61)(kernel)
+
+
 def start_boot_threads(kernel: Kernel) -> None:
     """All threads that exist when init starts."""
-    boot = BootThreads(kernel)
+    boot = boot_threads(kernel)
     boot.boot_cpu()
     for cpu in range(1, boot.nr_cpus):
         boot.secondary_cpu(cpu)
@@ -252,8 +263,8 @@ def start_boot_threads(kernel: Kernel) -> None:
 
 def node_threads(kernel: Kernel, pgdat: PglistData) -> None:
     """A node has memory for the first time. Linux: mm/memory_hotplug.c, online_pages()."""
-    boot = BootThreads(kernel)
-    for name, flags in (("kswapd", PF_KSWAPD | PF_MEMALLOC), ("kcompactd", PF_KCOMPACTD)):
+    boot = boot_threads(kernel)
+    for name, flags in (("kswapd", PF_KSWAPD | PF_MEMALLOC), ("kcompactd", boot.kcompactd_flags)):
         task = boot.of_node(name, flags, pgdat)
         task.wchan = wchan_of(task.proc_name)
 
@@ -261,13 +272,13 @@ def node_threads(kernel: Kernel, pgdat: PglistData) -> None:
 def set_wchans(kernel: Kernel) -> None:
     """All threads have started and sleep."""
     for task in kernel.tasks.values():
-        if task.is_kthread:
+        if task.is_kthread and task.wchan != "rescuer_thread":
             task.wchan = wchan_of(task.proc_name)
 
 
 def start_root_file_system(kernel: Kernel) -> None:
     """Mounting the root disk, by a helper of the initramfs."""
-    boot = BootThreads(kernel)
+    boot = boot_threads(kernel)
     boot.skip(INITRAMFS_HELPERS)
     boot.root_file_system(kernel.machine.disks[0].name)
     set_wchans(kernel)
