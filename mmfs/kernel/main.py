@@ -383,7 +383,7 @@ def mount_root(kernel: Kernel) -> None:
     mounts = bare_mounts if kernel.preset == "bare" else systemd_mounts
     hierarchies = [(one.name or one.title, show_options(one)) for one in kernel.cgroup_roots[1:]]
     disk_root = (root.path, (root.major, root.minor))
-    kernel.mounts = mounts(disk_root, early_ram_pages(kernel), kernel.totalram_pages(), hierarchies)
+    kernel.mounts = mounts(disk_root, early_ram_pages(kernel), kernel.totalram_pages(), kernel.profile, hierarchies)
     if not hierarchies:
         kernel.cgroups.reconfigure(kernel.mounts.find("/sys/fs/cgroup").super_options)
 

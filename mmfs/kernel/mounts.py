@@ -11,10 +11,10 @@ Simplified: one mount namespace; the table says what is mounted, paths are not r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mmfs.profile import Needs, Profile, config, until
+from mmfs.profile import Needs, Profile, config, since, until
 
 
 class FileSystemType(NamedTuple):
@@ -60,26 +60,30 @@ def filesystems(profile: Profile) -> tuple[FileSystemType, ...]:
     return tuple(one for one in FILESYSTEMS if one.needs is None or one.needs(profile))
 
 
-FIRST_ANON_DEV: Final = 22
-DEV_DEVTMPFS: Final = 6
-DEV_SECURITYFS: Final = 7
-DEV_DEBUGFS: Final = 8
-DEV_TRACEFS: Final = 13
-DEV_MQUEUE: Final = 20
-DEV_HUGETLBFS: Final = 17
 DEV_SHM_MNT: Final = 1
 """The tmpfs of shared anonymous memory, memfds and SysV segments (0:1)."""
 
-KERNEL_DEVS: Final = {
-    "devtmpfs": DEV_DEVTMPFS,
-    "securityfs": DEV_SECURITYFS,
-    "debugfs": DEV_DEBUGFS,
-    "tracefs": DEV_TRACEFS,
-    "mqueue": DEV_MQUEUE,
-}
-"""Instances that exist from boot and that every mount of the type shows."""
 
-MOUNT_ID_FIRST: Final = 24
+class MountNumbers(NamedTuple):
+    """Where a kernel's numbers begin, which depends on what it has mounted for itself.
+
+    `kernel_devs`: instances that exist from boot and that every mount of the type shows.
+    """
+
+    first_id: int
+    first_anon_dev: int
+    kernel_devs: Mapping[str, int]
+    needs: Needs
+
+
+NUMBERS: Final = (
+    MountNumbers(
+        24, 22, {"devtmpfs": 6, "securityfs": 7, "debugfs": 8, "tracefs": 13, "mqueue": 20}, since(6, 12)
+    ),
+    MountNumbers(
+        22, 20, {"devtmpfs": 5, "securityfs": 6, "debugfs": 7, "tracefs": 12, "mqueue": 19}, until(6, 12)
+    ),
+)
 NOSUID: Final = "nosuid,nodev,noexec,relatime"
 
 
@@ -110,11 +114,13 @@ class Mount(NamedTuple):
 class MountTable:
     """What is mounted, in the order in which it was. Linux: struct mnt_namespace."""
 
-    def __init__(self) -> None:
+    def __init__(self, profile: Profile) -> None:
+        numbers = next(numbers for numbers in NUMBERS if numbers.needs(profile))
         self.mounts: list[Mount] = []
-        self._next_id = MOUNT_ID_FIRST
+        self._kernel_devs = numbers.kernel_devs
+        self._next_id = numbers.first_id
         self._next_peer_group = 1
-        self._next_anon_dev = FIRST_ANON_DEV
+        self._next_anon_dev = numbers.first_anon_dev
 
     def __iter__(self) -> Iterator[Mount]:
         return iter(self.mounts)
@@ -143,8 +149,8 @@ class MountTable:
 
     def get_anon_bdev(self, fstype: str) -> tuple[int, int]:
         """A device number for a file system without a device. Linux: fs/super.c, get_anon_bdev()."""
-        if fstype in KERNEL_DEVS:
-            return 0, KERNEL_DEVS[fstype]
+        if fstype in self._kernel_devs:
+            return 0, self._kernel_devs[fstype]
         self._next_anon_dev += 1
         return 0, self._next_anon_dev - 1
 
@@ -202,10 +208,11 @@ Hierarchies = Sequence[tuple[str, str]]
 
 
 def bare_mounts(
-    root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int, cgroup1: Hierarchies = ()
-) -> MountTable:
+    root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int, profile: Profile,
+    cgroup1: Hierarchies = (),
+) -> MountTable:  # fmt: skip
     """What an init that does the minimum mounts: an initramfs's /dev and root, then proc, sysfs and friends."""
-    table = MountTable()
+    table = MountTable(profile)
     device, dev = root
     proc_id, dev_id, root_id = (table.alloc_mount_id() for _ in range(3))
     table.mount("dev", "/dev", "devtmpfs", super_options=devtmpfs_options(early_ram_pages), mnt_id=dev_id,
@@ -227,10 +234,11 @@ def bare_mounts(
 
 
 def systemd_mounts(
-    root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int, cgroup1: Hierarchies = ()
-) -> MountTable:
+    root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int, profile: Profile,
+    cgroup1: Hierarchies = (),
+) -> MountTable:  # fmt: skip
     """What systemd mounts on a Debian server."""
-    table = MountTable()
+    table = MountTable(profile)
     device, dev = root
     sys_id, proc_id, dev_id, pts_id, run_id, root_id = (table.alloc_mount_id() for _ in range(6))
     tenth = ram_pages * 4 // 10

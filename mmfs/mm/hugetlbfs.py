@@ -19,6 +19,7 @@ from mmfs.mm.inode import File, Inode
 from mmfs.mm.memory import task_of
 from mmfs.mm.mman import MAP_HUGE_MASK, MAP_HUGE_SHIFT, VM_DONTEXPAND, VM_HUGETLB, VM_NORESERVE, VM_WRITE
 from mmfs.mm_types import PAGE_SHIFT
+from mmfs.profile import since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mmfs.mm.vma import VmAreaStruct
 
 _ALL: Final = 1 << 62
-DEV_HUGETLBFS: Final = 17
+DEV_HUGETLBFS: Final = ((17, since(6, 12)), (15, until(6, 12)))
 """The kernel's own mount for the default size has device 0:17, those of the other sizes follow."""
 DEFAULT_MODE: Final = 0o755
 
@@ -214,7 +215,8 @@ def _vfsmount(kernel: Kernel, hstate: Hstate) -> tuple[HugetlbfsSuperBlock, tupl
     mounts = kernel.hugetlb.vfsmounts
     if not mounts:
         others = [one for one in kernel.hugetlb if one is not kernel.hugetlb.default]
-        for minor, one in enumerate([kernel.hugetlb.default, *others], DEV_HUGETLBFS):
+        first = next(minor for minor, needs in DEV_HUGETLBFS if needs(kernel))
+        for minor, one in enumerate([kernel.hugetlb.default, *others], first):
             mounts[one] = HugetlbfsSuperBlock(kernel, hstate=one), (0, minor)
     return mounts[hstate]
 

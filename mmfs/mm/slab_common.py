@@ -90,7 +90,7 @@ class SlabCaches:
             name, aliases = row.split(":")
             self.aliases.update(dict.fromkeys(aliases.split(), name))
             self.caches[name].nr_aliases = len(aliases.split())
-        self.aliases.update(tables.RENAMED)
+        self.renamed: dict[str, str] = tables.RENAMED
         self.kmalloc_large_pages = tables.KMALLOC_LARGE_PAGES
         for row in tables.CONSTRUCTORS.strip().splitlines():
             name, self.caches[name].ctor = row.split()
@@ -105,12 +105,12 @@ class SlabCaches:
         return len(self.caches)
 
     def __contains__(self, name: str) -> bool:
-        return name in self.caches or name in self.aliases
+        return name in self.caches or name in self.aliases or name in self.renamed
 
     def __getitem__(self, name: str) -> KmemCache:
         """The cache of that name, or the one it is merged into."""
         cache = self.caches.get(name)
-        return cache if cache is not None else self.caches[self.aliases[name]]
+        return cache if cache is not None else self.caches[self.aliases.get(name) or self.renamed[name]]
 
     def slabinfo(self) -> Iterator[tuple[KmemCache, tuple[int, int, int]]]:
         """Each cache with its active objects, objects and slabs. Linux: mm/slub.c, get_slabinfo()."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
 TABLES = ("write_semantics.tsv", "write_semantics_sys.tsv")
+TABLE_6_1 = "write_semantics_6.1.tsv"
 
 # What no room serves yet. This list must shrink; what is served must leave it.
 NOT_SERVED = (
@@ -108,8 +109,11 @@ def escape(data: bytes) -> str:
 class Guest:
     """The program in the guest, on a machine of ours."""
 
-    def __init__(self, cpus: int = 2, cmdline: str = CMDLINE) -> None:
-        self.kernel: Kernel = mmfs.boot(ram="512M", cpus=cpus, swap="256M", preset="bare", seed=1, cmdline=cmdline)
+    def __init__(self, cpus: int = 2, cmdline: str = CMDLINE, table: str = "") -> None:
+        self.kernel: Kernel = mmfs.boot(
+            ram="512M", cpus=cpus, swap="256M", preset="bare", seed=1, cmdline=cmdline,
+            profile="6.1" if table == TABLE_6_1 else "6.12",
+        )  # fmt: skip
         self.task = self.kernel.spawn("golden")
         self.caller = Caller(pid=self.task.pid)
 
@@ -187,10 +191,10 @@ class Guest:
         self.write(row.file, unescape(chosen[1] if chosen else before))
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", (*TABLES, TABLE_6_1))
 def test_writes(table: str) -> None:
     """Every row of a file that we serve."""
-    guest = Guest()
+    guest = Guest(table=table)
     wrong = []
     replayed = 0
     for row in rows(table):
@@ -222,13 +226,14 @@ def test_zram_writes() -> None:
 NOT_ALIKE = ("cgroup/cgroup.subtree_control", "t1/cgroup.stat", "t1/cpu.")
 
 
-def test_cgroup_writes() -> None:
+@pytest.mark.parametrize("table", (TABLES[0], TABLE_6_1))
+def test_cgroup_writes(table: str) -> None:
     """The files of every cgroup and of memory and pids, in a group t1 and in the root."""
-    guest = Guest()
+    guest = Guest(table=table)
     guest.kernel.write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids")
     guest.kernel.mkdir("/sys/fs/cgroup/t1")
     wrong, replayed = [], 0
-    for row in rows(TABLES[0], cgroup2=True):
+    for row in rows(table, cgroup2=True):
         directory = row.file.rpartition("/")[0]
         if directory not in ("/sys/fs/cgroup", "/sys/fs/cgroup/t1") or "(2)" in row.input:
             continue

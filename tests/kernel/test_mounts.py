@@ -26,12 +26,12 @@ def mountinfo(mount: Mount) -> str:
 @pytest.fixture
 def bare() -> MountTable:
     # MemTotal of the capture, and what it was when /dev was made (its size is half of that).
-    return bare_mounts(("/dev/vda", (254, 0)), early_ram_pages=464440 // 4, ram_pages=472940 // 4)
+    return bare_mounts(("/dev/vda", (254, 0)), early_ram_pages=464440 // 4, ram_pages=472940 // 4, profile=load_profile())
 
 
 @pytest.fixture
 def server() -> MountTable:
-    return systemd_mounts(("/dev/vda", (254, 0)), 2_000_000, 2_031_000)
+    return systemd_mounts(("/dev/vda", (254, 0)), 2_000_000, 2_031_000, load_profile())
 
 
 def test_bare_is_golden(bare: MountTable) -> None:

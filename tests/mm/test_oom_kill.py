@@ -15,7 +15,7 @@ from mmfs.mm.debug import gfp_flag_names, ranges
 from mmfs.mm.mman import MAP_ANONYMOUS, MAP_SHARED
 from mmfs.mm.oom_kill import OOM_REAPER_DELAY_NS, OomControl, OomKiller
 from mmfs.mm_types import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, MM_ANONPAGES, VmEventItem
-from tests.golden.oom import LOGS, report
+from tests.golden.oom import LOGS, report, with_levels
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -83,6 +83,28 @@ def test_report_of_a_panic_is_a_real_kernels(boot: Boot, name: str, level: int, 
     rows = [line for line in report(golden) if not line.startswith("[##")]  # the guest's shell is init's child
     assert [line for line in report(log_since(kernel, seq)) if not line.startswith("[##")] == rows
     assert kernel.printk.ring[-1].text == "Rebooting in 5 seconds.."
+
+
+def test_report_of_a_cgroup_is_a_real_kernels(boot: Boot) -> None:
+    """6.1 logs all of memory.stat in one record, which newer kernels do row by row."""
+    kernel = boot(ram="256M", swap=None, cpus=2, seed=3, preset="bare", profile="6.1")
+    kernel.write("/sys/fs/cgroup/cgroup.subtree_control", "+memory")
+    kernel.vfs.mkdir("/sys/fs/cgroup/c")
+    kernel.write("/sys/fs/cgroup/c/memory.max", "40M")
+    task = kernel.spawn("probe", oom_score_adj=-1000).fork()
+    task.oom_score_adj = 0
+    kernel.write("/sys/fs/cgroup/c/cgroup.procs", str(task.pid))
+    with pytest.raises(TaskKilled):
+        task.touch(task.mmap("48M"), "48M", write=True)
+
+    def of_cgroup(records: str) -> list[str]:
+        found = with_levels(records)
+        return found[next(n for n, line in enumerate(found) if "|memory: usage" in line) :]
+
+    golden = of_cgroup((LOGS / "6.1/memcg.kmsg").read_text())
+    assert len(golden) > 50
+    ours = of_cgroup("".join(record.kmsg().decode() for record in kernel.printk.ring))
+    assert [line for line in ours if "oom_reaper" not in line] == golden
 
 
 def test_gfp_flags_have_names() -> None:

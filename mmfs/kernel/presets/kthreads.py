@@ -77,6 +77,7 @@ class BootThreads:
 
     pools_per_cpu = POOLS_PER_CPU
     kcompactd_flags = PF_KCOMPACTD
+    initramfs_helpers = INITRAMFS_HELPERS
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -279,6 +280,6 @@ def set_wchans(kernel: Kernel) -> None:
 def start_root_file_system(kernel: Kernel) -> None:
     """Mounting the root disk, by a helper of the initramfs."""
     boot = boot_threads(kernel)
-    boot.skip(INITRAMFS_HELPERS)
+    boot.skip(boot.initramfs_helpers)
     boot.root_file_system(kernel.machine.disks[0].name)
     set_wchans(kernel)

@@ -15,6 +15,7 @@ class BootThreads61(BootThreads):
 
     pools_per_cpu = 2
     kcompactd_flags = 0
+    initramfs_helpers = 37
 
     def rescuer(self, workqueue: str) -> None:
         """The thread that works for a queue when no worker can be made. Linux: init_rescuer()."""
@@ -48,8 +49,10 @@ class BootThreads61(BootThreads):
     def subsystems(self) -> None:
         """The initcalls of the core kernel and of drivers."""
         self.skip(1)
-        if self.nr_cpus == 2:
+        if self.nr_cpus > 1:
             self.unbound(0, 1, "events_unbound")
+        if self.nr_cpus > 2:
+            self.unbound(0, 2)
         self.thread("kdevtmpfs", PF_NOFREEZE | PF_SUPERPRIV)
         self.rescuer("inet_frag_wq")
         self.thread("kauditd", 0)
@@ -57,11 +60,11 @@ class BootThreads61(BootThreads):
         if self.nr_cpus == 1:
             self.unbound(0, 1, "events_unbound")
         self.thread("oom_reaper", 0)
-        if self.nr_cpus > 1:
-            self.unbound(0, 2 if self.nr_cpus == 2 else 1)
+        if self.nr_cpus == 2:
+            self.unbound(0, 2)
         self.rescuer("writeback")
         self._per_node("kcompactd", self.kcompactd_flags)
-        if self.nr_cpus != 2:
+        if self.nr_cpus == 1:
             self.unbound(0, 2)
         self.thread("ksmd", 0, nice=5)
         for cpu in range(1, self.nr_cpus):
