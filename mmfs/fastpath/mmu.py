@@ -72,10 +72,10 @@ class Mmu:
         self.areas = Vmas(buddy, self.walker)
         self.vmas = self.areas.vmas
         self.vma = view(self.vmas)
-        self.swap = Swap(self.folios, vmstat)
-        self.lru_gen_walk = LruGenWalk(self.areas, self.folios)
         self.huge = HugeMemory(self.areas, self.folios, self.tlb)
         self.huge.page_zero = zero_pfn
+        self.swap = Swap(self.folios, self.huge, vmstat)
+        self.lru_gen_walk = LruGenWalk(self.areas, self.folios)
         self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap, self.lru_gen_walk, self.huge)
         self.huge_split = HugeSplit(self.huge, self.rmap)
         self.swap_state = SwapState(self.areas, self.folios, self.swap)
@@ -576,11 +576,18 @@ class Mmu:
 
     # ------------------------------------------------------------------------------ letting go
 
+    def unmap_frames(self, mm, pfn, nr):
+        """One entry less maps each of ``nr`` frames of a huge page. Linux: folio_remove_rmap_ptes()."""
+        folio: cython.long = self.frames.folio_of(pfn)
+        self.mm[mm].rss_anon -= nr
+        self.huge.remove_rmap(pfn, nr)
+        if self.frames.page[folio].flags & PG_SWAPCACHE and self.frames.page[folio].mapcount == 0:
+            self.swap.free_swap_cache(folio)
+
     def unmap_page(self, mm, vmflags, pfn):
         """One entry less maps a page; the last frees anonymous memory. Linux: folio_remove_rmap_pte()."""
         if self.frames.page[pfn].flags & PG_TAIL:
-            self.mm[mm].rss_anon -= 1
-            self.huge.remove_rmap(pfn, 1)
+            self.unmap_frames(mm, pfn, 1)
             return
         if vmflags & VMF_LOCKED:
             self.folios.munlock_page(pfn)

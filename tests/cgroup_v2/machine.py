@@ -171,6 +171,12 @@ class Machine(ABC):
         """Mount the hierarchy with these options, split by commas."""
 
     @abstractmethod
+    def swapon(self, path: str) -> None: ...
+
+    @abstractmethod
+    def swapoff(self, path: str) -> None: ...
+
+    @abstractmethod
     def spawn(self, cgroup: str = "") -> Process:
         """A new process, moved to a cgroup."""
 
@@ -406,6 +412,12 @@ class Simulated(Machine):
     def remount(self, options: str) -> None:
         self.kernel.cgroups.reconfigure(options)
 
+    def swapon(self, path: str) -> None:
+        self.kernel.swapon(path)
+
+    def swapoff(self, path: str) -> None:
+        self.kernel.swapoff(path)
+
     def spawn(self, cgroup: str = "") -> Process:
         process = SimulatedProcess(self.kernel.spawn("worker"))
         if cgroup:
@@ -565,6 +577,12 @@ class Linux(Machine):
 
     def remount(self, options: str) -> None:
         self._agent.call("remount", options)
+
+    def swapon(self, path: str) -> None:
+        self._agent.call("swapon", path)
+
+    def swapoff(self, path: str) -> None:
+        self._agent.call("swapoff", path)
 
     def spawn(self, cgroup: str = "") -> Process:
         process = RealProcess(self._agent, int(self._agent.call("spawn")))

@@ -320,6 +320,8 @@ static int act(void) {
         return 0;
     }
     if (IS("remount")) return mount("none", "/sys/fs/cgroup", "cgroup2", MS_REMOUNT, path) ? errno : 0;
+    if (IS("swapon")) return swapon(path, 0) ? errno : 0;
+    if (IS("swapoff")) return swapoff(path) ? errno : 0;
     if (IS("spawn")) return fork_worker();
     if (IS("post")) {
         char words[256];
