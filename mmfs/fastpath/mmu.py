@@ -103,9 +103,12 @@ class Mmu:
         self.minflt = self.majflt = self.cow = self.nr_read = 0
         self.cpu_ns = self.user_ns = self.wait_ns = self.nr_waits = self.memstall_ns = 0
 
-    def unused(self):
-        """Whether the task has used up nothing since ``begin()``."""
-        return not (self.cpu_ns or self.wait_ns or self.minflt or self.majflt or self.nr_read)
+    def begin_unused(self, now_ns: cython.long):
+        """Whether the task has used up nothing since ``begin()``, which then need not be called."""
+        if self.cpu_ns or self.wait_ns or self.minflt or self.majflt or self.nr_read:
+            return False
+        self.now_ns = now_ns
+        return True
 
     def begin_slice(self, now_ns: cython.long, budget_ns: cython.long, cpu_budget_ns: cython.long):
         """The task goes on at its own time ``now_ns``, for so long."""
@@ -521,6 +524,19 @@ class Mmu:
         entry: cython.ulong = self.frames.entry[at]
         if entry and not entry & (PTE_PRESENT | PTE_GLOBAL):
             self.swap.slots.prefetch(entry)
+
+    @staticmethod
+    def bounds(addresses: cython.long[::1]):
+        """The lowest and the highest of at least one address."""
+        i: cython.Py_ssize_t
+        lowest: cython.long = addresses[0]
+        highest: cython.long = lowest
+        for i in range(1, addresses.shape[0]):
+            if addresses[i] < lowest:
+                lowest = addresses[i]
+            elif addresses[i] > highest:
+                highest = addresses[i]
+        return lowest, highest
 
     def touch_pages(self, mm: cython.long, row: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
                     start: cython.Py_ssize_t, write: cython.bint):

@@ -157,7 +157,6 @@ class FileSyscalls:
         if nr_sectors:
             self.io.read_bytes += nr_sectors << 9
             bdi.wb.laptop_io_completion()
-        kernel.page_cache.settle()
         file.accessed()
 
     def _spent(self: Task, began: int) -> int:
