@@ -374,29 +374,24 @@ class Swap:
 
     def take_batch(self, t: cython.int):
         """The folios that wait to be written to an area, how many pages they have, how many requests they make (a run
-        of neighbouring slots is one as long as it is not too large), how many runs, and the first slot."""
+        of neighbouring slots is one; a huge page is too large for one), how many runs, and the first slot."""
         i: cython.Py_ssize_t
         n: cython.Py_ssize_t = self.batched[t]
         runs: cython.long = 0
         requests: cython.long = 0
         pages: cython.long = 0
         slot: cython.long = 0  # where the run ends so far
-        left: cython.long = 0  # how many more the request takes
         folios = np.empty(n, np.int64)
         out: cython.long[::1] = view(folios)
         for i in range(n):
             out[i] = self.batch[t, i]
             if i == 0 or self.frames.page[out[i]].private != slot:
                 runs += 1
-                left = 0
             slot = self.frames.page[out[i]].private + self.frames.nr_pages(out[i])
             pages += self.frames.nr_pages(out[i])
-            left -= self.frames.nr_pages(out[i])
-            while left < 0:
-                requests += 1
-                left += _MAX_REQUEST
+            requests += self.frames.nr_pages(out[i]) // _MAX_REQUEST
         self.batched[t] = 0
-        return folios, pages, requests, runs, self.frames.page[out[0]].private
+        return folios, pages, requests + runs, runs, self.frames.page[out[0]].private
 
     def end_swap_bio_write(self, folios: cython.long[::1]):
         """A batch has been written. Linux: mm/page_io.c, end_swap_bio_write()."""
