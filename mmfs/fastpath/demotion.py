@@ -96,7 +96,10 @@ class Demotion:
         return pfn
 
     def demote_huge(self, folio, nid, allowed):
-        """Move a huge page; False: it is 512 pages now. Linux: migrate_pages_batch(), try_split_folio()."""
+        """Move a huge page that is not being written; False: it is 512 pages now.
+
+        Linux: migrate_pages_batch(), try_split_folio().
+        """
         dst: cython.long = -1
         if self.frames.block[folio - self.frames.huge].state == BLK_HUGE:
             dst = self.alloc_migrate_folio(HPAGE_PMD_ORDER, nid, allowed)

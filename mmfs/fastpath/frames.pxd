@@ -70,6 +70,7 @@ cdef class Frames:
     cdef long block_of(self, long folio) noexcept nogil
     cdef long zone_of(self, long folio) noexcept nogil
     cdef long nr_pages(self, long folio) noexcept nogil
+    cdef long folio_pfn(self, long folio) noexcept nogil
     cdef long folio_of(self, long pfn) noexcept nogil
     cdef bint valid(self, long pfn) noexcept nogil
     cdef void clear_table(self, long pfn) noexcept nogil

@@ -228,6 +228,10 @@ class Frames:
         """Linux: folio_nr_pages()."""
         return HPAGE_PMD_NR if folio >= self.huge else 1
 
+    def folio_pfn(self, folio):
+        """The first frame of a folio. Linux: folio_pfn()."""
+        return (folio - self.huge) << PAGEBLOCK_ORDER if folio >= self.huge else folio
+
     def folio_of(self, pfn):
         """The folio of a frame that an entry maps. Linux: page_folio()."""
         return self.huge + (pfn >> PAGEBLOCK_ORDER) if self.page[pfn].flags & PG_TAIL else pfn

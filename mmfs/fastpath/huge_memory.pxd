@@ -59,6 +59,7 @@ cdef class HugeMemory:
     cdef void protect_pmd(self, unsigned long vmflags, long pmd) noexcept nogil
     cdef void zap_pmd(self, long mm, long pmd) noexcept nogil
     cdef void add_rmap(self, long pfn) noexcept nogil
+    cdef void add_rmaps(self, long pfn, long nr, bint exclusive) noexcept nogil
     cdef void remove_rmap(self, long pfn, long nr) noexcept nogil
     cdef void free(self, long folio) noexcept nogil
     cdef void clear(self, long folio) noexcept nogil

@@ -371,8 +371,25 @@ class HugeMemory:
         self.frames.page[pfn].mapcount += 1
         self.frames.page[self.frames.huge + (pfn >> PAGEBLOCK_ORDER)].mapcount += 1
 
+    def add_rmaps(self, pfn, nr, exclusive):
+        """One entry more maps each of ``nr`` frames of a huge page that no PMD entry maps.
+
+        Linux: folio_add_anon_rmap_ptes().
+        """
+        block: cython.long = pfn >> PAGEBLOCK_ORDER
+        first: cython.long = 0
+        i: cython.long
+        for i in range(pfn, pfn + nr):
+            first += self.frames.page[i].mapcount == 0
+            self.add_rmap(i)
+            if exclusive:
+                self.frames.page[i].flags |= PG_ANON_EXCLUSIVE
+        self.frames.block[block].nr_mapped += cython.cast(cython.int, first)
+        if first:
+            self.memcg.mod_folio_state(self.frames.huge + block, NR_ANON_MAPPED, first)
+
     def remove_rmap(self, pfn, nr):
-        """One entry less maps each of ``nr`` frames of a huge page; the last one frees it.
+        """One entry less maps each of ``nr`` frames of a huge page; the last frees it if it is not in the swap cache.
 
         Linux: folio_remove_rmap_ptes().
         """
@@ -389,7 +406,7 @@ class HugeMemory:
             self.memcg.mod_folio_state(folio, NR_ANON_MAPPED, -last)
             if self.frames.block[block].nr_mapped:
                 self.deferred_split(folio)
-        if self.frames.page[folio].mapcount == 0:
+        if self.frames.page[folio].mapcount == 0 and not self.frames.page[folio].flags & PG_SWAPCACHE:
             self.free(folio)
 
     def free(self, folio):
@@ -424,7 +441,7 @@ class HugeMemory:
         """A huge page is mapped only in part: it may be split when memory is short. Linux: deferred_split_folio()."""
         block: cython.long = folio - self.frames.huge
         nid: cython.int = self.buddy.zone[self.frames.block[block].zone].nid
-        if self.frames.block[block].partially:
+        if self.frames.block[block].partially or self.frames.page[folio].flags & PG_SWAPCACHE:
             return
         self.frames.block[block].partially = 1
         self.event[THP_DEFERRED_SPLIT_PAGE] += 1

@@ -24,32 +24,40 @@ class HugeSplit:
     def __init__(self, huge, rmap):
         self.huge = huge
         self.rmap = rmap
+        self.swap = rmap.swap
         self.frames = huge.frames
         self.lru = huge.lru
         self.event = self.huge.event
         self.stat = self.huge.stat
 
     def split_folio(self, folio):
-        """Make a huge page 512 pages, on its list in its place; those that nobody maps are freed at once.
+        """Make a huge page 512 pages, on its list in its place; those that nobody has are freed at once.
 
-        One that is on no list, for reclaim has taken it off, leaves 512 pages that are on none. Linux: split_folio().
+        One that is on no list, for reclaim has taken it off, leaves 512 pages that are on none. False: it is being
+        written, and stays as it is. Linux: split_folio().
         """
         block: cython.long = folio - self.frames.huge
+        cached: cython.bint = self.frames.page[folio].flags & PG_SWAPCACHE != 0
         pfn: cython.long
+        if self.frames.page[folio].flags & PG_WRITEBACK:
+            return False
         self.rmap.split_pmds(folio)
         if self.frames.block[block].state == BLK_HUGE:
             self.huge.write_frames(block)
         self.huge.forget(folio)
         for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
             self.become_page(folio, pfn)
+            if cached:
+                self.swap.become_page(folio, pfn)
         if self.frames.page[folio].flags & PG_LRU:
             self.replace_on_list(folio)
         self.huge.clear(folio)
         self.event[THP_SPLIT_PAGE] += 1
         self.stat[HPAGE_PMD_ORDER, MTHP_STAT_SPLIT] += 1
         for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
-            if self.frames.page[pfn].mapcount == 0:
+            if self.frames.page[pfn].mapcount == 0 and (not cached or self.swap.free_swap(pfn)):
                 self.huge.folios.free_page(pfn)
+        return True
 
     def become_page(self, folio, pfn):
         """A frame is a page of its own from now on. Linux: __split_huge_page_tail()."""
@@ -76,7 +84,10 @@ class HugeSplit:
         self.split_folio(folio)
 
     def split_queued(self, nid: cython.int, nr: cython.long):
-        """Split the first pages of a node's queue; how many. Linux: deferred_split_scan()."""
+        """Split the first pages of a node's queue, on which none is in the swap cache; how many.
+
+        Linux: deferred_split_scan().
+        """
         head: cython.long = self.huge.queue[nid]
         done: cython.long = 0
         while done < nr and self.frames.block[head].nxt != head:

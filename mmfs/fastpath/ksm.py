@@ -205,7 +205,7 @@ class KsmScan:
         pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
         if self.frames.page[pfn].flags & PG_TAIL:
             self.mmu.huge_split.split_folio(self.folio_of(pfn))
-        if self.frames.page[pfn].flags & (PG_ANON | PG_KSM | PG_BATCHED) != PG_ANON:
+        if self.frames.page[pfn].flags & (PG_ANON | PG_KSM | PG_BATCHED | PG_TAIL) != PG_ANON:
             return -1
         return at
 

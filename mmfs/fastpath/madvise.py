@@ -34,9 +34,10 @@ class Madvise:
             stop = min(self.tables.next_addr, end)
             if at >= 0:
                 while addr < stop:
-                    self.tables.split_folio_at(at)
                     pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-                    if self.frames.entry[at] != 0 and not self.frames.entry[at] & _MAPPED:
+                    if not self.tables.split_folio_at(at):
+                        pass
+                    elif self.frames.entry[at] != 0 and not self.frames.entry[at] & _MAPPED:
                         self.tables.zap_entry(mm, 0, at)
                     elif (
                         self.frames.entry[at] & _MAPPED
@@ -61,12 +62,34 @@ class Madvise:
         if self.frames.entry[pmd] & PTE_SPECIAL or self.frames.page[folio].mapcount != 1:
             return 0
         self.frames.entry[pmd] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+        return self.cold_or_pageout_folio(folio, out, n, pageout)
+
+    def cold_or_pageout_folio(self, folio, out, n, pageout):
+        """The same for a page that is looked up: 1 if it is to be reclaimed, 0 if it was made inactive."""
+        if self.frames.page[folio].flags & PG_ACTIVE:
+            self.frames.page[folio].flags |= PG_WORKINGSET
         self.frames.page[folio].flags &= ~(PG_REFERENCED | PG_YOUNG)
         if not pageout:
             self.mmu.lru.deactivate(folio)
             return 0
         out[n] = folio
         return 1
+
+    def whole_folio(self, at, most):
+        """The huge page whose frames the entries from ``at`` on, at most so many, map in order; -1 if it is mapped
+        elsewhere too, or there is none. Linux: madvise_folio_pte_batch().
+        """
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        folio: cython.long = self.frames.huge + (pfn >> PAGEBLOCK_ORDER)
+        i: cython.long
+        if most < HPAGE_PMD_NR or pfn & (HPAGE_PMD_NR - 1) or self.frames.page[folio].mapcount != HPAGE_PMD_NR:
+            return -1
+        for i in range(HPAGE_PMD_NR):
+            if not self.frames.entry[at + i] & _MAPPED or self.frames.entry[at + i] & PTE_SPECIAL:
+                return -1
+            if cython.cast(cython.long, (self.frames.entry[at + i] & PTE_PFN_MASK) >> 12) != pfn + i:
+                return -1
+        return folio
 
     def willneed_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long):
         """Read what [start, end) has in swap, while there is memory. Linux: mm/madvise.c, swapin_walk_pmd_entry()."""
@@ -88,6 +111,34 @@ class Madvise:
                 addr = stop
             self.mmu.swap_state.finish()
 
+    def cold_or_pageout_table(self, at, nr, anon_only, out, n, pageout):
+        """The same for what ``nr`` entries from ``at`` on map: how many folios are to be reclaimed."""
+        end: cython.long = at + nr
+        pfn: cython.long
+        i: cython.long
+        done: cython.int = 0
+        while at < end:
+            pfn = self.whole_folio(at, end - at)
+            if pfn >= 0:
+                for i in range(at, at + (0 if pageout else HPAGE_PMD_NR)):
+                    self.frames.entry[i] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+                done += self.cold_or_pageout_folio(pfn, out, n + done, pageout)
+                at += HPAGE_PMD_NR
+                continue
+            pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+            if (
+                self.tables.split_folio_at(at)
+                and self.frames.entry[at] & _MAPPED
+                and not self.frames.entry[at] & PTE_SPECIAL
+                and self.frames.page[pfn].mapcount == 1
+                and (self.frames.page[pfn].flags & PG_ANON or not anon_only)
+            ):
+                if not pageout:
+                    self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
+                done += self.cold_or_pageout_folio(pfn, out, n + done, pageout)
+            at += 1
+        return done
+
     def cold_or_pageout_range(self, mm: cython.long, start: cython.long, end: cython.long, anon_only: cython.bint,
                               out: cython.long[::1] = None):
         """Make the pages that [start, end) alone maps inactive, or put them into ``out`` for reclaim; how many then.
@@ -97,7 +148,6 @@ class Madvise:
         addr: cython.long = start
         at: cython.long
         stop: cython.long
-        pfn: cython.long
         n: cython.Py_ssize_t = 0
         pageout: cython.bint = out is not None
         while addr < end:
@@ -107,27 +157,8 @@ class Madvise:
                 n += self.cold_or_pageout_huge(self.tables.pmd, out, n, pageout)
             elif at == HUGE_PMD:
                 at = self.tables.seek_page(mm, addr)
-            while at >= 0 and addr < stop:
-                self.tables.split_folio_at(at)
-                pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-                if (
-                    self.frames.entry[at] & _MAPPED
-                    and not self.frames.entry[at] & PTE_SPECIAL
-                    and self.frames.page[pfn].mapcount == 1
-                    and (self.frames.page[pfn].flags & PG_ANON or not anon_only)
-                ):
-                    if not pageout:
-                        self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
-                    if self.frames.page[pfn].flags & PG_ACTIVE:
-                        self.frames.page[pfn].flags |= PG_WORKINGSET
-                    self.frames.page[pfn].flags &= ~(PG_REFERENCED | PG_YOUNG)
-                    if pageout:
-                        out[n] = pfn
-                        n += 1
-                    else:
-                        self.mmu.lru.deactivate(pfn)
-                at += 1
-                addr += PAGE_SIZE
+            if at >= 0:
+                n += self.cold_or_pageout_table(at, (stop - addr) >> 12, anon_only, out, n, pageout)
             addr = stop
         self.mmu.tlb.flush_range(mm, start, end)
         return n

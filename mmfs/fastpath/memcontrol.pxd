@@ -65,7 +65,7 @@ cdef class Memcontrol:
     cdef bint may_zswap(self, long memcg) noexcept nogil
     cdef bint may_write_back(self, long memcg) noexcept nogil
     cdef public bint only_local_events
-    cdef bint try_charge_swap(self, long memcg) noexcept nogil
+    cdef bint try_charge_swap(self, long memcg, long nr) noexcept nogil
     cdef void uncharge_swap(self, long memcg) noexcept nogil
     cdef bint swap_full(self, long memcg) noexcept nogil
     cdef long swapin_memcg(self, long memcg, long other) noexcept nogil

@@ -266,18 +266,18 @@ class Memcontrol:
 
     # ------------------------------------------------------------------------------ swap
 
-    def try_charge_swap(self, memcg):
-        """Charge a slot to a row. Linux: __mem_cgroup_try_charge_swap()."""
+    def try_charge_swap(self, memcg, nr):
+        """Charge slots to a row. Linux: __mem_cgroup_try_charge_swap()."""
         failed: cython.long
         if memcg == 0:
             return True
-        failed = self.counters.try_charge(memcg, MEMCG_COUNTER_SWAP, 1)
+        failed = self.counters.try_charge(memcg, MEMCG_COUNTER_SWAP, nr)
         if failed >= 0:
             self.memory_event(failed, MEMCG_SWAP_MAX)
             self.memory_event(failed, MEMCG_SWAP_FAIL)
             return False
-        self.ref[memcg] += 1
-        self.mod_memcg_state(memcg, MEMCG_SWAP, 1)
+        self.ref[memcg] += nr
+        self.mod_memcg_state(memcg, MEMCG_SWAP, nr)
         return True
 
     def uncharge_swap(self, memcg):
@@ -287,29 +287,30 @@ class Memcontrol:
         self.mod_memcg_state(memcg, MEMCG_SWAP, -1)
 
     def swapout(self, pfn):
-        """A page leaves memory for its slot, which has its charge of memory and swap from now on: to which row.
+        """A page leaves memory for its slots, which have its charge of memory and swap from now on: to which row.
 
         The nearest row that is alive takes it over from one that is dying. Linux: mem_cgroup_swapout().
         """
         memcg: cython.long = self.frames.page[pfn].memcg
         slot_memcg: cython.long = memcg
+        nr: cython.long = self.frames.nr_pages(pfn)
         if memcg == 0:
             return 0
         while not self.alive[slot_memcg]:
             slot_memcg = self.parent[slot_memcg]
         self.frames.page[pfn].memcg = 0
-        self.counters.uncharge(memcg, MEMCG_COUNTER_MEMORY, 1)
+        self.counters.uncharge(memcg, MEMCG_COUNTER_MEMORY, nr)
         if memcg != slot_memcg:
-            self.counters.uncharge(memcg, MEMCG_COUNTER_SWAP, 1)
+            self.counters.uncharge(memcg, MEMCG_COUNTER_SWAP, nr)
             if slot_memcg:
-                self.counters.charge(slot_memcg, MEMCG_COUNTER_SWAP, 1)
+                self.counters.charge(slot_memcg, MEMCG_COUNTER_SWAP, nr)
         self.count_memcg_events(memcg, PGPGOUT, 1)
         self.count_memcg_events(0, PGPGOUT, -1)  # the page is nobody's when it is freed, next
-        self.ref[memcg] -= 1
-        self.ref[0] += 1
+        self.ref[memcg] -= nr
+        self.ref[0] += nr
         if slot_memcg:
-            self.ref[slot_memcg] += 1
-            self.mod_memcg_state(slot_memcg, MEMCG_SWAP, 1)
+            self.ref[slot_memcg] += nr
+            self.mod_memcg_state(slot_memcg, MEMCG_SWAP, nr)
         return slot_memcg
 
     def swap_full(self, memcg):

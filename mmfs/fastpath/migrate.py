@@ -318,7 +318,8 @@ class Migration:
                 cython.cast(cython.ulong, 1) << nid,
             )  # fmt: skip
         if dst < 0:
-            self.split.split_folio(folio)
+            if not self.split.split_folio(folio):
+                return -_EBUSY
             self.event[THP_MIGRATION_SPLIT] += 1
             return _SPLIT
         self.isolate(folio)

@@ -72,10 +72,10 @@ class Mmu:
         self.areas = Vmas(buddy, self.walker)
         self.vmas = self.areas.vmas
         self.vma = view(self.vmas)
-        self.swap = Swap(self.folios, vmstat)
-        self.lru_gen_walk = LruGenWalk(self.areas, self.folios)
         self.huge = HugeMemory(self.areas, self.folios, self.tlb)
         self.huge.page_zero = zero_pfn
+        self.swap = Swap(self.folios, self.huge, vmstat)
+        self.lru_gen_walk = LruGenWalk(self.areas, self.folios)
         self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap, self.lru_gen_walk, self.huge)
         self.huge_split = HugeSplit(self.huge, self.rmap)
         self.swap_state = SwapState(self.areas, self.folios, self.swap)
@@ -103,9 +103,12 @@ class Mmu:
         self.minflt = self.majflt = self.cow = self.nr_read = 0
         self.cpu_ns = self.user_ns = self.wait_ns = self.nr_waits = self.memstall_ns = 0
 
-    def unused(self):
-        """Whether the task has used up nothing since ``begin()``."""
-        return not (self.cpu_ns or self.wait_ns or self.minflt or self.majflt or self.nr_read)
+    def begin_unused(self, now_ns: cython.long):
+        """Whether the task has used up nothing since ``begin()``, which then need not be called."""
+        if self.cpu_ns or self.wait_ns or self.minflt or self.majflt or self.nr_read:
+            return False
+        self.now_ns = now_ns
+        return True
 
     def begin_slice(self, now_ns: cython.long, budget_ns: cython.long, cpu_budget_ns: cython.long):
         """The task goes on at its own time ``now_ns``, for so long."""
@@ -246,7 +249,10 @@ class Mmu:
         return FAULT_DONE
 
     def file_page(self, vma, m, index):
-        """The page of a file at an index; -1: it must be read, -2: no memory. Linux: filemap_fault(), shmem_fault()."""
+        """The page of a file at an index; -1: it must be read, -2: no memory, -3: its memory has failed.
+
+        Linux: filemap_fault(), shmem_fault().
+        """
         pfn: cython.long = self.folios.lookup(m, index)
         row: cython.long = self.vma[vma].file
         if self.mapping[m].shmem:
@@ -257,7 +263,7 @@ class Mmu:
                 if pfn < 0:
                     return -2
                 self.folios.cache_add(m, index, pfn, self.has_recency(vma))
-            return pfn
+            return -3 if self.frames.page[pfn].flags & PG_HWPOISON else pfn
         if pfn < 0:
             return -1
         if not self.vma[vma].flags & VMF_RAND_READ and self.file[row].ra_pages:
@@ -319,7 +325,7 @@ class Mmu:
             if index + i >= self.mapping[m].size:
                 break
             pfn = self.folios.lookup(m, index + i)
-            if pfn < 0 or self.frames.page[pfn].flags & PG_READAHEAD or self.filemap.reading_until(pfn):
+            if pfn < 0 or self.frames.page[pfn].flags & (PG_READAHEAD | PG_HWPOISON) or self.filemap.reading_until(pfn):
                 continue
             if miss > 0 and not self.frames.page[pfn].flags & PG_WORKINGSET:
                 miss -= 1
@@ -341,7 +347,7 @@ class Mmu:
                 return FAULT_DONE
         page = self.file_page(vma, m, index)
         if page < 0:
-            return FAULT_FILE if page == -1 else FAULT_OOM
+            return FAULT_FILE if page == -1 else FAULT_OOM if page == -2 else FAULT_SIGBUS
         if write and not self.vma[vma].flags & VMF_SHARED:
             copy = self.areas.alloc_charged(vma, index, self.mm[mm].memcg)
             if copy < 0:
@@ -522,6 +528,19 @@ class Mmu:
         if entry and not entry & (PTE_PRESENT | PTE_GLOBAL):
             self.swap.slots.prefetch(entry)
 
+    @staticmethod
+    def bounds(addresses: cython.long[::1]):
+        """The lowest and the highest of at least one address."""
+        i: cython.Py_ssize_t
+        lowest: cython.long = addresses[0]
+        highest: cython.long = lowest
+        for i in range(1, addresses.shape[0]):
+            if addresses[i] < lowest:
+                lowest = addresses[i]
+            elif addresses[i] > highest:
+                highest = addresses[i]
+        return lowest, highest
+
     def touch_pages(self, mm: cython.long, row: cython.long, rows: cython.int[::1], addresses: cython.long[::1],
                     start: cython.Py_ssize_t, write: cython.bint):
         """Access addresses in the order given, all in the VMA of ``row``, or (0) each in that of its row, from position
@@ -576,11 +595,18 @@ class Mmu:
 
     # ------------------------------------------------------------------------------ letting go
 
+    def unmap_frames(self, mm, pfn, nr):
+        """One entry less maps each of ``nr`` frames of a huge page. Linux: folio_remove_rmap_ptes()."""
+        folio: cython.long = self.frames.folio_of(pfn)
+        self.mm[mm].rss_anon -= nr
+        self.huge.remove_rmap(pfn, nr)
+        if self.frames.page[folio].flags & PG_SWAPCACHE and self.frames.page[folio].mapcount == 0:
+            self.swap.free_swap_cache(folio)
+
     def unmap_page(self, mm, vmflags, pfn):
         """One entry less maps a page; the last frees anonymous memory. Linux: folio_remove_rmap_pte()."""
         if self.frames.page[pfn].flags & PG_TAIL:
-            self.mm[mm].rss_anon -= 1
-            self.huge.remove_rmap(pfn, 1)
+            self.unmap_frames(mm, pfn, 1)
             return
         if vmflags & VMF_LOCKED:
             self.folios.munlock_page(pfn)

@@ -113,7 +113,7 @@ class PageIsolation:
         return -2
 
     def migrate_huge(self, block, nid, highest, nodemask):
-        """Move a huge page away, or split it where no pageblock is free for it: whether it is gone.
+        """Move a huge page away, or split it where no pageblock is free for it: whether there is nothing more to do.
 
         Linux: migrate_pages(), try_split_folio().
         """
@@ -124,7 +124,9 @@ class PageIsolation:
                 HPAGE_PMD_ORDER, MIGRATE_MOVABLE, nid, highest, ALLOC_WMARK_LOW | ALLOC_KSWAPD, nodemask
             )
         if dst < 0:
-            self.migration.split.split_folio(folio)
+            if not self.migration.split.split_folio(folio):
+                self.nr_failed += 1
+                return True
             self.event[THP_MIGRATION_SPLIT] += 1
             return False
         self.migration.isolate(folio)
@@ -172,7 +174,7 @@ class PageIsolation:
                 return pfn
             elif self.frames.page[pfn].flags & PG_BUDDY:
                 pfn += 1 << self.frames.page[pfn].private
-            elif self.frames.page[pfn].flags & PG_HWPOISON:
+            elif self.frames.page[pfn].flags & (PG_HWPOISON | PG_SWAPBACKED) == PG_HWPOISON:  # and nobody has it
                 pfn += 1
             else:
                 return pfn

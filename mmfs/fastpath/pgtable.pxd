@@ -20,7 +20,7 @@ cdef class PageTables:
     cdef long seek_entry(self, long mm, long addr) noexcept nogil
     cdef long seek_part(self, long mm, long addr, long end) noexcept nogil
     cdef long seek_page(self, long mm, long addr) noexcept nogil
-    cdef void split_folio_at(self, long at) noexcept nogil
+    cdef bint split_folio_at(self, long at) noexcept nogil
     cdef bint is_tail(self, long at) noexcept nogil
     cdef long zap_frames(self, long mm, long at, long most) noexcept nogil
     cdef void zap_entry(self, long mm, unsigned long vmflags, long at) noexcept nogil

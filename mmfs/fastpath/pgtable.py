@@ -78,10 +78,11 @@ class PageTables:
         return at
 
     def split_folio_at(self, at):
-        """Split the huge page of which an entry maps a frame, if it does."""
+        """Split the huge page of which an entry maps a frame, if it does. False: that is being written."""
         pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
         if self.frames.entry[at] & _MAPPED and self.frames.page[pfn].flags & PG_TAIL:
-            self.mmu.huge_split.split_folio(self.frames.folio_of(pfn))
+            return self.mmu.huge_split.split_folio(self.frames.folio_of(pfn))
+        return True
 
     # ------------------------------------------------------------------------------ unmap
 
@@ -126,8 +127,7 @@ class PageTables:
         ):
             self.frames.entry[at + nr] = 0
             nr += 1
-        self.mmu.mm[mm].rss_anon -= nr
-        self.huge.remove_rmap(pfn, nr)
+        self.mmu.unmap_frames(mm, pfn, nr)
         return nr
 
     def zap_range(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long):
@@ -266,7 +266,10 @@ class PageTables:
             self.mmu.tlb.flush_range(mm, start, end)
 
     def lock_range(self, mm: cython.long, start: cython.long, end: cython.long, lock: cython.bint):
-        """mlock or munlock the pages that [start, end) maps. Linux: mm/mlock.c, mlock_pte_range()."""
+        """mlock or munlock the pages that [start, end) maps, but for huge ones that are being written.
+
+        Linux: mm/mlock.c, mlock_pte_range().
+        """
         addr: cython.long = start
         at: cython.long
         stop: cython.long
@@ -280,9 +283,10 @@ class PageTables:
                     continue
                 while addr < stop:
                     if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
-                        self.split_folio_at(at)
                         pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-                        if lock:
+                        if not self.split_folio_at(at):
+                            pass
+                        elif lock:
                             self.mmu.folios.mlock_page(pfn)
                         else:
                             self.mmu.folios.munlock_page(pfn)

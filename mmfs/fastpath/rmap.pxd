@@ -56,6 +56,8 @@ cdef class Rmap:
     cdef bint referenced_one(self, long vma, long pfn) noexcept nogil
     cdef int folio_referenced(self, long pfn) noexcept nogil
     cdef bint unmap_entry(self, long vma, long addr, long at, long pfn) noexcept nogil
+    cdef void set_swap_entry(self, long mm, long at, long pfn, long slot) noexcept nogil
+    cdef bint unmap_huge(self, long folio) noexcept nogil
     cdef bint try_to_unmap(self, long pfn) noexcept nogil
     cdef long find_pmd(self, long vma, long folio) noexcept nogil
     cdef void split_pmds(self, long folio) noexcept nogil

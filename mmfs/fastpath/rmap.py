@@ -319,7 +319,6 @@ class Rmap:
         """Take one entry away from a page. False: it must stay mapped. Linux: the body of try_to_unmap_one()."""
         mm: cython.long = self.vma[vma].mm
         entry: cython.ulong = self.frames.entry[at]
-        swp: cython.ulong
         dirty: cython.bint
         self.update_hiwater_rss(mm)
         if not self.frames.page[pfn].flags & PG_ANON:
@@ -342,19 +341,51 @@ class Rmap:
                 return False
             if entry & PTE_DIRTY:
                 self.frames.page[pfn].flags |= PG_DIRTY
-            swp = self.swap.entry_of(self.frames.page[pfn].private)
-            self.swap.duplicate(self.frames.page[pfn].private)
-            if self.frames.page[pfn].flags & PG_ANON_EXCLUSIVE:
-                self.frames.page[pfn].flags &= ~PG_ANON_EXCLUSIVE
-                swp |= SWP_EXCLUSIVE
-            if entry & PTE_SOFT_DIRTY:
-                swp |= SWP_SOFT_DIRTY
-            self.frames.entry[at] = swp
-            self.mm[mm].rss_anon -= 1
-            self.mm[mm].rss_swap += 1
+            self.set_swap_entry(mm, at, pfn, self.frames.page[pfn].private)
         self.tlb.flush_page(mm, addr)
         self.remove_rmap(pfn)
         return True
+
+    def set_swap_entry(self, mm, at, pfn, slot):
+        """Have a slot's swap entry in place of one that maps a frame. Linux: the end of try_to_unmap_one()."""
+        swp: cython.ulong = self.swap.entry_of(slot)
+        self.swap.duplicate(slot)
+        if self.frames.page[pfn].flags & PG_ANON_EXCLUSIVE:
+            self.frames.page[pfn].flags &= ~PG_ANON_EXCLUSIVE
+            swp |= SWP_EXCLUSIVE
+        if self.frames.entry[at] & PTE_SOFT_DIRTY:
+            swp |= SWP_SOFT_DIRTY
+        self.frames.entry[at] = swp
+        self.mm[mm].rss_anon -= 1
+        self.mm[mm].rss_swap += 1
+
+    def unmap_huge(self, folio):
+        """try_to_unmap() for a huge page of the swap cache: each entry of each of its frames becomes a swap entry."""
+        first: cython.long = self.frames.folio_pfn(folio)
+        link: cython.long = self.first(folio)
+        vma: cython.long
+        addr: cython.long
+        at: cython.long
+        pfn: cython.long
+        self.split_pmds(folio)
+        while link and self.frames.page[folio].mapcount:
+            vma = self.chain[link].vma
+            link = self.chain[link].nxt
+            self.update_hiwater_rss(self.vma[vma].mm)
+            for pfn in range(first, first + HPAGE_PMD_NR):
+                addr = self.start_address(vma, self.frames.page[pfn].index)
+                while addr < self.vma[vma].end and self.frames.page[pfn].mapcount:
+                    at = self.find(self.vma[vma].mm, addr, pfn)
+                    if at >= 0 and self.vma[vma].flags & VMF_LOCKED:
+                        return False
+                    if at >= 0:
+                        self.set_swap_entry(
+                            self.vma[vma].mm, at, pfn, self.frames.page[folio].private + pfn - first
+                        )
+                        self.tlb.flush_page(self.vma[vma].mm, addr)
+                        self.huge.remove_rmap(pfn, 1)
+                    addr += INDEX_SPAN
+        return self.frames.page[folio].mapcount == 0
 
     def try_to_unmap(self, pfn):
         """Take a page out of every page table. False: it is still mapped somewhere. Linux: try_to_unmap().

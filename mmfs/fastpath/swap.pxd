@@ -21,6 +21,7 @@ cdef class Swap:
     cdef SwapAreaRec[::1] area
     cdef unsigned int[::1] count
     cdef unsigned long[::1] cached
+    cdef long[:, ::1] mthp_stat
     cdef unsigned int[:, ::1] slot_cache
     cdef unsigned int[:, ::1] slot_cache_ret
     cdef int[::1] cur
@@ -39,20 +40,25 @@ cdef class Swap:
     cdef unsigned long entry_of(self, long slot) noexcept nogil
     cdef void drain_slot_caches(self) noexcept nogil
     cdef bint check_cache_active(self) noexcept nogil
-    cdef long alloc_slot(self, long pfn) noexcept nogil
+    cdef long alloc_slot(self, long folio) noexcept nogil
+    cdef long find_slots(self) noexcept nogil
     cdef long find_slot(self) noexcept nogil
     cdef void free_slot(self, long slot) noexcept nogil
     cdef void duplicate(self, long slot) noexcept nogil
     cdef long owners(self, long slot) noexcept nogil
     cdef unsigned int entry_free(self, long slot) noexcept nogil
-    cdef void put_cache(self, long slot) noexcept nogil
-    cdef unsigned long add_to_swap_cache(self, long pfn, long slot) noexcept nogil
-    cdef void delete_from_swap_cache(self, long pfn, unsigned long shadow) noexcept nogil
-    cdef bint free_swap(self, long pfn) noexcept nogil
+    cdef void put_slots(self, long slot, long nr) noexcept nogil
+    cdef unsigned long add_to_swap_cache(self, long folio, long slot) noexcept nogil
+    cdef void delete_from_swap_cache(self, long folio, unsigned long shadow) noexcept nogil
+    cdef bint free_swap(self, long folio) noexcept nogil
+    cdef void free_swap_cache(self, long folio) noexcept nogil
+    cdef void become_page(self, long folio, long pfn) noexcept nogil
     cdef void free_swap_and_cache(self, long slot) noexcept nogil
-    cdef bint add_to_swap(self, long pfn) noexcept nogil
+    cdef bint add_to_swap(self, long folio) noexcept nogil
     cdef int shmem_writepage(self, long pfn) noexcept nogil
-    cdef int writepage(self, long pfn) noexcept nogil
-    cdef int write_to_area(self, long pfn, long slot) noexcept nogil
-    cdef void start_writeback(self, long pfn) noexcept nogil
-    cdef void end_writeback(self, long pfn) noexcept nogil
+    cdef int writepage(self, long folio) noexcept nogil
+    cdef void count_swpout(self, long folio) noexcept nogil
+    cdef int write_to_zram(self, int t, long folio, long slot) noexcept nogil
+    cdef int write_to_area(self, long folio, long slot) noexcept nogil
+    cdef void start_writeback(self, long folio) noexcept nogil
+    cdef void end_writeback(self, long folio) noexcept nogil

@@ -8,6 +8,9 @@ A page that reclaim picks gets a slot and enters the swap cache (add_to_swap()),
 In front of the areas each CPU has two caches of 64 slots: those it will use next, and those it has freed. Both count
 as used until they are given back.
 
+A huge page gets 512 neighbouring slots at once, straight from an area, and is written in one piece; only if there are
+none is it split first (fastpath/vmscan.py).
+
 Linux: mm/swap_state.c; mm/swapfile.c; mm/swap_slots.c; mm/page_io.c.
 """
 
@@ -25,6 +28,7 @@ _SLOTS_CACHE_SIZE = cython.declare(cython.int, 64)
 _ACTIVATE = cython.declare(cython.long, 5 * 64)
 _DEACTIVATE = cython.declare(cython.long, 2 * 64)
 _MAX_BATCH = 1 << 14
+_MAX_REQUEST = cython.declare(cython.long, 320)  # pages; Linux: BLK_DEF_MAX_SECTORS_CAP
 _HAS_CACHE = cython.declare(cython.uint, 1 << 30)
 _SHADOW = cython.declare(cython.ulong, 1 << 63)
 
@@ -32,12 +36,13 @@ _SHADOW = cython.declare(cython.ulong, 1 << 63)
 class Swap:
     """All of swap but reading. ``slots`` has the areas, ``allocator`` finds free slots."""
 
-    def __init__(self, folios, vmstat):
+    def __init__(self, folios, huge, vmstat):
         self.frames = folios.frames
         self.buddy = folios.buddy
         self.folios = folios
         self.lru = folios.lru
-        self.slots = SwapMap(folios, vmstat)
+        self.slots = SwapMap(folios, huge, vmstat)
+        self.mthp_stat = view(huge.stats)
         self.allocator = SwapAlloc(self.slots, folios.buddy)
         self.area = self.slots.area
         self.count = self.slots.count
@@ -91,21 +96,31 @@ class Swap:
             self.drain_slot_caches()
         return self.slot_cache_active
 
-    def alloc_slot(self, pfn):
-        """A slot for a page, charged to its memory cgroup; or 0. Linux: mm/swap_slots.c, folio_alloc_swap()."""
-        slot: cython.long = self.find_slot()
-        memcg: cython.long = self.frames.page[pfn].memcg
+    def alloc_slot(self, folio):
+        """A slot for a page, the first one of a huge page's, charged to its memory cgroup; or 0.
+
+        Linux: mm/swap_slots.c, folio_alloc_swap().
+        """
+        slot: cython.long = self.find_slots() if folio >= self.frames.huge else self.find_slot()
+        memcg: cython.long = self.frames.page[folio].memcg
+        nr: cython.long = self.frames.nr_pages(folio)
+        i: cython.long
         if self.memcg.memsw:
             return slot
         if slot == 0:
             if memcg:
                 self.memcg.memory_event(memcg, MEMCG_SWAP_FAIL)
             return 0
-        if not self.memcg.try_charge_swap(memcg):
-            self.free_slot(slot)
+        if not self.memcg.try_charge_swap(memcg, nr):
+            self.put_slots(slot, nr)
             return 0
-        self.slots.memcg_of[slot] = cython.cast(cython.ushort, memcg)
+        for i in range(slot, slot + nr):
+            self.slots.memcg_of[i] = cython.cast(cython.ushort, memcg)
         return slot
+
+    def find_slots(self):
+        """The first of 512 slots that nobody uses; or 0."""
+        return self.allocator.found[0] if self.allocator.get_swap_pages(1, HPAGE_PMD_ORDER) else 0
 
     def find_slot(self):
         """A slot that nobody uses, from the CPU's cache if it keeps one; or 0."""
@@ -114,7 +129,7 @@ class Swap:
         slot: cython.long
         if self.check_cache_active():
             if self.nr[cpu] == 0:
-                self.nr[cpu] = self.allocator.get_swap_pages(_SLOTS_CACHE_SIZE)
+                self.nr[cpu] = self.allocator.get_swap_pages(_SLOTS_CACHE_SIZE, 0)
                 self.cur[cpu] = 0
                 for i in range(self.nr[cpu]):
                     self.slot_cache[cpu, i] = self.allocator.found[i]
@@ -123,7 +138,7 @@ class Swap:
                 self.cur[cpu] += 1
                 self.nr[cpu] -= 1
                 return slot
-        return self.allocator.found[0] if self.allocator.get_swap_pages(1) else 0
+        return self.allocator.found[0] if self.allocator.get_swap_pages(1, 0) else 0
 
     def free_slot(self, slot):
         """Nobody uses a slot any more; the CPU keeps it for a while. Linux: free_swap_slot()."""
@@ -159,91 +174,118 @@ class Swap:
             return 0
         return self.count[slot]
 
-    def put_cache(self, slot):
-        """The swap cache has the slot no more. Linux: put_swap_folio()."""
-        self.count[slot] &= ~_HAS_CACHE
-        if self.count[slot] == 0:
-            self.free_slot(slot)
+    def put_slots(self, slot, nr):
+        """The swap cache has ``nr`` slots no more: a huge page's are free at once if nobody else has one of them.
+
+        Linux: put_swap_folio().
+        """
+        i: cython.long
+        used: cython.bint = nr == 1
+        for i in range(slot, slot + nr):
+            self.count[i] &= ~_HAS_CACHE
+            used |= self.count[i] != 0
+        for i in range(slot, slot + nr):
+            if self.count[i] == 0:
+                if used:
+                    self.free_slot(i)
+                else:
+                    self.slots.range_free(i)
 
     def free_swap_and_cache(self, slot):
         """A swap entry goes; a page that nobody else could find goes with the last. Linux: free_swap_and_cache_nr()."""
-        pfn: cython.long
+        folio: cython.long
         if self.entry_free(slot) != _HAS_CACHE:
             return
-        pfn = self.slots.lookup(slot)
-        if pfn < 0 or self.slots.isolated(pfn) or not self.slots.freeable(pfn):
+        folio = self.slots.lookup(slot)
+        if folio < 0 or self.slots.isolated(folio) or not self.slots.freeable(folio):
             return
-        if self.frames.page[pfn].mapcount == 0 or self.slots.swap_full():
-            self.delete_from_swap_cache(pfn, 0)
-            self.frames.page[pfn].flags |= PG_DIRTY
-            if self.frames.page[pfn].mapcount == 0:
-                self.folios.free_page(pfn)
+        if self.frames.page[folio].mapcount == 0 or self.slots.swap_full():
+            if self.free_swap(folio) and self.frames.page[folio].mapcount == 0:
+                self.slots.free_folio(folio)
 
     # ------------------------------------------------------------------------------ the swap cache
 
-    def add_to_swap_cache(self, pfn, slot):
-        """Join a page and a slot; the shadow that reclaim left in the slot, or 0. Linux: add_to_swap_cache()."""
+    def add_to_swap_cache(self, folio, slot):
+        """Join a page and a slot, a huge page and those from a slot on; the shadow that reclaim left there, or 0.
+
+        Linux: add_to_swap_cache().
+        """
         shadow: cython.ulong = self.cached[slot]
-        self.count[slot] |= _HAS_CACHE
+        nr: cython.long = self.frames.nr_pages(folio)
+        i: cython.long
+        for i in range(slot, slot + nr):
+            self.count[i] |= _HAS_CACHE
+            self.cached[i] = folio + 1
+        self.frames.page[folio].private = cython.cast(cython.uint, slot)
+        self.frames.page[folio].flags |= PG_SWAPCACHE
+        self.memcg.mod_folio_state(folio, NR_FILE_PAGES, nr)
+        self.memcg.mod_folio_state(folio, NR_SWAPCACHE, nr)
+        return shadow & _SHADOW and shadow
+
+    def delete_from_swap_cache(self, folio, shadow):
+        """Part a page and its slots, which are free if no entry means them. Linux: delete_from_swap_cache()."""
+        slot: cython.long = self.frames.page[folio].private
+        self.slots.remove_from_cache(folio, shadow)
+        self.put_slots(slot, self.frames.nr_pages(folio))
+
+    def free_swap(self, folio):
+        """Take a page out of the swap cache if no swap entry means its slots. Linux: folio_free_swap()."""
+        if not self.slots.freeable(folio) or not self.slots.has_only_cache(folio):
+            return False
+        self.delete_from_swap_cache(folio, 0)
+        self.frames.page[folio].flags |= PG_DIRTY
+        return True
+
+    def free_swap_cache(self, folio):
+        """Nobody maps a page of the swap cache any more: free it unless an entry means it. Linux: free_swap_cache()."""
+        if self.free_swap(folio):
+            self.slots.free_folio(folio)
+
+    def add_to_swap(self, folio):
+        """Give a page its slots. False: there are none. Linux: add_to_swap()."""
+        slot: cython.long = self.alloc_slot(folio)
+        if slot == 0:
+            return False
+        self.add_to_swap_cache(folio, slot)
+        self.frames.page[folio].flags |= PG_DIRTY
+        return True
+
+    def become_page(self, folio, pfn):
+        """A frame of a huge page of the swap cache is a page of its own there. Linux: __split_huge_page()."""
+        slot: cython.long = self.frames.page[folio].private + pfn - self.frames.folio_pfn(folio)
         self.cached[slot] = pfn + 1
         self.frames.page[pfn].private = cython.cast(cython.uint, slot)
         self.frames.page[pfn].flags |= PG_SWAPCACHE
-        self.memcg.mod_folio_state(pfn, NR_FILE_PAGES, 1)
-        self.memcg.mod_folio_state(pfn, NR_SWAPCACHE, 1)
-        return shadow & _SHADOW and shadow
-
-    def delete_from_swap_cache(self, pfn, shadow):
-        """Part a page and its slot, which is free if no entry means it. Linux: delete_from_swap_cache()."""
-        slot: cython.long = self.frames.page[pfn].private
-        self.slots.remove_from_cache(pfn, shadow)
-        self.put_cache(slot)
-
-    def free_swap(self, pfn):
-        """Take a page out of the swap cache if no swap entry means its slot. Linux: folio_free_swap()."""
-        if not self.slots.freeable(pfn) or self.count[self.frames.page[pfn].private] != _HAS_CACHE:
-            return False
-        self.delete_from_swap_cache(pfn, 0)
-        self.frames.page[pfn].flags |= PG_DIRTY
-        return True
-
-    def add_to_swap(self, pfn):
-        """Give a page a slot. False: there is none. Linux: add_to_swap()."""
-        slot: cython.long = self.alloc_slot(pfn)
-        if slot == 0:
-            return False
-        self.add_to_swap_cache(pfn, slot)
-        self.frames.page[pfn].flags |= PG_DIRTY
-        return True
 
     def free_unused(self, t: cython.int):
         """Free the slots of an area that only copies in memory have. Linux: the last loop of try_to_unuse()."""
         slot: cython.long
-        pfn: cython.long
+        folio: cython.long
         with cython.nogil:
             for slot in range(self.area[t].base + 1, self.area[t].base + self.area[t].max):
-                pfn = self.slots.lookup(slot)
-                if pfn >= 0 and self.free_swap(pfn) and self.frames.page[pfn].mapcount == 0:
-                    self.folios.free_page(pfn)
+                folio = self.slots.lookup(slot)
+                if folio >= 0 and self.free_swap(folio) and self.frames.page[folio].mapcount == 0:
+                    self.slots.free_folio(folio)
 
     # ------------------------------------------------------------------------------ writing
 
-    def start_writeback(self, pfn):
+    def start_writeback(self, folio):
         """A page is on its way to the disk. Linux: __folio_start_writeback()."""
-        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
-        self.frames.page[pfn].flags |= PG_WRITEBACK
-        self.memcg.mod_folio_state(pfn, NR_WRITEBACK, 1)
-        self.zone_stat[zone, NR_ZONE_WRITE_PENDING] += 1
+        nr: cython.long = self.frames.nr_pages(folio)
+        self.frames.page[folio].flags |= PG_WRITEBACK
+        self.memcg.mod_folio_state(folio, NR_WRITEBACK, nr)
+        self.zone_stat[self.frames.zone_of(folio), NR_ZONE_WRITE_PENDING] += nr
 
-    def end_writeback(self, pfn):
+    def end_writeback(self, folio):
         """A page has been written; one that reclaim waits for is next in line. Linux: folio_end_writeback()."""
-        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
-        self.frames.page[pfn].flags &= ~PG_WRITEBACK
-        self.memcg.mod_folio_state(pfn, NR_WRITEBACK, -1)
-        self.memcg.mod_folio_state(pfn, NR_WRITTEN, 1)
-        self.zone_stat[zone, NR_ZONE_WRITE_PENDING] -= 1
-        if self.frames.page[pfn].flags & PG_RECLAIM:
-            self.frames.page[pfn].flags &= ~PG_RECLAIM
-            self.lru.rotate(pfn)
+        nr: cython.long = self.frames.nr_pages(folio)
+        self.frames.page[folio].flags &= ~PG_WRITEBACK
+        self.memcg.mod_folio_state(folio, NR_WRITEBACK, -nr)
+        self.memcg.mod_folio_state(folio, NR_WRITTEN, nr)
+        self.zone_stat[self.frames.zone_of(folio), NR_ZONE_WRITE_PENDING] -= nr
+        if self.frames.page[folio].flags & PG_RECLAIM:
+            self.frames.page[folio].flags &= ~PG_RECLAIM
+            self.lru.rotate(folio)
 
     def shmem_writepage(self, pfn):
         """Move a page of shared memory that nobody maps to the swap cache, and have it written; as writepage().
@@ -283,59 +325,79 @@ class Swap:
                     n += 1
         return n
 
-    def writepage(self, pfn):
+    def writepage(self, folio):
         """Clean a page of the swap cache: it is compressed, or written with its batch, unless nobody needs that.
 
         SWAP_WRITE_CLEAN, _STARTED, or _BUSY: still dirty, for there was no room. Linux: swap_writepage().
         """
-        slot: cython.long = self.frames.page[pfn].private
-        if self.free_swap(pfn):
+        slot: cython.long = self.frames.page[folio].private
+        if self.free_swap(folio):
             return SWAP_WRITE_CLEAN
-        if self.slots.zswap.store_zero(pfn, slot) or self.slots.zswap.store(pfn, slot):
-            self.frames.page[pfn].flags &= ~PG_DIRTY
+        if self.slots.zswap.store_zero(folio, slot) or self.slots.zswap.store(folio, slot):
+            self.frames.page[folio].flags &= ~PG_DIRTY
             return SWAP_WRITE_CLEAN
-        if not self.memcg.may_write_back(self.frames.page[pfn].memcg):
+        if not self.memcg.may_write_back(self.frames.page[folio].memcg):
             return SWAP_WRITE_BUSY
-        return self.write_to_area(pfn, slot)
+        return self.write_to_area(folio, slot)
 
-    def write_to_area(self, pfn, slot):
+    def count_swpout(self, folio):
+        """A page is written to its area. Linux: count_swpout_vm_event()."""
+        self.event[PSWPOUT] += self.frames.nr_pages(folio)
+        if folio >= self.frames.huge:
+            self.memcg.count_events(self.frames.page[folio].memcg, THP_SWPOUT, 1)
+            self.mthp_stat[HPAGE_PMD_ORDER, MTHP_STAT_SWPOUT] += 1
+
+    def write_to_zram(self, t, folio, slot):
+        """As writepage(), to an area that lies in memory. Linux: swap_writepage_bdev_sync()."""
+        first: cython.long = self.frames.folio_pfn(folio)
+        i: cython.long
+        for i in range(self.frames.nr_pages(folio)):
+            if not self.slots.devices.zram_write(t, slot + i - self.area[t].base, first + i):
+                return SWAP_WRITE_BUSY
+        self.frames.page[folio].flags &= ~PG_DIRTY
+        return SWAP_WRITE_CLEAN
+
+    def write_to_area(self, folio, slot):
         """As writepage(), to where the area lies. Linux: __swap_writepage()."""
         t: cython.int = self.slots.type[slot >> 9]
         if self.area[t].flags & SWP_SYNCHRONOUS_IO:
-            self.event[PSWPOUT] += 1
-            if not self.slots.devices.zram_write(t, slot - self.area[t].base, pfn):
-                return SWAP_WRITE_BUSY
-            self.frames.page[pfn].flags &= ~PG_DIRTY
-            return SWAP_WRITE_CLEAN
+            self.count_swpout(folio)
+            return self.write_to_zram(t, folio, slot)
         if self.batched[t] == self.max_batch:
             return SWAP_WRITE_BUSY
-        self.frames.page[pfn].flags &= ~PG_DIRTY
-        self.event[PSWPOUT] += 1
-        self.start_writeback(pfn)
-        self.batch[t, self.batched[t]] = cython.cast(cython.uint, pfn)
+        self.frames.page[folio].flags &= ~PG_DIRTY
+        self.count_swpout(folio)
+        self.start_writeback(folio)
+        self.batch[t, self.batched[t]] = cython.cast(cython.uint, folio)
         self.batched[t] += 1
         return SWAP_WRITE_STARTED
 
     def take_batch(self, t: cython.int):
-        """The pages that wait to be written to an area, in how many runs of neighbouring slots they lie, and
-        the first slot."""
+        """The folios that wait to be written to an area, how many pages they have, how many requests they make (a run
+        of neighbouring slots is one; a huge page is too large for one), how many runs, and the first slot."""
         i: cython.Py_ssize_t
         n: cython.Py_ssize_t = self.batched[t]
         runs: cython.long = 0
-        pfns = np.empty(n, np.int64)
-        out: cython.long[::1] = view(pfns)
+        requests: cython.long = 0
+        pages: cython.long = 0
+        slot: cython.long = 0  # where the run ends so far
+        folios = np.empty(n, np.int64)
+        out: cython.long[::1] = view(folios)
         for i in range(n):
             out[i] = self.batch[t, i]
-            if i == 0 or self.frames.page[out[i]].private != self.frames.page[out[i - 1]].private + 1:
+            if i == 0 or self.frames.page[out[i]].private != slot:
                 runs += 1
+            slot = self.frames.page[out[i]].private + self.frames.nr_pages(out[i])
+            pages += self.frames.nr_pages(out[i])
+            requests += self.frames.nr_pages(out[i]) // _MAX_REQUEST
         self.batched[t] = 0
-        return pfns, runs, self.frames.page[out[0]].private
+        return folios, pages, requests + runs, runs, self.frames.page[out[0]].private
 
-    def end_swap_bio_write(self, pfns: cython.long[::1]):
+    def end_swap_bio_write(self, folios: cython.long[::1]):
         """A batch has been written. Linux: mm/page_io.c, end_swap_bio_write()."""
         i: cython.Py_ssize_t
-        for i in range(pfns.shape[0]):
-            self.end_writeback(pfns[i])
+        for i in range(folios.shape[0]):
+            self.end_writeback(folios[i])
 
     def kept_slots(self):
         """The slots that CPUs keep for themselves: for checks."""

@@ -5,9 +5,9 @@ Areas are tried by priority, those of equal priority in turn. Where seeks cost t
 last one, in runs of 512; otherwise each CPU has a cluster of its own. When swap is more than half full, slots that
 only a copy in memory holds are taken back on the way.
 
-Linux: mm/swapfile.c, get_swap_pages(), scan_swap_map_slots(), cluster_alloc_swap_entry().
+A huge page's slots are a cluster, which only areas of the latter kind have, and only on a disk of their own.
 
-Simplified: single slots only.
+Linux: mm/swapfile.c, get_swap_pages(), scan_swap_map_slots(), cluster_alloc_swap_entry().
 """
 
 import cython
@@ -22,6 +22,7 @@ _BATCH = cython.declare(cython.int, 64)
 _LATENCY_LIMIT = cython.declare(cython.long, 256)
 _HAS_CACHE = cython.declare(cython.uint, 1 << 30)
 _CLUSTERS = cython.declare(cython.long, 1 << 22)
+_ORDERS = cython.declare(cython.int, HPAGE_PMD_ORDER + 1)
 _FREE = cython.declare(cython.int, 1)
 _NONFULL = cython.declare(cython.int, 2)
 _FRAG = cython.declare(cython.int, 3)
@@ -29,7 +30,7 @@ _FULL = cython.declare(cython.int, 4)
 
 
 class SwapAlloc:
-    """The allocator over a SwapMap. ``found`` are the slots of the last get_swap_pages()."""
+    """The allocator over a SwapMap. ``found`` are the slots of the last get_swap_pages(): the first of each group."""
 
     def __init__(self, slots, buddy):
         self.slots = slots
@@ -39,7 +40,7 @@ class SwapAlloc:
         self.cluster = self.slots.cluster
         self.avail = self.slots.avail
         self.order = view(np.zeros(MAX_SWAPFILES, np.int32))
-        self.cluster_next = view(np.zeros((buddy.nr_cpus, MAX_SWAPFILES), np.int64))
+        self.cluster_next = view(np.zeros((buddy.nr_cpus, MAX_SWAPFILES * _ORDERS), np.int64))
         self.found = view(np.zeros(_BATCH, np.uint32))
         self.latency = 0
         self.scanned_many = False
@@ -47,53 +48,66 @@ class SwapAlloc:
     def forget(self, t: cython.int):
         """No CPU has a cluster of its own in an area any more."""
         cpu: cython.Py_ssize_t
+        order: cython.int
         for cpu in range(self.buddy.nr_cpus):
-            self.cluster_next[cpu, t] = 0
+            for order in range(_ORDERS):
+                self.cluster_next[cpu, t * _ORDERS + order] = 0
 
     # ------------------------------------------------------------------------------ by clusters
 
-    def first_cluster(self, t, which):
+    def first_cluster(self, t, which, order):
         """The first cluster of a list, or -1."""
-        head: cython.long = self.slots.list_head(t, which)
+        head: cython.long = self.slots.list_head(t, which, order)
         return -1 if self.cluster[head].nxt == head else cython.cast(cython.long, self.cluster[head].nxt)
 
-    def slot_usable(self, t, offset):
-        """Whether a slot is free, or can be made so. Linux: cluster_scan_range()."""
-        slot: cython.long = self.area[t].base + offset
-        if self.count[slot] == 0:
-            return True
-        if self.count[slot] != _HAS_CACHE or not self.slots.swap_full():
-            return False
-        return self.slots.reclaim_direct(slot) > 0
+    def range_usable(self, t, offset, nr):
+        """Whether slots are free, or can be made so. Linux: cluster_scan_range(), cluster_reclaim_range()."""
+        first: cython.long = self.area[t].base + offset
+        slot: cython.long
+        reclaim: cython.bint = False
+        for slot in range(first, first + nr):
+            if self.count[slot]:
+                if self.count[slot] != _HAS_CACHE or not self.slots.swap_full():
+                    return False
+                reclaim = True
+        if reclaim:
+            for slot in range(first, first + nr):
+                if self.count[slot] and (self.count[slot] != _HAS_CACHE or self.slots.reclaim_direct(slot) <= 0):
+                    return False
+        return True
 
-    def scan_cluster(self, t, offset):
-        """Take a slot from an offset on in its cluster: that, or 0. The CPU goes on behind it.
+    def scan_cluster(self, t, offset, order):
+        """Take ``1 << order`` slots from an offset on in its cluster: the first, or 0. The CPU goes on behind them.
 
         Linux: alloc_swap_scan_cluster(), cluster_alloc_range().
         """
         cluster: cython.long = (self.area[t].base + offset) >> 9
         end: cython.long = min((offset & ~(SWAPFILE_CLUSTER - 1)) + SWAPFILE_CLUSTER, self.area[t].max)
-        self.cluster_next[self.buddy.cpu, t] = 0
-        if self.cluster[cluster].count >= SWAPFILE_CLUSTER:
+        nr: cython.long = cython.cast(cython.long, 1) << order
+        slot: cython.long
+        self.cluster_next[self.buddy.cpu, t * _ORDERS + order] = 0
+        if self.cluster[cluster].count + nr > SWAPFILE_CLUSTER:
             return 0
-        while offset < end and not self.slot_usable(t, offset):
-            offset += 1
-        if offset >= end:
+        while offset + nr <= end and not self.range_usable(t, offset, nr):
+            offset += nr
+        if offset + nr > end:
             return 0
         if self.cluster[cluster].flags == _FREE:
+            self.cluster[cluster].order = order
             self.slots.set_list(t, cluster, _NONFULL)
-        self.count[self.area[t].base + offset] = _HAS_CACHE
-        self.slots.range_alloc(t, offset)
-        self.cluster[cluster].count += 1
+        for slot in range(self.area[t].base + offset, self.area[t].base + offset + nr):
+            self.count[slot] = _HAS_CACHE
+        self.slots.range_alloc(t, offset, nr)
+        self.cluster[cluster].count += cython.cast(cython.int, nr)
         if self.cluster[cluster].count == SWAPFILE_CLUSTER:
             self.slots.set_list(t, cluster, _FULL)
-        elif offset + 1 < end:
-            self.cluster_next[self.buddy.cpu, t] = offset + 1
+        elif offset + 2 * nr <= end:
+            self.cluster_next[self.buddy.cpu, t * _ORDERS + order] = offset + nr
         return offset
 
     def reclaim_full_cluster(self, t):
         """Free what only copies in memory hold of the oldest full cluster. Linux: swap_reclaim_full_clusters()."""
-        cluster: cython.long = self.first_cluster(t, _FULL)
+        cluster: cython.long = self.first_cluster(t, _FULL, 0)
         slot: cython.long
         end: cython.long
         if cluster < 0:
@@ -104,38 +118,52 @@ class SwapAlloc:
             if self.count[slot] == _HAS_CACHE:
                 self.slots.reclaim_direct(slot)
 
-    def cluster_alloc_swap_entry(self, t):
-        """A slot for the running CPU: its offset, or 0. Linux: cluster_alloc_swap_entry()."""
-        offset: cython.long = self.cluster_next[self.buddy.cpu, t]
-        base: cython.long = self.area[t].base >> 9
+    def cluster_alloc_swap_entry(self, t, order):
+        """``1 << order`` slots for the running CPU: the first one's offset, or 0. Linux: cluster_alloc_swap_entry()."""
+        offset: cython.long = self.cluster_next[self.buddy.cpu, t * _ORDERS + order]
         found: cython.long = 0
         cluster: cython.long
-        tries: cython.int = 0
         if offset:
-            found = self.scan_cluster(t, offset)
+            found = self.scan_cluster(t, offset, order)
             if found:
                 return found
-        cluster = self.first_cluster(t, _FREE)
+        cluster = self.first_cluster(t, _FREE, 0)
         if cluster >= 0:
-            return self.scan_cluster(t, (cluster - base) << 9)
+            return self.scan_cluster(t, (cluster << 9) - self.area[t].base, order)
         if self.slots.swap_full():
             self.reclaim_full_cluster(t)
-        while True:
-            cluster = self.first_cluster(t, _NONFULL)
-            if cluster < 0:
-                break
+        if order < HPAGE_PMD_ORDER:
+            found = self.from_used_clusters(t, order)
+        return found if found or order else self.steal_slot(t)
+
+    def from_used_clusters(self, t, order):
+        """The same from clusters in use that have room, the longest untried first."""
+        base: cython.long = self.area[t].base
+        found: cython.long = 0
+        cluster: cython.long = self.first_cluster(t, _NONFULL, order)
+        tries: cython.int = 0
+        while cluster >= 0 and found == 0:
             self.slots.set_list(t, cluster, _FRAG)
             tries += 1
-            found = self.scan_cluster(t, (cluster - base) << 9)
-            if found:
-                return found
-        while tries < self.slots.frag_nr[t]:
-            cluster = self.first_cluster(t, _FRAG)
+            found = self.scan_cluster(t, (cluster << 9) - base, order)
+            cluster = self.first_cluster(t, _NONFULL, order)
+        while found == 0 and tries < self.slots.frag_nr[t * _ORDERS + order]:
+            cluster = self.first_cluster(t, _FRAG, order)
             self.slots.set_list(t, cluster, _FRAG)
             tries += 1
-            found = self.scan_cluster(t, (cluster - base) << 9)
-            if found:
-                return found
+            found = self.scan_cluster(t, (cluster << 9) - base, order)
+        return found
+
+    def steal_slot(self, t):
+        """A single slot of a cluster that gives larger groups: its offset, or 0."""
+        order: cython.int
+        which: cython.int
+        cluster: cython.long
+        for order in range(1, _ORDERS):
+            for which in range(_FRAG, _FRAG - 2, -1):
+                cluster = self.first_cluster(t, which, order)
+                if cluster >= 0:
+                    return self.scan_cluster(t, (cluster << 9) - self.area[t].base, 0)
         return 0
 
     # ------------------------------------------------------------------------------ in order
@@ -212,21 +240,29 @@ class SwapAlloc:
                 offset += 1
         return -1 - offset
 
-    def scan_swap_map_slots(self, t, goal):
-        """Take up to ``goal`` slots of an area into ``found``; how many. Linux: scan_swap_map_slots()."""
+    def cluster_alloc_swap(self, t, goal, order):
+        """scan_swap_map_slots() of an area with clusters. Linux: cluster_alloc_swap()."""
+        n: cython.int = 0
+        offset: cython.long
+        while n < goal:
+            offset = self.cluster_alloc_swap_entry(t, order)
+            if offset == 0:
+                break
+            self.found[n] = cython.cast(cython.uint, self.area[t].base + offset)
+            n += 1
+        return n
+
+    def scan_swap_map_slots(self, t, goal, order):
+        """Take up to ``goal`` groups of slots of an area into ``found``; how many. Linux: scan_swap_map_slots()."""
         n: cython.int = 0
         busy: cython.long = 0
         offset: cython.long
         scan_base: cython.long
         base: cython.long = self.area[t].base
+        if order and self.area[t].flags & (SWP_BLKDEV | SWP_SOLIDSTATE) != SWP_BLKDEV | SWP_SOLIDSTATE:
+            return 0
         if self.area[t].flags & SWP_SOLIDSTATE:
-            while n < goal:
-                offset = self.cluster_alloc_swap_entry(t)
-                if offset == 0:
-                    break
-                self.found[n] = cython.cast(cython.uint, base + offset)
-                n += 1
-            return n
+            return self.cluster_alloc_swap(t, goal, order)
         self.latency = _LATENCY_LIMIT
         self.scanned_many = False
         offset = scan_base = self.area[t].cluster_next
@@ -255,7 +291,7 @@ class SwapAlloc:
                     return n
                 continue
             self.count[base + offset] = _HAS_CACHE
-            self.slots.range_alloc(t, offset)
+            self.slots.range_alloc(t, offset, 1)
             self.found[n] = cython.cast(cython.uint, base + offset)
             n += 1
             if n == goal or offset >= self.area[t].highest_bit:
@@ -281,17 +317,21 @@ class SwapAlloc:
             self.avail[i + 1] = t
             i += 1
 
-    def get_swap_pages(self, goal):
-        """Take up to ``goal`` slots into ``found``, with _HAS_CACHE set; how many. Linux: get_swap_pages()."""
+    def get_swap_pages(self, goal, order):
+        """Take up to ``goal`` groups of ``1 << order`` slots, with _HAS_CACHE set, into ``found``; how many groups.
+
+        Larger groups than of one slot are asked only of the first area. Linux: get_swap_pages().
+        """
         i: cython.int
         n: cython.int = 0
         areas: cython.int = self.slots.nr_avail
         t: cython.int
-        if self.slots.workingset.nr_swap_pages <= 0:
+        groups: cython.long = self.slots.workingset.nr_swap_pages >> order
+        if groups <= 0:
             return 0
         goal = min(goal, _BATCH)
-        if goal > self.slots.workingset.nr_swap_pages:
-            goal = cython.cast(cython.int, self.slots.workingset.nr_swap_pages)
+        if goal > groups:
+            goal = cython.cast(cython.int, groups)
         for i in range(areas):
             self.order[i] = self.avail[i]
         for i in range(areas):
@@ -299,9 +339,9 @@ class SwapAlloc:
             if not self.area[t].highest_bit or not self.area[t].flags & SWP_WRITEOK:
                 continue
             self.requeue(t)
-            self.slots.workingset.nr_swap_pages -= goal
-            n = self.scan_swap_map_slots(t, goal)
-            self.slots.workingset.nr_swap_pages += goal - n
-            if n:
+            self.slots.workingset.nr_swap_pages -= cython.cast(cython.long, goal) << order
+            n = self.scan_swap_map_slots(t, goal, order)
+            self.slots.workingset.nr_swap_pages += cython.cast(cython.long, goal - n) << order
+            if n or order:
                 break
         return n

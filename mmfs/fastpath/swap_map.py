@@ -3,11 +3,12 @@
 
 Slots of all areas stand in one arena: an area's begin at its ``base``, and slot 0 is a header, so 0 is none. A slot's
 count is the number of page-table entries (and shmem files) that hold its swap entry, with _HAS_CACHE set while a page
-of the swap cache, or a cache of free slots, has it too. ``cached`` is that page (pfn + 1), or the shadow of the one
-that reclaim took away (bit 63 set).
+of the swap cache, or a cache of free slots, has it too. ``cached`` is that page (its folio + 1), or the shadow of the
+one that reclaim took away (bit 63 set). A huge page has 512 neighbouring slots, the first of them in ``private``.
 
 An area on a disk without seek times is divided into clusters of 512 slots on lists: free ones, ones with room, ones
-where allocation has been tried, full ones.
+where allocation has been tried, full ones. A cluster gives slots in groups of one size while others have room: the
+order for which it was taken when it was free.
 
 Linux: mm/swapfile.c, swap_entry_range_free(), dec_cluster_info_page(), __try_to_reclaim_swap(); mm/swap_state.c.
 
@@ -27,11 +28,12 @@ if not cython.compiled:
 
 _MAX_SLOTS = 1 << 31
 _CLUSTERS = cython.declare(cython.long, 1 << 22)
-_CLUSTER_DTYPE = np.dtype([("nxt", "u4"), ("prv", "u4"), ("count", "i4"), ("flags", "i4")])
+_CLUSTER_DTYPE = np.dtype([("nxt", "u4"), ("prv", "u4"), ("count", "i4"), ("flags", "i2"), ("order", "i2")])
 _HAS_CACHE = cython.declare(cython.uint, 1 << 30)
 _SHADOW = cython.declare(cython.ulong, 1 << 63)
 _MAX_DISCARDS = cython.declare(cython.long, 1 << 16)
-_LISTS = cython.declare(cython.int, 4)
+_ORDERS = cython.declare(cython.int, HPAGE_PMD_ORDER + 1)
+_LISTS = cython.declare(cython.int, 4 * (HPAGE_PMD_ORDER + 1))
 _FREE = cython.declare(cython.int, 1)
 _NONFULL = cython.declare(cython.int, 2)
 _FRAG = cython.declare(cython.int, 3)
@@ -45,10 +47,11 @@ class SwapMap:
     ``discards`` [:nr_discards] are clusters that wait to be discarded.
     """
 
-    def __init__(self, folios, vmstat):
+    def __init__(self, folios, huge, vmstat):
         self.frames = folios.frames
         self.buddy = folios.buddy
         self.folios = folios
+        self.huge = huge
         self.memcgs = lazy_array(_MAX_SLOTS, np.uint16)
         self.zswap = Zswap(folios, Contents(folios.frames), self.memcgs, vmstat)
         self.devices = None
@@ -64,7 +67,7 @@ class SwapMap:
         self.type = view(self.types)
         self.avail = view(self.avails)
         self.cluster = view(lazy_array(_CLUSTERS + MAX_SWAPFILES * _LISTS, _CLUSTER_DTYPE))
-        self.frag_nr = view(np.zeros(MAX_SWAPFILES, np.int32))
+        self.frag_nr = view(np.zeros(MAX_SWAPFILES * _ORDERS, np.int32))
         self.memcg = folios.memcg
         self.discards = np.zeros(_MAX_DISCARDS, np.int64)
         self.discard = view(self.discards)
@@ -101,16 +104,16 @@ class SwapMap:
             prefetch(cython.address(self.count[slot]))
 
     def lookup(self, slot):
-        """The page of the swap cache that has a slot's content, or -1."""
+        """The page of the swap cache that has a slot's content, as a folio; or -1."""
         if self.cached[slot] == 0 or self.cached[slot] & _SHADOW:
             return -1
         return cython.cast(cython.long, self.cached[slot]) - 1
 
     # ------------------------------------------------------------------------------ clusters
 
-    def list_head(self, t, which):
-        """The head of one of an area's lists of clusters."""
-        return _CLUSTERS + t * _LISTS + which - 1
+    def list_head(self, t, which, order):
+        """The head of one of an area's lists of clusters; those with room are listed by order."""
+        return _CLUSTERS + t * _LISTS + (which - 1) * _ORDERS + (order if which == _NONFULL or which == _FRAG else 0)
 
     def list_del(self, cluster):
         """Take a cluster off its list."""
@@ -126,14 +129,17 @@ class SwapMap:
 
     def set_list(self, t, cluster, flags):
         """Move a cluster to the end of another list."""
+        order: cython.int = self.cluster[cluster].order
         if self.cluster[cluster].flags == _FRAG:
-            self.frag_nr[t] -= 1
+            self.frag_nr[t * _ORDERS + order] -= 1
         if flags == _FRAG:
-            self.frag_nr[t] += 1
+            self.frag_nr[t * _ORDERS + order] += 1
+        elif flags == _FREE:
+            self.cluster[cluster].order = 0
         if self.cluster[cluster].flags:
             self.list_del(cluster)
         self.cluster[cluster].flags = flags
-        self.list_add_tail(self.list_head(t, flags), cluster)
+        self.list_add_tail(self.list_head(t, flags, order), cluster)
 
     def setup_clusters(self, t: cython.int):
         """Put the clusters of a new area on its lists. Linux: setup_clusters().
@@ -144,12 +150,12 @@ class SwapMap:
         k: cython.long
         first: cython.long = self.area[t].base >> 9
         nr: cython.long = (self.area[t].max + SWAPFILE_CLUSTER - 1) // SWAPFILE_CLUSTER
-        for k in range(_LISTS):
-            i = self.list_head(t, k + 1)
+        for i in range(_CLUSTERS + t * _LISTS, _CLUSTERS + (t + 1) * _LISTS):
             self.cluster[i].nxt = self.cluster[i].prv = cython.cast(cython.uint, i)
-        self.frag_nr[t] = 0
+        for k in range(_ORDERS):
+            self.frag_nr[t * _ORDERS + k] = 0
         for i in range(first, first + nr):
-            self.cluster[i].count = self.cluster[i].flags = 0
+            self.cluster[i].count = self.cluster[i].flags = self.cluster[i].order = 0
         self.cluster[first].count = 1
         self.cluster[first + nr - 1].count += nr * SWAPFILE_CLUSTER - self.area[t].max
         for k in range(32):
@@ -185,13 +191,13 @@ class SwapMap:
                 at += 1
         self.nr_avail = at
 
-    def range_alloc(self, t, offset):
-        """A slot is taken. Linux: swap_range_alloc()."""
+    def range_alloc(self, t, offset, nr):
+        """Neighbouring slots are taken. Linux: swap_range_alloc()."""
         if offset == self.area[t].lowest_bit:
-            self.area[t].lowest_bit += 1
-        if offset == self.area[t].highest_bit:
-            self.area[t].highest_bit -= 1
-        self.area[t].inuse += 1
+            self.area[t].lowest_bit += nr
+        if offset + nr - 1 == self.area[t].highest_bit:
+            self.area[t].highest_bit -= nr
+        self.area[t].inuse += nr
         if self.area[t].inuse == self.area[t].pages:
             self.area[t].lowest_bit = self.area[t].max
             self.area[t].highest_bit = 0
@@ -234,13 +240,37 @@ class SwapMap:
 
     # ------------------------------------------------------------------------------ the swap cache
 
-    def remove_from_cache(self, pfn, shadow):
-        """Part a page and its slot, which keeps its count. Linux: __delete_from_swap_cache()."""
-        self.cached[self.frames.page[pfn].private] = shadow
-        self.frames.page[pfn].private = 0
-        self.frames.page[pfn].flags &= ~PG_SWAPCACHE
-        self.memcg.mod_folio_state(pfn, NR_FILE_PAGES, -1)
-        self.memcg.mod_folio_state(pfn, NR_SWAPCACHE, -1)
+    def remove_from_cache(self, folio, shadow):
+        """Part a page and its slots, which keep their counts. Linux: __delete_from_swap_cache()."""
+        slot: cython.long = self.frames.page[folio].private
+        nr: cython.long = self.frames.nr_pages(folio)
+        i: cython.long
+        for i in range(slot, slot + nr):
+            self.cached[i] = shadow
+        self.frames.page[folio].private = 0
+        self.frames.page[folio].flags &= ~PG_SWAPCACHE
+        self.memcg.mod_folio_state(folio, NR_FILE_PAGES, -nr)
+        self.memcg.mod_folio_state(folio, NR_SWAPCACHE, -nr)
+
+    def has_only_cache(self, folio):
+        """Whether only the swap cache has the slots of a page. Linux: swap_is_has_cache(), folio_swapped()."""
+        slot: cython.long = self.frames.page[folio].private
+        i: cython.long
+        for i in range(slot, slot + self.frames.nr_pages(folio)):
+            if self.count[i] != _HAS_CACHE:
+                return False
+        return True
+
+    def frame_of(self, folio, slot):
+        """The frame of a page of the swap cache that has a slot's content. Linux: folio_file_page()."""
+        return self.frames.folio_pfn(folio) + slot - self.frames.page[folio].private
+
+    def free_folio(self, folio):
+        """Free a page that nobody maps. Linux: __folio_put()."""
+        if folio >= self.frames.huge:
+            self.huge.free(folio)
+        else:
+            self.folios.free_page(folio)
 
     def freeable(self, pfn):
         """Whether a page may leave the swap cache. Linux: folio_swapcache_freeable()."""
@@ -250,23 +280,26 @@ class SwapMap:
 
     def isolated(self, pfn):
         """Whether reclaim is at work on a page."""
-        return not self.frames.page[pfn].flags & (PG_LRU | PG_BATCHED)
+        return not self.frames.page[pfn].flags & (PG_LRU | PG_BATCHED | PG_HWPOISON)
 
     def reclaim_direct(self, slot):
-        """Take away the page that alone has a slot, and free the slot: 1; -1 if it cannot be, 0 if there is no page.
+        """Take away the page that alone has a slot, and free its slots: 1; -1 if it cannot be, 0 if there is no page.
 
         Linux: __try_to_reclaim_swap() with TTRS_ANYWAY | TTRS_DIRECT.
         """
-        pfn: cython.long = self.lookup(slot)
-        if pfn < 0:
+        folio: cython.long = self.lookup(slot)
+        i: cython.long
+        if folio < 0:
             return 0
-        if self.isolated(pfn) or not self.freeable(pfn) or self.count[slot] != _HAS_CACHE:
+        if self.isolated(folio) or not self.freeable(folio) or not self.has_only_cache(folio):
             return -1
-        self.remove_from_cache(pfn, 0)
-        self.frames.page[pfn].flags |= PG_DIRTY
-        self.range_free(slot)
-        if self.frames.page[pfn].mapcount == 0:
-            self.folios.free_page(pfn)
+        slot = self.frames.page[folio].private
+        self.remove_from_cache(folio, 0)
+        self.frames.page[folio].flags |= PG_DIRTY
+        for i in range(slot, slot + self.frames.nr_pages(folio)):
+            self.range_free(i)
+        if self.frames.page[folio].mapcount == 0:
+            self.free_folio(folio)
         return 1
 
     # ------------------------------------------------------------------------------ for checks
@@ -276,15 +309,19 @@ class SwapMap:
         return self.slot_of(entry)
 
     def clusters_of(self, t: cython.int):
-        """(number, slots in use, list) of an area's clusters, list by list; the list as it stands in the record."""
+        """(number, slots in use, list, order) of an area's clusters as they stand in their records; then the list, and
+        the order, of the list on which it is."""
         out = []
-        which: cython.int
+        i: cython.long
         at: cython.long
         head: cython.long
-        for which in range(1, _LISTS + 1):
-            head = self.list_head(t, which)
+        for i in range(_LISTS):
+            head = _CLUSTERS + t * _LISTS + i
             at = self.cluster[head].nxt
             while at != head:
-                out.append((at - (self.area[t].base >> 9), self.cluster[at].count, self.cluster[at].flags, which))
+                out.append((
+                    at - (self.area[t].base >> 9), self.cluster[at].count, self.cluster[at].flags,
+                    self.cluster[at].order, i // _ORDERS + 1, i % _ORDERS,
+                ))  # fmt: skip
                 at = self.cluster[at].nxt
         return out

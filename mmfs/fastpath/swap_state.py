@@ -77,11 +77,11 @@ class SwapState:
         return self.enable_vma_readahead and self.nr_rotate_swap == 0
 
     def swap_cache_get(self, slot, vma, addr):
-        """The page of the swap cache for a fault, or -1; counts readahead's hits. Linux: swap_cache_get_folio()."""
+        """The folio of the swap cache for a fault, or -1; counts readahead's hits. Linux: swap_cache_get_folio()."""
         pfn: cython.long = self.swap.slots.lookup(slot)
         hit: cython.bint
-        if pfn < 0:
-            return -1
+        if pfn < 0 or pfn >= self.frames.huge:
+            return pfn
         hit = (self.frames.page[pfn].flags & PG_READAHEAD) != 0
         self.frames.page[pfn].flags &= ~PG_READAHEAD
         if vma and self.use_vma_readahead():
@@ -97,7 +97,7 @@ class SwapState:
         return pfn
 
     def read_swap_cache(self, vma, slot, index):
-        """The page of a slot, read if need be (``allocated``); -1 if nobody uses the slot, _NO_MEMORY.
+        """The folio of a slot, read if need be (``allocated``); -1 if nobody uses the slot, _NO_MEMORY.
 
         Linux: read_swap_cache_async().
         """

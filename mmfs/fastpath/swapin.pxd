@@ -3,6 +3,7 @@ from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.folio cimport Folios
+from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.rmap cimport Rmap
@@ -34,6 +35,10 @@ cdef class SwapIn:
     cdef bint alone_in_zram(self, long slot) noexcept nogil
     cdef bint might_need_to_copy(self, long vma, long addr, long pfn) noexcept nogil
     cdef int map_copy(self, long mm, long vma, long addr, long at) noexcept nogil
+    cdef bint is_whole(self, long vma, long addr, long at, long index) noexcept nogil
+    cdef void map_huge(self, long mm, long vma, long addr, long at, long folio, bint write) noexcept nogil
+    cdef bint may_be_exclusive(self, long folio, long slot, unsigned long entry) noexcept nogil
+    cdef bint wants_no_slot(self, long vma, long folio, bint write) noexcept nogil
     cdef void map_page(self, long mm, long vma, long addr, long at, long pfn, bint write) noexcept nogil
     cdef int unuse(self, long mm, long vma, long addr, long at) noexcept nogil
     cdef long shmem_swapin(self, long m, long index) noexcept nogil

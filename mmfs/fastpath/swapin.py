@@ -36,7 +36,7 @@ class SwapIn:
         self.reason = FAULT_DONE
 
     def swap_in(self, mm, vma, addr, at, write):
-        """Serve a fault on a swap entry: FAULT_DONE or FAULT_OOM; ``major`` if it was read.
+        """Serve a fault on a swap entry: FAULT_DONE, FAULT_OOM, FAULT_SIGBUS; ``major`` if it was read.
 
         A write to a page that others have too leaves it read-only: the caller copies it. Linux: do_swap_page().
         """
@@ -55,10 +55,15 @@ class SwapIn:
                 self.direct = False
                 return FAULT_OOM
             self.major = True
-        if self.might_need_to_copy(vma, addr, pfn):
+        if self.frames.page[pfn].flags & PG_HWPOISON:
+            return FAULT_SIGBUS
+        if self.might_need_to_copy(vma, addr, self.swap.slots.frame_of(pfn, slot)):
             self.direct = False
             return self.map_copy(mm, vma, addr, at)
-        self.map_page(mm, vma, addr, at, pfn, write)
+        if pfn >= self.frames.huge:
+            self.map_huge(mm, vma, addr, at, pfn, write)
+        else:
+            self.map_page(mm, vma, addr, at, pfn, write)
         self.direct = False
         return FAULT_DONE
 
@@ -106,28 +111,85 @@ class SwapIn:
             self.area[self.swap.slots.type[slot >> 9]].flags & SWP_SYNCHRONOUS_IO != 0 and self.swap.owners(slot) == 1
         )
 
+    def is_whole(self, vma, addr, at, index):
+        """Whether the swap entry ``at`` is the ``index``th of 512 that a table has in order, alike, in one VMA.
+
+        Linux: swap_pte_batch().
+        """
+        start: cython.long = addr - (index << 12)
+        end: cython.long = start + HPAGE_PMD_SIZE
+        first: cython.ulong = self.frames.entry[at - index]
+        i: cython.long
+        if at & (HPAGE_PMD_NR - 1) != index or start < self.vma[vma].start or end > self.vma[vma].end:
+            return False
+        for i in range(HPAGE_PMD_NR):
+            if self.frames.entry[at - index + i] != first - (cython.cast(cython.ulong, i) << SWP_OFFSET_FIRST_BIT):
+                return False
+        return True
+
+    def map_huge(self, mm, vma, addr, at, folio, write):
+        """Map a huge page of the swap cache again: all its frames if their swap entries stand together, else the one.
+
+        Linux: the second half of do_swap_page().
+        """
+        entry: cython.ulong = self.frames.entry[at]
+        flags: cython.ulong = self.vma[vma].flags
+        slot: cython.long = self.swap.slots.slot_of(entry)
+        index: cython.long = slot - self.frames.page[folio].private
+        pfn: cython.long = self.frames.folio_pfn(folio) + index
+        nr: cython.long = 1
+        bits: cython.ulong = self.areas.prot(flags) | (PTE_SOFT_DIRTY if entry & SWP_SOFT_DIRTY else 0)
+        exclusive: cython.bint = self.may_be_exclusive(folio, slot, entry)
+        i: cython.long
+        if self.is_whole(vma, addr & PAGE_MASK, at, index):
+            nr = HPAGE_PMD_NR
+            at -= index
+            pfn -= index
+            slot -= index
+        for i in range(slot, slot + nr):
+            self.swap.entry_free(i)
+        if self.wants_no_slot(vma, folio, write):
+            self.swap.free_swap(folio)
+        self.mm[mm].rss_anon += nr
+        self.mm[mm].rss_swap -= nr
+        exclusive |= self.frames.page[folio].mapcount == 0 and not self.frames.page[folio].flags & PG_SWAPCACHE
+        if exclusive and flags & VMF_WRITE and (flags & VMF_SOFTDIRTY or bits & PTE_SOFT_DIRTY):
+            bits |= PTE_RW | (PTE_DIRTY | PTE_SOFT_DIRTY if write else 0)
+        self.rmap.huge.add_rmaps(pfn, nr, exclusive)
+        for i in range(nr):
+            self.frames.entry[at + i] = cython.cast(cython.ulong, pfn + i) << 12 | bits
+
+    def may_be_exclusive(self, folio, slot, entry):
+        """Whether a swap entry says that nobody else has the page, and nobody is reading it to write it to a disk."""
+        if (
+            self.frames.page[folio].flags & PG_WRITEBACK
+            and self.area[self.swap.slots.type[slot >> 9]].flags & SWP_STABLE_WRITES
+        ):
+            return False
+        return (entry & SWP_EXCLUSIVE) != 0
+
+    def wants_no_slot(self, vma, folio, write):
+        """Whether a page that is mapped should leave the swap cache. Linux: should_try_to_free_swap()."""
+        flags: cython.uint = self.frames.page[folio].flags
+        return (
+            self.vma[vma].flags & VMF_LOCKED != 0
+            or flags & PG_MLOCKED != 0
+            or (write and self.frames.page[folio].mapcount == 0 and not flags & PG_BATCHED)
+            or self.swap.slots.folio_swap_full(folio)
+            or self.direct
+        )
+
     def map_page(self, mm, vma, addr, at, pfn, write):
         """Put a page of the swap cache in place of its swap entry. Linux: the second half of do_swap_page()."""
         entry: cython.ulong = self.frames.entry[at]
         slot: cython.long = self.frames.page[pfn].private
         flags: cython.ulong = self.vma[vma].flags
         new: cython.ulong = cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags)
-        exclusive: cython.bint = (entry & SWP_EXCLUSIVE) != 0
-        if (
-            self.frames.page[pfn].flags & PG_WRITEBACK
-            and self.area[self.swap.slots.type[slot >> 9]].flags & SWP_STABLE_WRITES
-        ):
-            exclusive = False
+        exclusive: cython.bint = self.may_be_exclusive(pfn, slot, entry)
         if write and not self.frames.page[pfn].flags & PG_LRU:
             self.lru.drain(self.buddy.cpu)
         self.swap.entry_free(slot)
-        if (
-            flags & VMF_LOCKED
-            or self.frames.page[pfn].flags & PG_MLOCKED
-            or (write and self.frames.page[pfn].mapcount == 0 and not self.frames.page[pfn].flags & PG_BATCHED)
-            or self.swap.slots.folio_swap_full(pfn)
-            or self.direct
-        ):
+        if self.wants_no_slot(vma, pfn, write):
             self.swap.free_swap(pfn)
         self.mm[mm].rss_anon += 1
         self.mm[mm].rss_swap -= 1
@@ -152,19 +214,29 @@ class SwapIn:
         entry: cython.ulong = self.frames.entry[at]
         slot: cython.long = self.swap.slots.slot_of(entry)
         pfn: cython.long = self.state.swap_cache_get(slot, vma, addr)
+        page: cython.long
         if pfn < 0:
             pfn = self.state.readahead(vma, addr, at, slot)
             if pfn < 0:
                 return FAULT_OOM
         if self.frames.page[pfn].flags & PG_WRITEBACK:
             return FAULT_SLICE
-        if self.might_need_to_copy(vma, addr, pfn):
+        if self.frames.page[pfn].flags & PG_HWPOISON:
+            self.frames.entry[at] = PTE_HWPOISON
+            self.mm[mm].rss_swap -= 1
+            self.swap.free_swap_and_cache(slot)
+            return FAULT_DONE
+        page = self.swap.slots.frame_of(pfn, slot)
+        if self.might_need_to_copy(vma, addr, page):
             return self.map_copy(mm, vma, addr, at)
         self.mm[mm].rss_anon += 1
         self.mm[mm].rss_swap -= 1
-        self.rmap.add_anon_rmap(vma, addr, pfn, (entry & SWP_EXCLUSIVE) != 0)
+        if pfn >= self.frames.huge:
+            self.rmap.huge.add_rmaps(page, 1, (entry & SWP_EXCLUSIVE) != 0)
+        else:
+            self.rmap.add_anon_rmap(vma, addr, pfn, (entry & SWP_EXCLUSIVE) != 0)
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, pfn) << 12
+            cython.cast(cython.ulong, page) << 12
             | (self.areas.prot(self.vma[vma].flags) & ~cython.cast(cython.ulong, PTE_ACCESSED))
             | (PTE_SOFT_DIRTY if entry & SWP_SOFT_DIRTY else 0)
         )

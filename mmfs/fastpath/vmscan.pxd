@@ -113,6 +113,8 @@ cdef class Vmscan:
     cdef long shrink_folio_list(self, long n, ScanControl sc, bint ignore_references) noexcept nogil
     cdef void demote_folios(self, ScanControl sc, bint ignore_references) noexcept nogil
     cdef void shrink_folios(self, long n, ScanControl sc, bint ignore_references) noexcept nogil
+    cdef bint unmap(self, long pfn) noexcept nogil
+    cdef int split(self, long folio, ScanControl sc) noexcept nogil
     cdef int split_to_swap(self, long folio, ScanControl sc) noexcept nogil
     cdef void note_result(self, long pfn, int result) noexcept nogil
     cdef void move_folios_to_lru(self, long n) noexcept nogil

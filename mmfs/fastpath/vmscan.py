@@ -241,7 +241,7 @@ class Vmscan:
                 sc.nr_immediate += 1
             else:
                 self.frames.page[pfn].flags |= PG_RECLAIM
-                sc.nr_writeback += 1
+                sc.nr_writeback += self.frames.nr_pages(pfn)
             return _ACTIVATE
         if not ignore_references:
             if self.lru.enabled and flags & PG_REFERENCED and self.frames.page[pfn].mapcount:
@@ -260,14 +260,12 @@ class Vmscan:
         if flags & PG_ANON and flags & PG_SWAPBACKED and not flags & PG_SWAPCACHE:
             if not sc.gfp & GFP_IO_BIT:
                 return _KEEP
-            if pfn >= self.frames.huge:
-                return self.split_to_swap(pfn, sc)
+            if pfn >= self.frames.huge and self.frames.block[pfn - self.frames.huge].partially:
+                return self.split(pfn, sc)
             if not self.swap.add_to_swap(pfn):
-                return _ACTIVATE
-        if self.frames.page[pfn].mapcount:
-            self.cpu_ns += self.cost_unmap
-            if not self.rmap.try_to_unmap(pfn):
-                return _ACTIVATE
+                return self.split_to_swap(pfn, sc) if pfn >= self.frames.huge else _ACTIVATE
+        if self.frames.page[pfn].mapcount and not self.unmap(pfn):
+            return _ACTIVATE
         if self.frames.page[pfn].flags & PG_DIRTY:
             result = self.pageout(pfn, sc, references)
             if result != _RECLAIM:
@@ -276,26 +274,35 @@ class Vmscan:
             self.memcg.count_events(self.frames.page[pfn].memcg, PGLAZYFREED, 1)
         elif not self.remove_mapping(pfn):
             return _KEEP
-        self.folios.free_page(pfn)
+        self.swap.slots.free_folio(pfn)
         self.cpu_ns += self.cost_steal
         return _FREED
 
-    def split_to_swap(self, folio, sc):
-        """A huge page cannot be swapped in one piece: have its pages swapped. Linux: shrink_folio_list()."""
+    def unmap(self, pfn):
+        """Take a page out of every page table. False: somebody needs it there."""
+        self.cpu_ns += self.cost_unmap * self.frames.nr_pages(pfn)
+        return self.rmap.unmap_huge(pfn) if pfn >= self.frames.huge else self.rmap.try_to_unmap(pfn)
+
+    def split(self, folio, sc):
+        """Have the pages of a huge page reclaimed one by one. Linux: shrink_folio_list(), split_folio_to_list()."""
         sc.nr_scanned -= HPAGE_PMD_NR
-        if not self.frames.block[folio - self.frames.huge].partially:
-            self.memcg.count_events(self.frames.page[folio].memcg, THP_SWPOUT_FALLBACK, 1)
-            self.huge_split.stat[HPAGE_PMD_ORDER, MTHP_STAT_SWPOUT_FALLBACK] += 1
         self.huge_split.split_folio(folio)
         return _SPLIT
+
+    def split_to_swap(self, folio, sc):
+        """A huge page cannot be swapped in one piece: have its pages swapped. Linux: shrink_folio_list()."""
+        self.memcg.count_events(self.frames.page[folio].memcg, THP_SWPOUT_FALLBACK, 1)
+        self.huge_split.stat[HPAGE_PMD_ORDER, MTHP_STAT_SWPOUT_FALLBACK] += 1
+        return self.split(folio, sc)
 
     def pageout(self, pfn, sc, references):
         """A dirty page: write it if it goes to swap, leave it to the flusher if it is a file's.
 
         _RECLAIM: it is clean. Linux: shrink_folio_list(), pageout(). ext4 has no writepage().
         """
-        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
+        zone: cython.long
         if not self.frames.page[pfn].flags & PG_SWAPBACKED:
+            zone = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
             if not sc.kswapd or not self.frames.page[pfn].flags & PG_RECLAIM or not sc.node_dirty:
                 self.node_stat[self.buddy.zone[zone].nid, NR_VMSCAN_IMMEDIATE] += 1
                 self.frames.page[pfn].flags |= PG_RECLAIM
@@ -309,7 +316,8 @@ class Vmscan:
 
     def writepage(self, pfn):
         """Write a page of the swap cache, or of shared memory; _RECLAIM: it is clean at once. Linux: pageout()."""
-        nid: cython.int = self.buddy.zone[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone].nid
+        nid: cython.int = self.buddy.zone[self.frames.zone_of(pfn)].nid
+        nr: cython.long = self.frames.nr_pages(pfn)
         result: cython.int
         self.frames.page[pfn].flags |= PG_RECLAIM
         if self.frames.page[pfn].flags & PG_SWAPCACHE:
@@ -320,9 +328,9 @@ class Vmscan:
             self.frames.page[pfn].flags &= ~PG_RECLAIM
             return _KEEP if self.frames.page[pfn].flags & PG_SWAPCACHE else _ACTIVATE
         self.cpu_ns += self.cost_pageout + self.swap.slots.zswap.contents.take_ns()
-        self.node_stat[nid, NR_VMSCAN_WRITE] += 1
-        self.nr_pageout += 1
-        self.nr_written += 1
+        self.node_stat[nid, NR_VMSCAN_WRITE] += nr
+        self.nr_pageout += nr
+        self.nr_written += nr
         if self.frames.page[pfn].flags & PG_WRITEBACK:
             return _KEEP
         self.frames.page[pfn].flags &= ~PG_RECLAIM
@@ -331,12 +339,16 @@ class Vmscan:
     def remove_mapping(self, pfn):
         """Take a clean page from where it is found, its shadow left there. Linux: __remove_mapping()."""
         slot: cython.long
+        memcg: cython.long
+        i: cython.long
         if self.frames.page[pfn].flags & PG_SWAPCACHE:
             slot = self.frames.page[pfn].private
             self.swap.slots.remove_from_cache(pfn, self.workingset.eviction(pfn))
             if self.memcg.memsw:
-                self.swap.slots.memcg_of[slot] = cython.cast(cython.ushort, self.memcg.swapout(pfn))
-            self.swap.put_cache(slot)
+                memcg = self.memcg.swapout(pfn)
+                for i in range(slot, slot + self.frames.nr_pages(pfn)):
+                    self.swap.slots.memcg_of[i] = cython.cast(cython.ushort, memcg)
+            self.swap.put_slots(slot, self.frames.nr_pages(pfn))
             return True
         if self.frames.page[pfn].mapping == 0 or self.frames.page[pfn].flags & PG_ANON:
             return False

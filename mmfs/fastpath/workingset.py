@@ -61,7 +61,7 @@ class Workingset:
             return self.pack_shadow(lruvec, stamp, self.lru.gen.refs_of(pfn) > 0)
         lruvec = self.target * self.lru.nr_nodes + self.lruvec[lruvec].nid
         stamp = cython.cast(cython.ulong, self.lruvec[lruvec].nonresident_age)
-        self.lru.age_nonresident(lruvec, 1)
+        self.lru.age_nonresident(lruvec, self.frames.nr_pages(pfn))
         return self.pack_shadow(lruvec, stamp, (self.frames.page[pfn].flags & PG_WORKINGSET) != 0)
 
     def shadow_lruvec(self, shadow):

@@ -44,7 +44,8 @@ cdef class Zswap:
     cdef void lru_del(self, long slot) noexcept nogil
     cdef bint check_limits(self) noexcept nogil
     cdef void entry_free(self, long slot) noexcept nogil
-    cdef bint store_zero(self, long pfn, long slot) noexcept nogil
+    cdef bint is_zero(self, long folio) noexcept nogil
+    cdef bint store_zero(self, long folio, long slot) noexcept nogil
     cdef void set_zero(self, long slot) noexcept nogil
     cdef void clear_zero(self, long slot) noexcept nogil
     cdef bint store(self, long pfn, long slot) noexcept nogil

@@ -114,14 +114,31 @@ class Zswap:
         self.lru_del(slot)
         self.pool.free(slot)
 
-    def store_zero(self, pfn, slot):
-        """Whether a page is all zero, and remembered as that. Linux: swap_writepage(), swap_zeromap_folio_set()."""
-        if not self.zeromap or self.contents.compressed(pfn, 1000) != 0:
-            self.clear_zero(slot)
-            return False
-        self.set_zero(slot)
-        self.memcg.count_events(self.memcg_of[slot], SWPOUT_ZERO, 1)
+    def is_zero(self, folio):
+        """Whether a page is all zero. Linux: mm/page_io.c, is_folio_zero_filled()."""
+        first: cython.long = self.frames.folio_pfn(folio)
+        pfn: cython.long
+        for pfn in range(first, first + self.frames.nr_pages(folio)):
+            if self.contents.compressed(pfn, 1000) != 0:
+                return False
         return True
+
+    def store_zero(self, folio, slot):
+        """Whether a page is all zero, and remembered as that, of each of its slots from ``slot`` on.
+
+        Linux: swap_writepage(), swap_zeromap_folio_set().
+        """
+        nr: cython.long = self.frames.nr_pages(folio)
+        zero: cython.bint = self.zeromap and self.is_zero(folio)
+        i: cython.long
+        for i in range(slot, slot + nr):
+            if zero:
+                self.set_zero(i)
+            else:
+                self.clear_zero(i)
+        if zero:
+            self.memcg.count_events(self.memcg_of[slot], SWPOUT_ZERO, nr)
+        return zero
 
     def set_zero(self, slot):
         """A slot's page is zero. Linux: swap_zeromap_folio_set()."""
@@ -136,7 +153,12 @@ class Zswap:
             self.nr_zero -= 1
 
     def store(self, pfn, slot):
-        """Keep a compressed copy of a page. False: it has to be written; no old copy is left. Linux: zswap_store()."""
+        """Keep a compressed copy of a page. False: it has to be written; no old copy is left. Linux: zswap_store().
+
+        Huge pages are never kept.
+        """
+        if pfn >= self.frames.huge:
+            return False
         if (
             self.enabled
             and self.memcg.may_zswap(self.memcg_of[slot])

@@ -75,15 +75,15 @@ class Scheduler:
             self._charge_exited(task, entity, user_ns, system_ns)
             return
         cpu = entity.cpu
-        if entity.on_rq and cpu.now_ns == self.clock.now_ns:
+        if entity.waits or (entity.on_rq and cpu.now_ns == self.clock.now_ns):
             if user_ns:
                 entity.add(NICE if task.nice > 0 else USER, user_ns, False)
             if system_ns:
                 entity.add(SYSTEM, system_ns, memstall)
-            cpu.drained_ns += user_ns + system_ns
+            if entity.on_rq:
+                cpu.drained_ns += user_ns + system_ns
             return
-        if not entity.waits:
-            cpu = self.select_task_rq(task, entity)
+        cpu = self.select_task_rq(task, entity)
         if user_ns:
             cpu.enqueue(entity, NICE if task.nice > 0 else USER, user_ns)
         if system_ns:

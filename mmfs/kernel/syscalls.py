@@ -112,11 +112,13 @@ class Running:
         task = self.task
         kernel = task.kernel
         try:
-            if isinstance(error, memory.Fault):
+            if error is None:
+                pass
+            elif isinstance(error, memory.Fault):
                 raise task._die_of(error) from None
-            if isinstance(error, memory.OomWaitError):
+            elif isinstance(error, memory.OomWaitError):
                 raise TaskStopped(str(error)) from None
-            if isinstance(error, OSError):
+            elif isinstance(error, OSError):
                 task._check_killed()
         finally:
             kernel.cond_resched(task)
@@ -191,8 +193,7 @@ class TaskSyscalls:
     def account_faults(self: Task) -> None:
         """Faults, reads and time of the access loops since the last call are the task's, and it waits for its reads."""
         mmu, io = self.kernel.mmu, self.io
-        if mmu.unused():
-            mmu.begin(self.kernel.clock.now_ns)
+        if mmu.begin_unused(self.kernel.clock.now_ns):
             return
         wait_ns, stalled_ns, times = mmu.wait_ns, mmu.memstall_ns, mmu.nr_waits
         self.min_flt += mmu.minflt
@@ -232,7 +233,9 @@ class TaskSyscalls:
 
     def has_exit_work(self: Task) -> bool:
         """Whether there is something to be done before the task is in user mode. Linux: EXIT_TO_USER_MODE_WORK."""
-        return bool(self.pending or self.signal.shared_pending or self.cgrp.freezing or self.flags & PF_EXITING)
+        return bool(
+            self.pending or self.signal.shared_pending or self.cset[0].freezing or self.flags & PF_EXITING
+        )
 
     def _check_killed(self: Task) -> None:
         exit_to_user_mode(self)

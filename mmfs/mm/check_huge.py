@@ -19,6 +19,7 @@ from mmfs.mm_types import (
     PAGEBLOCK_ORDER,
     PG_HEAD,
     PG_MEMCG_KMEM,
+    PG_SWAPCACHE,
     PG_TABLE,
     PG_TAIL,
     PTE_PFN_MASK,
@@ -87,7 +88,8 @@ def check_huge(kernel: Kernel, whole: Counter[int], singly: Counter[int]) -> Non
     frames, fast = kernel.frames, kernel.mmu.huge
     folios = frames.pages[frames.huge :]
     found = (frames.huge + np.flatnonzero(folios["flags"] & PG_HEAD)).tolist()
-    _same("huge pages that are mapped", sorted(whole.keys() | singly.keys()), found)
+    cached = (frames.huge + np.flatnonzero(folios["flags"] & PG_SWAPCACHE)).tolist()
+    _same("huge pages that are mapped, or cached", sorted(whole.keys() | singly.keys() | set(cached)), found)
     queued = [folio for nid in range(kernel.lru.nr_nodes) for folio in fast.folios_queued(nid)]
     for folio in found:
         record, block = frames.pages[folio], frames.blocks[folio - frames.huge]
@@ -104,6 +106,8 @@ def check_huge(kernel: Kernel, whole: Counter[int], singly: Counter[int]) -> Non
             _same(f"{where}: state", int(block["state"]), BLK_HUGE)
             _same(f"{where}: frames mapped singly", 0, int(block["nr_mapped"]))
         _same(f"{where}: queued", bool(block["deferred"]), folio in queued)
+        if record["flags"] & PG_SWAPCACHE and (whole[folio] or folio in queued):
+            raise AssertionError(f"{where}: in the swap cache, but mapped whole, or queued to be split")
     _same("queues of huge pages", len(queued), int(fast.queued_counts.sum()))
     thps = kernel.vmstat.global_node_page_state(NodeStatItem.NR_ANON_THPS)
     _same("nr_anon_thps", len(whole) * HPAGE_PMD_NR, thps)

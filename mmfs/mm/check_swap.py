@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmfs.mm.swapfile import SWAP_MAP_BAD
-from mmfs.mm_types import PG_SWAPCACHE, SLOT_SWAP, SWAPFILE_CLUSTER, SWP_SOLIDSTATE, NodeStatItem, ZoneStatItem
+from mmfs.mm_types import (
+    HPAGE_PMD_NR,
+    PG_SWAPCACHE,
+    SLOT_SWAP,
+    SWAPFILE_CLUSTER,
+    SWP_SOLIDSTATE,
+    NodeStatItem,
+    ZoneStatItem,
+)
 
 if TYPE_CHECKING:
     from mmfs.fastpath.zsmalloc import ZsPool
@@ -17,6 +25,8 @@ if TYPE_CHECKING:
     from mmfs.mm.swapfile import SwapInfoStruct
 
 HAS_CACHE = 1 << 30
+CLUSTER_NONFULL = 2
+CLUSTER_FRAG = 3
 SHADOW = np.uint64(1 << 63)
 
 
@@ -65,9 +75,13 @@ def check_area(kernel: Kernel, area: SwapInfoStruct, entries: Counter[int], kept
     _same(f"{area.file}: its header", int(counts[0]), SWAP_MAP_BAD)
     _same(f"{area.file}: slots in use", int(np.count_nonzero(counts[1:])), area.inuse_pages)
     here = np.flatnonzero((caches != 0) & (caches & SHADOW == 0))
-    pfns = (caches[here] - np.uint64(1)).astype(np.int64)
-    pages = kernel.frames.pages[pfns]
-    _same(f"{area.file}: slots of cached pages", pages["private"].tolist(), (here + base).tolist())
+    folios = (caches[here] - np.uint64(1)).astype(np.int64)
+    pages = kernel.frames.pages[folios]
+    first, number = np.unique(folios, return_index=True)[1], np.unique(folios, return_inverse=True)[1]
+    slots_of = pages["private"].astype(np.int64) + np.arange(len(here)) - first[number]
+    _same(f"{area.file}: slots of cached pages", slots_of.tolist(), (here + base).tolist())
+    sizes = np.where(folios[first] >= kernel.frames.huge, HPAGE_PMD_NR, 1)
+    _same(f"{area.file}: how many of each", np.bincount(number, minlength=0).tolist(), sizes.tolist())
     if not (pages["flags"] & PG_SWAPCACHE).all():
         raise AssertionError(f"{area.file}: a page is not marked as cached")
     expected = np.zeros(end - base, np.int64)
@@ -145,8 +159,10 @@ def check_clusters(kernel: Kernel, area: SwapInfoStruct, counts: np.ndarray) -> 
     _same(f"{area.file}: clusters on lists", sorted(number for number, *_ in clusters), list(range(nr)))
     used = np.ones(nr * SWAPFILE_CLUSTER, bool)
     used[: len(counts)] = counts != 0
-    for number, count, flags, which in clusters:
+    for number, count, flags, order, which, listed in clusters:
         first = number * SWAPFILE_CLUSTER
         _same(f"{area.file}: slots in cluster {number}", int(used[first : first + SWAPFILE_CLUSTER].sum()), count)
         _same(f"{area.file}: list of cluster {number}", flags, which)
+        if which in (CLUSTER_NONFULL, CLUSTER_FRAG):
+            _same(f"{area.file}: order of cluster {number}", order, listed)
 

@@ -381,10 +381,8 @@ class _Window:
         self.order = order
         self.start = start
         self.end = min(start + _WINDOW, len(order))
-        self.addresses = order[start : self.end]
-        self.lowest, self.highest = (
-            (int(self.addresses.min()), int(self.addresses.max())) if start < self.end else (0, 0)
-        )
+        bounds: tuple[int, int] = Mmu.bounds(order[start : self.end]) if start < self.end else (0, 0)
+        self.lowest, self.highest = bounds
 
     def rows(self, mm: MmStruct, done: int, write: bool) -> tuple[int, np.ndarray, int]:
         """The VMA row of all addresses, or 0 and that of each from `start` on; and the position in the order, from

@@ -44,20 +44,20 @@ class SwapWrites:
             self.kernel.zswap.queue_work()
         for number, area in self.kernel.swap_files.areas.items():
             if self.swap.batched_counts[number]:
-                pfns, runs, slot = self.swap.take_batch(number)
+                folios, pages, requests, runs, slot = self.swap.take_batch(number)
                 offset = slot - int(self.swap.slots.areas[number]["base"])
                 sector = area.sector + offset * SECTORS_PER_PAGE if runs == 1 else -1
                 took_ns = area.disk.submit_bio(
                     WRITE,
-                    len(pfns) * SECTORS_PER_PAGE,
-                    len(pfns),
-                    runs,
+                    pages * SECTORS_PER_PAGE,
+                    len(folios),
+                    requests,
                     sector,
                     end_io=self.end_swap_bio_write,
-                    args=(pfns,),
+                    args=(folios,),
                     now_ns=now_ns,
                 )
-                self._under_way.append((self.kernel.clock.now_ns + took_ns, runs))
+                self._under_way.append((self.kernel.clock.now_ns + took_ns, requests))
 
     def write_throttle_ns(self, now_ns: int) -> int:
         """How long who swaps out at `now_ns`, its own time, waits until fewer writes are under way.
@@ -92,6 +92,6 @@ class SwapWrites:
         if bios:
             self.kernel.current_io_schedule(bios[-1].when_ns)
 
-    def end_swap_bio_write(self, pfns: NDArray[np.int64]) -> None:
+    def end_swap_bio_write(self, folios: NDArray[np.int64]) -> None:
         """Pages have been written."""
-        self.swap.end_swap_bio_write(pfns)
+        self.swap.end_swap_bio_write(folios)

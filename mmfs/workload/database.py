@@ -15,7 +15,7 @@ from mmfs.kernel.namei import O_CREAT, O_RDWR
 from mmfs.kernel.signal import SIGCHLD, reap_children
 from mmfs.mm.mman import MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE
 from mmfs.workload.parameters import Parameter, duration, frequency, path, positive, share, size, skew
-from mmfs.workload.pattern import scatter, zipf
+from mmfs.workload.pattern import Pattern
 from mmfs.workload.program import FOREVER, Program, programs_of, workload
 
 BLOCK = 8192
@@ -104,6 +104,7 @@ class Worker(Program):
     def __init__(self, task: object, server: Database) -> None:
         super().__init__(task)  # type: ignore[arg-type]
         self.server = server
+        self.way = Pattern("zipf", server.pool.blocks, server.skew, self.rng)
 
     def step(self) -> int:
         server, pool, now = self.server, self.server.pool, self.kernel.clock.now_ns
@@ -112,20 +113,28 @@ class Worker(Program):
             return FOREVER
         per_worker = -(-server.rate // server.workers) if server.rate else 0
         queries = min(max(per_worker // 10, 1), MAX_QUERIES) if per_worker else MAX_QUERIES // 4
-        wanted = scatter(zipf(self.rng, pool.blocks, server.skew, queries * server.blocks), pool.blocks)
+        if self.way.skew != server.skew:
+            self.way = Pattern("zipf", pool.blocks, server.skew, self.rng)
+        wanted = self.way.take(queries * server.blocks)
         buffers = wanted % len(pool.tags)
         missing = np.flatnonzero(pool.tags[buffers] != wanted)
         for at in missing.tolist():
             self._replace(int(buffers[at]), int(wanted[at]))
-        addresses = server.addr + buffers * BLOCK
-        self.task.touch(np.concatenate([addresses, addresses + BLOCK // 2]))
+        if len(missing):
+            self.task.touch(self._pages(buffers[missing]), write=True)
+        self.task.touch(self._pages(buffers))
         self._write(buffers[:: server.blocks])
         pool.queries += queries
         pool.hits += len(wanted) - len(missing)
         return self.pace.take(now, queries, per_worker)
 
+    def _pages(self, buffers: np.ndarray) -> np.ndarray:
+        """The addresses of both pages of some buffers."""
+        addresses = self.server.addr + buffers * BLOCK
+        return np.concatenate([addresses, addresses + BLOCK // 2])
+
     def _replace(self, buffer: int, block: int) -> None:
-        """Read a block into a buffer; what is dirty there is written first."""
+        """Read a block for a buffer, into which it is copied with others; what is dirty there is written first."""
         server, pool = self.server, self.server.pool
         if pool.tags[buffer] == block:
             return
@@ -133,7 +142,6 @@ class Worker(Program):
             self.task.write(server.fd, BLOCK, int(pool.tags[buffer]) * BLOCK)
             pool.dirty[buffer] = False
         self.task.read(server.fd, BLOCK, block * BLOCK)
-        self.task.touch(server.addr + buffer * BLOCK, BLOCK, write=True)
         pool.tags[buffer] = block
         pool.reads += 1
 

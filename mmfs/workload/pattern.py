@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 PATTERNS: Final = ("sequential", "random", "zipf")
 _SCATTER: Final = 0x9E3779B97F4A7C15
 """Spreads popular pages over the whole; odd, hence of no common divisor with powers of two."""
+_AHEAD: Final = 256
+"""How many pages are drawn at a time: drawing few takes as long."""
 
 
 class Pattern:
@@ -26,6 +28,8 @@ class Pattern:
         self.skew = skew
         self.rng = rng
         self.position = 0
+        self.drawn = np.empty(0, np.int64)
+        """Popular and less popular pages that were drawn and not taken yet."""
 
     def take(self, n: int) -> NDArray[np.int64]:
         """The next `n` pages."""
@@ -35,7 +39,11 @@ class Pattern:
             return taken
         if self.kind == "random":
             return self.rng.integers(0, self.pages, n)
-        return scatter(zipf(self.rng, self.pages, self.skew, n), self.pages)
+        if n > len(self.drawn):
+            drawn = scatter(zipf(self.rng, self.pages, self.skew, max(n, _AHEAD)), self.pages)
+            self.drawn = np.concatenate([self.drawn, drawn])
+        taken, self.drawn = self.drawn[:n], self.drawn[n:]
+        return taken
 
 
 def zipf(rng: np.random.Generator, n: int, exponent: float, size: int) -> NDArray[np.int64]:

@@ -225,10 +225,13 @@ class Programs:
     def __init__(self) -> None:
         self.by_pid: dict[int, Program] = {}
         self.ended: deque[Ended] = deque(maxlen=ENDED)
+        self._prune_at = ENDED
 
     def add(self, program: Program) -> None:
         """A program begins: its first step is due now."""
-        self.prune()
+        if len(self.by_pid) >= self._prune_at or program.task.pid in self.by_pid:
+            self.prune()
+            self._prune_at = 2 * len(self.by_pid) + ENDED
         self.by_pid[program.task.pid] = program
         program.wake()
 

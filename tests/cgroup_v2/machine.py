@@ -23,6 +23,7 @@ from mmfs.kernfs import Caller
 from mmfs.kernfs.file import OpenFile
 from mmfs.mm.mman import MADV_COLLAPSE, MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED
 from tests.differential.agent import FILES, MEMORY_MB, SLOW_MB, SPEEDS, SWAP_BYTES, Agent, Dead
+from tests.mm.test_page_idle import frames
 
 TOP = "/sys/fs/cgroup"
 KB, MB = 1 << 10, 1 << 20
@@ -71,6 +72,15 @@ class Process(Protocol):
 
     def collapse(self) -> None:
         """Make huge pages of what was mapped last."""
+
+    def advise(self, advice: int) -> None:
+        """madvise() what was mapped last."""
+
+    def dirty(self) -> None:
+        """Write to what was mapped last."""
+
+    def frame(self, offset: int) -> int:
+        """The frame that is mapped at an offset of what was mapped last."""
 
     def again(self) -> None:
         """Read all that was mapped."""
@@ -171,6 +181,12 @@ class Machine(ABC):
         """Mount the hierarchy with these options, split by commas."""
 
     @abstractmethod
+    def swapon(self, path: str) -> None: ...
+
+    @abstractmethod
+    def swapoff(self, path: str) -> None: ...
+
+    @abstractmethod
     def spawn(self, cgroup: str = "") -> Process:
         """A new process, moved to a cgroup."""
 
@@ -268,6 +284,15 @@ class SimulatedProcess:
 
     def collapse(self) -> None:
         self._act(self.task.madvise, *self._areas[-1], MADV_COLLAPSE)
+
+    def advise(self, advice: int) -> None:
+        self._act(self.task.madvise, *self._areas[-1], advice)
+
+    def dirty(self) -> None:
+        self.finish()
+
+    def frame(self, offset: int) -> int:
+        return frames(self.task, self._areas[-1][0] + offset, 1)[0]
 
     def again(self) -> None:
         for address, size in self._areas:
@@ -406,6 +431,12 @@ class Simulated(Machine):
     def remount(self, options: str) -> None:
         self.kernel.cgroups.reconfigure(options)
 
+    def swapon(self, path: str) -> None:
+        self.kernel.swapon(path)
+
+    def swapoff(self, path: str) -> None:
+        self.kernel.swapoff(path)
+
     def spawn(self, cgroup: str = "") -> Process:
         process = SimulatedProcess(self.kernel.spawn("worker"))
         if cgroup:
@@ -455,6 +486,15 @@ class RealProcess:
 
     def collapse(self) -> None:
         self._do("collapse")
+
+    def advise(self, advice: int) -> None:
+        self._do("advise", advice)
+
+    def dirty(self) -> None:
+        self._do("dirty")
+
+    def frame(self, offset: int) -> int:
+        return int(self._do("frame", offset))
 
     def again(self) -> None:
         self._do("again")
@@ -565,6 +605,12 @@ class Linux(Machine):
 
     def remount(self, options: str) -> None:
         self._agent.call("remount", options)
+
+    def swapon(self, path: str) -> None:
+        self._agent.call("swapon", path)
+
+    def swapoff(self, path: str) -> None:
+        self._agent.call("swapoff", path)
 
     def spawn(self, cgroup: str = "") -> Process:
         process = RealProcess(self._agent, int(self._agent.call("spawn")))

@@ -1,8 +1,8 @@
 """A machine that is always short of memory and whose swap areas come and go under it.
 
 What SwappingMachine's programs do, and: three disks and a file are swapped on, with and without a priority, as disks
-that seek or do not, and swapped off again, while other programs run; tmpfs files are written, read, cut and removed;
-read-ahead is tuned. Every step ends in `kernel.check()`.
+that seek or do not (which take huge pages whole), and swapped off again, while other programs run; tmpfs files are
+written, read, cut and removed; read-ahead is tuned. Every step ends in `kernel.check()`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mmfs.mm.mman import (
 from tests.stateful.test_machine import PAGE, SETTINGS, Machine, SwappingMachine
 
 O_RDWR, O_CREAT = 2, 0o100
+HUGE = 2 << 20
 AREAS = st.sampled_from(["/dev/vdb", "/dev/vdc", "/dev/vdd", "/swapfile"])
 RANGE_ADVICE = st.sampled_from([MADV_PAGEOUT, MADV_PAGEOUT, MADV_FREE, MADV_COLD, MADV_DONTNEED, MADV_WILLNEED])
 
@@ -40,13 +41,16 @@ PROGRAMS = [
 
 
 class SwapAreasMachine(SwappingMachine):
-    """Three disks, a file, a tmpfs; programs that keep more than the memory holds."""
+    """Three disks, the largest mostly without seek times; a file, a tmpfs; programs that keep more than it holds."""
 
     options: ClassVar[dict[str, Any]] = {"ram": "96M", "cpus": 2, "swap": ["6M", "4M", "16M"]}
 
     @initialize(seed=st.integers(0, 5))
     def boot(self, seed: int) -> None:
         super().boot(seed)
+        if seed:
+            self.swapoff("/dev/vdd")
+            self.swapon("/dev/vdd", 100, "0")
         self.kernel.create_file("/swapfile", 8 << 20)
         self.kernel.mkswap("/swapfile")
 
@@ -94,6 +98,21 @@ class SwapAreasMachine(SwappingMachine):
         start = self.call(task.mmap, pages * PAGE, flags=MAP_SHARED | MAP_ANONYMOUS)
         if start is not None and task.alive:
             self.call(task.touch, start, pages * PAGE, write=write)
+
+    @precondition(SwappingMachine.alive)
+    @rule(data=st.data(), size=st.integers(1, 4), again=st.integers(0, 2000), pages=st.integers(1, 1024))
+    def page_out_huge(self, data: st.DataObject, size: int, again: int, pages: int) -> None:
+        """Memory that has huge pages if it may, paged out at once and used again in part, even while it is written."""
+        task = self.task(data)
+        start = self.call(task.mmap, size * HUGE)
+        if start is None or not task.alive:
+            return
+        self.call(task.touch, start, size * HUGE, write=True)
+        if task.alive:
+            self.call(task.madvise, start, size * HUGE, MADV_PAGEOUT)
+        length = min(pages * PAGE, size * HUGE - again * PAGE)
+        if task.alive and length > 0:
+            self.call(task.touch, start + again * PAGE, length, write=bool(again % 2))
 
     @precondition(SwappingMachine.alive)
     @rule(data=st.data(), advice=RANGE_ADVICE, touch=st.booleans(), write=st.booleans())
