@@ -346,7 +346,11 @@ def _flag(text: str) -> bool:
 
 def module_params(kernel: Kernel) -> None:
     """What the command line says of zswap, and zram if it says anything of it. Linux: kernel/params.c, parse_args()."""
+    from mmfs.mm.zswap import AT_BOOT
+
     zswap = kernel.zswap
+    if AT_BOOT(kernel):
+        zswap.setup()
     setters: dict[str, Callable[[str], object]] = {
         "zswap.compressor": zswap.set_compressor,
         "zswap.zpool": zswap.set_zpool,

@@ -26,6 +26,7 @@ from mmfs.mm_types import (
     NodeStatItem,
     VmEventItem,
 )
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
@@ -53,6 +54,8 @@ MEMCG1_STATS: Final[tuple[tuple[str, MemcgStatItem | NodeStatItem], ...]] = (
     ("swap", _S.MEMCG_SWAP),
     ("swapcached", _N.NR_SWAPCACHE),
 )
+STAT_NEEDS: Final = {"swapcached": since(6, 12)}
+"""The rows that not all kernels have."""
 MEMCG1_EVENTS: Final = (_E.PGPGIN, _E.PGPGOUT, _E.PGFAULT, _E.PGMAJFAULT)
 LRU_NAMES: Final = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
 NUMA_STATS: Final = (
@@ -196,8 +199,9 @@ def local_events(memcg: MemCgroup, item: VmEventItem) -> int:
 def stat_rows(memcg: MemCgroup) -> Iterator[tuple[str, int]]:
     """The rows of memory.stat: of the cgroup alone, its limits, then with all below. Linux: memcg1_stat_format()."""
     memcg.owner.fast.flush()
-    unit = memcg_stat.output_unit
-    for name, item in MEMCG1_STATS:
+    unit, owner = memcg_stat.output_unit, memcg.owner
+    stats = [row for row in MEMCG1_STATS if row[0] not in STAT_NEEDS or STAT_NEEDS[row[0]](owner)]
+    for name, item in stats:
         yield name, local_state(memcg, item) * unit(item)
     for event in MEMCG1_EVENTS:
         yield event.name.lower(), local_events(memcg, event)
@@ -206,7 +210,7 @@ def stat_rows(memcg: MemCgroup) -> Iterator[tuple[str, int]]:
     limits = [*memcg.ancestors(), memcg.owner.root]
     yield "hierarchical_memory_limit", min(one.memory.max for one in limits) * PAGE_SIZE
     yield "hierarchical_memsw_limit", min(one.swap.max for one in limits) * PAGE_SIZE
-    for name, item in MEMCG1_STATS:
+    for name, item in stats:
         yield f"total_{name}", memcg_stat.page_state(memcg, item) * unit(item)
     for event in MEMCG1_EVENTS:
         yield f"total_{event.name.lower()}", memcg_stat.events(memcg, event)

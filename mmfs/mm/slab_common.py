@@ -62,6 +62,7 @@ class SlabCaches:
     """
 
     def __init__(self, pages: PageAllocator, fast: Slub, profile: Profile) -> None:
+        self.profile = profile
         tables = next(tables for needs, tables in TABLES if needs(profile))
         self.pages = pages
         self.fast = fast

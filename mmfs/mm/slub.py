@@ -72,6 +72,7 @@ class KmemCache:
         self, slabs: SlabCaches, index: int, name: str, object_size: int, size: int, align: int, flags: str
     ) -> None:
         self.owner = slabs
+        self.profile = slabs.profile
         self.index = index
         self.name = name
         self.object_size = object_size

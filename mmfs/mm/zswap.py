@@ -77,6 +77,8 @@ def pool_shrinker(name: str, pool: ZsPool) -> Shrinker:
 
 ZPOOLS: Final[dict[str, Needs | None]] = {"zsmalloc": None, "zbud": until(6, 12)}
 """The allocators of pools that there are."""
+AT_BOOT: Final = until(6, 12)
+"""Kernels that set it up whether it is wanted or not."""
 ZPOOL_DEFAULT: Final = (("zsmalloc", since(6, 12)), ("zbud", until(6, 12)))
 
 
@@ -99,7 +101,10 @@ class Zswap:
         self.set_compressor("lzo")
 
     def setup(self) -> None:
-        """Somebody has enabled it. Linux: zswap_setup(), zswap_alloc_shrinker(), zs_register_shrinker()."""
+        """Older kernels do it at boot, newer ones when somebody enables it.
+
+        Linux: zswap_setup(), zswap_alloc_shrinker(), zs_register_shrinker().
+        """
         self.loops.ever_enabled = True
         shrinkers = self.kernel.reclaim.shrinkers
         shrinkers.register(

@@ -1,4 +1,4 @@
-"""A real Linux 6.12 that stays up and does one thing at a time: the guest's init is `agent.c`."""
+"""A real Linux that stays up and does one thing at a time, 6.12 if no other is named: the guest's init is `agent.c`."""
 
 from __future__ import annotations
 
@@ -54,13 +54,15 @@ def unescaped(text: str) -> str:
 class Agent:
     """The guest: two CPUs, one or two nodes, a disk and a swap device; `slow`: a second one that is slow memory."""
 
-    def __init__(self, nr_nodes: int = 1, slow: bool = False, memory_mb: int = MEMORY_MB) -> None:
+    def __init__(
+        self, nr_nodes: int = 1, slow: bool = False, memory_mb: int = MEMORY_MB, series: str = realkernel.SERIES
+    ) -> None:
         self._work = tempfile.TemporaryDirectory()
         work = Path(self._work.name)
         realkernel.make_disk(work / "disk", FILES)
         realkernel.make_swap(work / "swap", SWAP_BYTES)
         files = {"init": (0o100755, realkernel.guest("agent.c"))}
-        command = realkernel.qemu(work, files, f"{memory_mb}M", 2, [work / "disk", work / "swap"])
+        command = realkernel.qemu(work, files, f"{memory_mb}M", 2, [work / "disk", work / "swap"], series)
         for node in range(nr_nodes if nr_nodes > 1 else 0):
             command += ["-object", f"memory-backend-ram,id=m{node},size={memory_mb // nr_nodes}M"]
             command += ["-numa", f"node,memdev=m{node},cpus={node}"]

@@ -1,4 +1,4 @@
-"""A real Linux 6.12 to ask: Debian's kernel in QEMU, with one static program as its init.
+"""A real Linux to ask, 6.12 if no other is named: Debian's kernel in QEMU, with one static program as its init.
 
 The kernel's package is downloaded and unpacked once, not installed; the guest program is `guest.c`.
 Emulated: counts are sound, seconds are not.
@@ -24,25 +24,25 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mmfs-d
 MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
 """What the guest needs to have a disk; Debian's kernel has it as modules."""
 DISK_SECTORS = 256 << 11
-PACKAGES = ("linux-image-6.12-amd64", "linux-image-amd64")
+SERIES = "6.12"
 Counters = dict[str, dict[str, int]]
 
 
-def image_package() -> str:
-    """The package that holds Debian's 6.12; skips the test where apt knows none."""
+def image_package(series: str) -> str:
+    """The package that holds Debian's kernel of a series; skips the test where apt knows none."""
     if shutil.which("apt-cache") is None:
         pytest.skip("no apt to take Debian's kernel from")
-    for meta in PACKAGES:
+    for meta in (f"linux-image-{series}-amd64", "linux-image-amd64"):
         depends = subprocess.run(["apt-cache", "depends", meta], capture_output=True, text=True).stdout
-        if found := re.search(r"Depends: (linux-image-6\.12\.\S+)", depends):
+        if found := re.search(rf"Depends: (linux-image-{re.escape(series)}\.\S+)", depends):
             return found[1]
-    return pytest.skip("apt knows no kernel 6.12 (apt-get update?)")
+    return pytest.skip(f"apt knows no kernel {series} (apt-get update?)")
 
 
 @cache
-def vmlinuz() -> Path:
+def vmlinuz(series: str = SERIES) -> Path:
     """The kernel, from the cache or from its package."""
-    package = image_package()
+    package = image_package(series)
     kernel = CACHE / package
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock, tempfile.TemporaryDirectory() as work:
@@ -72,9 +72,9 @@ def keep_modules(tree: Path, target: Path) -> None:
         (target / f"{number:02}-{name}.ko").write_bytes(lzma.decompress(packed) if path.endswith(".xz") else packed)
 
 
-def modules() -> dict[str, tuple[int, bytes]]:
+def modules(series: str = SERIES) -> dict[str, tuple[int, bytes]]:
     """The modules as files of the initial RAM disk."""
-    kept = vmlinuz().with_name(f"{vmlinuz().name}.modules")
+    kept = vmlinuz(series).with_name(f"{vmlinuz(series).name}.modules")
     return {f"mods/{path.name}": (0o100644, path.read_bytes()) for path in sorted(kept.glob("*.ko"))}
 
 
@@ -119,16 +119,18 @@ def cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
     return bytes(archive)
 
 
-def qemu(work: Path, files: dict[str, tuple[int, bytes]], memory: str, cpus: int, disks: list[Path]) -> list[str]:
+def qemu(
+    work: Path, files: dict[str, tuple[int, bytes]], memory: str, cpus: int, disks: list[Path], series: str = SERIES
+) -> list[str]:
     """The command that boots a guest with these files in its initial RAM disk; its console is `work`/console."""
     if disks:
-        files = {"mods": (0o040755, b"")} | modules() | files
+        files = {"mods": (0o040755, b"")} | modules(series) | files
     (work / "initrd").write_bytes(cpio(files))
     drives = [word for disk in disks for word in ("-drive", f"file={disk},if=virtio,format=raw,cache=unsafe")]
     return [
         "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", memory, "-smp", str(cpus),
         "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{work}/console",
-        "-kernel", str(vmlinuz()), "-initrd", f"{work}/initrd", "-append", "console=ttyS0 panic=-1 loglevel=3 nokaslr",
+        "-kernel", str(vmlinuz(series)), "-initrd", f"{work}/initrd", "-append", "console=ttyS0 panic=-1 loglevel=3 nokaslr",
         *drives,
     ]  # fmt: skip
 

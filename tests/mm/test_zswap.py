@@ -71,6 +71,42 @@ def test_out_and_in_again(kernel: Any) -> None:
     kernel.check()
 
 
+@pytest.mark.machine(ram="128M", swap="128M", cpus=2, preset="bare", disks="nvme", profile="6.1")
+def test_an_old_kernel_keeps_what_it_has_read(kernel: Any) -> None:
+    """6.1 is set up at boot, knows pages of one word itself, and a copy stays until its slot is free."""
+    assert "zswap: loaded using pool lzo/zbud" in kernel.read("/dev/kmsg").decode()
+    enable(kernel, "anon mean=500 spread=0 incompressible=0 zero=250 same=250")
+    task = kernel.spawn("hog")
+    addr = put_out(task, 8 * MB)
+    stored, same = debug(kernel, "stored_pages"), debug(kernel, "same_filled_pages")
+    assert stored == event(kernel, VmEventItem.ZSWPOUT) == 2048
+    assert same == pytest.approx(1024, rel=0.1)
+    meminfo = rows(kernel, "/proc/meminfo")
+    assert meminfo["Zswapped"] == 8 << 10
+    assert meminfo["Zswap"] < (2048 - same) * 4 // 2
+    assert event(kernel, VmEventItem.SWPOUT_ZERO) == 0
+    task.touch(addr, 8 * MB)
+    assert event(kernel, VmEventItem.ZSWPIN) == 2048 and event(kernel, VmEventItem.PSWPIN) == 0
+    kernel.check()
+    assert 0 < debug(kernel, "stored_pages") <= 2048
+    task.exit(0)
+    assert debug(kernel, "stored_pages") == debug(kernel, "same_filled_pages") == 0
+    kernel.write(f"{PARAMETERS}/same_filled_pages_enabled", "N")
+    put_out(kernel.spawn("hog"), 4 * MB)
+    assert debug(kernel, "same_filled_pages") == 0
+    with pytest.raises(OSError):
+        kernel.write(f"{PARAMETERS}/zpool", "nosuch")
+    kernel.write(f"{PARAMETERS}/zpool", "zsmalloc")
+
+
+@pytest.mark.machine(ram="128M", swap="128M", cpus=2, preset="bare", disks="nvme", profile="6.1")
+def test_an_old_kernel_writes_zeros(kernel: Any) -> None:
+    """Without zswap, pages that are all zero go to the disk."""
+    kernel.write("/sim/contents", "anon incompressible=0 zero=1000")
+    put_out(kernel.spawn("hog"), 4 * MB)
+    assert event(kernel, VmEventItem.PSWPOUT) == 1024
+
+
 def test_what_does_not_compress_is_written(kernel: Any) -> None:
     enable(kernel, "anon mean=300 spread=100 incompressible=500")
     put_out(kernel.spawn("hog"), 8 * MB)

@@ -198,11 +198,10 @@ def unusable_index(kernel: Kernel) -> str:
 
 
 def _zswap_used(kernel: Kernel) -> bool:
-    """Newer kernels make the directory when zswap is enabled first. Linux: zswap_debugfs_init()."""
-    return bool(kernel.zswap.loops.ever_enabled) or ZSWAP_AT_BOOT(kernel)
+    """The directory is made when zswap is set up. Linux: zswap_debugfs_init()."""
+    return bool(kernel.zswap.loops.ever_enabled)
 
 
-ZSWAP_AT_BOOT: Final = until(6, 12)
 ZSWAP: Final[dict[str, Callable[[Zswap], int]]] = {
     "duplicate_entry": lambda zswap: 0,
     "pool_limit_hit": lambda zswap: zswap.loops.pool_limit_hit,

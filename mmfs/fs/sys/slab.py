@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from mmfs.fs.sys.root import DIRECTORY, kernel_dir
 from mmfs.kernfs import Directory, Text, fail, kstrtouint, kstrtoul
 from mmfs.mm.slub import KmemCache
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -185,7 +186,7 @@ def validate_store(cache: KmemCache, buf: str) -> None:
     fail(errno.EINVAL)
 
 
-@cache_dir.attribute("skip_kfence", mode=0o600)
+@cache_dir.attribute("skip_kfence", mode=0o600, needs=config("KFENCE"))
 def skip_kfence(cache: KmemCache) -> int:
     """Whether KFENCE leaves its objects alone."""
     return int(cache.skip_kfence)
