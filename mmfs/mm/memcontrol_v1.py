@@ -6,6 +6,8 @@ cgroup v2 kills; with `oom_kill_disable` a task whose page fault cannot be charg
 limit can be written and has no effect in 6.12.
 
 Linux: mm/memcontrol-v1.c.
+
+Simplified: nor has it with the profile of 6.1, where Linux reclaims by it.
 """
 
 from __future__ import annotations
