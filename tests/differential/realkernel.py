@@ -130,7 +130,8 @@ def qemu(
     return [
         "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", memory, "-smp", str(cpus),
         "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{work}/console",
-        "-kernel", str(vmlinuz(series)), "-initrd", f"{work}/initrd", "-append", "console=ttyS0 panic=-1 loglevel=3 nokaslr",
+        "-kernel", str(vmlinuz(series)), "-initrd", f"{work}/initrd",
+        "-append", "console=ttyS0 panic=-1 loglevel=3 nokaslr",
         *drives,
     ]  # fmt: skip
 

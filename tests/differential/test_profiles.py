@@ -43,8 +43,8 @@ SAME = ("/sys/kernel/mm/lru_gen/enabled", "/sys/module/zswap/parameters/zpool", 
 WRITES = (
     ("/proc/sys/vm/compact_memory", "0"), ("/proc/sys/vm/compact_memory", "x"), ("/proc/sys/vm/page-cluster", "32"),
     ("/sys/fs/cgroup/memory.reclaim", "0 swappiness=0"), (f"{GROUP}/memory.reclaim", "0"),
-    (f"{GROUP}/memory.peak", "x"), ("/proc/sys/kernel/sched_energy_aware", "1"), ("/sys/kernel/mm/lru_gen/enabled", "x"),
-    (f"{GROUP}/memory.zswap.writeback", "0"),
+    (f"{GROUP}/memory.peak", "x"), ("/proc/sys/kernel/sched_energy_aware", "1"),
+    ("/sys/kernel/mm/lru_gen/enabled", "x"), (f"{GROUP}/memory.zswap.writeback", "0"),
 )  # fmt: skip
 
 
