@@ -287,7 +287,8 @@ class Folios:
         return moved
 
     def free_page(self, pfn):
-        """Free a page that nobody maps or caches. Linux: __folio_put()."""
+        """Free a page that nobody maps or caches; if its memory has failed it is lost. Linux: __folio_put()."""
+        poisoned: cython.uint = self.frames.page[pfn].flags & PG_HWPOISON
         if self.frames.page[pfn].flags & PG_BATCHED:
             self.lru.drain_all()
         if self.frames.page[pfn].flags & PG_LRU:
@@ -295,11 +296,12 @@ class Folios:
         if self.frames.page[pfn].flags & PG_MLOCKED:
             self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1
             self.event[UNEVICTABLE_PGS_CLEARED] += 1
-        self.frames.page[pfn].flags = 0
+        self.frames.page[pfn].flags = poisoned
         self.frames.page[pfn].mapping = 0
         self.frames.page[pfn].index = 0
         self.frames.page[pfn].private = 0
         self.frames.page[pfn].mapcount = 0
         self.memcg.uncharge_folio(pfn)
         self.frames.page[pfn].mlock_count = 0
-        self.buddy.free(pfn, 0)
+        if not poisoned:
+            self.buddy.free(pfn, 0)

@@ -31,6 +31,9 @@ cdef class Hwpoison:
     cpdef bint take_page_off_buddy(self, long pfn) noexcept nogil
     cpdef int unmap_poisoned(self, long pfn, bint poison) noexcept nogil
     cpdef void make_dirty_clean(self, long pfn) noexcept nogil
+    cpdef void keep(self, long pfn) noexcept nogil
+    cpdef void keep_in_swap_cache(self, long pfn) noexcept nogil
+    cpdef void leave_swap_cache(self, long pfn) noexcept nogil
     cpdef void forget(self, long pfn) noexcept nogil
     cpdef bint evict(self, long pfn) noexcept nogil
     cpdef int migrate(self, long pfn, int nid, int highest) noexcept nogil

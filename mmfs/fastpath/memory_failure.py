@@ -77,6 +77,8 @@ class Hwpoison:
     def unmap_poisoned(self, pfn, poison):
         """Take a page out of all page tables, with ``poison`` left there; how many entries map it still.
 
+        A page of the swap cache leaves swap entries, which lead to it as long as it is there.
+
         Linux: unmap_poisoned_folio(), try_to_unmap_one() with TTU_HWPOISON.
         """
         link: cython.long = self.rmap.first(pfn)
@@ -91,7 +93,9 @@ class Hwpoison:
             addr = self.rmap.start_address(vma, self.frames.page[pfn].index)
             while addr < self.vma[vma].end:
                 at = self.rmap.find(mm, addr, pfn)
-                if at >= 0:
+                if at >= 0 and self.frames.page[pfn].flags & PG_SWAPCACHE:
+                    self.rmap.unmap_entry(vma, addr, at, pfn)
+                elif at >= 0:
                     self.rmap.update_hiwater_rss(mm)
                     if self.frames.entry[at] & PTE_DIRTY:
                         self.folios.mark_dirty(pfn)
@@ -123,19 +127,38 @@ class Hwpoison:
                     self.folios.mark_dirty(pfn)
                 addr += INDEX_SPAN
 
-    def forget(self, pfn):
-        """Have the frame be nobody's: off its list, not charged. Linux: delete_from_lru_cache()."""
+    def keep(self, pfn):
+        """Leave a page where it is, so that who looks for it learns that it is lost. Linux: delete_from_lru_cache().
+
+        Simplified: it stays charged to its memory cgroup.
+        """
         if self.frames.page[pfn].flags & (PG_BATCHED | PG_LRU):
             self.lru.drain_all()
             self.lru.del_page(pfn)
         if self.frames.page[pfn].flags & PG_MLOCKED:
             self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1
+        self.frames.page[pfn].flags &= ~cython.cast(cython.uint, PG_MLOCKED | PG_UNEVICTABLE | PG_ACTIVE)
+        self.frames.page[pfn].flags |= PG_HWPOISON
+        self.frames.page[pfn].mlock_count = 0
+
+    def forget(self, pfn):
+        """Have the frame be nobody's: off its list, not charged."""
+        self.keep(pfn)
         self.memcg.uncharge_folio(pfn)
         p = address(self.frames.page[pfn])
         p.flags = PG_HWPOISON
         p.mapping = p.index = p.private = 0
         p.mapcount = 0
-        p.mlock_count = 0
+
+    def keep_in_swap_cache(self, pfn):
+        """Leave a page in the swap cache that is newer than what swap has. Linux: me_swapcache_dirty()."""
+        self.frames.page[pfn].flags &= ~cython.cast(cython.uint, PG_DIRTY)
+        self.keep(pfn)
+
+    def leave_swap_cache(self, pfn):
+        """Have the next fault read what swap has. Linux: me_swapcache_clean()."""
+        self.rmap.swap.delete_from_swap_cache(pfn, 0)
+        self.forget(pfn)
 
     def evict(self, pfn):
         """Take a page out of the page cache. False: its file system holds it. Linux: truncate_error_folio()."""

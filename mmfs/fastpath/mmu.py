@@ -249,7 +249,10 @@ class Mmu:
         return FAULT_DONE
 
     def file_page(self, vma, m, index):
-        """The page of a file at an index; -1: it must be read, -2: no memory. Linux: filemap_fault(), shmem_fault()."""
+        """The page of a file at an index; -1: it must be read, -2: no memory, -3: its memory has failed.
+
+        Linux: filemap_fault(), shmem_fault().
+        """
         pfn: cython.long = self.folios.lookup(m, index)
         row: cython.long = self.vma[vma].file
         if self.mapping[m].shmem:
@@ -260,7 +263,7 @@ class Mmu:
                 if pfn < 0:
                     return -2
                 self.folios.cache_add(m, index, pfn, self.has_recency(vma))
-            return pfn
+            return -3 if self.frames.page[pfn].flags & PG_HWPOISON else pfn
         if pfn < 0:
             return -1
         if not self.vma[vma].flags & VMF_RAND_READ and self.file[row].ra_pages:
@@ -322,7 +325,7 @@ class Mmu:
             if index + i >= self.mapping[m].size:
                 break
             pfn = self.folios.lookup(m, index + i)
-            if pfn < 0 or self.frames.page[pfn].flags & PG_READAHEAD or self.filemap.reading_until(pfn):
+            if pfn < 0 or self.frames.page[pfn].flags & (PG_READAHEAD | PG_HWPOISON) or self.filemap.reading_until(pfn):
                 continue
             if miss > 0 and not self.frames.page[pfn].flags & PG_WORKINGSET:
                 miss -= 1
@@ -344,7 +347,7 @@ class Mmu:
                 return FAULT_DONE
         page = self.file_page(vma, m, index)
         if page < 0:
-            return FAULT_FILE if page == -1 else FAULT_OOM
+            return FAULT_FILE if page == -1 else FAULT_OOM if page == -2 else FAULT_SIGBUS
         if write and not self.vma[vma].flags & VMF_SHARED:
             copy = self.areas.alloc_charged(vma, index, self.mm[mm].memcg)
             if copy < 0:

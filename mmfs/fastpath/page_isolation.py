@@ -174,7 +174,7 @@ class PageIsolation:
                 return pfn
             elif self.frames.page[pfn].flags & PG_BUDDY:
                 pfn += 1 << self.frames.page[pfn].private
-            elif self.frames.page[pfn].flags & PG_HWPOISON:
+            elif self.frames.page[pfn].flags & (PG_HWPOISON | PG_SWAPBACKED) == PG_HWPOISON:  # and nobody has it
                 pfn += 1
             else:
                 return pfn

@@ -280,7 +280,7 @@ class SwapMap:
 
     def isolated(self, pfn):
         """Whether reclaim is at work on a page."""
-        return not self.frames.page[pfn].flags & (PG_LRU | PG_BATCHED)
+        return not self.frames.page[pfn].flags & (PG_LRU | PG_BATCHED | PG_HWPOISON)
 
     def reclaim_direct(self, slot):
         """Take away the page that alone has a slot, and free its slots: 1; -1 if it cannot be, 0 if there is no page.

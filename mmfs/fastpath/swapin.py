@@ -36,7 +36,7 @@ class SwapIn:
         self.reason = FAULT_DONE
 
     def swap_in(self, mm, vma, addr, at, write):
-        """Serve a fault on a swap entry: FAULT_DONE or FAULT_OOM; ``major`` if it was read.
+        """Serve a fault on a swap entry: FAULT_DONE, FAULT_OOM, FAULT_SIGBUS; ``major`` if it was read.
 
         A write to a page that others have too leaves it read-only: the caller copies it. Linux: do_swap_page().
         """
@@ -55,6 +55,8 @@ class SwapIn:
                 self.direct = False
                 return FAULT_OOM
             self.major = True
+        if self.frames.page[pfn].flags & PG_HWPOISON:
+            return FAULT_SIGBUS
         if self.might_need_to_copy(vma, addr, self.swap.slots.frame_of(pfn, slot)):
             self.direct = False
             return self.map_copy(mm, vma, addr, at)
@@ -219,6 +221,11 @@ class SwapIn:
                 return FAULT_OOM
         if self.frames.page[pfn].flags & PG_WRITEBACK:
             return FAULT_SLICE
+        if self.frames.page[pfn].flags & PG_HWPOISON:
+            self.frames.entry[at] = PTE_HWPOISON
+            self.mm[mm].rss_swap -= 1
+            self.swap.free_swap_and_cache(slot)
+            return FAULT_DONE
         page = self.swap.slots.frame_of(pfn, slot)
         if self.might_need_to_copy(vma, addr, page):
             return self.map_copy(mm, vma, addr, at)

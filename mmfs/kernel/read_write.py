@@ -107,6 +107,8 @@ class FileSyscalls:
             raise OSError(errno.EBADF, "not open for reading")
         start = file.f_pos if offset is None else nr_bytes(offset)
         wanted = nr_bytes(count)
+        if file.inode.shmem and self.kernel.memory_failure.poisoned:
+            wanted = file.inode.sound_bytes(start, wanted)
         length = 0
         while length < wanted and (part := min(wanted - length, MAX_RW_COUNT, file.inode.size - start - length)) > 0:
             self._filemap_read(file, start + length, start + length + part)
@@ -193,6 +195,8 @@ class FileSyscalls:
             raise OSError(errno.EINVAL, "files of huge pages are written through mappings")
         inode, length = file.inode, min(nr_bytes(count), MAX_RW_COUNT)
         start = inode.size if file.f_flags & O_APPEND else file.f_pos if offset is None else nr_bytes(offset)
+        if inode.shmem and self.kernel.memory_failure.poisoned:
+            length = inode.sound_bytes(start, length)
         if start + length > inode.size:
             inode.truncate(start + length)
         if length:

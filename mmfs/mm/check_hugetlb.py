@@ -61,7 +61,7 @@ def _check_pool(kernel: Kernel, hstate: Hstate, mapped: Counter[HugetlbFolio]) -
     for pfn, folio in active.items():
         _same(f"{folio!r}: its frame", folio.pfn, pfn)
         _same(f"{folio!r}: how often it is mapped", mapped[folio], folio.mapcount)
-        if not folio.mapcount and folio.mapping is None:
+        if not folio.mapcount and folio.mapping is None and not folio.hwpoison:
             raise AssertionError(f"{folio!r} is not free and nobody uses it")
         if folio.mapping is not None and folio.mapping.folios.get(folio.index) is not folio:
             raise AssertionError(f"{folio!r} is not where its file has it")

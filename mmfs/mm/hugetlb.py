@@ -49,8 +49,8 @@ class HugetlbFolio:
     """A huge page that is in use: mapped, or in a file. Linux: struct folio."""
 
     __slots__ = (
-        "anon", "anon_exclusive", "cgroup", "cgroup_rsvd", "dirty", "hstate", "index", "mapcount", "mapping", "nid",
-        "pfn", "restore_reserve", "subpool",
+        "anon", "anon_exclusive", "cgroup", "cgroup_rsvd", "dirty", "hstate", "hwpoison", "index", "mapcount",
+        "mapping", "nid", "pfn", "restore_reserve", "subpool",
     )  # fmt: skip
 
     def __init__(self, hstate: Hstate, pfn: int, nid: int) -> None:
@@ -59,6 +59,8 @@ class HugetlbFolio:
         self.nid = nid
         self.mapcount = 0
         self.anon = self.anon_exclusive = self.dirty = False
+        self.hwpoison = False
+        """Its memory has failed: it never comes back to the pool."""
         self.mapping: HugetlbInode | None = None
         """The file that has it, at page `index` of the huge ones."""
         self.index = 0
@@ -340,7 +342,9 @@ class Hstate:
         return folio
 
     def free_huge_folio(self, folio: HugetlbFolio) -> None:
-        """Nobody uses the page any more. Linux: mm/hugetlb.c, free_huge_folio()."""
+        """Nobody uses the page any more, unless it has failed. Linux: mm/hugetlb.c, free_huge_folio()."""
+        if folio.hwpoison:
+            return
         del self.hugepage_activelist[folio.pfn]
         restore_reserve = folio.restore_reserve
         if not restore_reserve and folio.subpool is not None and folio.subpool.put_pages(1) == 0:

@@ -80,6 +80,11 @@ class HugetlbCgroup(CgroupSubsysState):
         self.cancel_charge(size, nr_pages)
         self.nodeinfo[size][nid] -= nr_pages
 
+    def move_charge(self, size: str, nr_pages: int, nid: int, to: int) -> None:
+        """A page moves to another node. Linux: hugetlb_cgroup_migrate()."""
+        self.nodeinfo[size][nid] -= nr_pages
+        self.nodeinfo[size][to] += nr_pages
+
     def charge_rsvd(self, size: str, nr_pages: int) -> None:
         """Count reserved pages of 4 KB here and above, which hold the css; ENOMEM at a limit.
 

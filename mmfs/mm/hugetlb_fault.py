@@ -29,7 +29,14 @@ from mmfs.mm.hugetlb_resv import (
     vma_hugecache_offset,
     vma_needs_reservation,
 )
-from mmfs.mm.hugetlb_vma import folio_of, huge_pte_prot, hugetlb_walk, remove_rmap, unmap_hugepage_range
+from mmfs.mm.hugetlb_vma import (
+    folio_of,
+    huge_pte_prot,
+    hugetlb_walk,
+    is_poisoned,
+    remove_rmap,
+    unmap_hugepage_range,
+)
 from mmfs.mm.mempolicy import effective
 from mmfs.mm.mman import VM_MAYSHARE, VM_SHARED, VM_WRITE
 from mmfs.mm.rmap import anon_vma_prepare
@@ -159,6 +166,8 @@ def hugetlb_no_page(vma: VmAreaStruct, addr: int, at: int, write: bool) -> None:
         mm.kernel.hugetlb.ratelimit.warn(mm.kernel, "hugetlb_no_page", text)
         raise memory.Fault(SIGBUS, addr)
     folio = inode.folios.get(index)
+    if folio is not None and folio.hwpoison:
+        raise memory.Fault(SIGBUS, addr)
     if folio is None:
         if index >= inode.size // hstate.huge_page_size:
             raise memory.Fault(SIGBUS, addr)
@@ -228,7 +237,10 @@ def hugetlb_fault(vma: VmAreaStruct, addr: int, write: bool) -> int:
         return FAULT_OOM
     mmu.memcg.count_events(int(mmu.mms[mm.row]["memcg"]), VmEventItem.PGFAULT, 1)
     mmu.cpu_ns += mmu.cost_fault
-    if int(mm.kernel.frames.entries[at]) & PTE_PRESENT:
+    entry = int(mm.kernel.frames.entries[at])
+    if is_poisoned(entry):
+        raise memory.Fault(SIGBUS, addr)
+    if entry & PTE_PRESENT:
         hugetlb_wp(vma, addr, at)
     else:
         hugetlb_no_page(vma, addr, at, write)

@@ -29,6 +29,7 @@ from mmfs.mm_types import (
     PTE_ACCESSED,
     PTE_DIRTY,
     PTE_GLOBAL,
+    PTE_HWPOISON,
     PTE_NX,
     PTE_PFN_MASK,
     PTE_PRESENT,
@@ -60,8 +61,13 @@ def hugetlb_walk(vma: VmAreaStruct, addr: int) -> int:
     return int(mm.kernel.mmu.walker.huge_pte_offset(mm.row, addr, hstate_vma(vma).order // 9))
 
 
+def is_poisoned(entry: int) -> bool:
+    """Whether an entry says that the memory of its page has failed. Linux: is_hwpoison_entry()."""
+    return entry & PTE_HWPOISON == PTE_HWPOISON
+
+
 def huge_ptes(vma: VmAreaStruct, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """(address, index of the entry) of every huge page that [start, end) maps."""
+    """(address, index of the entry) of every huge page that [start, end) maps, or whose memory has failed."""
     entries, hstate = vma.vm_mm.kernel.frames.entries, hstate_vma(vma)
     size, span = hstate.huge_page_size, hstate.huge_page_size << 9
     while start < end:
@@ -96,6 +102,9 @@ def unmap_hugepage_range(vma: VmAreaStruct, start: int, end: int, ref_page: Huge
     unused = []
     for addr, at in huge_ptes(vma, start, end):
         entry = int(entries[at])
+        if is_poisoned(entry):
+            entries[at] = 0
+            continue
         folio = folio_of(vma, entry)
         if ref_page is not None:
             if folio is not ref_page:
@@ -132,6 +141,9 @@ def copy_hugetlb_page_range(vma: VmAreaStruct, src: VmAreaStruct) -> None:
         to = int(mm.kernel.mmu.walker.huge_pte_alloc(mm.row, addr, hstate.order // 9))
         if to < 0:
             raise OSError(ENOMEM, "no memory for a page table")
+        if is_poisoned(int(entries[at])):
+            entries[to] = entries[at]
+            continue
         folio = folio_of(src, int(entries[at]))
         folio.mapcount += 1
         folio.anon_exclusive = False
@@ -146,7 +158,8 @@ def hugetlb_change_protection(vma: VmAreaStruct, start: int, end: int) -> None:
     entries = vma.vm_mm.kernel.frames.entries
     keep = PTE_PFN_MASK | PTE_ACCESSED | PTE_DIRTY
     for _, at in huge_ptes(vma, start, end):
-        entries[at] = int(entries[at]) & keep | huge_pte_prot(vma.vm_flags) & ~keep
+        if not is_poisoned(int(entries[at])):
+            entries[at] = int(entries[at]) & keep | huge_pte_prot(vma.vm_flags) & ~keep
 
 
 def move_hugetlb_page_tables(vma: VmAreaStruct, old: int, new: int, length: int) -> int:
@@ -179,7 +192,14 @@ def folios_in(vma: VmAreaStruct) -> Iterator[tuple[int, int, HugetlbFolio]]:
     """(address, entry, page) of every huge page that a VMA maps. Linux: walk_hugetlb_range()."""
     entries = vma.vm_mm.kernel.frames.entries
     for addr, at in huge_ptes(vma, vma.vm_start, vma.vm_end):
-        yield addr, int(entries[at]), folio_of(vma, int(entries[at]))
+        if not is_poisoned(int(entries[at])):
+            yield addr, int(entries[at]), folio_of(vma, int(entries[at]))
+
+
+def nr_poisoned(vma: VmAreaStruct) -> int:
+    """How many huge pages of a VMA have failed."""
+    entries = vma.vm_mm.kernel.frames.entries
+    return sum(is_poisoned(int(entries[at])) for _, at in huge_ptes(vma, vma.vm_start, vma.vm_end))
 
 
 def punch_hole(inode: HugetlbInode, start: int, end: int) -> None:

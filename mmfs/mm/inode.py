@@ -7,6 +7,7 @@ Linux: include/linux/fs.h, fs/inode.c.
 
 from __future__ import annotations
 
+from errno import EIO
 from typing import TYPE_CHECKING
 
 from mmfs.mm.backing_dev import BackingDevInfo, bdi_of
@@ -60,6 +61,17 @@ class Inode:
 
     def mmap(self, vma: VmAreaStruct) -> None:
         """A VMA is about to map the file; nothing to do for those in the page cache."""
+
+    def sound_bytes(self, pos: int, count: int) -> int:
+        """How much of [pos, pos + count) can be read or written before memory that has failed; EIO if nothing can.
+
+        Linux: mm/shmem.c, shmem_file_read_iter(), shmem_write_begin().
+        """
+        failed = self.kernel.memory_failure.kept_pages(self.mapping.id)
+        stop = min([pos + count, *(index * PAGE_SIZE for index in failed if (index + 1) * PAGE_SIZE > pos)])
+        if stop <= pos < pos + count:
+            raise OSError(EIO, "memory of the file has failed")
+        return stop - pos
 
     def truncate(self, size: int) -> None:
         """Give the file a size. Linux: truncate_setsize()."""

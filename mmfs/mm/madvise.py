@@ -11,7 +11,7 @@ Linux: mm/madvise.c, kernel/sys.c (prctl_set_vma).
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EACCES, EAGAIN, EBADF, EINVAL, ENOMEM, EPERM
+from errno import EACCES, EAGAIN, EBADF, EFAULT, EINVAL, ENOMEM, EPERM
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from mmfs.mm import memory
 from mmfs.mm.debug import LOG_INFO
 from mmfs.mm.gup import madvise_populate
 from mmfs.mm.hugetlb_resv import inode_of
-from mmfs.mm.hugetlb_vma import punch_hole
+from mmfs.mm.hugetlb_vma import hugetlb_walk, punch_hole, vma_kernel_pagesize
 from mmfs.mm.mman import (
     ANON_VMA_NAME_MAX_LEN,
     CAP_FOWNER,
@@ -73,7 +73,16 @@ from mmfs.mm.mman import (
 from mmfs.mm.unmapped_area import huge_page_size
 from mmfs.mm.vma import VmAreaStruct
 from mmfs.mm.vma_merge import vma_modify_flags_name
-from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PTE_PFN_MASK
+from mmfs.mm_types import (
+    BLK_HUGE,
+    HPAGE_PMD_SIZE,
+    PAGE_MASK,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PAGEBLOCK_ORDER,
+    PG_TAIL,
+    PTE_PFN_MASK,
+)
 
 if TYPE_CHECKING:
     from mmfs.mm.mm_struct import MmStruct
@@ -242,16 +251,33 @@ def madvise_inject_error(mm: MmStruct, start: int, end: int, soft: bool) -> None
     """
     kernel = mm.kernel
     what = "Soft offlining pfn" if soft else "Injecting memory failure for pfn"
-    for addr in range(start, end, PAGE_SIZE):
-        madvise_populate(mm, addr, addr + PAGE_SIZE, False)
-        raw = np.zeros(1, np.uint64)
-        kernel.task_mmu.read_entries(mm.row, addr, raw)
-        pfn = (int(raw[0]) & PTE_PFN_MASK) >> PAGE_SHIFT
-        kernel.printk.emit(f"{what} {pfn:#x} at process virtual address {addr:#x}", LOG_INFO)
+    while start < end:
+        try:
+            memory.access_range(mm, start, start + 1, False)
+        except memory.Fault as fault:
+            raise OSError(EFAULT, f"the page cannot be faulted in: {fault}") from fault
+        pfn, size = _page_at(mm, start)
+        kernel.printk.emit(f"{what} {pfn:#x} at process virtual address {start:#x}", LOG_INFO)
         if soft:
             kernel.memory_failure.soft_offline_page(pfn)
         else:
             kernel.memory_failure.memory_failure(pfn, memory.task_of(mm))
+        start += size
+
+
+def _page_at(mm: MmStruct, addr: int) -> tuple[int, int]:
+    """The frame that is mapped at an address, and the bytes of the page that it belongs to."""
+    frames, vma = mm.kernel.frames, mm.vma_lookup(addr)
+    assert vma is not None
+    if vma.is_hugetlb():
+        size = vma_kernel_pagesize(vma)
+        entry = int(frames.entries[hugetlb_walk(vma, addr)])
+        return (entry & PTE_PFN_MASK) + (addr & size - 1) >> PAGE_SHIFT, size
+    raw = np.zeros(1, np.uint64)
+    mm.kernel.task_mmu.read_entries(mm.row, addr, raw)
+    pfn = (int(raw[0]) & PTE_PFN_MASK) >> PAGE_SHIFT
+    huge = frames.blocks["state"][pfn >> PAGEBLOCK_ORDER] == BLK_HUGE or frames.pages[pfn]["flags"] & PG_TAIL
+    return pfn, HPAGE_PMD_SIZE if huge else PAGE_SIZE
 
 
 def _walk_vmas(mm: MmStruct, start: int, end: int, visit: Visitor) -> None:

@@ -5,14 +5,17 @@ free frame is taken out of the buddy allocator. A page of a file that is as on d
 lost, and fsync(2) says so (EIO). Anonymous memory is lost: its page-table entries say that it was, and who touches it
 gets SIGBUS, or at once if vm.memory_failure_early_kill is set. The kernel's own memory cannot be helped. Before it
 comes to that, `soft_offline_page()` moves a page away from a frame that corrects too many errors, and nobody notices.
+Huge pages of a pool: mm/hugetlb_failure.py.
 
 The frame is nobody's from then on: it counts as HardwareCorrupted, and /proc/kpageflags says HWPOISON.
 
 Linux: mm/memory-failure.c.
 
-Simplified: a page in the swap cache, and a huge page of a pool that is in use, are left alone (ignored); so is a page
-of shared memory. A page of the kernel's that failed is used again once it was freed. prctl(PR_MCE_KILL) and unpoisoning
-are missing; pagemap does not tell which frame an entry had.
+A page of shared memory stays in its file, where reads and writes find it (EIO); one of the swap cache that is newer
+than what swap has stays there, and whose entry leads to it gets SIGBUS.
+
+Simplified: a page of the kernel's that failed is used again once it was freed. Unpoisoning, which wants the module
+hwpoison_inject, is missing; pagemap does not tell which frame an entry had.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mmfs.fastpath.memory_failure import Hwpoison
+from mmfs.mm import hugetlb_failure
 from mmfs.mm.debug import LOG_ERR, LOG_INFO
 from mmfs.mm.filemap import task_ns
 from mmfs.mm_types import (
@@ -123,19 +127,17 @@ class MemoryFailure:
         )
 
     def _free_huge_page(self, pfn: int) -> bool:
-        """Whether the huge page of a pool was free, and left it. Linux: dissolve_free_hugetlb_folio()."""
+        """Whether the huge page of a pool was free, and left it but for one frame. Linux: __page_handle_poison()."""
         try:
             self.kernel.hugetlb.dissolve_free_hugetlb_folios(pfn, pfn + 1)
         except OSError:
             return False
         self.kernel.page_alloc.drain_all_pages()
-        return True
+        return bool(self.loops.take_page_off_buddy(pfn))
 
     def _handlable(self, pfn: int, state: int) -> bool:
         """Whether something can be done for a page in use. Linux: HWPoisonHandlable()."""
-        flags = int(self.kernel.frames.pages[pfn]["flags"]) if state == BLK_SPLIT else 0
-        left_alone = flags & PG_SWAPCACHE or flags & (PG_SWAPBACKED | PG_ANON) == PG_SWAPBACKED
-        return bool(flags & PG_LRU) and not left_alone
+        return state == BLK_SPLIT and bool(self.kernel.frames.pages[pfn]["flags"] & PG_LRU)
 
     def _wait_on_writeback(self, pfn: int) -> None:
         """Linux: folio_wait_writeback()."""
@@ -161,8 +163,7 @@ class MemoryFailure:
         kernel.lru.lru_add_drain_all()
         state = self._state(pfn)
         if state == BLK_HUGETLB:
-            freed = self._free_huge_page(pfn) and self.loops.take_page_off_buddy(pfn)
-            self.action_result(pfn, "free huge page" if freed else "huge page", RECOVERED if freed else IGNORED)
+            self._huge_page_failure(pfn, victim)
         elif self._is_free_buddy(pfn, state):
             self.action_result(pfn, "free buddy page", RECOVERED if self.loops.take_page_off_buddy(pfn) else FAILED)
         elif self._handlable(pfn, state):
@@ -175,42 +176,89 @@ class MemoryFailure:
     def _take_away(self, pfn: int, victim: Task | None) -> None:
         """Unmap a page, kill whom it cannot be kept from, and let go of it. Linux: hwpoison_user_mappings()."""
         page, loops = self.kernel.frames.pages[pfn], self.loops
-        anon = bool(page["flags"] & PG_ANON)
-        to_kill = list(self._collect_procs(pfn, victim)) if page["mapcount"] else []
-        poison = True
-        if page["mapcount"] and not anon:
+        anon, poison = bool(page["flags"] & PG_ANON), True
+        to_kill = list(self._collect_procs(self._mapped_by(pfn), victim)) if page["mapcount"] else []
+        if page["mapcount"] and page["flags"] & PG_SWAPCACHE:
+            self._say(pfn, "keeping poisoned page in swap cache")
+        if page["mapcount"] and not page["flags"] & (PG_ANON | PG_SWAPBACKED):
             loops.make_dirty_clean(pfn)
             poison = bool(page["flags"] & PG_DIRTY)
             if not poison:
                 self._say(pfn, "corrupted page was clean: dropped without side effects", LOG_INFO)
         if loops.unmap_poisoned(pfn, poison):
             self.action_result(pfn, "unmapping failed page", FAILED)
-        flags = int(page["flags"])
-        if flags & PG_DIRTY or (anon and victim is not None):
-            for task in to_kill:
-                self._say(pfn, f"Sending SIGBUS to {task.comm}:{task.pid} due to hardware memory corruption")
-                self.send_sigbus(task)
-        kind = "mlocked LRU" if flags & PG_MLOCKED else "unevictable LRU" if flags & PG_UNEVICTABLE else "LRU"
-        kind = f"{'dirty' if flags & PG_DIRTY else 'clean'} {kind} page"
-        if not anon and page["mapping"]:
-            if flags & PG_DIRTY:
-                self.kernel.page_cache.mappings[int(page["mapping"])].wb_error = EIO
-            if not loops.evict(pfn):
-                self.action_result(pfn, kind, FAILED)
-        loops.forget(pfn)
-        self.action_result(pfn, kind, RECOVERED)
+        forced = bool(page["flags"] & PG_DIRTY) or (anon and victim is not None)
+        kind, result = self._let_go(pfn)  # first: a file may end with who is killed
+        if forced:
+            self._kill(pfn, to_kill)
+        self.action_result(pfn, kind, result)
 
-    def _collect_procs(self, pfn: int, victim: Task | None) -> Iterator[Task]:
-        """Whom to kill at once of those who map a page. Linux: collect_procs(), task_early_kill()."""
+    def _let_go(self, pfn: int) -> tuple[str, str]:
+        """Nobody maps the page any more: what it was, and the result.
+
+        Linux: identify_page_state(), me_swapcache_dirty() to me_pagecache_clean().
+        """
+        page, loops = self.kernel.frames.pages[pfn], self.loops
+        flags, result = int(page["flags"]), RECOVERED
+        kind = "mlocked LRU" if flags & PG_MLOCKED else "unevictable LRU" if flags & PG_UNEVICTABLE else "LRU"
+        kind = f"{'dirty' if flags & PG_DIRTY else 'clean'} {'swapcache' if flags & PG_SWAPCACHE else kind} page"
+        in_file = page["mapping"] and not flags & (PG_ANON | PG_SWAPCACHE)
+        if in_file and flags & PG_DIRTY:
+            self.kernel.page_cache.mappings[int(page["mapping"])].wb_error = EIO
+        if flags & PG_SWAPCACHE and flags & PG_DIRTY:
+            loops.keep_in_swap_cache(pfn)
+            result = DELAYED
+        elif flags & PG_SWAPCACHE:
+            loops.leave_swap_cache(pfn)
+        elif in_file and flags & PG_SWAPBACKED:
+            loops.keep(pfn)
+        elif in_file and not loops.evict(pfn):
+            result = FAILED
+        else:
+            loops.forget(pfn)
+        return kind, result
+
+    def _huge_page_failure(self, pfn: int, victim: Task | None) -> None:
+        """A frame of a huge page of a pool has failed. Linux: try_memory_failure_hugetlb()."""
+        kernel, folio = self.kernel, hugetlb_failure.folio_in_use(self.kernel, pfn)
+        if folio is None:
+            self.action_result(pfn, "free huge page", RECOVERED if self._free_huge_page(pfn) else FAILED)
+            return
+        if folio.hwpoison:
+            self._say(pfn, "recovery action for already poisoned page: Failed")
+            raise OSError(EHWPOISON, "the huge page has failed already")
+        mapped = {vma.vm_mm.row for vma, _ in hugetlb_failure.mappings(kernel, folio)}
+        to_kill = list(self._collect_procs(mapped, victim))
+        hugetlb_failure.unmap_poisoned(kernel, folio)
+        gone = not hugetlb_failure.let_go(folio) or self._free_huge_page(pfn)
+        if folio.dirty:
+            self._kill(pfn, to_kill)
+        self.action_result(pfn, "huge page", RECOVERED if gone else FAILED)
+
+    def _kill(self, pfn: int, tasks: list[Task]) -> None:
+        """Linux: kill_procs()."""
+        for task in tasks:
+            self._say(pfn, f"Sending SIGBUS to {task.comm}:{task.pid} due to hardware memory corruption")
+            self.send_sigbus(task)
+
+    def _mapped_by(self, pfn: int) -> set[int]:
+        """The address spaces that map a page, by row."""
         kernel, page = self.kernel, self.kernel.frames.pages[pfn]
         rmap, number = kernel.mmu.rmap, int(page["mapping"])
         rows = rmap.chain_of(number) if page["flags"] & PG_ANON else rmap.file_chain_of(number)
-        mapped = {int(kernel.mmu.vmas[row]["mm"]) for row in rows if self._maps(int(row), pfn)}
+        return {int(kernel.mmu.vmas[row]["mm"]) for row in rows if self._maps(int(row), pfn)}
+
+    def _collect_procs(self, mapped: set[int], victim: Task | None) -> Iterator[Task]:
+        """Whom to kill at once of those who map a page. Linux: collect_procs(), task_early_kill()."""
+        kernel = self.kernel
         for task in sorted(kernel.tasks.values(), key=lambda one: one.pid):
             if task.mm is None or task.mm.row not in mapped or not task.thread_group_leader:
                 continue
-            if kernel.vm.memory_failure_early_kill or (victim is not None and task.mm is victim.mm):
-                yield task
+            if victim is not None and task.mm is victim.mm:
+                yield victim
+                continue
+            early = kernel.vm.memory_failure_early_kill
+            yield from [one for one in task.threads if one.mce_early or (one.mce_early is None and early)][:1]
 
     def _maps(self, row: int, pfn: int) -> bool:
         """Whether a VMA maps a page. Linux: page_mapped_in_vma()."""
@@ -247,8 +295,9 @@ class MemoryFailure:
         kernel.lru.lru_add_drain_all()
         state = self._state(pfn)
         if state == BLK_HUGETLB:
-            if not (self._free_huge_page(pfn) and self.loops.take_page_off_buddy(pfn)):
-                raise OSError(EBUSY, "the huge page is in use")
+            folio = hugetlb_failure.folio_in_use(kernel, pfn)
+            if not (folio is None or hugetlb_failure.migrate(kernel, folio)) or not self._free_huge_page(pfn):
+                raise OSError(EBUSY, "the huge page is in use, or promised")
         elif self._is_free_buddy(pfn, state):
             self.loops.take_page_off_buddy(pfn)
         elif self._handlable(pfn, state):
@@ -280,6 +329,14 @@ class MemoryFailure:
     def nr_poisoned(self, start: int, end: int) -> int:
         """How many frames of a range have failed. Linux: memblk_nr_poison()."""
         return sum(start <= pfn < end for pfn in self.poisoned)
+
+    def kept_pages(self, mapping: int) -> Iterator[int]:
+        """Where a file of shared memory or of huge pages has memory that has failed, in pages of 4 KB."""
+        for pfn in self.poisoned:
+            page = self.kernel.frames.pages[pfn]
+            if page["mapping"] == mapping and page["flags"] & (PG_ANON | PG_SWAPBACKED) == PG_SWAPBACKED:
+                yield int(page["index"])
+        yield from hugetlb_failure.kept_pages(self.kernel, mapping, self.poisoned)
 
     def clear_hwpoisoned_pages(self, start: int, end: int) -> None:
         """The memory was taken out. Linux: clear_hwpoisoned_pages()."""

@@ -126,7 +126,7 @@ def _report(kernel: Kernel, nodemask: int | None, max_zone_idx: int) -> Iterator
     yield "0 pages HighMem/MovableOnly"
     yield f"{sum(zone.present_pages - zone.managed_pages for zone in populated)} pages reserved"
     if kernel.profile.config("MEMORY_FAILURE"):
-        yield "0 pages hwpoisoned"
+        yield f"{len(kernel.memory_failure.poisoned)} pages hwpoisoned"
 
 
 def _free_pcp(zone: Zone) -> int:

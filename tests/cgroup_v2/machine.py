@@ -23,6 +23,7 @@ from mmfs.kernfs import Caller
 from mmfs.kernfs.file import OpenFile
 from mmfs.mm.mman import MADV_COLLAPSE, MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED
 from tests.differential.agent import FILES, MEMORY_MB, SLOW_MB, SPEEDS, SWAP_BYTES, Agent, Dead
+from tests.mm.test_page_idle import frames
 
 TOP = "/sys/fs/cgroup"
 KB, MB = 1 << 10, 1 << 20
@@ -71,6 +72,15 @@ class Process(Protocol):
 
     def collapse(self) -> None:
         """Make huge pages of what was mapped last."""
+
+    def advise(self, advice: int) -> None:
+        """madvise() what was mapped last."""
+
+    def dirty(self) -> None:
+        """Write to what was mapped last."""
+
+    def frame(self, offset: int) -> int:
+        """The frame that is mapped at an offset of what was mapped last."""
 
     def again(self) -> None:
         """Read all that was mapped."""
@@ -275,6 +285,15 @@ class SimulatedProcess:
     def collapse(self) -> None:
         self._act(self.task.madvise, *self._areas[-1], MADV_COLLAPSE)
 
+    def advise(self, advice: int) -> None:
+        self._act(self.task.madvise, *self._areas[-1], advice)
+
+    def dirty(self) -> None:
+        self.finish()
+
+    def frame(self, offset: int) -> int:
+        return frames(self.task, self._areas[-1][0] + offset, 1)[0]
+
     def again(self) -> None:
         for address, size in self._areas:
             self._act(self.task.touch, address, size)
@@ -467,6 +486,15 @@ class RealProcess:
 
     def collapse(self) -> None:
         self._do("collapse")
+
+    def advise(self, advice: int) -> None:
+        self._do("advise", advice)
+
+    def dirty(self) -> None:
+        self._do("dirty")
+
+    def frame(self, offset: int) -> int:
+        return int(self._do("frame", offset))
 
     def again(self) -> None:
         self._do("again")

@@ -124,6 +124,14 @@ static int drop_file(const char *path) {
     return failed;
 }
 
+static int find_frame(char *at) {
+    unsigned long entry = 0;
+    int fd = open("/proc/self/pagemap", O_RDONLY), failed = pread(fd, &entry, sizeof entry, (unsigned long)at / PAGE * 8) < 0 ? errno : 0;
+    close(fd);
+    snprintf(text, sizeof text, "%lu", entry >> 63 ? entry & (1UL << 55) - 1 : 0);
+    return failed;
+}
+
 static int peer;
 static int open_socket(int room) {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -180,6 +188,12 @@ static int serve(void) {
     }
     if (IS("thp")) return prctl(PR_SET_THP_DISABLE, !atoi(field[1]), 0, 0, 0) ? errno : 0;
     if (IS("collapse")) return madvise(area[areas - 1], length[areas - 1], MADV_COLLAPSE) ? errno : 0;
+    if (IS("advise")) return madvise(area[areas - 1], length[areas - 1], atoi(field[1])) ? errno : 0;
+    if (IS("dirty")) {
+        for (size_t i = 0; i < length[areas - 1]; i += PAGE) *(volatile char *)(area[areas - 1] + i) = 1;
+        return 0;
+    }
+    if (IS("frame")) return find_frame(area[areas - 1] + atol(field[1]));
     if (IS("release")) {
         while (areas) areas--, munmap(area[areas], length[areas]);
         return 0;

@@ -8,9 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmfs.kernel import sched
 from mmfs.kernel.signal import SIGBUS
 from mmfs.mm.memory_failure import EHWPOISON
-from mmfs.mm.mman import MADV_HWPOISON, MADV_SOFT_OFFLINE, MAP_SHARED, PROT_READ, PROT_WRITE
+from mmfs.mm.mman import (
+    MADV_HWPOISON,
+    MADV_PAGEOUT,
+    MADV_SOFT_OFFLINE,
+    MAP_ANONYMOUS,
+    MAP_HUGETLB,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_READ,
+    PROT_WRITE,
+)
 from tests.mm.test_page_idle import frames
 
 PAGE = 4096
@@ -162,3 +173,140 @@ def test_madvise_injects_a_failure(kernel: Any, used: tuple[Any, int]) -> None:
         task.madvise(addr, PAGE, MADV_HWPOISON)
     assert counts(kernel) == (1, "1/0/0/0/1")
     kernel.check()
+
+
+def meminfo(kernel: Any, *names: str) -> list[int]:
+    """Rows in pages."""
+    rows = dict(line.split(":") for line in kernel.read("/proc/meminfo").decode().splitlines())
+    return [int(rows[name].split()[0]) // 4 for name in names]
+
+
+def swapped_in(kernel: Any, write: bool) -> tuple[Any, int]:
+    """A process whose 64 pages are mapped and, as they were swapped in, in the swap cache, too."""
+    task = kernel.spawn("hog")
+    addr = task.mmap(64 * PAGE)
+    task.touch(addr, 64 * PAGE, write=True)
+    task.madvise(addr, 64 * PAGE, MADV_PAGEOUT)
+    kernel.run_for(1)
+    task.touch(addr, 64 * PAGE)
+    if write:
+        task.touch(addr, 64 * PAGE, write=True)
+    assert meminfo(kernel, "SwapCached") == [64]
+    return task, addr
+
+
+@pytest.mark.machine(ram="512M", swap="64M")
+def test_what_swap_has_too_is_read_again(kernel: Any) -> None:
+    task, addr = swapped_in(kernel, write=False)
+    (pfn,) = frames(task, addr + 2 * PAGE, 1)
+    assert offline(kernel, "hard", pfn) == 0
+    assert last(kernel).endswith("recovery action for clean swapcache page: Recovered")
+    assert counts(kernel) == (1, "1/0/0/0/1") and meminfo(kernel, "SwapCached") == [63]
+    before = task.maj_flt
+    task.touch(addr, 64 * PAGE)
+    assert task.maj_flt == before + 1 and meminfo(kernel, "SwapCached") == [64]
+    kernel.check()
+
+
+@pytest.mark.machine(ram="512M", swap="64M")
+@pytest.mark.parametrize("end", ["touch", "munmap", "swapoff"])
+def test_what_is_newer_than_what_swap_has_is_lost(kernel: Any, end: str) -> None:
+    task, addr = swapped_in(kernel, write=True)
+    (pfn,) = frames(task, addr + 2 * PAGE, 1)
+    (anon,) = meminfo(kernel, "AnonPages")
+    assert offline(kernel, "hard", pfn) == 0
+    assert last(kernel).endswith("recovery action for dirty swapcache page: Delayed")
+    assert counts(kernel) == (1, "1/0/0/1/0")
+    assert meminfo(kernel, "SwapCached", "AnonPages") == [64, anon - 1]
+    if end == "swapoff":
+        kernel.swapoff(kernel.read("/proc/swaps").decode().split("\n")[1].split()[0])
+        kernel.check()
+        assert meminfo(kernel, "SwapCached", "AnonPages") == [0, anon - 1]
+    if end == "munmap":
+        task.munmap(addr, 64 * PAGE)
+        assert meminfo(kernel, "SwapCached", "AnonPages") == [0, anon - 64]
+    else:
+        with pytest.raises(Exception, match="SIGBUS"):
+            task.touch(addr, 64 * PAGE)
+    kernel.check()
+    assert counts(kernel)[0] == 1 and int(flags(kernel)[pfn]) & ~(1 << KPF_HWPOISON) == 0
+
+
+def test_shared_memory_keeps_what_is_lost(kernel: Any) -> None:
+    task = kernel.spawn("hog")
+    fd = task.memfd_create("shared")
+    task.ftruncate(fd, 64 * PAGE)
+    addr = task.mmap(64 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file=fd)
+    task.touch(addr, 64 * PAGE, write=True)
+    (pfn,) = frames(task, addr + 2 * PAGE, 1)
+    before = meminfo(kernel, "Shmem")
+    assert offline(kernel, "hard", pfn) == 0
+    assert last(kernel).endswith("recovery action for dirty LRU page: Recovered")
+    assert meminfo(kernel, "Shmem") == before
+    assert task.read(fd, 64 * PAGE, 0) == 2 * PAGE
+    for call in (task.read, task.write):
+        with pytest.raises(OSError) as caught:
+            call(fd, PAGE, 2 * PAGE)
+        assert caught.value.errno == errno.EIO
+        assert call(fd, PAGE, 3 * PAGE) == PAGE
+    other = kernel.spawn("other")
+    there = other.mmap(64 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file=task.files.fdt[fd])
+    other.touch(there, 2 * PAGE)
+    with pytest.raises(Exception, match="SIGBUS"):
+        other.touch(there + 2 * PAGE, PAGE)
+    with pytest.raises(Exception, match="SIGBUS"):
+        task.touch(addr, 64 * PAGE)
+    kernel.run_for(1)
+    assert meminfo(kernel, "Shmem") == [before[0] - 64]
+    assert counts(kernel) == (1, "1/0/0/0/1")
+    kernel.check()
+
+
+def hugetlb(kernel: Any) -> list[int]:
+    rows = dict(line.split(":") for line in kernel.read("/proc/meminfo").decode().splitlines())
+    return [int(rows[f"HugePages_{name}"]) for name in ("Total", "Free", "Rsvd")]
+
+
+@pytest.mark.machine(ram="512M")
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_huge_page_of_a_pool(kernel: Any, shared: bool) -> None:
+    kernel.write("/proc/sys/vm/nr_hugepages", "8")
+    task = kernel.spawn("hog")
+    how = MAP_ANONYMOUS | MAP_HUGETLB | (MAP_SHARED if shared else MAP_PRIVATE)
+    addr = task.mmap(8 << 20, PROT_READ | PROT_WRITE, how)
+    task.touch(addr, 4 << 20, write=True)
+    task.madvise(addr + (2 << 20), PAGE, MADV_SOFT_OFFLINE)
+    assert counts(kernel) == (1, "0/0/0/0/0") and hugetlb(kernel) == [7, 5, 2]
+    kernel.check()
+    with pytest.raises(Exception, match="SIGBUS"):
+        task.madvise(addr + PAGE, PAGE, MADV_HWPOISON)
+    assert "recovery action for huge page: Recovered" in kernel.read("/dev/kmsg").decode()
+    kernel.run_for(1)
+    kernel.check()
+    assert counts(kernel) == (2, "1/0/0/0/1")
+    assert hugetlb(kernel) == ([7, 6, 0] if shared else [6, 6, 0])
+    kernel.write("/proc/sys/vm/nr_hugepages", "0")
+    assert hugetlb(kernel)[0] == shared
+    kernel.check()
+
+
+def test_a_process_says_when_it_is_killed(kernel: Any, used: tuple[Any, int]) -> None:
+    task, addr = used
+    assert task.prctl(sched.PR_MCE_KILL_GET) == sched.PR_MCE_KILL_DEFAULT
+    for odd in ((sched.PR_MCE_KILL_CLEAR, 1), (sched.PR_MCE_KILL_SET, 3), (2,)):
+        with pytest.raises(OSError, match="no such policy"):
+            task.prctl(sched.PR_MCE_KILL, *odd)
+    task.prctl(sched.PR_MCE_KILL, sched.PR_MCE_KILL_SET, sched.PR_MCE_KILL_LATE)
+    kernel.write("/proc/sys/vm/memory_failure_early_kill", "1")
+    assert task.prctl(sched.PR_MCE_KILL_GET) == sched.PR_MCE_KILL_LATE
+    assert offline(kernel, "hard", frames(task, addr, 1)[0]) == 0
+    kernel.run_for(1)
+    assert task.alive
+    kernel.write("/proc/sys/vm/memory_failure_early_kill", "0")
+    child = task.fork()
+    child.prctl(sched.PR_MCE_KILL, sched.PR_MCE_KILL_SET, sched.PR_MCE_KILL_EARLY)
+    assert offline(kernel, "hard", frames(task, addr + PAGE, 1)[0]) == 0
+    kernel.run_for(1)
+    assert task.alive and not child.alive
+    task.prctl(sched.PR_MCE_KILL, sched.PR_MCE_KILL_CLEAR, 0)
+    assert task.prctl(sched.PR_MCE_KILL_GET) == sched.PR_MCE_KILL_DEFAULT

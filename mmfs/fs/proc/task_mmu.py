@@ -17,7 +17,7 @@ import numpy as np
 
 from mmfs.fs.proc.pid import attribute, check_ptrace, needs_mm, pid_dir, proc_mem_open
 from mmfs.kernfs.kstrtox import fail
-from mmfs.mm.hugetlb_vma import folios_in, vma_kernel_pagesize
+from mmfs.mm.hugetlb_vma import folios_in, nr_poisoned, vma_kernel_pagesize
 from mmfs.mm.mman import (
     FMODE_READ,
     FMODE_WRITE,
@@ -184,7 +184,8 @@ def smap_gather_stats(mm: MmStruct, vma: VmAreaStruct, counts: NDArray[np.int64]
 
 
 def smaps_hugetlb(vma: VmAreaStruct, counts: NDArray[np.int64]) -> None:
-    """Add a mapping's huge pages. Linux: smaps_hugetlb_range()."""
+    """Add a mapping's huge pages, failed ones as shared. Linux: smaps_hugetlb_range()."""
+    counts[SMAPS_SHARED_HUGETLB] += nr_poisoned(vma) * vma_kernel_pagesize(vma) >> PAGE_SHIFT
     for _, _, folio in folios_in(vma):
         counts[SMAPS_SHARED_HUGETLB if folio.mapcount > 1 else SMAPS_PRIVATE_HUGETLB] += 1 << folio.hstate.order
 
