@@ -83,9 +83,9 @@ def _boot(
 
     machine = Machine.describe(preset=preset, **hardware)
     kernel = Kernel(
-        machine, load_profile(profile), seed=seed, cmdline=cmdline, preset=preset, realtime=realtime, cgroup=cgroup
-    )
-    kernel.mount_files = _mount_files
+        machine, load_profile(profile), _mount_files, seed=seed, cmdline=cmdline, preset=preset, realtime=realtime,
+        cgroup=cgroup,
+    )  # fmt: skip
     if containers:
         from mmfs.kernel.presets.containers import start_containers
 

@@ -80,9 +80,12 @@ class Madvise:
         elsewhere too, or there is none. Linux: madvise_folio_pte_batch().
         """
         pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-        folio: cython.long = self.frames.huge + (pfn >> PAGEBLOCK_ORDER)
+        folio: cython.long
         i: cython.long
-        if most < HPAGE_PMD_NR or pfn & (HPAGE_PMD_NR - 1) or self.frames.page[folio].mapcount != HPAGE_PMD_NR:
+        if most < HPAGE_PMD_NR or pfn & (HPAGE_PMD_NR - 1) or not self.frames.entry[at] & _MAPPED:
+            return -1
+        folio = self.frames.huge + (pfn >> PAGEBLOCK_ORDER)
+        if self.frames.page[folio].mapcount != HPAGE_PMD_NR:
             return -1
         for i in range(HPAGE_PMD_NR):
             if not self.frames.entry[at + i] & _MAPPED or self.frames.entry[at + i] & PTE_SPECIAL:

@@ -118,7 +118,7 @@ class SwapIn:
         """
         start: cython.long = addr - (index << 12)
         end: cython.long = start + HPAGE_PMD_SIZE
-        first: cython.ulong = self.frames.entry[at - index]
+        first: cython.ulong = self.frames.entry[at] + (cython.cast(cython.ulong, index) << SWP_OFFSET_FIRST_BIT)
         i: cython.long
         if at & (HPAGE_PMD_NR - 1) != index or start < self.vma[vma].start or end > self.vma[vma].end:
             return False

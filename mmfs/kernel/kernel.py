@@ -165,8 +165,6 @@ class Kernel:
     kswapds: list[Kswapd]
     compactor: Compactor
     kcompactds: list[Kcompactd]
-    mount_files: Callable[[Kernel], None]
-    """Sets `vfs` and `caller`; called when a file is first looked at."""
     caller: Any
     """As whom the calls below look at files: init, so /proc/self is /proc/1."""
 
@@ -174,6 +172,7 @@ class Kernel:
         self,
         machine: Machine,
         profile: Profile,
+        mount_files: Callable[[Kernel], None],
         *,
         seed: int = 0,
         cmdline: str = "",
@@ -183,6 +182,8 @@ class Kernel:
     ) -> None:
         self.machine = machine
         self.profile = profile
+        self.mount_files = mount_files
+        """Sets `vfs` and `caller`; called when a file is first looked at."""
         self.seed = seed
         self.cmdline = cmdline
         self.preset = preset

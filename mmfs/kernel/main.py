@@ -9,20 +9,20 @@ Linux: init/main.c, start_kernel(), rest_init(), kernel_init().
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel import kthread
 from mmfs.kernel.block import virtio_disks
 from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_USEC
+from mmfs.kernel.command_line import damon_params, do_sysctl_args, module_params
 from mmfs.kernel.cputime import Cost, CpuTime
 from mmfs.kernel.irq import Interrupts
 from mmfs.kernel.loadavg import LoadAverage
 from mmfs.kernel.module import Modules
 from mmfs.kernel.mounts import bare_mounts, filesystems, systemd_mounts
 from mmfs.kernel.params import IpcSysctl, UtsNamespace, fs_sysctl, kernel_sysctl
-from mmfs.kernel.printk import LOG_ERR, Printk
+from mmfs.kernel.printk import Printk
 from mmfs.kernel.scheduler import Scheduler
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
@@ -257,6 +257,8 @@ def kernel_init(kernel: Kernel) -> None:
     kswapd_init(kernel)
     module_params(kernel)
     kthread.start_all(kernel)
+    damon_params(kernel)
+    do_sysctl_args(kernel)
     presets.populate(kernel, kernel.preset)
     kernel.ext4.live = True
     kernel.clock.run_for(SETTLE_NS)
@@ -332,42 +334,6 @@ def compaction_init(kernel: Kernel) -> None:
     kernel.memory_failure.send_sigbus = partial(send_signal, sig=SIGBUS)
     loops = kernel.compactor.loops
     loops.cost_scan, loops.migration.cost_move = Cost.COMPACT_SCAN, Cost.MIGRATE_PAGE
-
-
-def _flag(text: str) -> bool:
-    """A yes or no of the command line by its first letter, or two; ValueError. Linux: lib/kstrtox.c, kstrtobool()."""
-    word = text[:2].lower()
-    if word[:1] in ("y", "t", "1") or word == "on":
-        return True
-    if word[:1] in ("n", "f", "0") or word == "of":
-        return False
-    raise ValueError(text)
-
-
-def module_params(kernel: Kernel) -> None:
-    """What the command line says of zswap, and zram if it says anything of it. Linux: kernel/params.c, parse_args()."""
-    from mmfs.mm.zswap import AT_BOOT
-
-    zswap = kernel.zswap
-    if AT_BOOT(kernel):
-        zswap.setup()
-    setters: dict[str, Callable[[str], object]] = {
-        "zswap.compressor": zswap.set_compressor,
-        "zswap.zpool": zswap.set_zpool,
-        "zswap.max_pool_percent": lambda value: setattr(zswap, "max_pool_percent", int(value)),
-        "zswap.accept_threshold_percent": lambda value: setattr(zswap, "accept_threshold_percent", int(value)),
-        "zswap.shrinker_enabled": lambda value: setattr(zswap, "shrinker_enabled", _flag(value)),
-        "zswap.enabled": lambda value: zswap.set_enabled(_flag(value)),
-        "zram.num_devices": lambda value: kernel.zrams.load(int(value)),
-    }
-    for word in kernel.cmdline.split():
-        name, _, value = word.partition("=")
-        if name in setters:
-            try:
-                setters[name](value)
-            except (OSError, ValueError):
-                kernel.printk.emit(f"Booting kernel: `{value}' invalid for parameter `{name}'", LOG_ERR)
-    zswap.update()
 
 
 def mount_root(kernel: Kernel) -> None:

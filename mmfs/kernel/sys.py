@@ -211,8 +211,13 @@ class SysSyscalls:
             return int(thp_disabled(mm))
         if option == sched.PR_GET_MEMORY_MERGE:
             return int(mm.ksm.merge_any)
+        if option == sched.PR_MCE_KILL_GET:
+            return sched.PR_MCE_KILL_DEFAULT if self.mce_early is None else int(self.mce_early)
         if not args:
             raise OSError(errno.EINVAL, "prctl wants an argument")
+        if option == sched.PR_MCE_KILL:
+            self._set_mce_kill(*args)
+            return 0
         if option == sched.PR_SET_MEMORY_MERGE:
             self.kernel.ksm.set_merge_any(mm, bool(args[0]))
             return 0
@@ -239,6 +244,17 @@ class SysSyscalls:
             self.no_new_privs = True
         else:
             raise OSError(errno.EINVAL, f"prctl {option} is not modelled")
+
+    def _set_mce_kill(self: Task, what: int, policy: int = 0) -> None:
+        """Whether memory that fails kills the task at once, or when it looks; EINVAL."""
+        allowed = {sched.PR_MCE_KILL_CLEAR: (0,), sched.PR_MCE_KILL_SET: (0, 1, 2)}
+        if policy not in allowed.get(what, ()):
+            raise OSError(errno.EINVAL, "no such policy")
+        self.flags &= ~sched.PF_MCE_PROCESS
+        if what == sched.PR_MCE_KILL_SET:
+            self.flags &= ~sched.PF_MCE_EARLY
+            if policy != sched.PR_MCE_KILL_DEFAULT:
+                self.flags |= sched.PF_MCE_PROCESS | sched.PF_MCE_EARLY * (policy == sched.PR_MCE_KILL_EARLY)
 
     def set_name(self: Task, name: str) -> None:
         """prctl(PR_SET_NAME)."""

@@ -154,6 +154,11 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SocketSyscalls, SliceSyscall
         return self.pid == self.tgid
 
     @property
+    def mce_early(self) -> bool | None:
+        """Whether memory that fails kills it at once; None: as vm.memory_failure_early_kill says. See PR_MCE_KILL."""
+        return bool(self.flags & sched.PF_MCE_EARLY) if self.flags & sched.PF_MCE_PROCESS else None
+
+    @property
     def threads(self) -> list[Task]:
         """All threads of the process, the leader first."""
         return self.signal.threads

@@ -24,6 +24,7 @@ from mmfs.mm_types import (
     PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
     PG_RESERVED,
+    VmEventItem,
 )
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class BootMemory:
         self._hugepage_init()
         self._free_reserved_areas(late[early:])
         self.vmstat.event[:] = 0
+        self.vmstat.event[VmEventItem.PGFREE] = sum(int(zone["managed"]) for zone in self.buddy.zones)
         self.vmstat.numa_event[:] = 0
 
     def _free_reserved_areas(self, ranges: Iterable[tuple[int, int, int]]) -> None:

@@ -14,8 +14,8 @@ Linux: mm/memory-failure.c.
 A page of shared memory stays in its file, where reads and writes find it (EIO); one of the swap cache that is newer
 than what swap has stays there, and whose entry leads to it gets SIGBUS.
 
-Simplified: a page of the kernel's that failed is used again once it was freed. prctl(PR_MCE_KILL) and unpoisoning are
-missing; pagemap does not tell which frame an entry had.
+Simplified: a page of the kernel's that failed is used again once it was freed. Unpoisoning, which wants the module
+hwpoison_inject, is missing; pagemap does not tell which frame an entry had.
 """
 
 from __future__ import annotations
@@ -254,8 +254,11 @@ class MemoryFailure:
         for task in sorted(kernel.tasks.values(), key=lambda one: one.pid):
             if task.mm is None or task.mm.row not in mapped or not task.thread_group_leader:
                 continue
-            if kernel.vm.memory_failure_early_kill or (victim is not None and task.mm is victim.mm):
-                yield task
+            if victim is not None and task.mm is victim.mm:
+                yield victim
+                continue
+            early = kernel.vm.memory_failure_early_kill
+            yield from [one for one in task.threads if one.mce_early or (one.mce_early is None and early)][:1]
 
     def _maps(self, row: int, pfn: int) -> bool:
         """Whether a VMA maps a page. Linux: page_mapped_in_vma()."""

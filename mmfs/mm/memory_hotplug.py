@@ -32,6 +32,7 @@ from mmfs.mm_types import (
     ZONE_MOVABLE,
     ZONE_NAMES,
     ZONE_NORMAL,
+    VmEventItem,
 )
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class MemoryHotplug:
         zone.zone_pgdat.update_span()
         was_populated = zone.populated()
         self.isolation.loops.online_range(zone.index, start, end)
+        kernel.vmstat.count_vm_events(VmEventItem.PGFREE, end - start)
         zone.adjust_present_page_count(end - start)
         kernel.sections.set_online(start, end, True)
         block.blocks.changed[block.id] = zone

@@ -110,3 +110,24 @@ def test_more_than_the_cgroup_may_swap(machine: Machine) -> None:
     assert machine.number("a/memory.swap.current") == 5 * MB
     events = machine.rows("a/memory.swap.events")
     assert events["max"] == events["fail"] == 1 + NR - 256
+
+
+@pytest.mark.parametrize("generations", ["y", "n"])
+def test_more_than_memory(machine: Machine, generations: str) -> None:
+    """kswapd, or who grows, swaps out whole pages; what is read back then is single pages, and so new room is made."""
+    machine.write("/sys/kernel/mm/lru_gen/enabled", generations)
+    swap(machine, seeks=False)
+    before = counts(machine)
+    process = machine.spawn()
+    process.thp(True)
+    process.grow((MEMORY_MB + 56) * MB)
+    grown = counts(machine)
+    whole = grown["thp_swpout"] - before["thp_swpout"]
+    assert 80 <= whole <= 150
+    assert grown["thp_swpout_fallback"] - before["thp_swpout_fallback"] <= 2
+    assert 0 <= grown["pswpout"] - before["pswpout"] - whole * NR < 4 * NR
+    process.again()
+    after = counts(machine)
+    assert 250 <= after["thp_swpout"] - grown["thp_swpout"] <= 480
+    read, written = after["pswpin"] - grown["pswpin"], after["pswpout"] - grown["pswpout"]
+    assert 380 * NR < read < 570 * NR and abs(read - written) < 0.1 * read

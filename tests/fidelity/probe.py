@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import mmfs
 from mmfs.kernel.signal import TaskKilled
 from mmfs.mm.mman import VM_EXEC
+from mmfs.mm_types import PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 MB = 1 << 20
 READ_SIZE = 128 << 10
 FAULT_AROUND = 64 << 10
+FILLED = 2 * MB
+RAND_SECONDS = 1e-6
+"""What it takes to make a page of random numbers: 512 times three shifts, each of the result of the last."""
 Sample = dict[str, int]
 Curve = dict[str, Sample]
 CMDLINE = "console=ttyS0 psi=1 panic=-1 loglevel=7"
@@ -76,10 +80,14 @@ class Probe:
             left -= got
         reader.exit()
 
-    def hold(self, size_mb: int) -> Task:
-        """A process that has so much anonymous memory, written once, and sleeps."""
+    def hold(self, size_mb: int, rand: bool = False) -> Task:
+        """A process that has so much anonymous memory, written once, and sleeps; `rand`: with random numbers."""
         holder = self.program()
-        holder.touch(holder.mmap(size_mb * MB), size_mb * MB, write=True)
+        addr = holder.mmap(size_mb * MB)
+        for offset in range(0, size_mb * MB, FILLED):
+            holder.touch(addr + offset, FILLED, write=True)
+            if rand:
+                self.kernel.run_for(FILLED // PAGE_SIZE * RAND_SECONDS)
         return holder
 
     def anon(self, step_mb: int, max_mb: int) -> None:
@@ -177,11 +185,11 @@ def swappiness_mix() -> Iterator[tuple[str, Curve]]:
         probe.kernel.swapon("/dev/vdb")
         probe.sysctl("drop_caches", 3)
         probe.sysctl("swappiness", swappiness)
-        first = probe.hold(200)
+        first = probe.hold(200, rand=True)
         probe.readfile("/data/f", 180)
         probe.readfile("/data/f", 180)
         probe.sample(f"s{swappiness}_before")
-        second = probe.hold(120)
+        second = probe.hold(120, rand=True)
         probe.sample(f"s{swappiness}_after_anon120")
         probe.readfile("/data/g", 300)
         probe.sample(f"s{swappiness}_after_file300")
@@ -269,11 +277,11 @@ def mix(machine: Machine) -> Iterator[tuple[str, Curve]]:
         probe.kernel.swapon("/dev/vdb")
         probe.sysctl("drop_caches", 3)
         probe.sysctl("swappiness", 60 if name == "classic" else int(name))
-        holders = [probe.hold(machine.held)]
+        holders = [probe.hold(machine.held, rand=True)]
         probe.readfile("/data/f", machine.first)
         probe.readfile("/data/f", machine.first)
         probe.sample("before")
-        holders.append(probe.hold(machine.second))
+        holders.append(probe.hold(machine.second, rand=True))
         probe.sample("after_anon")
         probe.readfile("/data/g", machine.last)
         probe.sample("after_file")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmfs.kernel import sched
 from mmfs.kernel.signal import SIGBUS
 from mmfs.mm.memory_failure import EHWPOISON
 from mmfs.mm.mman import (
@@ -287,3 +288,25 @@ def test_a_huge_page_of_a_pool(kernel: Any, shared: bool) -> None:
     kernel.write("/proc/sys/vm/nr_hugepages", "0")
     assert hugetlb(kernel)[0] == shared
     kernel.check()
+
+
+def test_a_process_says_when_it_is_killed(kernel: Any, used: tuple[Any, int]) -> None:
+    task, addr = used
+    assert task.prctl(sched.PR_MCE_KILL_GET) == sched.PR_MCE_KILL_DEFAULT
+    for odd in ((sched.PR_MCE_KILL_CLEAR, 1), (sched.PR_MCE_KILL_SET, 3), (2,)):
+        with pytest.raises(OSError, match="no such policy"):
+            task.prctl(sched.PR_MCE_KILL, *odd)
+    task.prctl(sched.PR_MCE_KILL, sched.PR_MCE_KILL_SET, sched.PR_MCE_KILL_LATE)
+    kernel.write("/proc/sys/vm/memory_failure_early_kill", "1")
+    assert task.prctl(sched.PR_MCE_KILL_GET) == sched.PR_MCE_KILL_LATE
+    assert offline(kernel, "hard", frames(task, addr, 1)[0]) == 0
+    kernel.run_for(1)
+    assert task.alive
+    kernel.write("/proc/sys/vm/memory_failure_early_kill", "0")
+    child = task.fork()
+    child.prctl(sched.PR_MCE_KILL, sched.PR_MCE_KILL_SET, sched.PR_MCE_KILL_EARLY)
+    assert offline(kernel, "hard", frames(task, addr + PAGE, 1)[0]) == 0
+    kernel.run_for(1)
+    assert task.alive and not child.alive
+    task.prctl(sched.PR_MCE_KILL, sched.PR_MCE_KILL_CLEAR, 0)
+    assert task.prctl(sched.PR_MCE_KILL_GET) == sched.PR_MCE_KILL_DEFAULT

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+from mmfs.fs.proc.page import Kpf
 from mmfs.mm.mman import MADV_DONTNEED, MADV_PAGEOUT
 from mmfs.mm_types import PG_SWAPCACHE, PG_WRITEBACK
 from tests.mm.test_huge_memory import HUGE, SYS, smaps, vmstat
@@ -56,6 +58,29 @@ def test_it_is_written_whole(kernel: Kernel, out: tuple[Task, int]) -> None:
     kernel.run_for(0.1)
     assert vmstat(kernel, "nr_writeback") == 0 and vmstat(kernel, "pgrotated") == NR
     assert int(kernel.read("/sys/block/vdb/stat").split()[4]) - requests in (0, 2)  # of 1280 and 768 KB
+
+
+def test_frames_of_one_that_is_cached(kernel: Kernel, out: tuple[Task, int]) -> None:
+    (block,) = np.flatnonzero(kernel.frames.pages["flags"][kernel.frames.huge :] & PG_SWAPCACHE).tolist()
+    raw = kernel.vfs.open("/proc/kpageflags", 0).read(NR * 8, block * NR * 8)
+    flags = np.frombuffer(raw, "<u8")
+    wanted = 1 << Kpf.SWAPCACHE | 1 << Kpf.WRITEBACK | 1 << Kpf.THP | 1 << Kpf.ANON
+    assert (flags & wanted == wanted).all() and not (flags & 1 << Kpf.MMAP).any()
+
+
+def test_a_swap_file_has_no_room_for_it(kernel: Kernel) -> None:
+    """Only disks of their own give clusters."""
+    kernel.swapoff(SWAP)
+    kernel.write("/sys/block/vda/queue/rotational", b"0")
+    kernel.create_file("/swapfile", 16 << 20)
+    kernel.mkswap("/swapfile")
+    kernel.swapon("/swapfile")
+    task = kernel.spawn("hog")
+    addr = task.mmap("4M")
+    task.touch(addr, HUGE, write=True)
+    task.madvise(addr, HUGE, MADV_PAGEOUT)
+    assert (vmstat(kernel, "thp_swpout"), vmstat(kernel, "thp_swpout_fallback")) == (0, 1)
+    assert smaps(task, addr, "Swap") == 2048
 
 
 def test_a_fault_on_what_is_cached_maps_all_of_it(kernel: Kernel, out: tuple[Task, int]) -> None:

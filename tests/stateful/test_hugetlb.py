@@ -11,8 +11,10 @@ from hypothesis.stateful import initialize, precondition, rule
 from mmfs.mm.mman import (
     MADV_DONTFORK,
     MADV_DONTNEED,
+    MADV_HWPOISON,
     MADV_POPULATE_WRITE,
     MADV_REMOVE,
+    MADV_SOFT_OFFLINE,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
@@ -61,6 +63,14 @@ class HugetlbMachine(Machine):
         pages = (vma.vm_end - vma.vm_start) // HUGE
         first = data.draw(st.integers(0, pages - 1), label="first")
         return vma.vm_start + first * HUGE, HUGE * data.draw(st.integers(1, pages - first), label="pages")
+
+    @precondition(Machine.alive)
+    @rule(data=st.data(), advice=st.sampled_from([MADV_SOFT_OFFLINE, MADV_HWPOISON]))
+    def lose_a_page(self, data: st.DataObject, advice: int) -> None:
+        task = self.task(data)
+        found = self.huge(data, task)
+        if found is not None:
+            self.call(task.madvise, found[0], 4096, advice)
 
     @precondition(Machine.alive)
     @rule(data=st.data(), pages=st.integers(1, 6), prot=RIGHTS, kind=KINDS, extra=EXTRA)

@@ -19,7 +19,9 @@ from mmfs.mm.mman import (
     MADV_COLD,
     MADV_DONTNEED,
     MADV_FREE,
+    MADV_HWPOISON,
     MADV_PAGEOUT,
+    MADV_SOFT_OFFLINE,
     MADV_WILLNEED,
     MAP_ANONYMOUS,
     MAP_SHARED,
@@ -113,6 +115,21 @@ class SwapAreasMachine(SwappingMachine):
         length = min(pages * PAGE, size * HUGE - again * PAGE)
         if task.alive and length > 0:
             self.call(task.touch, start + again * PAGE, length, write=bool(again % 2))
+
+    @precondition(SwappingMachine.alive)
+    @rule(data=st.data(), advice=st.sampled_from([MADV_SOFT_OFFLINE, MADV_HWPOISON]), at=st.integers(0, 200))
+    def lose_a_page(self, data: st.DataObject, advice: int, at: int) -> None:
+        """Memory fails, also such as is in swap or shared."""
+        task = self.task(data)
+        vmas = task.mm.mmap
+        vma = vmas[data.draw(st.integers(0, len(vmas) - 1), label="vma")]
+        start = vma.vm_start + at % vma.pages * PAGE
+        if data.draw(st.booleans(), label="swapped"):
+            self.call(task.madvise, vma.vm_start, vma.vm_end - vma.vm_start, MADV_PAGEOUT)
+            if task.alive:
+                self.call(task.touch, start, PAGE)
+        if task.alive:
+            self.call(task.madvise, start, PAGE, advice)
 
     @precondition(SwappingMachine.alive)
     @rule(data=st.data(), advice=RANGE_ADVICE, touch=st.booleans(), write=st.booleans())

@@ -1,8 +1,6 @@
 """/sys/module/damon_reclaim and /sys/module/damon_lru_sort: their parameters.
 
 Linux: mm/damon/reclaim.c, lru_sort.c, modules-common.h.
-
-Simplified: the kernel's command line does not set them.
 """
 
 from __future__ import annotations
