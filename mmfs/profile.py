@@ -5,8 +5,8 @@ Where kernels differ, a row or a file says ``needs=config("ZSWAP")`` or ``needs=
 is the first that is known to have it: (6, 12) where only kernels of PROFILES were asked, which lie far apart. A kernel
 more is an entry more in PROFILES; a 32-bit one would say ``64BIT`` False and ``HIGHMEM`` True.
 
-Simplified: a 6.1 decides as 6.12 does where no file shows it at rest: which pages the MGLRU evicts once it is switched on,
-what compaction and the buddy allocator's fallbacks take, how swap slots are dealt out, who runs next.
+Simplified: a 6.1 decides as 6.12 does where no file shows it at rest: which pages the MGLRU evicts once it is switched
+on, what compaction and the buddy allocator's fallbacks take, how swap slots are dealt out, who runs next.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ class Guest:
         self.write(row.file, unescape(chosen[1] if chosen else before))
 
 
-@pytest.mark.parametrize("table", (*TABLES, TABLE_6_1))
+@pytest.mark.parametrize("table", [*TABLES, TABLE_6_1])
 def test_writes(table: str) -> None:
     """Every row of a file that we serve."""
     guest = Guest(table=table)
@@ -226,7 +226,7 @@ def test_zram_writes() -> None:
 NOT_ALIKE = ("cgroup/cgroup.subtree_control", "t1/cgroup.stat", "t1/cpu.")
 
 
-@pytest.mark.parametrize("table", (TABLES[0], TABLE_6_1))
+@pytest.mark.parametrize("table", [TABLES[0], TABLE_6_1])
 def test_cgroup_writes(table: str) -> None:
     """The files of every cgroup and of memory and pids, in a group t1 and in the root."""
     guest = Guest(table=table)

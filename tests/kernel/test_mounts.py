@@ -26,7 +26,8 @@ def mountinfo(mount: Mount) -> str:
 @pytest.fixture
 def bare() -> MountTable:
     # MemTotal of the capture, and what it was when /dev was made (its size is half of that).
-    return bare_mounts(("/dev/vda", (254, 0)), early_ram_pages=464440 // 4, ram_pages=472940 // 4, profile=load_profile())
+    ram = {"early_ram_pages": 464440 // 4, "ram_pages": 472940 // 4}
+    return bare_mounts(("/dev/vda", (254, 0)), **ram, profile=load_profile())
 
 
 @pytest.fixture
