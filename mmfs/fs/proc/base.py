@@ -35,7 +35,7 @@ from mmfs.kernel.sched import (
     TIMER_SLACK_NS,
 )
 from mmfs.kernfs.kstrtox import fail, kstrtouint, kstrtoull
-from mmfs.profile import since
+from mmfs.profile import since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.signal_struct import IoAccounting
@@ -246,6 +246,21 @@ def wchan(task: Task, caller: Caller) -> str:
     return "get_signal" if task.frozen and task.state == TASK_INTERRUPTIBLE else task.wchan
 
 
+FRAMES: Final = (
+    (
+        since(6, 12),
+        ("ret_from_fork+0x34/0x50", "ret_from_fork_asm+0x1a/0x30"),
+        ("do_syscall_64+0x87/0x1b0", "entry_SYSCALL_64_after_hwframe+0x76/0x7e"),
+    ),
+    (
+        until(6, 12),
+        ("ret_from_fork+0x22/0x30",),
+        ("do_syscall_64+0x5d/0xb0", "entry_SYSCALL_64_after_hwframe+0x6e/0xd8"),
+    ),
+)
+"""By kernel: the lowest frames of a kernel thread and of a program."""
+
+
 @attribute("stack", mode=0o400, wants_caller=True)
 def stack(task: Task, caller: Caller) -> str:
     """The kernel's call chain below what the task waits in. Linux: proc_pid_stack()."""
@@ -253,12 +268,8 @@ def stack(task: Task, caller: Caller) -> str:
         fail(errno.EACCES)
     if task.run_state == TASK_RUNNING or not task.alive:
         return ""
-    frames = (
-        ("ret_from_fork+0x34/0x50", "ret_from_fork_asm+0x1a/0x30")
-        if task.is_kthread
-        else ("do_syscall_64+0x87/0x1b0", "entry_SYSCALL_64_after_hwframe+0x76/0x7e")
-    )
-    return "".join([f"[<0>] {frame}\n" for frame in frames])
+    _, of_kthread, of_program = next(row for row in FRAMES if row[0](task))
+    return "".join([f"[<0>] {frame}\n" for frame in (of_kthread if task.is_kthread else of_program)])
 
 
 def _is_kthread(task: Task) -> bool:

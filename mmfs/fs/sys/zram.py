@@ -15,6 +15,7 @@ from mmfs.fs.sys.root import DIRECTORY, facts, virtual
 from mmfs.kernel.zram import ZramDisk
 from mmfs.kernfs import Directory, fail, sysfs_streq
 from mmfs.kernfs.kstrtox import kstrtoint, kstrtoull, memparse
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -244,12 +245,17 @@ def mm_stat(disk: Disk) -> str:
     return " ".join(f"{value:8d}" for value in _zram(disk).mm_stat()) + "\n"
 
 
+INVALID_IO_GONE = since(6, 12)
+"""Kernels that do not count requests which are not of whole pages any more, and print a 0 for them."""
+
+
 @zram.attribute("io_stat")
 def io_stat(disk: Disk) -> str:
     """Failed reads and writes, pages that were freed. Linux: io_stat_show()."""
     loops = _zram(disk).zram
     writes, freed = (loops.failed_writes, loops.notify_free) if loops is not None else (0, 0)
-    return f"{0:8d} {writes:8d} {0} {freed:8d}\n"
+    invalid = "0" if INVALID_IO_GONE(disk) else f"{0:8d}"
+    return f"{0:8d} {writes:8d} {invalid} {freed:8d}\n"
 
 
 @zram.attribute("bd_stat")
