@@ -258,6 +258,19 @@ def test_layout(where: str, sort: str, name: str) -> None:
     assert_layout(kernel.read(f"/proc/{pid}/{name}"), file.read_bytes(), LAYOUTS[name], str(file))
 
 
+@pytest.mark.parametrize("where", ["512M", "512M-6.1"])
+def test_rows_of_smaps(where: str) -> None:
+    """Of the heap, which both programs have."""
+    kernel, pid = of_kind("program", where)
+
+    def heap(text: str) -> str:
+        return re.split(r"(?m)^.*\[heap\]$", text)[1].partition("VmFlags")[0]
+
+    mask = only(r"(?<=:)\s*\d+(?= kB$)", width)
+    real = golden_file(where, "program", "smaps").read_text()
+    assert_layout(heap(kernel.read(f"/proc/{pid}/smaps").decode()), heap(real), mask)
+
+
 def test_sched_of_two_nodes() -> None:
     """A row a node."""
     kernel = mmfs.boot(ram="5G", nodes=["3G", "2G"], cpus=2, preset="bare", seed=1, cmdline=CMDLINE)
