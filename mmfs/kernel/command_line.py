@@ -34,8 +34,6 @@ def _flag(text: str) -> bool:
 def module_params(kernel: Kernel) -> None:
     """What the command line says of zswap, and zram if it says anything of it. Linux: kernel/params.c, parse_args()."""
     zswap = kernel.zswap
-    if AT_BOOT(kernel):
-        zswap.setup()
     setters: dict[str, Callable[[str], object]] = {
         "zswap.compressor": zswap.set_compressor,
         "zswap.zpool": zswap.set_zpool,
@@ -45,12 +43,14 @@ def module_params(kernel: Kernel) -> None:
         "zswap.enabled": lambda value: zswap.set_enabled(_flag(value)),
         "zram.num_devices": lambda value: kernel.zrams.load(int(value)),
     }
-    for name, value in _words(kernel):
+    for name, value in _enabled_last(kernel):
         if name in setters:
             try:
                 setters[name](value)
             except (OSError, ValueError):
                 _refuse(kernel, "Booting kernel", name, value)
+    if AT_BOOT(kernel) and not zswap.loops.ever_enabled:
+        zswap.setup()
     zswap.update()
 
 
@@ -59,14 +59,20 @@ def _words(kernel: Kernel) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (word.partition("=") for word in kernel.cmdline.split())]
 
 
+def _enabled_last(kernel: Kernel) -> list[tuple[str, str]]:
+    """The same, but what switches something on comes when all else is known."""
+    return sorted(_words(kernel), key=lambda word: word[0].endswith(".enabled"))
+
+
 def _refuse(kernel: Kernel, doing: str, name: str, value: str) -> None:
     kernel.printk.emit(f"{doing}: `{value}' invalid for parameter `{name}'", LOG_ERR)
 
 
 def damon_params(kernel: Kernel) -> None:
     """Parameters of DAMON's modules, and the start of those that are enabled. Linux: damon_reclaim_init()."""
-    words = [(name, value) for name, value in _words(kernel) if name.startswith(DAMON_MODULES)]
-    for name, value in sorted(words, key=lambda word: word[0].endswith(".enabled")):
+    for name, value in _enabled_last(kernel):
+        if not name.startswith(DAMON_MODULES):
+            continue
         try:
             kernel.write(f"/sys/module/{name.replace('.', '/parameters/')}", value)
         except FileNotFoundError:

@@ -77,6 +77,7 @@ def pool_shrinker(name: str, pool: ZsPool) -> Shrinker:
 
 ZPOOLS: Final[dict[str, Needs | None]] = {"zsmalloc": None, "zbud": until(6, 12)}
 """The allocators of pools that there are."""
+COMPRESSOR_DEFAULT: Final = "lzo"
 AT_BOOT: Final = until(6, 12)
 """Kernels that set it up whether it is wanted or not."""
 ZPOOL_DEFAULT: Final = (("zsmalloc", since(6, 12)), ("zbud", until(6, 12)))
@@ -92,19 +93,20 @@ class Zswap:
         self.accept_threshold_percent = 90
         self.shrinker_enabled = False
         self.non_same_filled_pages_enabled = True
-        self.compressor = "lzo"
-        self.zpool = next(name for name, needs in ZPOOL_DEFAULT if needs(kernel))
+        self.compressor = COMPRESSOR_DEFAULT
+        self.zpool = self.default_zpool
         self.loops.zeromap = self.loops.exclusive = since(6, 12)(kernel)
         self._timer: Timer | None = None
         self._swapins = 0
         set_default_contents(self.loops.contents)
-        self.set_compressor("lzo")
+        self._use_compressor(COMPRESSOR_DEFAULT)
 
     def setup(self) -> None:
         """Older kernels do it at boot, newer ones when somebody enables it.
 
         Linux: zswap_setup(), zswap_alloc_shrinker(), zs_register_shrinker().
         """
+        self._fall_back()
         self.loops.ever_enabled = True
         shrinkers = self.kernel.reclaim.shrinkers
         shrinkers.register(
@@ -113,7 +115,29 @@ class Zswap:
         shrinkers.register(pool_shrinker("zswap1", self.loops.pool))
         self.kernel.printk.emit(f"zswap: loaded using pool {self.compressor}/{self.zpool}", LOG_INFO)
 
+    def _fall_back(self) -> None:
+        """Names that were set before anybody looked at them may be wrong. Linux: __zswap_pool_create_fallback()."""
+        for what, name, default, exists in (
+            ("compressor", self.compressor, COMPRESSOR_DEFAULT, self.compressor in COMPRESSORS),
+            ("zpool", self.zpool, self.default_zpool, self._has_zpool(self.zpool)),
+        ):
+            if not exists:
+                text = f"zswap: {what} {name} not available, using default {default}"
+                self.kernel.printk.emit(text, LOG_ERR)
+                setattr(self, what, default)
+        self._use_compressor(self.compressor)
+
     # -- parameters ------------------------------------------------------------------------------------------------
+
+    @property
+    def default_zpool(self) -> str:
+        """The allocator that this kernel was built to use."""
+        return next(name for name, needs in ZPOOL_DEFAULT if needs(self.kernel))
+
+    def _has_zpool(self, name: str) -> bool:
+        """Linux: mm/zpool.c, zpool_has_pool()."""
+        needs = ZPOOLS.get(name)
+        return name in ZPOOLS and (needs is None or needs(self.kernel))
 
     @property
     def nr_stored(self) -> int:
@@ -147,18 +171,20 @@ class Zswap:
         self.update()
 
     def set_compressor(self, name: str) -> None:
-        """ENOENT if there is none of that name. Linux: zswap_compressor_param_set()."""
-        found = COMPRESSORS.get(name)
-        if found is None:
-            self.kernel.printk.emit(f"zswap: compressor {name} not available", LOG_ERR)
-            raise OSError(ENOENT, f"no compressor {name}")
+        """ENOENT if there is none of that name, once it is set up. Linux: zswap_compressor_param_set()."""
+        if self.loops.ever_enabled:
+            if name not in COMPRESSORS:
+                self.kernel.printk.emit(f"zswap: compressor {name} not available", LOG_ERR)
+                raise OSError(ENOENT, f"no compressor {name}")
+            self._use_compressor(name)
         self.compressor = name
-        self.loops.factor, self.loops.compress_ns, self.loops.decompress_ns = found
+
+    def _use_compressor(self, name: str) -> None:
+        self.loops.factor, self.loops.compress_ns, self.loops.decompress_ns = COMPRESSORS[name]
 
     def set_zpool(self, name: str) -> None:
-        """ENOENT if there is none of that name. Linux: zswap_zpool_param_set()."""
-        needs = ZPOOLS.get(name)
-        if name not in ZPOOLS or (needs is not None and not needs(self.kernel)):
+        """ENOENT if there is none of that name, once it is set up. Linux: zswap_zpool_param_set()."""
+        if self.loops.ever_enabled and not self._has_zpool(name):
             self.kernel.printk.emit(f"zswap: zpool {name} not available", LOG_ERR)
             raise OSError(ENOENT, f"no zpool {name}")
         self.zpool = name

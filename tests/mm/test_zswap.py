@@ -203,8 +203,18 @@ def test_parameters_of_the_command_line(kernel: Any) -> None:
         "shrinker_enabled": "Y", "zpool": "zsmalloc",
     }  # fmt: skip
     said = kernel.read("/dev/kmsg").decode()
-    assert "zswap: zpool x not available" in said
-    assert "Booting kernel: `x' invalid for parameter `zswap.zpool'" in said
+    assert "zswap: zpool x not available, using default zsmalloc" in said
+    assert "invalid for parameter" not in said
+
+
+def test_names_are_looked_at_when_it_is_enabled(kernel: Any) -> None:
+    kernel.write(f"{PARAMETERS}/compressor", "nosuch")
+    assert kernel.read(f"{PARAMETERS}/compressor") == b"nosuch\n"
+    kernel.write(f"{PARAMETERS}/enabled", "1")
+    assert kernel.read(f"{PARAMETERS}/compressor") == b"lzo\n"
+    assert "zswap: compressor nosuch not available, using default lzo" in kernel.read("/dev/kmsg").decode()
+    with pytest.raises(OSError, match="nosuch"):
+        kernel.write(f"{PARAMETERS}/compressor", "nosuch")
 
 
 def test_shrinker_writes_back_under_pressure(kernel: Any) -> None:
