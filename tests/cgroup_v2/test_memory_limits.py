@@ -141,8 +141,8 @@ def test_the_protected_fault_until_there_is_room(tree: Machine) -> None:
     keeper = tree.spawn("a")
     tree.write(f"/proc/{keeper.pid}/oom_score_adj", -1000)
     keeper.try_to_grow(24 * MB)
-    assert tree.eventually(lambda: tree.rows("a/memory.events")["oom"] > 2)
-    events = tree.rows("a/memory.events")
+    assert tree.eventually(lambda: tree.rows("a/memory.events")["oom"] > 20)
+    events = tree.rows("a/memory.events")  # amid an attempt, which is one of many
     assert keeper.alive and events["oom_kill"] == 0 and 17 <= events["max"] / events["oom"] <= 19
     tree.write("a/memory.max", 64 * MB)
     keeper.finish()
