@@ -277,9 +277,9 @@ class Kernel:
 
     def spawn(self, name: str, **options: Any) -> Task:
         """Start a process: fork and exec from init, with uid=, oom_score_adj=, cgroup= and so on set in between."""
-        from mmfs.kernel import syscalls
+        from mmfs.kernel.spawn import spawn
 
-        return syscalls.spawn(self, name, **options)
+        return spawn(self, name, **options)
 
     def kill(self, pid: int, sig: int) -> None:
         """kill(2) as root."""

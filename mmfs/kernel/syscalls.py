@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mmfs.kernel import exec, exit, fork, sched
-from mmfs.kernel.cgroup.cgroup1 import attach_task, find
 from mmfs.kernel.cputime import Cost
 from mmfs.kernel.fs_writeback import filemap_write_and_wait
 from mmfs.kernel.panic import check_panicked
@@ -82,7 +81,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
     from mmfs.mm.inode import File
     from mmfs.mm.mm_struct import MmStruct
@@ -112,13 +110,11 @@ class Running:
         task = self.task
         kernel = task.kernel
         try:
-            if error is None:
-                pass
-            elif isinstance(error, memory.Fault):
+            if isinstance(error, memory.Fault):
                 raise task._die_of(error) from None
-            elif isinstance(error, memory.OomWaitError):
+            if isinstance(error, memory.OomWaitError):
                 raise TaskStopped(str(error)) from None
-            elif isinstance(error, OSError):
+            if isinstance(error, OSError):
                 task._check_killed()
         finally:
             kernel.cond_resched(task)
@@ -233,9 +229,7 @@ class TaskSyscalls:
 
     def has_exit_work(self: Task) -> bool:
         """Whether there is something to be done before the task is in user mode. Linux: EXIT_TO_USER_MODE_WORK."""
-        return bool(
-            self.pending or self.signal.shared_pending or self.cset[0].freezing or self.flags & PF_EXITING
-        )
+        return bool(self.pending or self.signal.shared_pending or self.cgrp.freezing or self.flags & PF_EXITING)
 
     def _check_killed(self: Task) -> None:
         exit_to_user_mode(self)
@@ -458,49 +452,3 @@ class TaskSyscalls:
         """rt_sigprocmask(SIG_SETMASK); returns the old mask."""
         self._syscall()
         return set_blocked(self, mask)
-
-
-def spawn(
-    kernel: Kernel,
-    name: str,
-    *,
-    uid: int = 0,
-    gid: int | None = None,
-    groups: Sequence[int] = (),
-    oom_score_adj: int = 0,
-    cgroup: str = "/",
-    argv: Sequence[str | bytes] | None = None,
-    environ: Mapping[str, str] | None = None,
-    parent: Task | None = None,
-    nice: int = 0,
-    cpus: Sequence[int] | None = None,
-    cwd: str = "/",
-) -> Task:
-    """Start a program: vfork and execve from init (or `parent`), with who and where it is set in between.
-
-    `name` is a path or a name that `kernel/programs.py` knows; `cgroup` must exist.
-    """
-    check_panicked(kernel)
-    if not find(kernel, cgroup):
-        raise OSError(errno.ENOENT, f"no cgroup {cgroup}")
-    if not sched.OOM_SCORE_ADJ_MIN <= oom_score_adj <= sched.OOM_SCORE_ADJ_MAX:
-        raise OSError(errno.EINVAL, "oom_score_adj lies between -1000 and 1000")
-    kernel.tasks.current = parent = parent or kernel.tasks[1]
-    task = fork.kernel_clone(parent, CLONE_VM | CLONE_VFORK)
-    try:
-        attach_task(task, cgroup)
-        task.signal.oom_score_adj = oom_score_adj
-        if uid or gid or groups:
-            cred = task.cred.become(uid, uid if gid is None else gid, tuple(groups))
-            kernel.tasks.commit_creds(task, cred)
-        if cpus is not None:
-            task.sched_setaffinity(cpus)
-        task.static_prio = sched.DEFAULT_PRIO + min(max(nice, sched.MIN_NICE), sched.MAX_NICE)
-        task.fs.cwd = cwd
-        task.execve(name, argv, environ)
-    except OSError:
-        if task.alive:
-            exit.do_group_exit(task, 127 << 8)
-        raise
-    task.set_session(task.pid)
-    return task

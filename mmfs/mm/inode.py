@@ -65,7 +65,7 @@ class Inode:
     def sound_bytes(self, pos: int, count: int) -> int:
         """How much of [pos, pos + count) can be read or written before memory that has failed; EIO if nothing can.
 
-        Linux: mm/shmem.c, shmem_file_read_iter(), shmem_write_begin().
+        Linux: mm/shmem.c, shmem_file_read_iter(), shmem_write_begin(); fs/hugetlbfs/inode.c, adjust_range_hwpoison().
         """
         failed = self.kernel.memory_failure.kept_pages(self.mapping.id)
         stop = min([pos + count, *(index * PAGE_SIZE for index in failed if (index + 1) * PAGE_SIZE > pos)])

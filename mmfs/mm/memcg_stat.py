@@ -93,18 +93,23 @@ def output_unit(item: MemcgStatItem | NodeStatItem) -> int:
     return 1024 if item is NodeStatItem.NR_KERNEL_STACK_KB else PAGE_SIZE
 
 
-def page_state(memcg: MemCgroup, item: MemcgStatItem | NodeStatItem) -> int:
-    """A counter of a cgroup and all below it, as of the last flush. Linux: memcg_page_state()."""
-    owner = memcg.owner
+def page_state(memcg: MemCgroup, item: MemcgStatItem | NodeStatItem, local: bool = False) -> int:
+    """A counter of a cgroup and all below it, as of the last flush; `local`: without those below, as of now.
+
+    Linux: memcg_page_state(), memcg_page_state_local().
+    """
+    owner, vmstat = memcg.owner, memcg.owner.kernel.vmstat
     if isinstance(item, MemcgStatItem):
-        return max(int(owner.kernel.vmstat.memcg_total[memcg.row, item]), 0)
+        return max(int((vmstat.memcg_stat if local else vmstat.memcg_total)[memcg.row, item]), 0)
     first, nr = memcg.row * owner.fast.nr_nodes, owner.fast.nr_nodes
-    return max(int(owner.kernel.vmstat.lruvec_total[first : first + nr, item].sum()), 0)
+    return max(int((vmstat.lruvec_stat if local else vmstat.lruvec_total)[first : first + nr, item].sum()), 0)
 
 
-def events(memcg: MemCgroup, item: VmEventItem) -> int:
-    """How often something happened in a cgroup and all below it, as of the last flush. Linux: memcg_events()."""
-    return int(memcg.owner.kernel.vmstat.memcg_total[memcg.row, NR_MEMCG_STATS + MEMCG_VM_EVENTS.index(item)])
+def events(memcg: MemCgroup, item: VmEventItem, local: bool = False) -> int:
+    """How often something happened in a cgroup, as page_state(). Linux: memcg_events(), memcg_events_local()."""
+    vmstat = memcg.owner.kernel.vmstat
+    counts = vmstat.memcg_stat if local else vmstat.memcg_total
+    return int(counts[memcg.row, NR_MEMCG_STATS + MEMCG_VM_EVENTS.index(item)])
 
 
 def is_printed(name: str, memcg: MemCgroup) -> bool:

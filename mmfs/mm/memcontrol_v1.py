@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING, Final
 from mmfs.mm import memcg_stat
 from mmfs.mm_types import (
     GFP_KERNEL,
-    MEMCG_VM_EVENTS,
     NR_LRU_LISTS,
-    NR_MEMCG_STATS,
     PAGE_SIZE,
     MemcgStatItem,
     NodeStatItem,
@@ -184,31 +182,17 @@ def oom_recover(memcg: MemCgroup) -> None:
 # -- what memory.stat tells ------------------------------------------------------------------------------------------
 
 
-def local_state(memcg: MemCgroup, item: MemcgStatItem | NodeStatItem) -> int:
-    """A counter of a cgroup without those below. Linux: memcg_page_state_local()."""
-    owner = memcg.owner
-    if isinstance(item, MemcgStatItem):
-        return max(int(owner.kernel.vmstat.memcg_stat[memcg.row, item]), 0)
-    first, nr = memcg.row * owner.fast.nr_nodes, owner.fast.nr_nodes
-    return max(int(owner.kernel.vmstat.lruvec_stat[first : first + nr, item].sum()), 0)
-
-
-def local_events(memcg: MemCgroup, item: VmEventItem) -> int:
-    """How often something happened in a cgroup itself. Linux: memcg_events_local()."""
-    return int(memcg.owner.kernel.vmstat.memcg_stat[memcg.row, NR_MEMCG_STATS + MEMCG_VM_EVENTS.index(item)])
-
-
 def stat_rows(memcg: MemCgroup) -> Iterator[tuple[str, int]]:
     """The rows of memory.stat: of the cgroup alone, its limits, then with all below. Linux: memcg1_stat_format()."""
     memcg.owner.fast.flush()
     unit, owner = memcg_stat.output_unit, memcg.owner
     stats = [row for row in MEMCG1_STATS if row[0] not in STAT_NEEDS or STAT_NEEDS[row[0]](owner)]
     for name, item in stats:
-        yield name, local_state(memcg, item) * unit(item)
+        yield name, memcg_stat.page_state(memcg, item, local=True) * unit(item)
     for event in MEMCG1_EVENTS:
-        yield event.name.lower(), local_events(memcg, event)
+        yield event.name.lower(), memcg_stat.events(memcg, event, local=True)
     for lru, name in enumerate(LRU_NAMES):
-        yield name, local_state(memcg, NodeStatItem(lru)) * PAGE_SIZE
+        yield name, memcg_stat.page_state(memcg, NodeStatItem(lru), local=True) * PAGE_SIZE
     limits = [*memcg.ancestors(), memcg.owner.root]
     yield "hierarchical_memory_limit", min(one.memory.max for one in limits) * PAGE_SIZE
     yield "hierarchical_memsw_limit", min(one.swap.max for one in limits) * PAGE_SIZE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernel.cgroup.cgroup1 import find, makedirs, mounted
 from mmfs.kernel.cgroup.control import subtree_control
-from mmfs.kernel.syscalls import spawn
+from mmfs.kernel.spawn import spawn
 from mmfs.mm_types import PAGE_SIZE
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from mmfs.kernel.clock import NSEC_PER_MSEC
 from mmfs.kernel.namei import O_CREAT, O_RDWR
 from mmfs.kernel.presets.kthreads import start_root_file_system
 from mmfs.kernel.sched import PF_SUPERPRIV, PR_SET_CHILD_SUBREAPER, RLIMIT_MEMLOCK, RLIMIT_NOFILE
-from mmfs.kernel.syscalls import spawn
+from mmfs.kernel.spawn import spawn
 from mmfs.mm.mman import is_exec_mapping
 
 if TYPE_CHECKING:
