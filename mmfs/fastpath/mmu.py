@@ -3,7 +3,7 @@
 
 An access looks into the running CPU's TLB, walks the tables, sets accessed and dirty bits, and faults as the
 hardware would; the fault is served here as long as memory is to be had. When it is not, or when the address
-cannot be served, the loop stops and says why (``reason``), and mm/memory.py decides.
+cannot be served, the loop stops and says why (``reason``), and mm/fault.py decides.
 
 Linux: mm/memory.c, handle_mm_fault() and below; mm/filemap.c, filemap_fault(), filemap_map_pages();
 mm/rmap.c, folio_add_new_anon_rmap().

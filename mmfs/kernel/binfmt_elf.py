@@ -16,7 +16,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel.elf_images import INTERPRETER, ElfImage, elf_image
-from mmfs.mm import memory
+from mmfs.mm.access import access_range
 from mmfs.mm.brk import vm_brk_flags
 from mmfs.mm.mman import (
     MAP_ANONYMOUS,
@@ -157,7 +157,7 @@ def create_elf_tables(bprm: LinuxBinprm, layout: Layout, vdso: int, strings: int
     mm.saved_auxv = b"".join(struct.pack("<QQ", *entry) for entry in auxv)
     items = 1 + bprm.argc + 1 + bprm.envc + 1 + 2 * (len(auxv) + 1)
     mm.start_stack = (random_bytes & ~0xF) - items * 8 & ~0xF
-    memory.access_range(mm, mm.start_stack & PAGE_MASK, mm.env_end, True)
+    access_range(mm, mm.start_stack & PAGE_MASK, mm.env_end, True)
 
 
 # ---- what ld.so does --------------------------------------------------------------------------------------------
@@ -177,16 +177,16 @@ def link_object(mm: MmStruct, image: ElfImage, bias: int, used: float) -> None:
     data_start = bias + data.vaddr
     data_end = data_start + data.filesz
     if data.prot & PROT_WRITE:
-        memory.access_range(mm, data_start & PAGE_MASK, page_align(data_end), True)
+        access_range(mm, data_start & PAGE_MASK, page_align(data_end), True)
         relro_end = data_start + image.relro & PAGE_MASK
         if relro_end > data_start & PAGE_MASK:
             do_mprotect(mm, data_start & PAGE_MASK, relro_end - (data_start & PAGE_MASK), PROT_READ)
     start = bias + image.load_start
-    memory.access_range(mm, start, start + int((data_start - start) * used), False)
+    access_range(mm, start, start + int((data_start - start) * used), False)
 
 
 def map_tls(mm: MmStruct, nr_bytes: int) -> int:
     """The thread control block and static TLS of the first thread, which ld.so maps after the libraries."""
     addr = do_mmap(mm, 0, nr_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
-    memory.access_range(mm, addr, addr + nr_bytes, True)
+    access_range(mm, addr, addr + nr_bytes, True)
     return addr

@@ -24,7 +24,7 @@ from mmfs.kernel.exit import do_exit
 from mmfs.kernel.programs import Program, find_program
 from mmfs.kernel.sched import PF_FORKNOEXEC, PF_RANDOMIZE, RLIMIT_STACK, TASK_COMM_LEN
 from mmfs.kernel.signal import SIGCHLD
-from mmfs.mm import memory
+from mmfs.mm.fault import Fault
 from mmfs.mm.mmap_layout import arch_pick_mmap_layout
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _load(task: Task, bprm: LinuxBinprm, file: File, interpreter: File | None) -
     arch_pick_mmap_layout(mm, task.kernel.tasks.rng, task.rlimit(RLIMIT_STACK))
     try:
         return binfmt_elf.load_elf_binary(bprm, file, interpreter)
-    except memory.Fault as fault:
+    except Fault as fault:
         raise OSError(errno.ENOMEM, "no memory for the new program's stack") from fault
 
 

@@ -17,7 +17,7 @@ from mmfs.kernel.panic import KernelPanicError, check_panicked, panic
 from mmfs.kernel.printk import Printk
 from mmfs.kernel.sched import TASK_UNINTERRUPTIBLE
 from mmfs.mm import swapfile
-from mmfs.mm.memory import SLICE_NS
+from mmfs.mm.fault import SLICE_NS
 
 if TYPE_CHECKING:
     from mmfs.fastpath.frames import Frames

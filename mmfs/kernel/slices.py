@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from mmfs.kernel.cputime import Cost
-from mmfs.mm import memory
+from mmfs.mm.access import access_range
 from mmfs.mm.gup import mm_populate
 from mmfs.mm.mlock import do_mlock, do_mlock2, do_munlock
 from mmfs.mm.mman import CAP_IPC_LOCK, MAP_NONBLOCK, MAP_POPULATE
@@ -54,7 +54,7 @@ class SliceSyscalls:
         while addr < end:
             stop = min(end, (addr | TOUCH_SLICE - 1) + 1)
             with self.running(resume) as mm:
-                memory.access_range(mm, addr, stop, write, stride)
+                access_range(mm, addr, stop, write, stride)
             addr += -(-(stop - addr) // stride) * stride
             if addr < end:
                 yield

@@ -55,8 +55,9 @@ from mmfs.kernel.signal import (
     tgkill,
 )
 from mmfs.kernel.sys import Size, nr_bytes
-from mmfs.mm import memory
+from mmfs.mm.access import access_pages, access_range
 from mmfs.mm.brk import do_brk
+from mmfs.mm.fault import SLICE_NS, Fault, OomWaitError
 from mmfs.mm.madvise import do_madvise
 from mmfs.mm.mlock import do_mlock, do_mlock2, do_mlockall, do_munlock, do_munlockall
 from mmfs.mm.mman import (
@@ -110,9 +111,9 @@ class Running:
         task = self.task
         kernel = task.kernel
         try:
-            if isinstance(error, memory.Fault):
+            if isinstance(error, Fault):
                 raise task._die_of(error) from None
-            if isinstance(error, memory.OomWaitError):
+            if isinstance(error, OomWaitError):
                 raise TaskStopped(str(error)) from None
             if isinstance(error, OSError):
                 task._check_killed()
@@ -142,7 +143,7 @@ class TaskSyscalls:
             check_panicked(kernel)
         if self.flags & PF_EXITING:
             raise OSError(errno.ESRCH, f"task {self.pid} has exited")
-        if not kernel.clock.running and scheduler.backlog_ns(self) >= memory.SLICE_NS:
+        if not kernel.clock.running and scheduler.backlog_ns(self) >= SLICE_NS:
             kernel.schedule(self)
         if self.has_exit_work():
             self._check_killed()
@@ -219,7 +220,7 @@ class TaskSyscalls:
         deliver_pending(self)
         self._check_killed()
 
-    def _die_of(self: Task, fault: memory.Fault) -> TaskKilled | TaskFaulting:
+    def _die_of(self: Task, fault: Fault) -> TaskKilled | TaskFaulting:
         """The signal of a fault that cannot be served. Linux: arch/x86/mm/fault.c, bad_area()."""
         if not fault.signal:
             return TaskFaulting(f"task {self.pid} faults forever at {fault.address:#x}: nobody may be killed")
@@ -248,9 +249,9 @@ class TaskSyscalls:
         """
         with self.running() as mm:
             if isinstance(addr, int):
-                memory.access_range(mm, addr, addr + nr_bytes(length), write, nr_bytes(stride))
+                access_range(mm, addr, addr + nr_bytes(length), write, nr_bytes(stride))
             else:
-                memory.access_pages(mm, addr, write)
+                access_pages(mm, addr, write)
 
     def mmap(
         self: Task, length: Size, prot: int = DEFAULT_PROT, flags: int | None = None,

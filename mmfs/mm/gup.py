@@ -8,8 +8,9 @@ from __future__ import annotations
 from errno import EFAULT, EINVAL, ENOMEM
 from typing import TYPE_CHECKING
 
-from mmfs.mm import memory
-from mmfs.mm.mman import VM_IO, VM_LOCKONFAULT, VM_PFNMAP, VM_READ, VM_WRITE
+from mmfs.mm import access
+from mmfs.mm.fault import Fault
+from mmfs.mm.mman import VM_IO, VM_LOCKONFAULT, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE
 
 if TYPE_CHECKING:
     from mmfs.mm.mm_struct import MmStruct
@@ -26,8 +27,8 @@ def populate_vma_page_range(vma: VmAreaStruct, start: int, end: int) -> None:
     if not vma.is_readable():
         raise OSError(EFAULT, "PROT_NONE, or execute-only")
     try:
-        memory.populate(vma.vm_mm, start, end)
-    except memory.Fault as fault:
+        access.access_range(vma.vm_mm, start, end, vma.vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE)
+    except Fault as fault:
         raise OSError(EFAULT, f"a page cannot be faulted in: {fault}") from fault
 
 
@@ -62,7 +63,7 @@ def madvise_populate(mm: MmStruct, start: int, end: int, write: bool) -> None:
             raise OSError(EINVAL, "the mapping does not allow it")
         stop = min(end, vma.vm_end)
         try:
-            memory.access_range(mm, start, stop, write)
-        except memory.Fault as fault:
+            access.access_range(mm, start, stop, write)
+        except Fault as fault:
             raise OSError(EFAULT, f"a page cannot be faulted in: {fault}") from fault
         start = stop

@@ -17,7 +17,7 @@ from errno import ENOMEM
 from signal import SIGBUS
 from typing import TYPE_CHECKING
 
-from mmfs.mm import memory
+from mmfs.mm.fault import Fault, task_of
 from mmfs.mm.hugetlb_resv import (
     hstate_vma,
     hugetlb_cgroup_of,
@@ -106,7 +106,7 @@ def _take_page(vma: VmAreaStruct, addr: int, needed: bool, cow_from_owner: bool)
 def alloc_hugetlb_folio(vma: VmAreaStruct, addr: int, cow_from_owner: bool) -> HugetlbFolio:
     """A page for an address, charged; OSError if there is none. Linux: mm/hugetlb.c, alloc_hugetlb_folio()."""
     hstate, subpool = hstate_vma(vma), inode_of(vma).subpool
-    css = hugetlb_cgroup_of(memory.task_of(vma.vm_mm))
+    css = hugetlb_cgroup_of(task_of(vma.vm_mm))
     pages, size = 1 << hstate.order, hstate.size_name
     needed = from_pool = vma_needs_reservation(vma, addr)
     deferred = needed or cow_from_owner
@@ -161,22 +161,22 @@ def hugetlb_no_page(vma: VmAreaStruct, addr: int, at: int, write: bool) -> None:
     hstate, mmu = inode.hstate, mm.kernel.mmu
     index = vma_hugecache_offset(vma, addr)
     if private_of(vma).unmapped:
-        task = memory.task_of(mm)
+        task = task_of(mm)
         text = f"PID {task.pid} killed due to inadequate hugepage pool"
         mm.kernel.hugetlb.ratelimit.warn(mm.kernel, "hugetlb_no_page", text)
-        raise memory.Fault(SIGBUS, addr)
+        raise Fault(SIGBUS, addr)
     folio = inode.folios.get(index)
     if folio is not None and folio.hwpoison:
-        raise memory.Fault(SIGBUS, addr)
+        raise Fault(SIGBUS, addr)
     if folio is None:
         if index >= inode.size // hstate.huge_page_size:
-            raise memory.Fault(SIGBUS, addr)
+            raise Fault(SIGBUS, addr)
         if not vma.vm_flags & VM_MAYSHARE:
             anon_vma_prepare(vma)
         try:
             folio = alloc_hugetlb_folio(vma, addr, False)
         except OSError:
-            raise memory.Fault(SIGBUS, addr) from None
+            raise Fault(SIGBUS, addr) from None
         mmu.cpu_ns += mm.kernel.hugetlb.clear_ns << hstate.order
         if vma.vm_flags & VM_MAYSHARE:
             inode.add_to_page_cache(folio, index)
@@ -201,7 +201,7 @@ def hugetlb_wp(vma: VmAreaStruct, addr: int, at: int) -> None:
         new = alloc_hugetlb_folio(vma, addr, cow_from_owner)
     except OSError:
         if not cow_from_owner:
-            raise memory.Fault(SIGBUS, addr) from None
+            raise Fault(SIGBUS, addr) from None
         unmap_ref_private(vma, old, addr)
         hugetlb_wp(vma, addr, at)
         return
@@ -239,7 +239,7 @@ def hugetlb_fault(vma: VmAreaStruct, addr: int, write: bool) -> int:
     mmu.cpu_ns += mmu.cost_fault
     entry = int(mm.kernel.frames.entries[at])
     if is_poisoned(entry):
-        raise memory.Fault(SIGBUS, addr)
+        raise Fault(SIGBUS, addr)
     if entry & PTE_PRESENT:
         hugetlb_wp(vma, addr, at)
     else:

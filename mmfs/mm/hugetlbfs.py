@@ -13,10 +13,10 @@ from errno import EINVAL, ENOMEM, ENOSPC
 from typing import TYPE_CHECKING, Final
 
 from mmfs.mm.cmdline import memparse
+from mmfs.mm.fault import task_of
 from mmfs.mm.hugetlb_resv import HugepageSubpool, ResvMap, hugetlb_reserve_pages, hugetlb_unreserve_pages
 from mmfs.mm.hugetlb_vma import hugetlb_vm_ops, unmap_file_range
 from mmfs.mm.inode import File, Inode
-from mmfs.mm.memory import task_of
 from mmfs.mm.mman import MAP_HUGE_MASK, MAP_HUGE_SHIFT, VM_DONTEXPAND, VM_HUGETLB, VM_NORESERVE, VM_WRITE
 from mmfs.mm_types import PAGE_SHIFT
 from mmfs.profile import since, until

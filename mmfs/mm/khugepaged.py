@@ -22,8 +22,9 @@ import numpy as np
 
 from mmfs.fastpath.khugepaged import CollapseControl
 from mmfs.mm import rmap
+from mmfs.mm.access import access_pages
+from mmfs.mm.fault import Fault
 from mmfs.mm.huge_memory import GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT
-from mmfs.mm.memory import Fault, access_pages
 from mmfs.mm.mman import VM_LOCKED, VM_SPECIAL
 from mmfs.mm.rows import vma_row
 from mmfs.mm_types import (

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmfs.mm import memory
+from mmfs.mm import access, memory
 from mmfs.mm.debug import LOG_INFO
+from mmfs.mm.fault import Fault, task_of
 from mmfs.mm.gup import madvise_populate
 from mmfs.mm.hugetlb_resv import inode_of
 from mmfs.mm.hugetlb_vma import hugetlb_walk, punch_hole, vma_kernel_pagesize
@@ -162,7 +163,7 @@ def madvise_cold(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
 def madvise_pageout(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> None:
     """MADV_PAGEOUT: reclaim pages, those of files only if the caller may write them. Linux: madvise_pageout()."""
     kernel = mm.kernel
-    caller = kernel.tasks.current or memory.task_of(mm)
+    caller = kernel.tasks.current or task_of(mm)
     anon_only = vma.vm_file is not None and not vma.vm_file.f_mode & FMODE_WRITE and not caller.capable(CAP_FOWNER)
     kernel.lru.lru_add_drain()
     pfns = np.zeros((end - start) // PAGE_SIZE, np.int64)
@@ -253,15 +254,15 @@ def madvise_inject_error(mm: MmStruct, start: int, end: int, soft: bool) -> None
     what = "Soft offlining pfn" if soft else "Injecting memory failure for pfn"
     while start < end:
         try:
-            memory.access_range(mm, start, start + 1, False)
-        except memory.Fault as fault:
+            access.access_range(mm, start, start + 1, False)
+        except Fault as fault:
             raise OSError(EFAULT, f"the page cannot be faulted in: {fault}") from fault
         pfn, size = _page_at(mm, start)
         kernel.printk.emit(f"{what} {pfn:#x} at process virtual address {start:#x}", LOG_INFO)
         if soft:
             kernel.memory_failure.soft_offline_page(pfn)
         else:
-            kernel.memory_failure.memory_failure(pfn, memory.task_of(mm))
+            kernel.memory_failure.memory_failure(pfn, task_of(mm))
         start += size
 
 

@@ -9,7 +9,7 @@ import pytest
 from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_SEC
 from mmfs.kernel.cputime import Cost
 from mmfs.kernel.signal import SIGKILL, TaskKilled
-from mmfs.mm.memory import SLICE_NS
+from mmfs.mm.fault import SLICE_NS
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel

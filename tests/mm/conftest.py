@@ -53,12 +53,12 @@ class EmptyPools(FakeFile):
 
 @pytest.fixture
 def fake_memory(monkeypatch: pytest.MonkeyPatch) -> FakeMemory:
-    """The VMA code's `memory`, `rows` and `rmap`, and what advice does to pages, replaced."""
+    """The VMA code's `access`, `memory`, `rows` and `rmap`, and what advice does to pages, replaced."""
     rmap = FakeRmap()
     memory = FakeMemory(rmap)
     for name in USERS:
         module = importlib.import_module(f"mmfs.mm.{name}")
-        for attribute in ("memory", "rows"):
+        for attribute in ("access", "memory", "rows"):
             if hasattr(module, attribute):
                 monkeypatch.setattr(module, attribute, memory)
         if hasattr(module, "rmap"):

@@ -8,18 +8,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from errno import EINVAL
+from signal import SIGBUS, SIGSEGV
 from types import SimpleNamespace
 from typing import Any
 
+from mmfs.mm.fault import Fault
 from mmfs.mm_types import MM_ANONPAGES
 
 PAGE = 4096
 KB, MB, GB = 1 << 10, 1 << 20, 1 << 30
 UNLIMITED = (1 << 64) - 1
-
-
-class Fault(Exception):
-    """As memory.Fault: SIGSEGV or SIGBUS at an address."""
 
 
 class AnonVma:
@@ -53,8 +51,6 @@ class FakeRmap:
 
 class FakeMemory:
     """Pages by (address space, address); every call is also noted in `calls`."""
-
-    Fault = Fault
 
     def __init__(self, rmap: FakeRmap) -> None:
         self.rmap = rmap
@@ -94,22 +90,17 @@ class FakeMemory:
     def access_range(self, mm: Any, start: int, end: int, write: bool, stride: int = PAGE) -> None:
         from mmfs.mm.stack import expand_stack
 
+        self.calls.append(("access_range", start, end, write))
         for addr in range(start, end, stride):
             vma = expand_stack(mm, addr)
             if vma is None or not (vma.vm_flags & 2 if write else vma.is_readable()):
-                raise Fault(f"SIGSEGV at {addr:#x}")
+                raise Fault(SIGSEGV, addr)
             size = getattr(vma.vm_file.inode, "size", None) if vma.vm_file else None
             if size is not None and vma.vm_pgoff + (addr - vma.vm_start) // PAGE >= size:
-                raise Fault(f"SIGBUS at {addr:#x}")
+                raise Fault(SIGBUS, addr)
             if write and not vma.vm_flags & 8:
                 self.rmap.anon_vma_prepare(vma)
             self.of(mm).add(addr & ~(PAGE - 1))
-
-    def populate(self, mm: Any, start: int, end: int) -> None:
-        vma = mm.vma_lookup(start)
-        assert vma is not None and end <= vma.vm_end
-        self.calls.append(("populate", start, end))
-        self.access_range(mm, start, end, vma.vm_flags & (2 | 8) == 2)
 
     def zap_page_range(self, mm: Any, vma: Any, start: int, end: int) -> None:
         assert vma.vm_start <= start < end <= vma.vm_end

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from mmfs.mm import madvise, mlock, mmap, mprotect, mremap
+from mmfs.mm.fault import Fault
 from mmfs.mm.mman import MAP_ANONYMOUS, VM_LOCKED, VM_SHARED, VM_WRITE
 from mmfs.mm.special_mapping import vdso_mapping, vvar_mapping
 from mmfs.mm.vma import VmOperations, vm_area_alloc
-from tests.mm.fakes import PAGE, FakeFile, FakeKernel, FakeMemory, FakeTask, Fault
+from tests.mm.fakes import PAGE, FakeFile, FakeKernel, FakeMemory, FakeTask
 
 FLAG_BITS = {
     "rd": 0, "wr": 1, "ex": 2, "sh": 3, "mr": 4, "mw": 5, "me": 6, "ms": 7, "gd": 8, "pf": 10, "lo": 13, "io": 14,
@@ -126,7 +127,7 @@ class Replay:
             try:
                 self.memory.access_range(self.mm, addr + offset, addr + offset + PAGE, write)
             except Fault as fault:
-                return offset << 8 | (7 if "SIGBUS" in str(fault) else 11)
+                return offset << 8 | fault.signal
         return -(-length // PAGE) * PAGE << 8
 
     def _fork(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mmfs.kernel.clock import NSEC_PER_MSEC
 from mmfs.kernel.signal import SegmentationFault
-from mmfs.mm import memory
+from mmfs.mm.fault import LONG_SLICE_NS, SLICE_NS
 from mmfs.mm.mman import MADV_NOHUGEPAGE, MADV_PAGEOUT
 from mmfs.mm.munmap import do_munmap
 from mmfs.mm_types import MAX_NR_ZONES, ZONE_DMA32, ZONE_MOVABLE, ZONE_NORMAL
@@ -61,7 +61,7 @@ def test_reads_are_taken_together_until_something_is_due(
     assert kernel.clock.now_ns - begin >= 1024 * READ_NS
     assert 8 <= slices <= 20  # 75 ms
     for (then, before), (now, after) in pairwise(seen):
-        assert (after - before) * READ_NS <= now - then + memory.SLICE_NS  # nobody has come from the future
+        assert (after - before) * READ_NS <= now - then + SLICE_NS  # nobody has come from the future
     kernel.check()
 
 
@@ -73,7 +73,7 @@ def test_computing_ends_a_slice_sooner(kernel: Any, task: Any, monkeypatch: pyte
     monkeypatch.setattr(kernel, "cond_resched", lambda task: (stops.append(kernel.mmu.cpu_ns), whole(task)))
     task.touch(np.tile(np.arange(256) * PAGE + addr, 20_000), write=False)  # 20 ms
     assert len(stops) >= 5
-    assert max(stops) < memory.LONG_SLICE_NS + 1000
+    assert max(stops) < LONG_SLICE_NS + 1000
 
 
 def test_an_area_that_goes_meanwhile(kernel: Any, task: Any) -> None:

@@ -162,5 +162,5 @@ def test_locked_memory_is_broken_free(mm: Any, fake_memory: FakeMemory) -> None:
     mlock.do_mlock(mm, AT, 2 * PAGE)
     fake_memory.calls.clear()
     do_mprotect(mm, AT, 2 * PAGE, RW)
-    assert fake_memory.calls == [("change_protection", AT, AT + 2 * PAGE), ("populate", AT, AT + 2 * PAGE)]
+    assert fake_memory.calls == [("change_protection", AT, AT + 2 * PAGE), ("access_range", AT, AT + 2 * PAGE, True)]
     check_mm(mm)

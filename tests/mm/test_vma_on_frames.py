@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mmfs.mm import madvise, memory, mlock, mmap, mprotect, mremap
+from mmfs.mm import madvise, mlock, mmap, mprotect, mremap
+from mmfs.mm.access import access_range
+from mmfs.mm.fault import Fault
 from mmfs.mm.inode import File, Inode
 from mmfs.mm.mman import FMODE_READ, MAP_ANONYMOUS, VM_ACCOUNT
 from tests.mm.fakes import PAGE
@@ -30,13 +32,13 @@ class Process:
         op, *words = text.split()
         a = [int(word, 16) for word in words] + [0] * (6 - len(words))
         mm = self.tasks[-1].mm
-        with suppress(OSError, memory.Fault):
+        with suppress(OSError, Fault):
             if op == "m":
                 mmap.do_mmap(mm, *a[:3], a[3] | MAP_ANONYMOUS)
             elif op in "MR" and a[4] % PAGE == 0:
                 mmap.do_mmap(mm, *a[:4], self.rw if op == "M" else self.ro, a[4] // PAGE)
             elif op == "t":
-                memory.access_range(mm, a[0], a[0] + a[1], bool(a[2]))
+                access_range(mm, a[0], a[0] + a[1], bool(a[2]))
             elif op == "f":
                 self.tasks.append(self.tasks[-1].fork())
             elif op == "b":
