@@ -165,12 +165,14 @@ class Hstate:
 
     # ------------------------------------------------------------------------------ nr_hugepages
 
-    def set_max_huge_pages(self, count: int, nid: int | None = None) -> None:
+    def set_max_huge_pages(self, count: int, nid: int | None = None, nodes_allowed: Sequence[int] | None = None) -> None:
         """Grow or shrink the pool to `count` pages, or a node's part of it, as far as that is possible.
+
+        `nodes_allowed`: where pages may come from and go; None: all nodes.
 
         Pages in use that are too many become surplus. Linux: mm/hugetlb.c, set_max_huge_pages().
         """
-        nodes = self.nodes if nid is None else [nid]
+        nodes = (nodes_allowed or self.nodes) if nid is None else [nid]
         if nid is not None:
             count += self.persistent_huge_pages - (self.nr_huge_pages_node[nid] - self.surplus_huge_pages_node[nid])
         while self.surplus_huge_pages and count > self.persistent_huge_pages:

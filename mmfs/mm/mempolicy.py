@@ -21,6 +21,7 @@ from mmfs.mm_types import PAGE_SIZE, POLICY_IN_TURN, POLICY_LOCAL, POLICY_MANY, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mmfs.kernel.task import Task
     from mmfs.mm.mm_struct import MmStruct
 
 MPOL_DEFAULT = "default"
@@ -114,6 +115,16 @@ def policy_nodemask(policy: Mempolicy | None, owner: Any = None) -> int | None:
 def nodemask_of(nodes: frozenset[int] | None) -> int:
     """Nodes as bits; None: all."""
     return _ALL_NODES if nodes is None else sum(1 << node for node in nodes)
+
+
+def init_nodemask_of_mempolicy(task: Task | None) -> list[int] | None:
+    """The nodes that a task's own policy names, that of its CPU if it says local; None: it has none, or is nobody.
+
+    Linux: mm/mempolicy.c, init_nodemask_of_mempolicy().
+    """
+    if task is None or task.mempolicy is None:
+        return None
+    return list(task.mempolicy.nodes) or [task.kernel.scheduler.cpus[task.processor].nid]
 
 
 def mempolicy_in_oom_domain(policy: Mempolicy | None, nodemask: int) -> bool:

@@ -31,6 +31,8 @@ PAGE = 4096
 BLOCK = 128 * KB
 """Files are read and written in parts of this size."""
 USER = 1000
+MODES = {"default": 0, "prefer": 1, "bind": 2, "interleave": 3, "local": 4, "prefer (many)": 5}
+"""Linux: include/uapi/linux/mempolicy.h."""
 __all__ = ["KB", "MB", "PAGE", "TOP", "USER", "Dead", "Linux", "Machine", "Opened", "Process", "Simulated", "errno_of"]
 
 
@@ -98,7 +100,10 @@ class Process(Protocol):
         """fsync(2) and posix_fadvise(2) with POSIX_FADV_DONTNEED."""
 
     def write(self, path: str, text: str) -> None:
-        """Write to a file of a cgroup itself."""
+        """Write to a file itself."""
+
+    def set_mempolicy(self, mode: str, *nodes: int) -> None:
+        """set_mempolicy(2), the mode in the words of numa_maps."""
 
     def socket(self, room: int) -> None:
         """A UDP socket that is its own peer, with SO_RCVBUFFORCE."""
@@ -323,6 +328,9 @@ class SimulatedProcess:
     def write(self, path: str, text: str) -> None:
         self.task.kernel.vfs.write(Machine.absolute(path), text, Caller(pid=self.pid))
 
+    def set_mempolicy(self, mode: str, *nodes: int) -> None:
+        self._act(self.task.set_mempolicy, mode, nodes)
+
     def socket(self, room: int) -> None:
         self._peer = self._act(self.task.socket)
         self._act(self.task.setsockopt, self._peer, SO_RCVBUFFORCE, room)
@@ -513,6 +521,9 @@ class RealProcess:
 
     def write(self, path: str, text: str) -> None:
         self._do("write", Machine.absolute(path), text)
+
+    def set_mempolicy(self, mode: str, *nodes: int) -> None:
+        self._do("policy", MODES[mode], sum(1 << node for node in nodes))
 
     def socket(self, room: int) -> None:
         self._do("socket", room)

@@ -9,7 +9,7 @@
  *   spawn   do PID VERB ARGUMENT...   alive PID   kill PID   reap PID   sleep MILLISECONDS   reset
  * A spawned process and its children (`do PID fork`) take these verbs:
  *   thp 0|1   collapse   grow BYTES   share BYTES   huge BYTES   again   release   read PATH OFFSET BYTES   fill PATH BYTES   drop PATH
- *   fork   thread   wait   exit   write PATH TEXT
+ *   fork   thread   wait   exit   write PATH TEXT   policy MODE NODEMASK
  *   socket ROOM   send BYTES   receive   shut         a UDP socket that is its own peer
  *   dup FD        descriptor 0 once more; the limit is raised for it
  */
@@ -205,6 +205,10 @@ static int serve(void) {
     if (IS("thread")) return start_thread();
     if (IS("wait")) return wait(NULL) < 0 ? errno : 0;
     if (IS("write")) return put(field[1], field[2]);
+    if (IS("policy")) {
+        unsigned long nodes = strtoul(field[2], NULL, 0);
+        return syscall(SYS_set_mempolicy, atoi(field[1]), nodes ? &nodes : NULL, 64) ? errno : 0;
+    }
     if (IS("socket")) return open_socket(atoi(field[1]));
     if (IS("send")) return send(peer, block, atoi(field[1]), 0) < 0 ? errno : 0;
     if (IS("receive")) return recv(peer, block, sizeof block, 0) < 0 ? errno : 0;

@@ -1,8 +1,6 @@
 """/sys/kernel/mm/hugepages and /sys/devices/system/node/nodeN/hugepages: the pools, whole and by node.
 
 Linux: mm/hugetlb.c, hugetlb_init_hstates(), hugetlb_sysfs_init().
-
-Simplified: memory policies of the writing process do not decide where nr_hugepages_mempolicy takes pages.
 """
 
 from __future__ import annotations
@@ -11,8 +9,9 @@ import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmfs.fs.sys.root import DIRECTORY, mm
-from mmfs.kernfs import Directory, fail, kstrtoul, memparse
+from mmfs.kernfs import Caller, Directory, fail, kstrtoul, memparse
 from mmfs.mm.hugetlb import Hstate
+from mmfs.mm.mempolicy import init_nodemask_of_mempolicy
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -105,7 +104,18 @@ for _directory in (pool_dir, node_pool_dir):
     _directory.attributes("demote", None, demote_store, needs=can_be_demoted)
     _directory.attributes("demote_size", demote_size, demote_size_store, needs=can_be_demoted)
 
-pool_dir.attributes("nr_hugepages_mempolicy", nr_hugepages, nr_hugepages_store)
+
+@pool_dir.attribute("nr_hugepages_mempolicy", wants_caller=True)
+def nr_hugepages_mempolicy(pool: Pool, *, caller: Caller) -> int:
+    """Pages in the pool; what is written makes them come and go where the writer's memory policy says."""
+    return nr_hugepages(pool)
+
+
+@nr_hugepages_mempolicy.store
+def nr_hugepages_mempolicy_store(pool: Pool, buf: str, *, caller: Caller) -> None:
+    """Linux: mm/hugetlb.c, nr_hugepages_mempolicy_store()."""
+    nodes = init_nodemask_of_mempolicy(pool.kernel.tasks.get(caller.pid))
+    pool.hstate.set_max_huge_pages(kstrtoul(buf, 10), nodes_allowed=nodes)
 
 
 @pool_dir.attribute("nr_overcommit_hugepages")

@@ -29,6 +29,7 @@ from mmfs.kernfs.sysctl import (
 )
 from mmfs.mm.compaction import compact_nodes, proactiveness_changed
 from mmfs.mm.drop_caches import drop_caches
+from mmfs.mm.mempolicy import init_nodemask_of_mempolicy
 from mmfs.mm.node_reclaim import node_reclaim_mode_changed
 from mmfs.mm.watermark import MIN_PERCPU_PAGELIST_HIGH_FRACTION
 from mmfs.mm_types import PAGE_SIZE
@@ -240,6 +241,21 @@ def set_max_huge_pages(kernel: Kernel, count: int) -> None:
     kernel.hugetlb.default.set_max_huge_pages(count)
 
 
+def nr_hugepages_mempolicy(kernel: Kernel, *, caller: Caller) -> str:
+    """As nr_hugepages."""
+    return ULONG.show(max_huge_pages(kernel))
+
+
+def nr_hugepages_mempolicy_store(kernel: Kernel, buf: str, *, offset: int, caller: Caller) -> int:
+    """As nr_hugepages, on the nodes that the writer's memory policy names. Linux: hugetlb_mempolicy_sysctl_handler()."""
+    nodes = init_nodemask_of_mempolicy(kernel.tasks.get(caller.pid))
+
+    def save(count: int) -> None:
+        kernel.hugetlb.default.set_max_huge_pages(count, nodes_allowed=nodes)
+
+    return ULONG.store(max_huge_pages(kernel), buf, offset, save)
+
+
 def set_nr_overcommit_huge_pages(kernel: Kernel, count: int) -> None:
     """EINVAL: they are too large to come and go. Linux: mm/hugetlb.c, hugetlb_overcommit_handler()."""
     if kernel.hugetlb.default.gigantic:
@@ -318,7 +334,8 @@ register_sysctl(vm, (
     tunable(of_vm, "mmap_rnd_bits", proc_dointvec_minmax(28, 32), mode=0o600),
     tunable(of_vm, "mmap_rnd_compat_bits", proc_dointvec_minmax(8, 16), mode=0o600),
     sysctl("nr_hugepages", ULONG, get=max_huge_pages, set=set_max_huge_pages),
-    sysctl("nr_hugepages_mempolicy", ULONG, get=max_huge_pages, set=set_max_huge_pages),
+    Attribute("nr_hugepages_mempolicy", nr_hugepages_mempolicy, nr_hugepages_mempolicy_store,
+              one_read=True, wants_offset=True, wants_caller=True),
     sysctl("nr_overcommit_hugepages", ULONG, get=lambda kernel: kernel.hugetlb.default.nr_overcommit_huge_pages,
            set=set_nr_overcommit_huge_pages),
     tunable(of_vm, "numa_stat", FLAG, numa_stat_changed),
