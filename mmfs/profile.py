@@ -7,6 +7,10 @@ more is an entry more in PROFILES; a 32-bit one would say ``64BIT`` False and ``
 
 Simplified: a 6.1 decides as 6.12 does where no file shows it at rest: which pages the MGLRU evicts once it is switched
 on, what compaction and the buddy allocator's fallbacks take, how swap slots are dealt out, who runs next.
+Simplified: 7.0 follows Linux's source, it was not compared with a running kernel (docs/profiles.md); its image, slab
+caches, kernel threads and boot log are those of 6.12, and so are the algorithms: the MGLRU without 6.14's protection of
+what is accessed through file descriptors, pages that cannot be compressed rejected by zswap, swap slots instead of swap
+tables, CPUs' slabs instead of sheaves, the buddy allocator's fallbacks without vm.defrag_mode.
 """
 
 from __future__ import annotations
@@ -269,7 +273,24 @@ _6_1 = Profile(
     pglist_data_size=0x2B000,
 )
 
-PROFILES: Mapping[str, Profile] = MappingProxyType({"6.12": _6_12, "6.1": _6_1, "6.12-deb12": _6_12_DEB12})
+# Debian's 7.0, as it says of itself; what its image takes is taken to be what 6.12's takes.
+_NOT_IN_7_0 = "ZPOOL ZBUD BALLOON_COMPACTION SLUB_CPU_PARTIAL"
+_7_0 = replace(
+    _6_12,
+    name="7.0",
+    version=(7, 0, 13),
+    release="7.0.13+deb14-amd64",
+    build="#1 SMP PREEMPT_DYNAMIC Debian 7.0.13-1 (2026-06-19)",
+    compiler="x86_64-linux-gnu-gcc-15 (Debian 15.2.0-13) 15.2.0, GNU ld (GNU Binutils for Debian) 2.46",
+    options=MappingProxyType(
+        {key: value for key, value in _6_12_OPTIONS.items() if key not in _NOT_IN_7_0.split()}
+        | {"BALLOON_MIGRATION": True}
+    ),
+)
+
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {"6.12": _6_12, "6.1": _6_1, "7.0": _7_0, "6.12-deb12": _6_12_DEB12}
+)
 DEFAULT = "6.12"
 
 

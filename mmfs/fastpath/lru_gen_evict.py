@@ -103,13 +103,13 @@ class LruGenEvict:
         if swappiness:
             if self.lru_gen.seq[lruvec, _MIN_SEQ] < self.lru_gen.seq[lruvec, _MIN_SEQ + 1]:
                 kind = 0
-            elif swappiness == _MAX_SWAPPINESS:
+            elif swappiness >= _MAX_SWAPPINESS:
                 kind = 0
             elif swappiness != 1 and sc.gfp & GFP_IO_BIT:
                 choice = self.ctrl.type_to_scan(lruvec, swappiness)
                 kind = choice // _TIERS
                 tier = choice % _TIERS
-        for tries in range(2 if swappiness else 1):
+        for tries in range(2 if 0 < swappiness <= _MAX_SWAPPINESS else 1):
             if tier < 0:
                 tier = self.ctrl.tier_idx(lruvec, kind)
             scanned = self.isolate_folios(lruvec, kind, tier, sc)

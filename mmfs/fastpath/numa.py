@@ -160,6 +160,7 @@ class Numa:
         latency: cython.long
         if self.free_space_enough(nid):
             self.rate[nid, 4] = 0
+            self.node_stat[nid, PGPROMOTE_CANDIDATE_NRL] += nr
             return True
         threshold = self.adjust_threshold(nid)
         latency = (self.now_ms - self.xchg_last_cpupid(folio, self.now_ms)) & _CPUPID_MASK

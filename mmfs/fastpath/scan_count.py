@@ -151,6 +151,9 @@ class ScanCount:
             or (sc.memcg >= 0 and swappiness == 0)
         ):
             pass
+        elif swappiness > _MAX_SWAPPINESS:  # anonymous memory only was asked for
+            anon = 1
+            file = 0
         elif sc.priority == 0 and swappiness:
             anon = 1
         elif sc.file_is_tiny:

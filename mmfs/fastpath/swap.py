@@ -342,7 +342,7 @@ class Swap:
 
     def count_swpout(self, folio):
         """A page is written to its area. Linux: count_swpout_vm_event()."""
-        self.event[PSWPOUT] += self.frames.nr_pages(folio)
+        self.memcg.count_events(self.frames.page[folio].memcg, PSWPOUT, self.frames.nr_pages(folio))
         if folio >= self.frames.huge:
             self.memcg.count_events(self.frames.page[folio].memcg, THP_SWPOUT, 1)
             self.mthp_stat[HPAGE_PMD_ORDER, MTHP_STAT_SWPOUT] += 1

@@ -27,6 +27,7 @@ cdef class ScanControl:
     cdef public bint memcg_low_reclaim
     cdef public bint memcg_low_skipped
     cdef public bint proactive
+    cdef public bint count_proactive
     cdef public int swappiness
     cdef public int reclaim_idx
     cdef public int may_deactivate

@@ -42,14 +42,15 @@ class ScanControl:
     ``memcg``: the memory cgroup whose limit is hit, -1 for the whole machine; ``memcg_low_skipped``: some were spared
     for their memory.low, which ``memcg_low_reclaim`` no longer honours; ``proactive``: somebody has asked for it, with
     ``swappiness`` of its own unless that is -1; ``no_demotion``: nothing moves to slower nodes. ``kswapd``,
-    ``khugepaged``: whether it is they that run; ``node_dirty``, ``node_writeback``: PGDAT_DIRTY, PGDAT_WRITEBACK.
+    ``khugepaged``: whether it is they that run; ``count_proactive``: what is asked for has counters of its own (6.15);
+    ``node_dirty``, ``node_writeback``: PGDAT_DIRTY, PGDAT_WRITEBACK.
     """
 
     def __init__(self, gfp, order=0, priority=12, reclaim_idx=4, nr_to_reclaim=32):
         self.gfp = gfp
         self.order = order
         self.memcg = -1
-        self.memcg_low_reclaim = self.memcg_low_skipped = self.proactive = False
+        self.memcg_low_reclaim = self.memcg_low_skipped = self.proactive = self.count_proactive = False
         self.swappiness = -1
         self.priority = priority
         self.reclaim_idx = reclaim_idx
@@ -504,7 +505,9 @@ class Vmscan:
         self.memcg.count_memcg_events(self.lruvec[lruvec].memcg, item, nr)
 
     def reclaimer_offset(self, sc):
-        """Which of the counters of who reclaims: kswapd, somebody directly, khugepaged. Linux: reclaimer_offset()."""
+        """Which of the counters of who reclaims: kswapd, directly, khugepaged, as asked. Linux: reclaimer_offset()."""
+        if sc.count_proactive:
+            return PGSCAN_PROACTIVE - PGSCAN_KSWAPD
         return 0 if sc.kswapd else PGSCAN_KHUGEPAGED - PGSCAN_KSWAPD if sc.khugepaged else PGSCAN_DIRECT - PGSCAN_KSWAPD
 
     def count_demoted(self, sc, lruvec):

@@ -92,7 +92,7 @@ class Dcache:
         """What of a lruvec could go. Linux: fs/super.c, super_cache_count()."""
         self._requeue()
         objects = self.dentry_lru.count(lruvec) + self.inode_lru.count(lruvec)
-        return objects * self.kernel.vm.vfs_cache_pressure // 100
+        return objects * self.kernel.vm.vfs_cache_pressure // self.kernel.vm.vfs_cache_pressure_denom
 
     def scan_objects(self, lruvec: int, nr_to_scan: int) -> int:
         """Look at so many and give up those that were not used again; how many. Linux: super_cache_scan()."""

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mmfs.mm.direct_map import DirectMap
     from mmfs.mm.filemap import PageCache
     from mmfs.mm.huge_memory import TransparentHugepage
+    from mmfs.mm.mempolicy import WeightedInterleave
     from mmfs.mm.hugetlb import Hstates
     from mmfs.mm.khugepaged import Khugepaged
     from mmfs.mm.ksm import Ksm
@@ -109,6 +110,7 @@ class Kernel:
     madvise: Madvise
     lru_gen: LruGenState
     thp: TransparentHugepage
+    weighted_interleave: WeightedInterleave
     khugepaged: Khugepaged
     ksm: Ksm
     damon: Damon

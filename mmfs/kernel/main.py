@@ -87,6 +87,7 @@ def mm_core_init(kernel: Kernel) -> None:
     from mmfs.mm.damon.core import Damon
     from mmfs.mm.direct_map import DirectMap
     from mmfs.mm.huge_memory import TransparentHugepage
+    from mmfs.mm.mempolicy import WeightedInterleave
     from mmfs.mm.khugepaged import Khugepaged
     from mmfs.mm.ksm import Ksm
     from mmfs.mm.page_alloc import PageAllocator
@@ -104,6 +105,7 @@ def mm_core_init(kernel: Kernel) -> None:
     kernel.zones = kernel.page_alloc.zones
     memory.paging_init(kernel)
     kernel.thp = TransparentHugepage(kernel, early_ram_pages(kernel))
+    kernel.weighted_interleave = WeightedInterleave(kernel)
     kernel.khugepaged = Khugepaged(kernel)
     kernel.ksm = Ksm(kernel)
     kernel.damon = Damon(kernel)

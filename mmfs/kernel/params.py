@@ -157,6 +157,7 @@ class FsSysctl:
     nr_open = 1048576
     aio_max_nr = 65536
     aio_nr = 0
+    dentry_negative = 0
     dir_notify_enable = 1
     epoll_max_user_watches = 0
     fanotify_max_queued_events = 16384

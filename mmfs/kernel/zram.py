@@ -96,6 +96,8 @@ class ZramDisk(Gendisk):
         self.limit_pages = 0
         self.writeback_limit = 0
         self.writeback_limit_enable = False
+        self.writeback_batch_size = 32
+        self.compressed_writeback = False
         self._areas: list[list[int]] = []
         """The table of its pages, and what its compressor has for each CPU."""
         self._shrinker: Shrinker | None = None

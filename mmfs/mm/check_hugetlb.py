@@ -10,7 +10,7 @@ import numpy as np
 from mmfs.mm.hugetlb_resv import hstate_vma, inode_of, is_owner, private_of, vma_hugecache_offset
 from mmfs.mm.hugetlb_vma import folio_of
 from mmfs.mm.mman import VM_MAYSHARE
-from mmfs.mm_types import BLK_HUGETLB, PAGEBLOCK_ORDER
+from mmfs.mm_types import BLK_HUGETLB, PAGEBLOCK_ORDER, NodeStatItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -42,6 +42,12 @@ def check_hugetlb(kernel: Kernel, entries: list[tuple[int, int, int]]) -> None:
         _check_pool(kernel, hstate, mapped)
         _check_reservations(kernel, hstate)
     blocks = kernel.frames.blocks["state"][: kernel.frames.nr_blocks]
+    for nid in range(len(kernel.node_data)):
+        in_use = sum(
+            1 << hstate.order for hstate in kernel.hugetlb for folio in hstate.hugepage_activelist.values()
+            if folio.nid == nid
+        )  # fmt: skip
+        _same(f"nr_hugetlb of node {nid}", in_use, kernel.vmstat.node_page_state(nid, NodeStatItem.NR_HUGETLB))
     in_pools = sum(hstate.nr_base_pages for hstate in kernel.hugetlb) >> PAGEBLOCK_ORDER
     _same("pageblocks of huge pages", int(np.count_nonzero(blocks == BLK_HUGETLB)), in_pools)
     _check_charges(kernel)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mmfs.profile import since
+from mmfs.profile import since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -91,8 +91,10 @@ _6_1: Final = {
     "kthread": "kthread+0xda/0x100",
     "ret_from_fork": "ret_from_fork+0x22/0x30",
 }
-FRAMES: Final = {"6.12": _DEB13, "6.12-deb12": _DEB12, "6.1": _6_1}
-"""By kernel: how it prints a call site; what is not there has no frame of its own."""
+FRAMES: Final[dict[str, dict[str, str]]] = {"6.12": _DEB13, "6.12-deb12": _DEB12, "6.1": _6_1, "7.0": {}}
+"""By kernel: how it prints a call site; what is not there has no frame of its own, or is not known."""
+PREEMPT_MODEL: Final = ((since(6, 16), "PREEMPT(lazy) "), (until(6, 16), ""))
+"""What the CPU line says of preemption. Linux: kernel/sched/core.c, preempt_model_str()."""
 UID: Final = since(6, 12)
 """Kernels that tell whose the process is."""
 TAINT_EXPLAINED: Final = since(6, 12)
@@ -132,9 +134,11 @@ def dump_stack(kernel: Kernel, complaint: str, work: str = "", level: int | None
     number, _, rest = profile.build.partition(" ")
     package = rest.removeprefix("SMP PREEMPT_DYNAMIC ").partition(" (")[0]
     frames = FRAMES[profile.name]
+    model = next(text for needs, text in PREEMPT_MODEL if needs(profile))
     uid = f" UID: {task.euid}" if UID(profile) else ""
     lines = [
-        f"CPU: {task.processor}{uid} PID: {task.pid} Comm: {task.comm} {tainted} {profile.release} {number}  {package}",
+        f"CPU: {task.processor}{uid} PID: {task.pid} Comm: {task.comm} {tainted} {profile.release} {number} {model} "
+        + package,
         *(explained if TAINT_EXPLAINED(profile) else ()),
         f"Hardware name: {kernel.machine.hardware_name}, {kernel.machine.bios}",
         *([f"Workqueue: {work}"] if work else []),

@@ -31,6 +31,7 @@ from mmfs.mm_types import (
     HPAGE_PMD_ORDER,
     MAX_PAGE_ORDER,
     PAGE_SHIFT,
+    NodeStatItem,
     VmEventItem,
 )
 
@@ -341,13 +342,19 @@ class Hstate:
         """A page that is on no list is in use from now on."""
         folio = HugetlbFolio(self, pfn, self.page_alloc.page_to_nid(pfn))
         self.hugepage_activelist[pfn] = folio
+        self.count_in_use(folio.nid, 1)
         return folio
+
+    def count_in_use(self, nid: int, nr: int) -> None:
+        """So many more pages of a node are in use. Linux: lruvec_stat_mod_folio() of NR_HUGETLB."""
+        self.page_alloc.vmstat.mod_node_page_state(nid, NodeStatItem.NR_HUGETLB, nr << self.order)
 
     def free_huge_folio(self, folio: HugetlbFolio) -> None:
         """Nobody uses the page any more, unless it has failed. Linux: mm/hugetlb.c, free_huge_folio()."""
         if folio.hwpoison:
             return
         del self.hugepage_activelist[folio.pfn]
+        self.count_in_use(folio.nid, -1)
         restore_reserve = folio.restore_reserve
         if not restore_reserve and folio.subpool is not None and folio.subpool.put_pages(1) == 0:
             restore_reserve = True

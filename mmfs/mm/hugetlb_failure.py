@@ -89,6 +89,8 @@ def migrate(kernel: Kernel, folio: HugetlbFolio) -> bool:
     del hstate.hugepage_activelist[old]
     hstate.hugepage_activelist[pfn] = folio
     folio.pfn, folio.nid, was_on = pfn, nid, folio.nid
+    hstate.count_in_use(was_on, -1)
+    hstate.count_in_use(nid, 1)
     kernel.vmstat.count_vm_events(VmEventItem.PGMIGRATE_SUCCESS, 1 << hstate.order)
     hstate.remove_hugetlb_folio(old, was_on, False)
     return True
@@ -101,5 +103,6 @@ def _target(kernel: Kernel, hstate: Hstate, nid: int) -> int:
         folio = hstate.dequeue_hugetlb_folio(dict.fromkeys(nodes))
         if folio is not None:
             del hstate.hugepage_activelist[folio.pfn]
+            hstate.count_in_use(folio.nid, -1)
             return folio.pfn
     return -1 if hstate.gigantic else hstate.alloc_fresh_hugetlb_folio(nid)

@@ -53,6 +53,7 @@ MEMORY_STATS: Final[tuple[tuple[str, MemcgStatItem | NodeStatItem], ...]] = (
     ("unevictable", _N.NR_UNEVICTABLE),
     ("slab_reclaimable", _N.NR_SLAB_RECLAIMABLE_B),
     ("slab_unreclaimable", _N.NR_SLAB_UNRECLAIMABLE_B),
+    ("hugetlb", _N.NR_HUGETLB),
     ("workingset_refault_anon", _N.WORKINGSET_REFAULT_ANON),
     ("workingset_refault_file", _N.WORKINGSET_REFAULT_FILE),
     ("workingset_activate_anon", _N.WORKINGSET_ACTIVATE_ANON),
@@ -63,16 +64,21 @@ MEMORY_STATS: Final[tuple[tuple[str, MemcgStatItem | NodeStatItem], ...]] = (
     ("pgdemote_kswapd", _N.PGDEMOTE_KSWAPD),
     ("pgdemote_direct", _N.PGDEMOTE_DIRECT),
     ("pgdemote_khugepaged", _N.PGDEMOTE_KHUGEPAGED),
+    ("pgdemote_proactive", _N.PGDEMOTE_PROACTIVE),
     ("pgpromote_success", _N.PGPROMOTE_SUCCESS),
 )
-STAT_NEEDS: Final[dict[str, Needs]] = dict.fromkeys(
-    (
-        "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged", "pgpromote_success", "pgscan_khugepaged",
-        "pgsteal_khugepaged", "swpin_zero", "swpout_zero", "zswpwb", "thp_swpout", "thp_swpout_fallback",
-        "numa_pages_migrated", "numa_pte_updates", "numa_hint_faults",
+STAT_NEEDS: Final[dict[str, Needs]] = {
+    **dict.fromkeys(
+        (
+            "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged", "pgpromote_success", "pgscan_khugepaged",
+            "pgsteal_khugepaged", "swpin_zero", "swpout_zero", "zswpwb", "thp_swpout", "thp_swpout_fallback",
+            "numa_pages_migrated", "numa_pte_updates", "numa_hint_faults",
+        ),
+        since(6, 12),
     ),
-    since(6, 12),
-)  # fmt: skip
+    **dict.fromkeys(("hugetlb", "pswpin", "pswpout"), since(6, 13)),
+    **dict.fromkeys(("pgdemote_proactive", "pgscan_proactive", "pgsteal_proactive"), since(6, 16)),
+}  # fmt: skip
 """The rows that not all kernels have."""
 ROW_BY_ROW: Final = since(6, 12)
 """Kernels that log each row by itself."""
@@ -80,10 +86,15 @@ IN_BYTES: Final = (_S.MEMCG_PERCPU_B, _S.MEMCG_ZSWAP_B, _N.NR_SLAB_RECLAIMABLE_B
 IN_TIMES: Final = (
     _N.WORKINGSET_REFAULT_ANON, _N.WORKINGSET_REFAULT_FILE, _N.WORKINGSET_ACTIVATE_ANON, _N.WORKINGSET_ACTIVATE_FILE,
     _N.WORKINGSET_RESTORE_ANON, _N.WORKINGSET_RESTORE_FILE, _N.WORKINGSET_NODERECLAIM, _N.PGDEMOTE_KSWAPD,
-    _N.PGDEMOTE_DIRECT, _N.PGDEMOTE_KHUGEPAGED, _N.PGPROMOTE_SUCCESS,
+    _N.PGDEMOTE_DIRECT, _N.PGDEMOTE_KHUGEPAGED, _N.PGDEMOTE_PROACTIVE, _N.PGPROMOTE_SUCCESS,
 )  # fmt: skip
-_SCANS: Final = (VmEventItem.PGSCAN_KSWAPD, VmEventItem.PGSCAN_DIRECT, VmEventItem.PGSCAN_KHUGEPAGED)
-_STEALS: Final = (VmEventItem.PGSTEAL_KSWAPD, VmEventItem.PGSTEAL_DIRECT, VmEventItem.PGSTEAL_KHUGEPAGED)
+_SCANS: Final = (
+    VmEventItem.PGSCAN_KSWAPD, VmEventItem.PGSCAN_DIRECT, VmEventItem.PGSCAN_KHUGEPAGED, VmEventItem.PGSCAN_PROACTIVE,
+)  # fmt: skip
+_STEALS: Final = (
+    VmEventItem.PGSTEAL_KSWAPD, VmEventItem.PGSTEAL_DIRECT, VmEventItem.PGSTEAL_KHUGEPAGED,
+    VmEventItem.PGSTEAL_PROACTIVE,
+)  # fmt: skip
 
 
 def output_unit(item: MemcgStatItem | NodeStatItem) -> int:
@@ -127,6 +138,8 @@ def _all_rows(memcg: MemCgroup) -> Iterator[tuple[str, int]]:
     memcg.owner.fast.flush()
     slab = 0
     for name, item in MEMORY_STATS:
+        if item is NodeStatItem.NR_HUGETLB:
+            continue  # only with memory_hugetlb_accounting, which is not modelled
         value = page_state(memcg, item) * output_unit(item)
         yield name, value
         if item is NodeStatItem.NR_SLAB_RECLAIMABLE_B or item is NodeStatItem.NR_SLAB_UNRECLAIMABLE_B:

@@ -10,17 +10,20 @@ Linux: mm/mempolicy.c.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from errno import EFAULT, EINVAL, EIO
-from typing import TYPE_CHECKING, Any
+from errno import EFAULT, EINVAL, EIO, ENODEV
+from math import gcd
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from mmfs.mm.mman import page_align
 from mmfs.mm_types import PAGE_SIZE, POLICY_IN_TURN, POLICY_LOCAL, POLICY_MANY, POLICY_NODE, POLICY_WEIGHTED
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
     from mmfs.mm.mm_struct import MmStruct
 
@@ -34,6 +37,10 @@ MPOL_LOCAL = "local"
 MPOL_MF_STRICT, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL = 1, 2, 4
 _IN_TURN = {MPOL_INTERLEAVE: POLICY_IN_TURN, MPOL_WEIGHTED_INTERLEAVE: POLICY_WEIGHTED}
 _ALL_NODES = (1 << 64) - 1
+AUTO: Final = since(6, 18)
+"""Kernels that set the weights by themselves."""
+WEIGHTINESS: Final = 32
+"""The sum of the weights that bandwidths are scaled to."""
 
 
 @dataclass(frozen=True)
@@ -185,3 +192,41 @@ def do_mbind(mm: MmStruct, start: int, length: int, mode: str, nodes: tuple[int,
         start = stop
     if flags:
         _move_misplaced(mm, begin, end, policy, flags)
+
+
+class WeightedInterleave:
+    """The weights of nodes, which firmware's bandwidths set until somebody does.
+
+    Linux 6.18: mm/mempolicy.c, struct weighted_interleave_state.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.weights: NDArray[np.uint8] = kernel.mmu.areas.weights
+        self.auto = True
+        nodes = kernel.machine.nodes if kernel.machine.hmat and AUTO(kernel) else ()
+        self.bandwidths = {nid: node.bandwidth for nid, node in enumerate(nodes) if node.bandwidth}
+        if self.bandwidths:
+            self._reduce()
+
+    def set_weight(self, nid: int, weight: int) -> None:
+        """A node's weight is set by hand from now on, and so are all. Linux: node_store()."""
+        self.weights[nid] = weight
+        self.auto = False
+
+    def set_auto(self, auto: bool) -> None:
+        """ENODEV: no bandwidths are known. Linux: weighted_interleave_auto_store()."""
+        if auto and not self.bandwidths:
+            raise OSError(ENODEV, "firmware tells no bandwidths")
+        self.auto = auto
+        if auto:
+            self._reduce()
+
+    def _reduce(self) -> None:
+        """Small weights in the proportion of the bandwidths. Linux: reduce_interleave_weights()."""
+        nodes = [pgdat.node_id for pgdat in self.kernel.node_data if pgdat.node_present_pages]
+        total = sum(self.bandwidths.values())
+        for nid in nodes:
+            scaled = WEIGHTINESS * self.bandwidths.get(nid, 0)
+            self.weights[nid] = scaled // total if total < scaled else 1
+        self.weights[nodes] //= gcd(*self.weights[nodes].tolist())

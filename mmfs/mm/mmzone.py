@@ -19,6 +19,7 @@ from mmfs.mm_types import (
     BLK_VIRGIN,
     MAX_NR_ZONES,
     MIGRATE_MOVABLE,
+    MIGRATE_ISOLATE,
     MIGRATE_TYPES,
     NR_PAGE_ORDERS,
     PAGEBLOCK_ORDER,
@@ -171,6 +172,14 @@ class Zone:
         counts = self.buddy.areas.nr_free_counts[base : base + NR_PAGE_ORDERS * MIGRATE_TYPES]
         rows: list[list[int]] = counts.reshape(NR_PAGE_ORDERS, MIGRATE_TYPES).tolist()
         return rows
+
+    def nr_free_pages_blocks(self) -> int:
+        """Free pages in free pageblocks, isolated ones not. Linux: mm/page_alloc.c, account_freepages()."""
+        counts = self.free_area_counts()
+        return sum(
+            sum(counts[order]) - counts[order][MIGRATE_ISOLATE] << order
+            for order in range(PAGEBLOCK_ORDER, NR_PAGE_ORDERS)
+        )
 
     def free_area_nr_free(self, order: int) -> int:
         """Free blocks of an order."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.vmscan import ScanControl
 from mmfs.mm.page_alloc import gfp_zone
-from mmfs.mm_types import GFP_DIRECT_RECLAIM_BIT, SWAP_CLUSTER_MAX, NodeStatItem, VmEventItem
+from mmfs.mm.vmscan_node import DEF_PRIORITY
+from mmfs.mm_types import GFP_DIRECT_RECLAIM_BIT, GFP_KERNEL, SWAP_CLUSTER_MAX, NodeStatItem, VmEventItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 RECLAIM_ZONE, RECLAIM_WRITE, RECLAIM_UNMAP = 1, 2, 4
 NODE_RECLAIM_PRIORITY: Final = 4
 RECLAIM_DISTANCE: Final = 30
+MAX_RECLAIM_RETRIES: Final = 16
 
 
 def node_reclaim_mode_changed(kernel: Kernel) -> None:
@@ -64,11 +66,42 @@ def node_reclaim(kernel: Kernel, pgdat: PglistData, gfp: int, order: int) -> Non
     mode, nr_pages = kernel.vm.zone_reclaim_mode, 1 << order
     sc = ScanControl(gfp, order, NODE_RECLAIM_PRIORITY, gfp_zone(gfp), max(nr_pages, SWAP_CLUSTER_MAX))
     sc.may_writepage, sc.may_unmap, sc.may_swap = bool(mode & RECLAIM_WRITE), bool(mode & RECLAIM_UNMAP), True
+    success = _shrink(kernel, pgdat, nr_pages, sc) >= nr_pages
+    kernel.vmstat.count_vm_events(VmEventItem.ZONE_RECLAIM_SUCCESS if success else VmEventItem.ZONE_RECLAIM_FAILED)
+
+
+def _shrink(kernel: Kernel, pgdat: PglistData, nr_pages: int, sc: ScanControl) -> int:
+    """Shrink a node harder and harder; how many pages that gave. Linux: __node_reclaim()."""
     while sc.nr_reclaimed < nr_pages and sc.priority >= 0:
         node = kernel.reclaim.shrink_node(pgdat, sc)
         while not node.step():
             kernel.reclaim.cond_resched(kernel.tasks.current)
         sc.priority -= 1
     kernel.reclaim.cond_resched(kernel.tasks.current)
-    success = sc.nr_reclaimed >= nr_pages
-    kernel.vmstat.count_vm_events(VmEventItem.ZONE_RECLAIM_SUCCESS if success else VmEventItem.ZONE_RECLAIM_FAILED)
+    return int(sc.nr_reclaimed)
+
+
+def reclaim_from_node(kernel: Kernel, pgdat: PglistData, nr_to_reclaim: int, swappiness: int) -> bool:
+    """Take so many pages of a node, as somebody has asked for; whether that could be done.
+
+    Linux 6.18: mm/vmscan.c, user_proactive_reclaim().
+    """
+    reclaimed, retries = 0, MAX_RECLAIM_RETRIES
+    with kernel.memcgs.for_a_writer():
+        while reclaimed < nr_to_reclaim:
+            if not retries:
+                kernel.lru.lru_add_drain_all()
+            batch, got = (nr_to_reclaim - reclaimed) // 4, 0
+            if _worth_it(kernel, pgdat):
+                sc = ScanControl(
+                    GFP_KERNEL, 0, DEF_PRIORITY, gfp_zone(GFP_KERNEL), max(batch, SWAP_CLUSTER_MAX)
+                )
+                sc.may_writepage = sc.may_swap = sc.proactive = sc.count_proactive = True
+                sc.swappiness = swappiness
+                got = _shrink(kernel, pgdat, batch, sc)
+            if not got:
+                retries -= 1
+                if retries < 0:
+                    return False
+            reclaimed += got
+    return True

@@ -424,6 +424,11 @@ class OomKiller:
         else:
             for line in oom_meminfo(oc.memcg):
                 kernel.printk.emit(line, LOG_INFO)
+        if PROTECTION(kernel) and not kernel.lru.memcg.memsw:
+            root = (oc.memcg or kernel.memcgs.root).memory
+            least, low = root.children_min_usage, root.children_low_usage
+            text = f"Memory cgroup min protection {_kb(least)} -- low protection {_kb(low)}"
+            kernel.printk.emit(text, LOG_WARNING)
         if kernel.vm.oom_dump_tasks:
             self._dump_tasks(oc)
 
@@ -460,6 +465,8 @@ class OomKiller:
             )
 
 
+PROTECTION: Final = since(6, 19)
+"""Kernels that say how much of what is used is protected. Linux: mem_cgroup_show_protected_memory()."""
 RSS_KINDS: Final = since(6, 12)
 """Kernels whose table of tasks tells what kind of pages is resident."""
 

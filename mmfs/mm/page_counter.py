@@ -105,6 +105,16 @@ class PageCounter:
         return int(self._record["elow"])
 
     @property
+    def children_min_usage(self) -> int:
+        """What those below use of their own min. Linux: struct page_counter, children_min_usage."""
+        return int(self._record["children_min_usage"])
+
+    @property
+    def children_low_usage(self) -> int:
+        """As children_min_usage, of low."""
+        return int(self._record["children_low_usage"])
+
+    @property
     def failcnt(self) -> int:
         """How often the limit was hit."""
         return int(self._record["failcnt"])

@@ -22,7 +22,7 @@ from mmfs.mm.mempolicy import nodemask_of
 from mmfs.mm.page_alloc import gfp_zone
 from mmfs.mm.ratelimit import NSEC_PER_SEC, RatelimitState
 from mmfs.mm_types import GFP_NOWARN_BIT, MAX_NR_ZONES, PAGE_SHIFT, NodeStatItem, ZoneStatItem
-from mmfs.profile import until
+from mmfs.profile import since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -84,6 +84,10 @@ MIGRATETYPE_LETTERS: Final = "UMEHI"
 _BLANK: Final = ("shmem_thp", "shmem_pmdmapped", "anon_thp")
 BLANKS: Final = until(6, 12)
 """Kernels that print a blank before the numbers of these."""
+WRITEBACK_TMP: Final = until(6, 18)
+BALLOON: Final = since(6, 16)
+MORE_OF_ZONES: Final = since(6, 18)
+"""Kernels that tell what of reserved_highatomic is free, and how many pages zsmalloc has."""
 
 
 def _kb(pages: int) -> int:
@@ -162,22 +166,29 @@ def _node(kernel: Kernel, pgdat: PglistData) -> str:
     """A node's line. Linux: mm/show_mem.c, show_free_areas()."""
     words = [f"Node {pgdat.node_id}"]
     for name, item in _NODE_FIELDS:
+        if item is NodeStatItem.NR_WRITEBACK_TEMP and not WRITEBACK_TMP(kernel):
+            continue
         count = kernel.vmstat.node_page_state(pgdat.node_id, item)
         blank = " " if name in _BLANK and BLANKS(kernel) else ""
         words.append(f"{name}:{blank}{count if item is NodeStatItem.NR_KERNEL_STACK_KB else _kb(count)}kB")
-    return " ".join([*words, f"all_unreclaimable? {'no' if pgdat.node_reclaimable else 'yes'}"])
+    words.append(f"all_unreclaimable? {'no' if pgdat.node_reclaimable else 'yes'}")
+    if BALLOON(kernel):
+        words.append(f"Balloon:{_kb(kernel.vmstat.node_page_state(pgdat.node_id, NodeStatItem.NR_BALLOON_PAGES))}kB")
+    return " ".join(words)
 
 
 def _zone(kernel: Kernel, zone: Zone) -> str:
     """A zone's line. Linux: mm/show_mem.c, show_free_areas()."""
-    here = zone.per_cpu_pageset
+    here, more = zone.per_cpu_pageset, MORE_OF_ZONES(kernel)
     state = kernel.vmstat.zone_stat[zone.index]
     words = [
         f"Node {zone.zone_pgdat.node_id} {zone.name} free:{_kb(state[ZoneStatItem.NR_FREE_PAGES])}kB",
         f"boost:{_kb(zone.watermark_boost)}kB min:{_kb(zone.min_wmark_pages())}kB",
         f"low:{_kb(zone.low_wmark_pages())}kB high:{_kb(zone.high_wmark_pages())}kB",
         f"reserved_highatomic:{_kb(zone.nr_reserved_highatomic)}KB",
+        *([f"free_highatomic:{_kb(zone.nr_free_highatomic)}KB"] if more else []),
         *(f"{name}:{_kb(state[item])}kB" for name, item in _ZONE_FIELDS),
+        *([f"zspages:{_kb(state[ZoneStatItem.NR_ZSPAGES])}kB"] if more else []),
         f"present:{_kb(zone.present_pages)}kB managed:{_kb(zone.managed_pages)}kB",
         f"mlocked:{_kb(state[ZoneStatItem.NR_MLOCK])}kB bounce:{_kb(state[ZoneStatItem.NR_BOUNCE])}kB",
         f"free_pcp:{_kb(_free_pcp(zone))}kB local_pcp:{_kb(here[current(kernel).processor].count)}kB",

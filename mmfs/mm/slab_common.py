@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mmfs.mm import slab_caches, slab_caches_6_1
+from mmfs.mm import slab_caches, slab_caches_6_1, slab_caches_7_0
 from mmfs.mm.slab_caches import KERNFS_NODES_PER_MEMORY_BLOCK, KERNFS_NODES_PER_NODE
 from mmfs.mm.slub import KmemCache, get_order
 from mmfs.mm_types import (
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from mmfs.mm.memcontrol import MemCgroups
     from mmfs.mm.page_alloc import PageAllocator
 
-TABLES: Final = ((since(6, 12), slab_caches), (until(6, 12), slab_caches_6_1))
-"""Which kernels have which caches."""
+TABLES: Final = ((since(7, 0), slab_caches_7_0), (since(6, 12), slab_caches), (until(6, 12), slab_caches_6_1))
+"""Which kernels have which caches: the first that fits."""
 
 KMALLOC_MAX_CACHE_SIZE: Final = 2 * PAGE_SIZE
 

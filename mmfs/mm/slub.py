@@ -63,6 +63,8 @@ def calculate_order(size: int, nr_cpus: int) -> int:
                 return order
         fraction //= 2
     return get_order(size)
+SHEAF_CAPACITY: Final = {"vm_area_struct": 32, "maple_node": 32}
+"""What caches ask for. Linux: struct kmem_cache_args, sheaf_capacity."""
 
 
 class KmemCache:
@@ -100,7 +102,8 @@ class KmemCache:
         row["remote_node_defrag_ratio"] = DEFRAG_RATIO
         row["migratetype"] = MIGRATE_RECLAIMABLE if self.reclaim_account else MIGRATE_UNMOVABLE
         row["highest_zoneidx"] = ZONE_DMA if self.cache_dma else ZONE_NORMAL
-        self.set_cpu_partial(6 if size >= PAGE_SIZE else 24 if size >= 1024 else 52 if size >= 256 else 120)
+        most = 6 if size >= PAGE_SIZE else 24 if size >= 1024 else 52 if size >= 256 else 120
+        self.set_cpu_partial(most if slabs.profile.config("SLUB_CPU_PARTIAL") else 0)
 
     def __repr__(self) -> str:
         return f"<KmemCache {self.name} {self.nr_objects_inuse}/{self.num_objs}>"
@@ -164,6 +167,19 @@ class KmemCache:
         """Linux: mm/slub.c, slub_set_cpu_partial()."""
         self._cpu_partial = nr_objects
         self.record["cpu_partial_slabs"] = min(-(-nr_objects * 2 // self.objs_per_slab), (1 << 31) - 1)
+
+    @property
+    def sheaf_capacity(self) -> int:
+        """Objects of the array that a CPU has; what bootstraps the others has none.
+
+        Linux 7.0: mm/slub.c, calculate_sheaf_capacity().
+        Simplified: the model takes objects from slabs of a CPU.
+        """
+        if self.name in ("kmem_cache", "kmem_cache_node"):
+            return 0
+        size = self.size
+        most = 4 if size >= PAGE_SIZE else 12 if size >= 1024 else 28 if size >= 256 else 60
+        return max(most, SHEAF_CAPACITY.get(self.name, 0))
 
     # -- objects ------------------------------------------------------------------------------------------------------
 

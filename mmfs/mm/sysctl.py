@@ -23,6 +23,7 @@ class VmSysctl:
     compact_unevictable_allowed: int = 1
     compaction_proactiveness: int = 20
     dac_mmap_min_addr: int = 65536
+    defrag_mode: int = 0
     dirty_background_bytes: int = 0
     dirty_background_ratio: int = 10
     dirty_bytes: int = 0
@@ -37,6 +38,7 @@ class VmSysctl:
     hugetlb_optimize_vmemmap: int = 0
     hugetlb_shm_group: int = 0
     laptop_mode: int = 0
+    laptop_mode_ignored: int = 0
     legacy_va_layout: int = 0
     lowmem_reserve_ratio: list[int] = field(default_factory=lambda: [256, 256, 32, 0, 0])
     max_map_count: int = 65530
@@ -49,6 +51,7 @@ class VmSysctl:
     mmap_min_addr: int = 65536
     mmap_rnd_bits: int = 28
     mmap_rnd_compat_bits: int = 8
+    movable_gigantic_pages: int = 0
     numa_stat: int = 1
     oom_dump_tasks: int = 1
     oom_kill_allocating_task: int = 0
@@ -61,6 +64,7 @@ class VmSysctl:
     unprivileged_userfaultfd: int = 0
     user_min_free_kbytes: int = -1
     vfs_cache_pressure: int = 100
+    vfs_cache_pressure_denom: int = 100
     watermark_boost_factor: int = 15000
     watermark_scale_factor: int = 10
     zone_reclaim_mode: int = 0

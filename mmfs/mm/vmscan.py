@@ -43,6 +43,7 @@ from mmfs.mm_types import (
     VmEventItem,
     ZoneStatItem,
 )
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
 MAX_RECLAIM_RETRIES: Final = 16
 NSEC_PER_JIFFY: Final = 4_000_000
 SLICE_NS: Final = 1_000_000
+SWAPPINESS_ANON_ONLY: Final = 201
+COUNTS_PROACTIVE: Final = since(6, 16)
+"""Kernels that count apart what memory.reclaim takes: pgscan_proactive and its kin."""
 PF_MEMALLOC: Final = 0x0000_0800
 PF_KTHREAD: Final = 0x0020_0000
 SIGKILL_MASK: Final = 1 << SIGKILL - 1
@@ -243,6 +247,7 @@ class Reclaim:
         sc.memcg = memcg.row
         sc.may_writepage = not self.kernel.vm.laptop_mode
         sc.may_swap, sc.proactive, sc.swappiness = may_swap, proactive, swappiness
+        sc.count_proactive = proactive and COUNTS_PROACTIVE(self.kernel)
         sc.khugepaged = self.kernel.khugepaged.running
         cpu = self.kernel.page_alloc.buddy.cpu
         nid = int(self.kernel.page_alloc.buddy.cpu_nodes[cpu])

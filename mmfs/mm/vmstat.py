@@ -29,7 +29,7 @@ from mmfs.mm_types import (
     VmEventItem,
     ZoneStatItem,
 )
-from mmfs.profile import Needs, Profile, since
+from mmfs.profile import Needs, Profile, since, until
 
 # The names that /proc/vmstat prints where they differ from the enum member in lower case.
 _ZONE_TEXT = {"nr_free_cma_pages": "nr_free_cma"}
@@ -56,14 +56,26 @@ def _text(enum: type[ZoneStatItem] | type[NodeStatItem] | type[NumaStatItem] | t
     return tuple(names.get(item.name.lower(), item.name.lower()) for item in enum)
 
 
-STAT_NEEDS: Final[dict[str, Needs]] = dict.fromkeys(
-    (
-        "nr_unaccepted", "nr_iommu_pages", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged",
-        "nr_memmap_pages", "nr_memmap_boot_pages", "pgsteal_khugepaged", "pgscan_khugepaged", "zone_reclaim_success",
-        "thp_underused_split_page", "swpin_zero", "swpout_zero", "zswpwb",
+STAT_NEEDS: Final[dict[str, Needs]] = {
+    **dict.fromkeys(
+        (
+            "nr_unaccepted", "nr_iommu_pages", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged",
+            "nr_memmap_pages", "nr_memmap_boot_pages", "pgsteal_khugepaged", "pgscan_khugepaged",
+            "zone_reclaim_success", "thp_underused_split_page", "swpin_zero", "swpout_zero", "zswpwb",
+        ),
+        since(6, 12),
     ),
-    since(6, 12),
-)  # fmt: skip
+    "nr_hugetlb": since(6, 13),
+    **dict.fromkeys(
+        (
+            "nr_free_pages_blocks", "nr_balloon_pages", "pgdemote_proactive", "pgsteal_proactive", "pgscan_proactive",
+            "direct_map_level2_collapses", "direct_map_level3_collapses",
+        ),
+        since(6, 16),
+    ),
+    **dict.fromkeys(("nr_bounce", "nr_writeback_temp"), until(6, 18)),
+    **dict.fromkeys(("pgpromote_candidate_nrl", "nr_kernel_file_pages"), since(6, 18)),
+}  # fmt: skip
 """The counters, by the name that is printed, that not all kernels print."""
 
 

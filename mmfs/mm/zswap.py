@@ -77,6 +77,8 @@ def pool_shrinker(name: str, pool: ZsPool) -> Shrinker:
 
 ZPOOLS: Final[dict[str, Needs | None]] = {"zsmalloc": None, "zbud": until(6, 12)}
 """The allocators of pools that there are."""
+HAS_ZPOOL: Final = until(6, 18)
+"""Kernels in which the allocator can be chosen; later ones have zsmalloc only."""
 COMPRESSOR_DEFAULT: Final = "lzo"
 AT_BOOT: Final = until(6, 12)
 """Kernels that set it up whether it is wanted or not."""
@@ -113,7 +115,8 @@ class Zswap:
             Shrinker("mm-zswap", self.shrinker_count, self.shrinker_scan, DEFAULT_SEEKS, SHRINK_BATCH)
         )
         shrinkers.register(pool_shrinker("zswap1", self.loops.pool))
-        self.kernel.printk.emit(f"zswap: loaded using pool {self.compressor}/{self.zpool}", LOG_INFO)
+        pool = f"{self.compressor}/{self.zpool}" if HAS_ZPOOL(self.kernel) else self.compressor
+        self.kernel.printk.emit(f"zswap: loaded using pool {pool}", LOG_INFO)
 
     def _fall_back(self) -> None:
         """Names that were set before anybody looked at them may be wrong. Linux: __zswap_pool_create_fallback()."""

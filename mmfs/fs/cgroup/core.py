@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final
 from mmfs.kernel.cgroup import Cgroup, control, freezer
 from mmfs.kernel.cgroup.control import enable_threaded, migrate_vet_dst, subtree_control
 from mmfs.kernel.cgroup.migrate import attach_task
+from mmfs.kernel.clock import NSEC_PER_USEC
 from mmfs.kernel.sched import PF_KTHREAD, PF_NO_SETAFFINITY
 from mmfs.kernel.signal import SIGKILL, send_signal
 from mmfs.kernfs import CGROUP2, Attribute, Caller, Directory, Iattrs, fail, kstrtoint
-from mmfs.profile import since
+from mmfs.profile import both, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
@@ -172,6 +173,12 @@ def cgroup_threads_store(group: Cgroup, buf: str, *, caller: Caller) -> None:
 def cgroup_events(group: Cgroup) -> str:
     """Whether a living process is here or below. Linux: cgroup_events_show()."""
     return f"populated {int(group.populated)}\nfrozen {int(group.frozen)}\n"
+
+
+@cgroup.attribute("cgroup.stat.local", needs=both(since(6, 18), not_root))
+def cgroup_stat_local(group: Cgroup) -> str:
+    """For how long it was told to be frozen, by itself or one above. Linux: cgroup_core_local_stat_show()."""
+    return f"frozen_usec {freezer.frozen_ns(group) // NSEC_PER_USEC}\n"
 
 
 @cgroup.attribute("cgroup.freeze", needs=not_root)

@@ -6,10 +6,12 @@ Linux: mm/memcontrol.c, memory_files[], swap_files[], zswap_files[].
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.fs.cgroup.core import cgroup, enabled
+from mmfs.fs.user_reclaim import reclaim_request
 from mmfs.kernel.cgroup import Cgroup
 from mmfs.kernfs import OpenFile, fail, kstrtoint, memparse
 from mmfs.mm import memcg_stat
@@ -21,19 +23,23 @@ if TYPE_CHECKING:
     from mmfs.mm.mem_cgroup import MemCgroup
 
 U64: Final = (1 << 64) - 1
-EVENTS: Final = (
+Events = tuple[tuple[str, MemcgMemoryEvent | None], ...]
+EVENTS: Final[Events] = (
     ("low", MemcgMemoryEvent.MEMCG_LOW),
     ("high", MemcgMemoryEvent.MEMCG_HIGH),
     ("max", MemcgMemoryEvent.MEMCG_MAX),
     ("oom", MemcgMemoryEvent.MEMCG_OOM),
     ("oom_kill", MemcgMemoryEvent.MEMCG_OOM_KILL),
     ("oom_group_kill", MemcgMemoryEvent.MEMCG_OOM_GROUP_KILL),
+    ("sock_throttled", None),
 )
-SWAP_EVENTS: Final = (
+SWAP_EVENTS: Final[Events] = (
     ("high", MemcgMemoryEvent.MEMCG_SWAP_HIGH),
     ("max", MemcgMemoryEvent.MEMCG_SWAP_MAX),
     ("fail", MemcgMemoryEvent.MEMCG_SWAP_FAIL),
 )
+EVENT_NEEDS: Final = {"sock_throttled": since(6, 19)}
+"""The rows that not all kernels have; what has no event never happens here: no socket's buffers fill up."""
 
 
 def memcg_of(group: Cgroup) -> MemCgroup:
@@ -118,8 +124,10 @@ _counter("memory", lambda memcg: memcg.memory, until(6, 12))
 # -- limits --------------------------------------------------------------------------------------------------------
 
 
-def _limit(name: str, get: Callable[[MemCgroup], int], put: Callable[[MemCgroup, int], None]) -> None:
-    """A file that shows and takes a number of bytes or `max`."""
+def _limit(
+    name: str, get: Callable[[MemCgroup], int], put: Callable[[MemCgroup, int], None], field: str | None = None
+) -> None:
+    """A file that shows and takes a number of bytes or `max`; to set the counter's `field` alone takes no reclaim."""
 
     def show(group: Cgroup) -> str:
         return bytes_text(get(memcg_of(group))) + "\n"
@@ -127,7 +135,24 @@ def _limit(name: str, get: Callable[[MemCgroup], int], put: Callable[[MemCgroup,
     def store(group: Cgroup, buf: str) -> None:
         put(memcg_of(group), page_counter_memparse(buf))
 
-    cgroup.attributes(name, show, store, needs=limited)
+    def store_at_once(group: Cgroup, buf: str, *, file: OpenFile) -> None:
+        """Set it, and reclaim unless the file was opened with O_NONBLOCK. Linux: memory_high_write()."""
+        pages = page_counter_memparse(buf)
+        if file.flags & os.O_NONBLOCK:
+            assert field is not None
+            setattr(memcg_of(group).memory, field, pages)
+        else:
+            put(memcg_of(group), pages)
+
+    if field is None:
+        cgroup.attributes(name, show, store, needs=limited)
+        return
+    cgroup.attributes(name, show, store, needs=both(until(6, 18), limited))
+
+    def show_of(group: Cgroup, *, file: OpenFile) -> str:
+        return show(group)
+
+    cgroup.attributes(name, show_of, store_at_once, needs=both(since(6, 18), limited), wants_file=True)
 
 
 def _of(field: str, counter: str = "memory") -> tuple[Callable[[MemCgroup], int], Callable[[MemCgroup, int], None]]:
@@ -144,23 +169,27 @@ def _set_zswap_max(memcg: MemCgroup, pages: int) -> None:
 
 _limit("memory.min", *_of("min"))
 _limit("memory.low", *_of("low"))
-_limit("memory.high", _of("high")[0], lambda memcg, pages: memcg.owner.set_memory_high(memcg, pages))
-_limit("memory.max", _of("max")[0], lambda memcg, pages: memcg.owner.set_memory_max(memcg, pages))
+_limit("memory.high", _of("high")[0], lambda memcg, pages: memcg.owner.set_memory_high(memcg, pages), "high")
+_limit("memory.max", _of("max")[0], lambda memcg, pages: memcg.owner.set_memory_max(memcg, pages), "max")
 
 
 # -- events --------------------------------------------------------------------------------------------------------
 
 
-def _events(name: str, rows: tuple[tuple[str, MemcgMemoryEvent], ...], local: bool = False) -> None:
+def _events(name: str, rows: Events, local: bool = False) -> None:
     """A file of events, of which poll(2) tells. Linux: memory_events_show(), swap_events_show()."""
 
     def counts(group: Cgroup) -> list[int]:
         memcg = memcg_of(group)
         found = (memcg.owner.fast.local_events if local else memcg.owner.fast.total_events)[memcg.row]
-        return [int(found[event]) for _, event in rows]
+        return [0 if event is None else int(found[event]) for _, event in rows]
 
     def show(group: Cgroup) -> str:
-        return "".join(f"{name} {count}\n" for (name, _), count in zip(rows, counts(group), strict=True))
+        return "".join(
+            f"{name} {count}\n"
+            for (name, _), count in zip(rows, counts(group), strict=True)
+            if name not in EVENT_NEEDS or EVENT_NEEDS[name](group)
+        )
 
     cgroup.attributes(name, show, needs=limited, events=lambda group: sum(counts(group)))
 
@@ -205,23 +234,9 @@ def memory_oom_group_store(group: Cgroup, buf: str) -> None:
 
 
 def memory_reclaim(group: Cgroup, buf: str) -> None:
-    """Reclaim so many bytes, optionally with swappiness=N. Linux: memory_reclaim()."""
-    text = buf.strip()
-    wanted, rest = memparse(text)
-    if rest == text:
-        fail(errno.EINVAL)
-    swappiness = -1
-    for word in rest.strip().split(" "):
-        if not word:
-            continue
-        name, equals, value = word.partition("=")
-        if name != "swappiness" or not equals:
-            fail(errno.EINVAL)
-        swappiness = kstrtoint(value)
-        if not 0 <= swappiness <= 200:
-            fail(errno.EINVAL)
+    """Reclaim so many bytes, optionally with swappiness=N or swappiness=max. Linux: memory_reclaim()."""
     memcg = memcg_of(group)
-    if not memcg.owner.reclaim(memcg, wanted // PAGE_SIZE, swappiness):
+    if not memcg.owner.reclaim(memcg, *reclaim_request(group.kernel.profile, buf)):
         fail(errno.EAGAIN)
 
 

@@ -35,6 +35,7 @@ from mmfs.kernel.sched import (
     TIMER_SLACK_NS,
 )
 from mmfs.kernfs.kstrtox import fail, kstrtouint, kstrtoull
+from mmfs.mm.mman import VM_MERGEABLE
 from mmfs.profile import since, until
 
 if TYPE_CHECKING:
@@ -330,6 +331,8 @@ KSM_STAT: Final = (
     ("ksm_zero_pages", since(6, 12)),
     ("ksm_merging_pages", since(6, 12)),
     ("ksm_process_profit", since(6, 12)),
+    ("ksm_merge_any", since(6, 14)),
+    ("ksm_mergeable", since(6, 14)),
 )
 
 
@@ -339,5 +342,10 @@ def ksm_stat(task: Task) -> str:
     mm = task.mm
     if mm is None:
         return ""
-    rows = zip(KSM_STAT, mm.kernel.ksm.mm_stat(mm), strict=True)
-    return "".join(f"{name} {value}\n" for (name, needs), value in rows if needs is None or needs(task))
+    mergeable = any(vma.vm_flags & VM_MERGEABLE for vma in mm.mmap)
+    values = (*mm.kernel.ksm.mm_stat(mm), "no", "yes" if mergeable else "no")
+    return "".join(
+        f"{name}{':' if isinstance(value, str) else ''} {value}\n"
+        for (name, needs), value in zip(KSM_STAT, values, strict=True)
+        if needs is None or needs(task)
+    )

@@ -20,7 +20,7 @@ from mmfs.mm.show_mem import node_page_state_pages, si_mem_available
 from mmfs.mm.swapfile import nr_swap_pages, total_swap_pages
 from mmfs.mm_types import NodeStatItem as Node
 from mmfs.mm_types import ZoneStatItem as Zone
-from mmfs.profile import config
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -148,6 +148,7 @@ ROWS = (
     item("FileHugePages", Node.NR_FILE_THPS, needs=config("TRANSPARENT_HUGEPAGE")),
     item("FilePmdMapped", Node.NR_FILE_PMDMAPPED, needs=config("TRANSPARENT_HUGEPAGE")),
     zone_item("Unaccepted", Zone.NR_UNACCEPTED, needs=config("UNACCEPTED_MEMORY")),
+    item("Balloon", Node.NR_BALLOON_PAGES, needs=since(6, 16)),
     Row("HugePages_Total", attrgetter("hstate.nr_huge_pages"), COUNT, config("HUGETLB_PAGE")),
     Row("HugePages_Free", attrgetter("hstate.free_huge_pages"), COUNT, config("HUGETLB_PAGE")),
     Row("HugePages_Rsvd", attrgetter("hstate.resv_huge_pages"), COUNT, config("HUGETLB_PAGE")),

@@ -16,13 +16,14 @@ from mmfs.fs.proc.root import proc
 from mmfs.mm.page_writeback import global_dirty_limits, global_dirtyable_memory
 from mmfs.mm.show_mem import node_page_state_pages
 from mmfs.mm.vmstat import is_printed, node_stat_text, numa_stat_text, vm_event_text, zone_stat_text
-from mmfs.mm_types import HPAGE_PMD_ORDER, NodeStatItem, VmEventItem
+from mmfs.mm_types import HPAGE_PMD_ORDER, NodeStatItem, VmEventItem, ZoneStatItem
 from mmfs.profile import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.mmzone import Zone
     from mmfs.profile import Profile
 
 VM_STAT_TEXT = ("nr_dirty_threshold", "nr_dirty_background_threshold", "nr_memmap_pages", "nr_memmap_boot_pages")
@@ -59,6 +60,15 @@ class Plan:
         return self.template % self.take(numbers)
 
 
+def zone_printed(kernel: Kernel, zones: Iterable[Zone]) -> list[int]:
+    """Counters of zones, added up; the free pages in whole pageblocks are what the buddy allocator's lists hold."""
+    zones = list(zones)
+    state: list[int] = kernel.vmstat.zone_stat[[zone.index for zone in zones]].sum(axis=0).tolist()
+    if is_printed("nr_free_pages_blocks", kernel.profile):
+        state[ZoneStatItem.NR_FREE_PAGES_BLOCKS] = sum(zone.nr_free_pages_blocks() for zone in zones)
+    return state
+
+
 @cache
 def plan(profile: Profile) -> Plan:
     """The file's."""
@@ -86,7 +96,7 @@ def vmstat(kernel: Kernel) -> str:
         kernel.vm, global_dirtyable_memory(zone, node, kernel.page_alloc.totalreserve_pages)
     )
     numbers = (
-        *zone,
+        *zone_printed(kernel, kernel.zones),
         *counters.numa_event.sum(axis=0).tolist(),
         *node_stat_printed(node),
         threshold,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.proc.root import proc
-from mmfs.fs.proc.vmstat import Plan, node_stat_printed
+from mmfs.fs.proc.vmstat import Plan, node_stat_printed, zone_printed
 from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
 from mmfs.mm_types import (
     MIGRATETYPE_NAMES,
@@ -18,7 +18,7 @@ from mmfs.mm_types import (
     PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
 )
-from mmfs.profile import since
+from mmfs.profile import Needs, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -68,7 +68,7 @@ def zoneinfo(kernel: Kernel) -> str:
 
 
 def _zone(kernel: Kernel, pgdat: PglistData, zone: Zone) -> str:
-    state = kernel.vmstat.zone_stat[zone.index].tolist()
+    state = zone_printed(kernel, (zone,))
     promo = f"\n        promo    {zone.promo_wmark_pages()}" if since(6, 12)(kernel) else ""
     text = (
         f"\n  pages free     {state[0]}"
@@ -87,20 +87,35 @@ def _zone(kernel: Kernel, pgdat: PglistData, zone: Zone) -> str:
         return text + "\n"
     numa = kernel.vmstat.numa_event[zone.index].tolist()
     text += zone_stats(kernel.profile).text((*state, *numa)) + "\n  pagesets" + _pagesets(kernel, zone)
-    return (
-        f"{text}\n  node_unreclaimable:  {int(pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES)}"
+    text += (
+        f"\n  node_unreclaimable:  {int(pgdat.kswapd_failures >= MAX_RECLAIM_RETRIES)}"
         f"\n  start_pfn:           {zone.zone_start_pfn}\n"
     )
+    if HIGHATOMIC(kernel):
+        text += f"  reserved_highatomic: {zone.nr_reserved_highatomic}\n  free_highatomic:     {zone.nr_free_highatomic}\n"
+    return text
+
+
+HIGHATOMIC: Final = since(6, 19)
+"""Kernels that tell what is reserved for atomic allocations, and what of that is free."""
+PAGESET_FIELDS: Final[tuple[tuple[str, Needs | None], ...]] = (
+    ("count", None), ("high", None), ("batch", None), ("high_min", since(6, 13)), ("high_max", since(6, 13)),
+)  # fmt: skip
+
+
+@cache
+def pageset_line(profile: Profile) -> str:
+    """A kernel's fields of a CPU's list of pages, in a column as wide as the longest needs."""
+    fields = [name for name, needs in PAGESET_FIELDS if needs is None or needs(profile)]
+    width = max(map(len, fields)) + 1
+    return "".join(f"\n              {name + ':':<{width}} {{0.{name}}}" for name in fields)
 
 
 def _pagesets(kernel: Kernel, zone: Zone) -> str:
     pagesets = zone.per_cpu_pageset
     tail = f"\n  vm stats threshold: {zone.stat_threshold}"
-    return "".join([
-        f"\n    cpu: {cpu.cpu}\n              count: {pcp.count}\n              high:  {pcp.high}"
-        f"\n              batch: {pcp.batch}{tail}"
-        for cpu, pcp in zip(kernel.cpus, pagesets, strict=True)
-    ])
+    line = pageset_line(kernel.profile).format
+    return "".join([f"\n    cpu: {cpu.cpu}{line(pcp)}{tail}" for cpu, pcp in zip(kernel.cpus, pagesets, strict=True)])
 
 
 # -- buddyinfo --------------------------------------------------------------------------------------------

@@ -56,9 +56,18 @@ def isolated(_: Kernel) -> str:
 
 
 @cpu_root.attribute("nohz_full")
-def nohz_full(_: Kernel) -> str:
-    """No processor runs without ticks; Linux prints a mask that was never made."""
-    return "(null)\n"
+def nohz_full(kernel: Kernel) -> str:
+    """No processor runs without ticks; until 6.19 Linux prints a mask that was never made."""
+    return "\n" if HOUSEKEEPING(kernel) else "(null)\n"
+
+
+HOUSEKEEPING: Final = since(6, 19)
+
+
+@cpu_root.attribute("housekeeping", needs=HOUSEKEEPING)
+def housekeeping(_: Kernel) -> str:
+    """No processor is set apart for what the kernel does. Linux: drivers/base/cpu.c, housekeeping_show()."""
+    return "\n"
 
 
 @cpu_root.attribute("kernel_max")

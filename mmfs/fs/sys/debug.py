@@ -203,6 +203,7 @@ def _zswap_used(kernel: Kernel) -> bool:
 
 
 ZSWAP: Final[dict[str, Callable[[Zswap], int]]] = {
+    "decompress_fail": lambda zswap: 0,
     "duplicate_entry": lambda zswap: 0,
     "pool_limit_hit": lambda zswap: zswap.loops.pool_limit_hit,
     "pool_total_size": lambda zswap: zswap.loops.pool.pages_allocated << PAGE_SHIFT,
@@ -212,16 +213,22 @@ ZSWAP: Final[dict[str, Callable[[Zswap], int]]] = {
     "reject_kmemcache_fail": lambda zswap: 0,
     "reject_reclaim_fail": lambda zswap: zswap.loops.reject_reclaim_fail,
     "same_filled_pages": lambda zswap: zswap.nr_same_filled,
+    "stored_incompressible_pages": lambda zswap: 0,
     "stored_pages": lambda zswap: zswap.nr_stored,
     "written_back_pages": lambda zswap: zswap.loops.written_back_pages,
 }
-"""What zswap has done; no compressor fails here, and there is always memory for an entry."""
+"""What zswap has done; no compressor fails here, and there is always memory for an entry.
+
+Simplified: what does not get smaller is rejected, where 6.18 keeps it as it is (stored_incompressible_pages).
+"""
 
 
 ZSWAP_NEEDS: Final = {
     "duplicate_entry": until(6, 12),
     "reject_compress_fail": since(6, 12),
     "same_filled_pages": until(6, 12),
+    "decompress_fail": since(6, 18),
+    "stored_incompressible_pages": since(6, 18),
 }
 """The files that not all kernels have."""
 

@@ -9,7 +9,9 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.sys.root import DIRECTORY, mm
+from mmfs.kernfs import kstrtobool
 from mmfs.kernfs.kstrtox import fail, kstrtou8, sysfs_streq
+from mmfs.mm.mempolicy import AUTO
 from mmfs.profile import since
 
 if TYPE_CHECKING:
@@ -30,10 +32,14 @@ def _node(nid: int) -> tuple[Callable[[Kernel], int], Callable[[Kernel, str], No
         return max(int(kernel.mmu.areas.weights[nid]), 1)
 
     def store(kernel: Kernel, buf: str) -> None:
+        auto = AUTO(kernel)
         try:
-            kernel.mmu.areas.weights[nid] = 0 if sysfs_streq(buf, "") else kstrtou8(buf)
+            weight = 0 if sysfs_streq(buf, "") and not auto else kstrtou8(buf)
         except OSError:
             fail(errno.EINVAL)
+        if auto and not weight:
+            fail(errno.EINVAL)
+        kernel.weighted_interleave.set_weight(nid, weight)
 
     return show, store, lambda kernel: nid < len(kernel.node_data)
 
@@ -41,3 +47,19 @@ def _node(nid: int) -> tuple[Callable[[Kernel], int], Callable[[Kernel, str], No
 for _nid in range(MAX_NUMNODES):
     _show, _store, _exists = _node(_nid)
     weighted_interleave.attributes(f"node{_nid}", _show, _store, needs=_exists)
+
+
+@weighted_interleave.attribute("auto", mode=0o664, needs=AUTO)
+def auto(kernel: Kernel) -> str:
+    """Whether the weights follow from what firmware tells of the nodes' memory."""
+    return f"{str(kernel.weighted_interleave.auto).lower()}\n"
+
+
+@auto.store
+def auto_store(kernel: Kernel, buf: str) -> None:
+    """Linux: weighted_interleave_auto_store()."""
+    try:
+        value = kstrtobool(buf)
+    except OSError:
+        fail(errno.EINVAL)
+    kernel.weighted_interleave.set_auto(value)

@@ -44,6 +44,7 @@ PARAMETER_NEEDS: Final = {
     "non_same_filled_pages_enabled": until(6, 12),
     "same_filled_pages_enabled": until(6, 12),
     "shrinker_enabled": since(6, 12),
+    "zpool": until(6, 18),
 }
 """Those that not all kernels have."""
 PARAMETERS: Final[dict[str, Set]] = {

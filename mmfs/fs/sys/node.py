@@ -6,16 +6,20 @@ mm/memory-failure.c.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mmfs.fs.proc.vmstat import Plan, node_stat_printed
+from mmfs.fs.proc.vmstat import Plan, node_stat_printed, zone_printed
 from mmfs.fs.sys.device import Device, bus_type, device, number_after
 from mmfs.fs.sys.hugepages import Pool, node_pool_dir
 from mmfs.fs.sys.root import DIRECTORY, system
+from mmfs.fs.user_reclaim import reclaim_request
+from mmfs.kernfs import fail
 from mmfs.kernfs.bitmap import bitmap_list, bitmap_mask
 from mmfs.mm.compaction import compact_node
+from mmfs.mm.node_reclaim import reclaim_from_node
 from mmfs.mm.show_mem import node_page_state_pages
 from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
 from mmfs.mm_types import MAX_NR_ZONES, PAGE_SHIFT, NumaStatItem, ZoneStatItem
@@ -158,7 +162,7 @@ def vmstat(one: NodeDevice) -> str:
     counters = one.kernel.vmstat
     rows = slice(one.nid * MAX_NR_ZONES, (one.nid + 1) * MAX_NR_ZONES)
     values = (
-        *counters.zone_stat[rows].sum(axis=0).tolist(),
+        *zone_printed(one.kernel, one.pgdat.node_zones),
         *counters.numa_event[rows].sum(axis=0).tolist(),
         *node_stat_printed(counters.node_stat[one.nid].tolist()),
     )
@@ -171,6 +175,19 @@ def compact_store(one: NodeDevice, buf: str) -> None:
 
 
 node_dir.attributes("compact", None, compact_store)
+
+
+def reclaim_store(one: NodeDevice, buf: str) -> None:
+    """What memory.reclaim takes, of a node; whatever is wrong is EAGAIN. Linux: mm/vmscan.c, reclaim_store()."""
+    try:
+        wanted, swappiness = reclaim_request(one.kernel.profile, buf)
+    except OSError:
+        fail(errno.EAGAIN)
+    if not reclaim_from_node(one.kernel, one.pgdat, wanted, swappiness):
+        fail(errno.EAGAIN)
+
+
+node_dir.attributes("reclaim", None, reclaim_store, needs=since(6, 18))
 hugepages = node_dir.directory("hugepages", mode=DIRECTORY)
 
 

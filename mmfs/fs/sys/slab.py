@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from mmfs.fs.sys.root import DIRECTORY, kernel_dir
 from mmfs.kernfs import Directory, Text, fail, kstrtouint, kstrtoul
 from mmfs.mm.slub import KmemCache
-from mmfs.profile import config
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -63,7 +63,9 @@ def by_node(counts: Iterable[int]) -> str:
 
 
 def cpu_slabs(cache: KmemCache) -> str:
-    """Slabs that CPUs work on or keep."""
+    """Slabs that CPUs work on or keep; since 7.0 Linux has none. Linux: show_slab_objects()."""
+    if since(7, 0)(cache.owner):
+        return by_node(())
     counts, slabs = [0] * len(cache.nodes), cache.owner.fast.slabs
     for cpu in cache.cpus:
         for first, nr in ((cpu["slab"], 1), (cpu["partial"], cpu["partial_slabs"])):
@@ -132,6 +134,9 @@ def min_partial_store(cache: KmemCache, buf: str) -> None:
     cache.record["min_partial"] = min(value, (1 << 63) - 1)
 
 
+cache_dir.attributes("sheaf_capacity", lambda cache: cache.sheaf_capacity, mode=0o400, needs=since(7, 0))
+
+
 @cache_dir.attribute("cpu_partial", mode=0o600)
 def cpu_partial(cache: KmemCache) -> int:
     """Free objects that a CPU's list of partial slabs is meant to hold."""
@@ -141,7 +146,10 @@ def cpu_partial(cache: KmemCache) -> int:
 @cpu_partial.store
 def cpu_partial_store(cache: KmemCache, buf: str) -> None:
     """Linux: cpu_partial_store()."""
-    cache.set_cpu_partial(kstrtouint(buf, 10))
+    objects = kstrtouint(buf, 10)
+    if objects and not config("SLUB_CPU_PARTIAL")(cache.owner):
+        fail(errno.EINVAL)
+    cache.set_cpu_partial(objects)
     cache.flush_all()
 
 

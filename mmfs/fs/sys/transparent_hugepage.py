@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mmfs.fs.sys.root import DIRECTORY, mm
 from mmfs.kernfs import Directory, fail
@@ -183,6 +183,18 @@ for _item in MthpStatItem:
         _stat(_item),
         needs=None if re.search("SHMEM|SWPOUT|SPLIT(_FAILED)?$", _item.name) else _anonymous,
     )
+
+
+STAT_NEEDS: Final = {
+    "zswpout": since(6, 13),
+    **dict.fromkeys(("swpin", "swpin_fallback", "swpin_fallback_charge"), since(6, 14)),
+}
+"""Counts of what never happens here.
+
+Simplified: huge pages are neither compressed by zswap nor read from swap as a whole, which newer kernels do.
+"""
+for _name, _needs in STAT_NEEDS.items():
+    stats.attributes(_name, lambda _: 0, needs=_needs)
 
 
 khugepaged: Directory[Khugepaged] = Directory(mode=DIRECTORY)

@@ -13,9 +13,9 @@ from mmfs.fs.sys.block import Disk, class_dir, queue
 from mmfs.fs.sys.device import Device, device, uevent_store
 from mmfs.fs.sys.root import DIRECTORY, facts, virtual
 from mmfs.kernel.zram import ZramDisk
-from mmfs.kernfs import Directory, fail, sysfs_streq
-from mmfs.kernfs.kstrtox import kstrtoint, kstrtoull, memparse
-from mmfs.profile import since
+from mmfs.kernfs import Directory, fail, kstrtobool, sysfs_streq
+from mmfs.kernfs.kstrtox import kstrtoint, kstrtouint, kstrtoull, memparse
+from mmfs.profile import since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -182,7 +182,7 @@ def comp_algorithm_store(disk: Disk, buf: str) -> None:
     _zram(disk).set_algorithm(buf)
 
 
-@zram.attribute("max_comp_streams")
+@zram.attribute("max_comp_streams", needs=until(6, 18))
 def max_comp_streams(disk: Disk) -> int:
     """One a processor."""
     return disk.kernel.machine.nr_cpus
@@ -239,6 +239,42 @@ def writeback_limit_enable_store(disk: Disk, buf: str) -> None:
         fail(errno.EINVAL)
 
 
+@zram.attribute("writeback_batch_size", needs=since(6, 19))
+def writeback_batch_size(disk: Disk) -> int:
+    """Requests of writeback that may be under way at a time."""
+    return _zram(disk).writeback_batch_size
+
+
+@writeback_batch_size.store
+def writeback_batch_size_store(disk: Disk, buf: str) -> None:
+    """Linux: writeback_batch_size_store()."""
+    try:
+        value = kstrtouint(buf, 10)
+    except OSError:
+        fail(errno.EINVAL)
+    if not value:
+        fail(errno.EINVAL)
+    _zram(disk).writeback_batch_size = value
+
+
+@zram.attribute("compressed_writeback", needs=since(7, 0))
+def compressed_writeback(disk: Disk) -> int:
+    """Whether pages are written back as they are, compressed."""
+    return int(_zram(disk).compressed_writeback)
+
+
+@compressed_writeback.store
+def compressed_writeback_store(disk: Disk, buf: str) -> None:
+    """Linux: compressed_writeback_store()."""
+    try:
+        value = kstrtobool(buf)
+    except OSError:
+        fail(errno.EINVAL)
+    if _zram(disk).zram is not None:
+        fail(errno.EBUSY)
+    _zram(disk).compressed_writeback = value
+
+
 @zram.attribute("mm_stat")
 def mm_stat(disk: Disk) -> str:
     """What its pages take, in bytes, and how many are of one kind or the other. Linux: mm_stat_show()."""
@@ -264,10 +300,15 @@ def bd_stat(disk: Disk) -> str:
     return f"{0:8d} {0:8d} {0:8d}\n"
 
 
+STALLS_GONE = since(6, 18)
+"""Kernels that do not count writes which had to wait for memory any more, and print a 0 for them."""
+
+
 @zram.attribute("debug_stat")
 def debug_stat(disk: Disk) -> str:
     """Linux: debug_stat_show()."""
-    return f"version: 1\n{0:8d} {0:8d}\n"
+    stalls = "0" if STALLS_GONE(disk) else f"{0:8d}"
+    return f"version: 1\n{stalls} {0:8d}\n"
 
 
 # -- its queue ---------------------------------------------------------------------------------------------------------

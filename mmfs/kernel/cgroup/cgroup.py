@@ -70,8 +70,8 @@ class Cgroup:
     __slots__ = (
         "root", "owner", "iattrs", "parent", "name", "path", "id", "level", "self", "children", "tasks", "subsys",
         "e_css", "subtree_control", "dom_cgrp", "notify_on_release", "clone_children", "max_depth", "max_descendants",
-        "freeze", "e_freeze", "freezing", "frozen", "nr_frozen_tasks", "nr_frozen_descendants",
-        "nr_descendants", "nr_dying_descendants", "nr_dying_subsys", "nr_tasks",
+        "freeze", "e_freeze", "freezing", "freeze_start_ns", "frozen_ns", "frozen", "nr_frozen_tasks",
+        "nr_frozen_descendants", "nr_descendants", "nr_dying_descendants", "nr_dying_subsys", "nr_tasks",
         "nr_populated_domain_children", "nr_populated_threaded_children", "nr_threaded_children",
         "stat", "psi_shown", "_psi", "events", "_notified",
     )  # fmt: skip
@@ -110,6 +110,7 @@ class Cgroup:
         """What was written to cgroup.freeze; `e_freeze`: how many here and above say so (kernel/cgroup/freezer.py)."""
         self.freezing = self.frozen = False
         self.e_freeze = self.nr_frozen_tasks = self.nr_frozen_descendants = 0
+        self.freeze_start_ns = self.frozen_ns = 0
         self.stat: BaseStat | None = None if parent is None else BaseStat(parent.stat)
         """CPU time of the tasks here and below; the root's is that of the CPUs."""
         self.psi_shown = True

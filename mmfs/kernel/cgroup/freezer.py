@@ -36,11 +36,22 @@ def cgroup_freeze(cgroup: Cgroup, freeze: bool) -> None:
 
 def _do_freeze(cgroup: Cgroup, freeze: bool) -> None:
     """Linux: kernel/cgroup/freezer.c, cgroup_do_freeze()."""
+    now_ns = cgroup.kernel.clock.now_ns
+    if freeze:
+        cgroup.freeze_start_ns = now_ns
+    else:
+        cgroup.frozen_ns += now_ns - cgroup.freeze_start_ns
     cgroup.freezing = freeze
     for task in list(cgroup.tasks.values()):
         freeze_task(task, freeze)
     if cgroup.nr_descendants == cgroup.nr_frozen_descendants:
         update_frozen(cgroup)
+
+
+def frozen_ns(cgroup: Cgroup) -> int:
+    """For how long a cgroup has been told to be frozen. Linux: struct cgroup_freezer_state, frozen_nsec."""
+    running = cgroup.kernel.clock.now_ns - cgroup.freeze_start_ns if cgroup.freezing else 0
+    return cgroup.frozen_ns + running
 
 
 def freeze_task(task: Task, freeze: bool) -> None:
@@ -119,5 +130,6 @@ def inherit(cgroup: Cgroup) -> None:
         return
     cgroup.e_freeze = parent.e_freeze
     cgroup.freezing = cgroup.frozen = True
+    cgroup.freeze_start_ns = cgroup.kernel.clock.now_ns
     for above in cgroup.ancestors():
         above.nr_frozen_descendants += 1

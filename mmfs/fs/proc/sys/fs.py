@@ -22,6 +22,7 @@ from mmfs.kernfs.sysctl import (
     proc_doulongvec_minmax,
 )
 from mmfs.mm_types import PAGE_SIZE
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -108,6 +109,7 @@ ULONG_TO_INT_MAX = proc_doulongvec_minmax(0, INT_MAX)
 register_sysctl(fs, (
     tunable(of_fs, "aio-max-nr", ULONG),
     fact("aio-nr", lambda kernel: f"{kernel.fs_sysctl.aio_nr}\n"),
+    tunable(of_fs, "dentry-negative", FLAG, field="dentry_negative", needs=since(6, 13)),
     fact("dentry-state", dentry_state),
     tunable(of_fs, "dir-notify-enable", INT),
     tunable(of_fs, "file-max", proc_doulongvec_minmax(0, LONG_MAX)),

@@ -220,6 +220,7 @@ register_sysctl(kernel_dir, (
     tunable(of_sysctl, "hung_task_all_cpu_backtrace", FLAG),
     tunable(of_sysctl, "hung_task_check_count", NATURAL),
     tunable(of_sysctl, "hung_task_check_interval_secs", SECONDS),
+    fact("hung_task_detect_count", lambda _: "0\n", needs=since(6, 13)),
     tunable(of_sysctl, "hung_task_panic", FLAG),
     tunable(of_sysctl, "hung_task_timeout_secs", SECONDS),
     tunable(of_sysctl, "hung_task_warnings", proc_dointvec_minmax(-1)),

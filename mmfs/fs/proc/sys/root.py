@@ -48,9 +48,9 @@ def tunable(
     return sysctl(name, parser, get=load, set=save, after=after, mode=mode, needs=needs)
 
 
-def fact(name: str, show: Callable[[Kernel], str]) -> Attribute[Kernel]:
+def fact(name: str, show: Callable[[Kernel], str], needs: Needs | None = None) -> Attribute[Kernel]:
     """A row that can only be read."""
-    return Attribute(name, show, one_read=True)
+    return Attribute(name, show, one_read=True, needs=needs)
 
 
 def register_sysctl(directory: Directory[Kernel], rows: Iterable[Attribute[Any]]) -> None:

@@ -278,6 +278,27 @@ def compact_memory_any(kernel: Kernel, buf: str) -> None:
     compact_nodes(kernel)
 
 
+JIFFIES: Final = proc_dointvec_jiffies(hz=HZ)
+
+
+def laptop_mode_ignored(kernel: Kernel) -> str:
+    """What was written, which does nothing."""
+    return JIFFIES.show(kernel.vm.laptop_mode_ignored)
+
+
+def laptop_mode_ignored_store(kernel: Kernel, buf: str, *, offset: int, caller: Caller) -> int:
+    """Linux 7.0: mm/page-writeback.c, laptop_mode_handler()."""
+
+    def save(value: int) -> None:
+        kernel.vm.laptop_mode_ignored = value
+
+    taken = JIFFIES.store(kernel.vm.laptop_mode_ignored, buf, offset, save)
+    task = kernel.tasks.get(caller.pid)
+    comm = task.comm if task is not None else "mmfs"
+    kernel.printk.emit(f"{comm}: vm.laptop_mode is deprecated. Ignoring setting.", LOG_WARNING)
+    return taken
+
+
 DROP_CACHES: Final = proc_dointvec_minmax(1, 4)
 
 
@@ -308,6 +329,7 @@ register_sysctl(vm, (
     Attribute("compact_memory", None, compact_memory_any, mode=0o200, needs=until(6, 12)),
     tunable(of_vm, "compact_unevictable_allowed", FLAG),
     tunable(of_vm, "compaction_proactiveness", PERCENT, proactiveness_changed),
+    tunable(of_vm, "defrag_mode", FLAG, needs=since(6, 18)),
     tunable(of_vm, "dirty_background_bytes", proc_doulongvec_minmax(1), dirty_background_bytes_changed),
     tunable(of_vm, "dirty_background_ratio", PERCENT, dirty_background_ratio_changed),
     tunable(of_vm, "dirty_bytes", proc_doulongvec_minmax(2 * PAGE_SIZE), dirty_bytes_changed),
@@ -320,7 +342,9 @@ register_sysctl(vm, (
     tunable(of_vm, "extfrag_threshold", proc_dointvec_minmax(0, 1000)),
     tunable(of_vm, "hugetlb_optimize_vmemmap", proc_dobool()),
     tunable(of_vm, "hugetlb_shm_group", INT),
-    tunable(of_vm, "laptop_mode", proc_dointvec_jiffies(hz=HZ)),
+    tunable(of_vm, "laptop_mode", proc_dointvec_jiffies(hz=HZ), needs=until(7, 0)),
+    Attribute("laptop_mode", laptop_mode_ignored, laptop_mode_ignored_store, wants_offset=True, wants_caller=True,
+              one_read=True, needs=since(7, 0)),
     tunable(of_vm, "legacy_va_layout", NATURAL),
     tunable(of_vm, "lowmem_reserve_ratio", lowmem_reserve_ratio_sysctl_handler(), lowmem_reserve_ratio_changed),
     tunable(of_vm, "max_map_count", NATURAL),
@@ -333,6 +357,7 @@ register_sysctl(vm, (
     tunable(of_vm, "mmap_min_addr", ULONG, mmap_min_addr_changed, field="dac_mmap_min_addr"),
     tunable(of_vm, "mmap_rnd_bits", proc_dointvec_minmax(28, 32), mode=0o600),
     tunable(of_vm, "mmap_rnd_compat_bits", proc_dointvec_minmax(8, 16), mode=0o600),
+    tunable(of_vm, "movable_gigantic_pages", INT, needs=since(7, 0)),
     sysctl("nr_hugepages", ULONG, get=max_huge_pages, set=set_max_huge_pages),
     Attribute("nr_hugepages_mempolicy", nr_hugepages_mempolicy, nr_hugepages_mempolicy_store,
               one_read=True, wants_offset=True, wants_caller=True),
@@ -356,6 +381,7 @@ register_sysctl(vm, (
     tunable(of_vm, "unprivileged_userfaultfd", FLAG),
     tunable(of_overcommit, "user_reserve_kbytes", ULONG, field="sysctl_user_reserve_kbytes"),
     tunable(of_vm, "vfs_cache_pressure", NATURAL),
+    tunable(of_vm, "vfs_cache_pressure_denom", proc_dointvec_minmax(100), needs=since(6, 18)),
     tunable(of_vm, "watermark_boost_factor", NATURAL, watermark_boost_factor_changed),
     tunable(of_vm, "watermark_scale_factor", proc_dointvec_minmax(1, 3000), watermark_scale_factor_changed),
     tunable(of_vm, "zone_reclaim_mode", NATURAL, zone_reclaim_mode_changed),
