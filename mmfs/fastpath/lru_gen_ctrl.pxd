@@ -20,6 +20,6 @@ cdef class LruGenCtrl:
     cdef int tier_idx(self, long lruvec, int kind) noexcept nogil
     cdef int type_to_scan(self, long lruvec, int swappiness) noexcept nogil
     cpdef void reset_ctrl_pos(self, long lruvec, int kind) noexcept nogil
-    cpdef bint try_to_inc_min_seq(self, long lruvec, bint can_swap) noexcept nogil
+    cpdef bint try_to_inc_min_seq(self, long lruvec, int can_swap) noexcept nogil
     cdef long gen_size(self, long lruvec, int kind, long seq) noexcept nogil
-    cpdef long should_run_aging(self, long lruvec, bint can_swap) noexcept nogil
+    cpdef long should_run_aging(self, long lruvec, int can_swap) noexcept nogil

@@ -93,7 +93,10 @@ class LruGenCtrl:
     # ------------------------------------------------------------------------------ old and new generations
 
     def try_to_inc_min_seq(self, lruvec, can_swap):
-        """Drop oldest generations that are empty; whether there were any. Linux: try_to_inc_min_seq()."""
+        """Drop oldest generations that are empty; whether there were any. Linux: try_to_inc_min_seq().
+
+        ``can_swap``: 0 files only, 1 both kinds, which stay together, 2 anonymous memory only.
+        """
         youngest: cython.long = self.seq[lruvec, _MAX_SEQ]
         anon: cython.long = self.seq[lruvec, _MIN_SEQ]
         file: cython.long = self.seq[lruvec, _MIN_SEQ + 1]
@@ -101,11 +104,12 @@ class LruGenCtrl:
         if can_swap:
             while anon + MIN_NR_GENS <= youngest and self.lru_gen.gen_empty(lruvec, _ANON, anon):
                 anon += 1
-        while file + MIN_NR_GENS <= youngest and self.lru_gen.gen_empty(lruvec, _FILE, file):
+        while can_swap != 2 and file + MIN_NR_GENS <= youngest and self.lru_gen.gen_empty(lruvec, _FILE, file):
             file += 1
         if can_swap:
-            anon = min(anon, file)
-            file = max(anon, self.seq[lruvec, _MIN_SEQ + 1])
+            if can_swap != 2:
+                anon = min(anon, file)
+                file = max(anon, self.seq[lruvec, _MIN_SEQ + 1])
             if anon != self.seq[lruvec, _MIN_SEQ]:
                 self.reset_ctrl_pos(lruvec, _ANON)
                 self.seq[lruvec, _MIN_SEQ] = anon
@@ -139,7 +143,7 @@ class LruGenCtrl:
         self.due = oldest + MIN_NR_GENS > youngest
         if self.due:
             return 0
-        for kind in range(_ANON if can_swap else _FILE, 2):
+        for kind in range(_ANON if can_swap else _FILE, 1 if can_swap == 2 else 2):
             for seq in range(self.seq[lruvec, _MIN_SEQ + kind], youngest + 1):
                 pages = self.gen_size(lruvec, kind, seq)
                 total += pages

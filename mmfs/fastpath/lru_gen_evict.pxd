@@ -19,6 +19,7 @@ cdef class LruGenEvict:
     cdef long[::1] event
     cdef long[::1] isolated
     cpdef bint should_abort_scan(self, long lruvec, ScanControl sc) noexcept nogil
+    cdef int kinds(self, int swappiness) noexcept nogil
     cpdef long evict_folios(self, long lruvec, int swappiness, ScanControl sc) noexcept nogil
     cdef long isolate_folios(self, long lruvec, int kind, int tier, ScanControl sc) noexcept nogil
     cdef void shrink_isolated(self, long lruvec, int kind, ScanControl sc) noexcept nogil

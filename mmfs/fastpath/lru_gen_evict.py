@@ -54,7 +54,7 @@ class LruGenEvict:
         self.scanned = scanned
         with cython.nogil:
             while True:
-                nr_to_scan = self.ctrl.should_run_aging(lruvec, swappiness != 0)
+                nr_to_scan = self.ctrl.should_run_aging(lruvec, self.kinds(swappiness))
                 if nr_to_scan == 0 or self.lru_gen.memcg.alive[self.lru_gen.memcg.memcg_of(lruvec)]:
                     if self.ctrl.due and sc.priority != _DEF_PRIORITY:
                         result = LRU_GEN_AGE
@@ -90,6 +90,10 @@ class LruGenEvict:
                 return False
         return True
 
+    def kinds(self, swappiness):
+        """Which kinds may be evicted: 0 files only, 1 both, 2 anonymous memory only, which 6.18 can be asked for."""
+        return 0 if swappiness == 0 else 1 if swappiness <= _MAX_SWAPPINESS else 2
+
     def evict_folios(self, lruvec, swappiness, sc):
         """Evict up to 64 pages of the kind that refaults less; how many were looked at.
 
@@ -117,7 +121,7 @@ class LruGenEvict:
                 break
             kind = 1 - kind
             tier = -1
-        if self.ctrl.try_to_inc_min_seq(lruvec, swappiness != 0):
+        if self.ctrl.try_to_inc_min_seq(lruvec, self.kinds(swappiness)):
             scanned += 1
         if (
             self.lru_gen.seq[lruvec, 0] - self.lru_gen.seq[lruvec, _MIN_SEQ + (0 if swappiness else 1)] + 1

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from mmfs.mm.direct_map import DirectMap
     from mmfs.mm.filemap import PageCache
     from mmfs.mm.huge_memory import TransparentHugepage
-    from mmfs.mm.mempolicy import WeightedInterleave
     from mmfs.mm.hugetlb import Hstates
     from mmfs.mm.khugepaged import Khugepaged
     from mmfs.mm.ksm import Ksm
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
     from mmfs.mm.memory_failure import MemoryFailure
     from mmfs.mm.memory_hotplug import MemoryHotplug
     from mmfs.mm.memory_tiers import MemoryTiers
+    from mmfs.mm.mempolicy import WeightedInterleave
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.mmzone import PglistData, Zone
     from mmfs.mm.oom_kill import OomKiller

@@ -87,9 +87,9 @@ def mm_core_init(kernel: Kernel) -> None:
     from mmfs.mm.damon.core import Damon
     from mmfs.mm.direct_map import DirectMap
     from mmfs.mm.huge_memory import TransparentHugepage
-    from mmfs.mm.mempolicy import WeightedInterleave
     from mmfs.mm.khugepaged import Khugepaged
     from mmfs.mm.ksm import Ksm
+    from mmfs.mm.mempolicy import WeightedInterleave
     from mmfs.mm.page_alloc import PageAllocator
     from mmfs.mm.sparse import Sections
     from mmfs.mm.sysctl import VmSysctl

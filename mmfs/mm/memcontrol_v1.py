@@ -7,7 +7,7 @@ limit can be written and has no effect in 6.12.
 
 Linux: mm/memcontrol-v1.c.
 
-Simplified: nor has it with the profile of 6.1, where Linux reclaims by it.
+Simplified: nor has it with the profiles of 6.1 and 7.0, where Linux reclaims by it.
 """
 
 from __future__ import annotations

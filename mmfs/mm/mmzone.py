@@ -18,8 +18,8 @@ from mmfs.mm.watermark import calculate_normal_threshold
 from mmfs.mm_types import (
     BLK_VIRGIN,
     MAX_NR_ZONES,
-    MIGRATE_MOVABLE,
     MIGRATE_ISOLATE,
+    MIGRATE_MOVABLE,
     MIGRATE_TYPES,
     NR_PAGE_ORDERS,
     PAGEBLOCK_ORDER,

@@ -60,7 +60,7 @@ def check(kernel: Kernel) -> None:
         "AnonPages": "nr_anon_pages", "Mapped": "nr_mapped", "Shmem": "nr_shmem", "SReclaimable": "nr_slab_reclaimable",
         "SUnreclaim": "nr_slab_unreclaimable", "PageTables": "nr_page_table_pages", "Bounce": "nr_bounce",
     }.items():  # fmt: skip
-        assert meminfo[row] == vmstat[counter] * 4, row
+        assert meminfo[row] == vmstat.get(counter, 0) * 4, row
     assert meminfo["KernelStack"] == vmstat["nr_kernel_stack"]
     assert meminfo["Active"] == meminfo["Active(anon)"] + meminfo["Active(file)"]
     assert meminfo["Inactive"] == meminfo["Inactive(anon)"] + meminfo["Inactive(file)"]

@@ -11,7 +11,7 @@ import pytest
 
 from mmfs.cli.machine_options import parse_nodes
 from mmfs.machine import Machine
-from mmfs.mm_types import VmEventItem
+from mmfs.mm_types import NodeStatItem, VmEventItem
 
 Boot = Callable[..., Any]
 MB = 1 << 20
@@ -271,7 +271,7 @@ def test_saved_and_restored(tiered: Any) -> None:
         kernel.write("/sys/fs/cgroup/a/memory.reclaim", "30M")
     assert vmstat(tiered) == vmstat(other)
     other.check()
-    assert vmstat(other)["pgdemote_direct"] == int(other.vmstat.node_stat[0, 45]) > 0
+    assert vmstat(other)["pgdemote_direct"] == int(other.vmstat.node_stat[0, NodeStatItem.PGDEMOTE_DIRECT]) > 0
     assert other.vmstat.event[VmEventItem.PGMIGRATE_SUCCESS] == vmstat(other)["pgmigrate_success"]
 
 

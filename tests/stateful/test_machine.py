@@ -411,6 +411,13 @@ class SwappingMachine(Machine):
         self.call(kernel.swapon, "/dev/zram0", 7)
 
 
+
+class NewerMachine(SwappingMachine):
+    """The same of Linux 7.0."""
+
+    options: ClassVar[dict[str, Any]] = {**SwappingMachine.options, "profile": "7.0"}
+
+
 SETTINGS = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
@@ -425,3 +432,5 @@ TestNumaMachine = pytest.mark.stateful(NumaMachine.TestCase)
 TestNumaMachine.settings = SETTINGS
 TestSwappingMachine = pytest.mark.stateful(SwappingMachine.TestCase)
 TestSwappingMachine.settings = SETTINGS
+TestNewerMachine = pytest.mark.stateful(NewerMachine.TestCase)
+TestNewerMachine.settings = SETTINGS

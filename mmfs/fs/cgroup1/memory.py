@@ -19,6 +19,7 @@ from mmfs.mm.mem_cgroup import MemCgroup
 from mmfs.mm.memcontrol_v1 import resize_max, warn_once
 from mmfs.mm.page_counter import UNLIMITED, PageCounter
 from mmfs.mm_types import PAGE_SIZE, MemcgMemoryEvent
+from mmfs.profile import since
 
 MAX_SWAPPINESS: Final = 200
 MOVE_MASK: Final = 3
@@ -166,6 +167,10 @@ def memory_swappiness_store(group: Cgroup, buf: str) -> None:
         memcg.swappiness = value
 
 
+CHARGES_STAY: Final = since(6, 13)
+"""Kernels in which memory never follows a process to another cgroup."""
+
+
 @cgroup1.attribute("memory.move_charge_at_immigrate", needs=needs)
 def memory_move_charge_at_immigrate(group: Cgroup) -> int:
     """What of a process's memory follows it here: 1 anonymous, 2 of files."""
@@ -177,7 +182,7 @@ def memory_move_charge_at_immigrate_store(group: Cgroup, buf: str) -> None:
     """Linux: mem_cgroup_move_charge_write()."""
     value, memcg = kstrtoull(buf), memcg_of(group)
     warn_once(memcg, "move_charge_at_immigrate")
-    if value & ~MOVE_MASK:
+    if value & ~MOVE_MASK or (value and CHARGES_STAY(memcg.owner)):
         fail(errno.EINVAL)
     memcg.move_charge_at_immigrate = value
 

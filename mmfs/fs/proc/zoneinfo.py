@@ -92,7 +92,8 @@ def _zone(kernel: Kernel, pgdat: PglistData, zone: Zone) -> str:
         f"\n  start_pfn:           {zone.zone_start_pfn}\n"
     )
     if HIGHATOMIC(kernel):
-        text += f"  reserved_highatomic: {zone.nr_reserved_highatomic}\n  free_highatomic:     {zone.nr_free_highatomic}\n"
+        text += f"  reserved_highatomic: {zone.nr_reserved_highatomic}\n"
+        text += f"  free_highatomic:     {zone.nr_free_highatomic}\n"
     return text
 
 

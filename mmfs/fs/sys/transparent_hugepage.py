@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmfs.fs.sys.root import DIRECTORY, mm
 from mmfs.kernfs import Directory, fail
@@ -29,6 +29,9 @@ from mmfs.mm.huge_memory import (
 from mmfs.mm.khugepaged import Khugepaged
 from mmfs.mm_types import HPAGE_PMD_NR, HPAGE_PMD_SIZE, PAGE_SHIFT, MthpStatItem
 from mmfs.profile import Needs, since
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
 
 _SIZE_SHIFT = PAGE_SHIFT - 10
 UINT_MAX = (1 << 32) - 1
@@ -124,6 +127,11 @@ class Size(NamedTuple):
 
     thp: TransparentHugepage
     order: int
+
+    @property
+    def kernel(self) -> Kernel:
+        """Whose it is."""
+        return self.thp.kernel
 
 
 def _names(thp: TransparentHugepage) -> list[str]:

@@ -281,7 +281,7 @@ def compact_memory_any(kernel: Kernel, buf: str) -> None:
 JIFFIES: Final = proc_dointvec_jiffies(hz=HZ)
 
 
-def laptop_mode_ignored(kernel: Kernel) -> str:
+def laptop_mode_ignored(kernel: Kernel, *, caller: Caller) -> str:
     """What was written, which does nothing."""
     return JIFFIES.show(kernel.vm.laptop_mode_ignored)
 

@@ -1,0 +1,153 @@
+"""Write docs/profiles.md: in which files and rows the simulated kernels differ.
+
+    scripts/profiles            write the document
+    scripts/profiles --check    exit with 1 if it is not up to date
+
+A machine of each kernel is booted, and its files are listed and read: what the tables of mmfs/fs say with `needs=`.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import mmfs  # noqa: E402
+
+if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
+    from mmfs.kernfs.entry import Entry
+
+DOCUMENT = ROOT / "docs" / "profiles.md"
+PROFILES: Final = ("6.1", "6.12", "7.0")
+HEAD: Final = """# The kernels that can be simulated
+
+<!-- Written by scripts/profiles from the tables of mmfs/fs; do not edit. -->
+
+| `--profile` | Kernel | How it is known |
+|---|---|---|
+| `6.12` | Debian 13's 6.12, the default | compared with a running kernel, byte by byte and counter by counter |
+| `6.1` | Debian 12's 6.1 | compared with a running kernel |
+| `7.0` | Debian's 7.0 | Linux's source; not compared with a running kernel |
+
+7.0 has the files, rows, defaults and accepted input that its source says, and does with memory what 6.12 does where
+[simplifications.md](simplifications.md) says so. It was not compared with a running kernel; the rows of `/proc/vmstat`
+were looked up in what a machine with 6.19 has printed in public. A row that nothing simulated drives is 0: there is no
+balloon, and zswap keeps no huge pages. A version in `since()` is the first that is known to have what it stands at.
+
+What follows is what differs, file by file and row by row: x where a kernel has it. Beside that, with 7.0:
+
+- `memory.reclaim` takes `swappiness=max`, and what it takes is counted apart (`pgscan_proactive` and its kin);
+- `memory.high` and `memory.max` do not reclaim when the file was opened with `O_NONBLOCK`;
+- `reclaim` of a node takes what `memory.reclaim` takes;
+- the weights of weighted interleave follow the bandwidths that firmware tells, until somebody sets one;
+- `vm.laptop_mode` is ignored, and `memory.move_charge_at_immigrate` of cgroup v1 takes 0 only;
+- an OOM report tells `Balloon`, `free_highatomic`, `zspages` and how much memory is protected, and its CPU line how the
+  kernel is preempted; call traces are empty, as it is not known where in the image a function lies;
+- zswap says of its pool which compressor it has, and CPUs keep no partial slabs.
+"""
+SKIPPED: Final = re.compile(
+    r"/sim(/|$)|/proc/(?!1(/|$))\d+|/proc/1/(fd|fdinfo|map_files|task)/|/sys/fs/cgroup/(?!g)|/sys/module/(?!zswap)"
+    r"|/sys/kernel/slab/(?!dentry(/|$))|/sys/devices/virtual/bdi/(?!254:0(/|$))"
+)
+"""Of what there are many alike, and what is of mmfs alone."""
+ROWS: Final = (
+    "/proc/meminfo", "/proc/vmstat", "/proc/zoneinfo", "/proc/1/status", "/proc/1/smaps_rollup", "/proc/1/ksm_stat",
+    "/proc/1/sched", "/sys/devices/system/node/node0/meminfo",
+    "/sys/fs/cgroup/g/cpu.stat", "/sys/fs/cgroup/g/memory.stat", "/sys/fs/cgroup/g/memory.numa_stat",
+    "/sys/fs/cgroup/g/memory.events", "/sys/fs/cgroup/g/memory.swap.events",
+)  # fmt: skip
+
+
+def boot(profile: str) -> Kernel:
+    """A small machine with a cgroup, an unused zram disk and zswap switched on."""
+    kernel = mmfs.boot(ram="1G", swap="256M", cpus=2, seed=1, profile=profile, cmdline="zram.num_devices=1")
+    kernel.write("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset +memory +hugetlb +pids")
+    kernel.vfs.mkdir("/sys/fs/cgroup/g")
+    kernel.write("/sys/module/zswap/parameters/enabled", "y")
+    return kernel
+
+
+def files(entry: Entry, path: str = "") -> Iterator[str]:
+    """Every file, numbers taken out of the path."""
+    for name, child in entry.readdir():
+        here = f"{path}/{name}"
+        if SKIPPED.match(here):
+            continue
+        if child.type == stat.S_IFDIR:
+            yield from files(child, here)
+        else:
+            here = here.replace("/slab/dentry/", "/slab/CACHE/").replace("/bdi/254:0/", "/bdi/N:N/")
+            yield re.sub(r"(/cpu|/node|/zram|/memory|hugepages-)\d+", r"\1N", here)
+
+
+def rows(kernel: Kernel, path: str) -> Iterator[str]:
+    """What stands before the numbers of each line."""
+    for line in kernel.read(path).decode().splitlines():
+        label = re.sub(r"^Node \d+,? ", "", line.strip())
+        label = re.split(r":?\s+(?=[\d(-]|N\d|yes|no)|:\t|\s+:", label, maxsplit=1)[0].strip().rstrip(":")
+        if label and not re.match(r"[0-9a-f]{8,}|init \(|-{5}|current_node|numa_faults", label):
+            yield label
+
+
+Has = tuple[bool, ...]
+
+
+def groups(found: list[list[str]]) -> dict[Has, list[str]]:
+    """Names that only some kernels have, by which those are, in the order of the newest kernel that has them."""
+    names = dict.fromkeys(name for some in reversed(found) for name in some)
+    out: dict[Has, list[str]] = {}
+    for name in names:
+        has = tuple(name in some for some in found)
+        if not all(has):
+            out.setdefault(has, []).append(name)
+    return dict(sorted(out.items()))
+
+
+def table(what: str, found: dict[str, list[list[str]]]) -> list[str]:
+    """A line for each place and each set of kernels."""
+    lines = [f"| | {what} | {' | '.join(PROFILES)} |", "|---|---|" + "---|" * len(PROFILES)]
+    for place, names in found.items():
+        for has, some in groups(names).items():
+            marks = " | ".join("x" if there else "" for there in has)
+            lines.append(f"| `{place}` | {', '.join(f'`{one}`' for one in some)} | {marks} |")
+    return lines
+
+
+def by_directory(listed: list[list[str]]) -> dict[str, list[list[str]]]:
+    """The names in each directory of any kernel, by kernel."""
+    places = sorted({path.rpartition("/")[0] for paths in listed for path in paths})
+    found: dict[str, list[list[str]]] = {place: [[] for _ in listed] for place in places}
+    for number, paths in enumerate(listed):
+        for path in dict.fromkeys(paths):
+            place, _, name = path.rpartition("/")
+            found[place][number].append(name)
+    return found
+
+
+def document() -> str:
+    """The whole document."""
+    kernels = [boot(profile) for profile in PROFILES]
+    listed = by_directory([sorted(files(kernel.vfs.walk("/"))) for kernel in kernels])
+    told = {path: [list(dict.fromkeys(rows(kernel, path))) for kernel in kernels] for path in ROWS}
+    text = [HEAD.strip(), "", "## Files", "", *table("Files", listed), "", "## Rows", "", *table("Rows", told)]
+    return "\n".join(text) + "\n"
+
+
+def main() -> None:
+    """Write the document, or compare it."""
+    text = document()
+    if "--check" not in sys.argv[1:]:
+        DOCUMENT.write_text(text)
+    elif not DOCUMENT.exists() or DOCUMENT.read_text() != text:
+        sys.exit(f"{DOCUMENT.relative_to(ROOT)} is not up to date: run scripts/profiles")
+
+
+if __name__ == "__main__":
+    main()
