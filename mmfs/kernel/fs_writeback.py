@@ -25,7 +25,12 @@ from mmfs.kernel.clock import NSEC_PER_MSEC, TICK_NSEC, Timer
 from mmfs.kernel.cputime import Cost
 from mmfs.mm.mman import VM_SHARED, VM_WRITE
 from mmfs.mm.page_io import RWB_DEF_DEPTH
-from mmfs.mm.page_writeback import BANDWIDTH_INTERVAL, DirtyThrottleControl, wb_update_bandwidth
+from mmfs.mm.page_writeback import (
+    BANDWIDTH_INTERVAL,
+    DirtyThrottleControl,
+    wb_bandwidth_estimate_start,
+    wb_update_bandwidth,
+)
 from mmfs.mm_types import PAGE_SHIFT, NodeStatItem
 
 if TYPE_CHECKING:
@@ -70,6 +75,7 @@ class BdiWriteback:
         self.last_old_flush_ns = 0
         self.timer: Timer | None = None
         self.laptop_timer: Timer | None = None
+        self.bandwidth_timer: Timer | None = None
         self.requests = self.pages_in_flight = self.written = self.completions = 0
         self.dirty_exceeded = False
         self.dirty_ratelimit = self.balanced_dirty_ratelimit = INIT_BW
@@ -83,11 +89,17 @@ class BdiWriteback:
 
     def nr_dirty(self) -> int:
         """Dirty pages of the disk's files."""
-        return self.kernel.vmstat.global_node_page_state(NodeStatItem.NR_FILE_DIRTY)
+        return self._of_files(NodeStatItem.NR_FILE_DIRTY)
 
     def nr_dirtied(self) -> int:
         """Pages that have ever become dirty."""
-        return self.kernel.vmstat.global_node_page_state(NodeStatItem.NR_DIRTIED)
+        return self._of_files(NodeStatItem.NR_DIRTIED)
+
+    def _of_files(self, item: NodeStatItem) -> int:
+        """A count of the machine's pages: all of its files are on the first disk."""
+        if self.bdi is not self.kernel.bdis[0]:
+            return 0
+        return self.kernel.vmstat.global_node_page_state(item)
 
     def nr_writeback(self) -> int:
         """Pages that it is writing."""
@@ -270,21 +282,29 @@ class BdiWriteback:
         self.pages_in_flight += len(pfns)
         clock, disk = self.kernel.clock, self.bdi.disk
         wait = disk.submit_bio(
-            StatGroup.WRITE, len(pfns) << 3, nr_bios, requests, sector, end_io=self._end_io, args=(pfns, requests)
-        )
+            StatGroup.WRITE, len(pfns) << 3, nr_bios, requests, sector,
+            end_io=self._end_io, args=(mapping, pfns, requests),
+        )  # fmt: skip
         return int(clock.now_ns + wait)
 
-    def _end_io(self, pfns: NDArray[np.uint32], requests: int) -> None:
+    def _end_io(self, mapping: AddressSpace, pfns: NDArray[np.uint32], requests: int) -> None:
         """The disk has written pages. Linux: fs/ext4/page-io.c, ext4_end_bio(); folio_end_writeback()."""
         self.kernel.mmu.writeback.end_writeback(pfns)
         self.requests -= requests
         self.pages_in_flight -= len(pfns)
         self.written += len(pfns)
         self.kernel.wb_domain.writeout_add(self, len(pfns))
-        if self.kernel.clock.jiffies > self.bw_time_stamp + BANDWIDTH_INTERVAL:
-            wb_update_bandwidth(self)
+        clock = self.kernel.clock
+        if not mapping.nr_writeback and self.bandwidth_timer is None:  # Linux: wb_inode_writeback_end()
+            until = clock.now_ns + BANDWIDTH_INTERVAL * TICK_NSEC
+            self.bandwidth_timer = clock.add_timer(until, self._update_bandwidth)
         if self.work is not None and self.timer is None:
-            self.timer = self.kernel.clock.add_timer(self.kernel.clock.now_ns, self.run)
+            self.timer = clock.add_timer(clock.now_ns, self.run)
+
+    def _update_bandwidth(self) -> None:
+        """Linux: mm/backing-dev.c, wb_update_bandwidth_workfn()."""
+        self.bandwidth_timer = None
+        wb_update_bandwidth(self)
 
 
 def write_cache_pages(
@@ -292,7 +312,7 @@ def write_cache_pages(
 ) -> int:
     """Start writing dirty pages of a file, at most so many; how many. `cyclic`: from where the last time ended.
 
-    Linux: fs/ext4/inode.c, ext4_writepages(); mm/page-writeback.c, write_cache_pages().
+    Linux: fs/ext4/inode.c, ext4_writepages(); mm/page-writeback.c, do_writepages(), write_cache_pages().
     """
     record = mapping.record
     if cyclic:
@@ -307,6 +327,7 @@ def write_cache_pages(
     nr = min(nr_to_write, mapping.nr_dirty)
     if not nr:
         return 0
+    wb_bandwidth_estimate_start(bdi.wb)
     pfns = np.zeros(nr, np.uint32)
     on_disk = int(record["on_disk"])
     count = fast.write_cache_pages(mapping.id, first, last, pfns, bdi.queue.io_pages)
@@ -320,6 +341,8 @@ def write_cache_pages(
     sector = int(record["sector"]) + (fast.first_index << 3)
     until = bdi.wb.submit(mapping, pfns[:count], sector, fast.nr_bios, fast.nr_requests)
     mapping.written_until_ns = max(mapping.written_until_ns, until)
+    if mapping.kernel.clock.jiffies > bdi.wb.bw_time_stamp + BANDWIDTH_INTERVAL:
+        wb_update_bandwidth(bdi.wb)
     return int(count)
 
 

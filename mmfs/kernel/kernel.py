@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from mmfs.kernel.namei import Namei
     from mmfs.kernel.numa_balancing import NumaBalancing
     from mmfs.kernel.params import FsSysctl, IpcSysctl, KernelSysctl, UtsNamespace
+    from mmfs.kernel.pid import TaskTable
     from mmfs.kernel.rq import Cpu
     from mmfs.kernel.scheduler import Scheduler
     from mmfs.kernel.signal import Workload
     from mmfs.kernel.socket import UdpProto
-    from mmfs.kernel.task import Task, TaskTable
+    from mmfs.kernel.task import Task
     from mmfs.kernel.zram import ZramControl
     from mmfs.machine import Machine
     from mmfs.mm.backing_dev import BackingDevInfo

@@ -152,9 +152,9 @@ def fork_init(kernel: Kernel) -> None:
     """The task table and the idle task. Linux: kernel/fork.c, fork_init()."""
     from mmfs.kernel.fork import idle_task, max_threads_of
     from mmfs.kernel.numa_balancing import NumaBalancing
+    from mmfs.kernel.pid import TaskTable
     from mmfs.kernel.sched import init_rlimits
     from mmfs.kernel.socket import UdpProto
-    from mmfs.kernel.task import TaskTable
 
     ram_pages = early_ram_pages(kernel)
     cgroup_init(kernel)

@@ -1,4 +1,4 @@
-"""A task: one thread of a program or of the kernel, and the table of them all.
+"""A task: one thread of a program or of the kernel.
 
 What threads of a process share hangs off the task in Linux's own structs: `SignalStruct` (thread group, limits,
 what dead threads and children used), `Sighand`, `FsStruct`, `FilesStruct`, and the mm; `Cred` is replaced whole,
@@ -10,17 +10,13 @@ Linux: include/linux/sched.h, include/linux/sched/signal.h, kernel/cred.c.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, ValuesView
 from dataclasses import replace
-from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mmfs.kernel import sched
 from mmfs.kernel.cgroup.cgroup1 import mounted
 from mmfs.kernel.cred import Cred
 from mmfs.kernel.fdtable import FilesStruct, FsStruct
-from mmfs.kernel.pid import PidAllocator
 from mmfs.kernel.read_write import FileSyscalls
 from mmfs.kernel.signal import Sighand
 from mmfs.kernel.signal_struct import IoAccounting, SignalStruct
@@ -33,7 +29,6 @@ from mmfs.mm.page_writeback import DIRTY_POLL_THRESH
 from mmfs.mm.rows import vma_changed
 
 if TYPE_CHECKING:
-    from mmfs.fastpath.memcontrol import Memcontrol
     from mmfs.kernel.cgroup import Cgroup
     from mmfs.kernel.exec import ExecImage
     from mmfs.kernel.kernel import Kernel
@@ -42,7 +37,6 @@ if TYPE_CHECKING:
     from mmfs.mm.mempolicy import Mempolicy
     from mmfs.mm.mm_struct import MmStruct
 
-MAX_FLUSHED: Final = 1024
 
 
 class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SocketSyscalls, SliceSyscalls):
@@ -377,136 +371,3 @@ class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SocketSyscalls, SliceSyscall
             self.signal.min_flt + sum(t.min_flt for t in threads),
             self.signal.maj_flt + sum(t.maj_flt for t in threads),
         )
-
-
-class TaskTable:
-    """Every task by its pid, threads included, and the numbers that fork(2) keeps.
-
-    Linux: kernel/pid.c, init_pid_ns; kernel/fork.c, nr_threads, total_forks, max_threads.
-    """
-
-    def __init__(self, nr_cpus: int, max_threads: int, seed: int = 0) -> None:
-        self.rng = Random(f"tasks {seed}")
-        """Where execve() gets the random numbers of address spaces."""
-        self.pids = PidAllocator(nr_cpus)
-        self.max_threads = max_threads
-        self.nproc: dict[int, int] = {}
-        """Tasks by real user id, for RLIMIT_NPROC. Linux: UCOUNT_RLIMIT_NPROC."""
-        self._current: Task | None = None
-        self.memcontrol: Memcontrol | None = None
-        """Who is told which memory cgroup runs."""
-        self._nr_cpus = nr_cpus
-        self._last_cpu = nr_cpus - 1
-        self._tasks: dict[int, Task] = {}
-        self._leaders: list[Task] | None = None
-        self.nr_flushed = 0
-        self.flushed: deque[int] = deque(maxlen=MAX_FLUSHED)
-        """Numbers whose /proc entries are not what they were, as somebody has gone or has become somebody else."""
-
-    @property
-    def current(self) -> Task | None:
-        """Who made the last system call. Linux: current."""
-        return self._current
-
-    @current.setter
-    def current(self, task: Task | None) -> None:
-        last, self._current = self._current, task
-        if self.memcontrol is not None and last is not task:
-            if last is not None:
-                last.memcg_nr_pages_over_high = self.memcontrol.over_high_pages
-            self.memcontrol.over_high_pages = 0 if task is None else task.memcg_nr_pages_over_high
-            self.memcontrol.current = 0 if task is None else task.memcg
-            self.memcontrol.buddy.mems_allowed = nodemask_of(None if task is None else task.mems_allowed)
-
-    def __getitem__(self, pid: int) -> Task:
-        return self._tasks[pid]
-
-    def __contains__(self, pid: object) -> bool:
-        return pid in self._tasks
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._tasks)
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-    def get(self, pid: int) -> Task | None:
-        """The task or thread with this number."""
-        return self._tasks.get(pid)
-
-    def values(self) -> ValuesView[Task]:
-        """All tasks and threads, in the order in which they came."""
-        return self._tasks.values()
-
-    def items(self) -> list[tuple[int, Task]]:
-        """All (pid, task), in the order in which they came."""
-        return list(self._tasks.items())
-
-    def processes(self) -> list[Task]:
-        """All thread group leaders by rising pid, as readdir(3) of /proc lists them."""
-        if self._leaders is None:
-            self._leaders = sorted((t for t in self._tasks.values() if t.pid == t.tgid), key=lambda t: t.pid)
-        return self._leaders
-
-    @property
-    def last_pid(self) -> int:
-        """The number given out last."""
-        return self.pids.last_pid
-
-    def swap(self, old: Task, new: Task, pid: int) -> None:
-        """Give `new` the number `pid` of the leader `old`, whose `old.pid` is new. Linux: exchange_tids()."""
-        self._tasks[old.pid] = old
-        new.pid = new.tgid = pid
-        self._tasks[pid] = new
-        self.nproc[new.uid] += 1
-        self._leaders = None
-        for task, number in ((old, old.pid), (new, pid)):
-            for cgroup in task.cset:
-                cgroup.tasks[number] = task
-            self.proc_flush_pid(number)
-
-    @property
-    def nr_threads(self) -> int:
-        """Tasks that exist, zombies included."""
-        return len(self._tasks)
-
-    def attach(self, task: Task) -> None:
-        """Make a new task findable. Linux: kernel/pid.c, attach_pid()."""
-        self._tasks[task.pid] = task
-        self.nproc[task.uid] = self.nproc.get(task.uid, 0) + 1
-        if task.pid == task.tgid:
-            self._leaders = None
-
-    def proc_flush_pid(self, pid: int) -> None:
-        """What was looked up in /proc under this number holds no more. Linux: fs/proc/base.c, proc_flush_pid()."""
-        self.nr_flushed += 1
-        self.flushed.append(pid)
-
-    def detach(self, task: Task) -> None:
-        """Free a task's number. Linux: kernel/pid.c, detach_pid(), free_pid()."""
-        del self._tasks[task.pid]
-        self.proc_flush_pid(task.pid)
-        if self.current is task:
-            self.current = None
-        self.nproc[task.uid] -= 1
-        if task.pid == task.tgid:
-            self._leaders = None
-
-    def commit_creds(self, task: Task, cred: Cred) -> None:
-        """Make a task someone else. Linux: kernel/cred.c, commit_creds()."""
-        if task.pid in self._tasks and cred.uid != task.uid:
-            self.nproc[task.uid] -= 1
-            self.nproc[cred.uid] = self.nproc.get(cred.uid, 0) + 1
-        task.cred = cred
-        self.proc_flush_pid(task.pid)
-
-    def next_cpu(self, parent: Task) -> int:
-        """Where a new task runs first: the CPUs take turns, within those that the creator may use.
-
-        Linux: kernel/sched/fair.c, sched_balance_find_dst_group(). Simplified: turns instead of load.
-        """
-        for _ in range(self._nr_cpus):
-            self._last_cpu = (self._last_cpu + 1) % self._nr_cpus
-            if parent.cpus_allowed is None or self._last_cpu in parent.cpus_allowed:
-                break
-        return self._last_cpu

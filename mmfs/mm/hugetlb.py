@@ -166,7 +166,9 @@ class Hstate:
 
     # ------------------------------------------------------------------------------ nr_hugepages
 
-    def set_max_huge_pages(self, count: int, nid: int | None = None, nodes_allowed: Sequence[int] | None = None) -> None:
+    def set_max_huge_pages(
+        self, count: int, nid: int | None = None, nodes_allowed: Sequence[int] | None = None
+    ) -> None:
         """Grow or shrink the pool to `count` pages, or a node's part of it, as far as that is possible.
 
         `nodes_allowed`: where pages may come from and go; None: all nodes.

@@ -149,13 +149,15 @@ def _move_misplaced(mm: MmStruct, start: int, end: int, policy: Mempolicy | None
 
     if policy is None or not policy.nodes:
         return
-    misplaced = 0
+    misplaced, moves = 0, flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL)
+    if moves:
+        mm.kernel.lru.lru_add_drain_all()  # Linux: lru_cache_disable()
     for addrs, pfns in mapped_pages(mm, start, end):
         wanted = policy.nodes_of(addrs // PAGE_SIZE, mm.kernel.mmu.areas.weights)
         wrong = ~np.isin(nodes_of(mm, pfns), policy.nodes)
         for nid in policy.nodes:
             turn = wrong & (wanted == nid)
-            if flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL):
+            if moves:
                 misplaced += int((move_pages(mm.kernel, pfns[turn], nid, bool(flags & MPOL_MF_MOVE_ALL)) < 0).sum())
             else:
                 misplaced += int(turn.sum())

@@ -87,6 +87,7 @@ def migration_steps(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[in
 def do_migrate_pages(mm: MmStruct, old: Sequence[int], new: Sequence[int], shared: bool = False) -> int:
     """Move all pages of some nodes to others; how many stayed. Linux: mm/mempolicy.c, do_migrate_pages()."""
     failed = 0
+    mm.kernel.lru.lru_add_drain_all()  # Linux: lru_cache_disable()
     for source, dest in migration_steps(sorted(old), sorted(new)):
         for _, pfns in mapped_pages(mm, 0, mm.task_size):
             status = move_pages(mm.kernel, pfns[nodes_of(mm, pfns) == source], dest, shared)
@@ -99,6 +100,8 @@ def do_pages_move(mm: MmStruct, pages: Sequence[int], nodes: Sequence[int] | Non
 
     EFAULT: not mapped, ENOENT: no page, EACCES: several map it, EBUSY, ENOMEM. Linux: do_pages_move(), do_pages_stat().
     """
+    if nodes is not None:
+        mm.kernel.lru.lru_add_drain_all()  # Linux: lru_cache_disable()
     status = [-EFAULT if mm.vma_lookup(addr) is None else -ENOENT for addr in pages]
     for number, addr in enumerate(pages):
         start = addr & -PAGE_SIZE

@@ -270,6 +270,13 @@ def wb_update_bandwidth(wb: BdiWriteback, dtc: DirtyThrottleControl | None = Non
     wb.dirtied_stamp, wb.written_stamp, wb.bw_time_stamp = dirtied, written, now
 
 
+def wb_bandwidth_estimate_start(wb: BdiWriteback) -> None:
+    """Something is going to be written: time in which nothing was does not count. Linux: same name."""
+    now = wb.kernel.clock.jiffies
+    if now - wb.bw_time_stamp > HZ and not wb.nr_writeback():
+        wb.dirtied_stamp, wb.written_stamp, wb.bw_time_stamp = wb.nr_dirtied(), wb.written, now
+
+
 def _max_pause(wb: BdiWriteback, wb_dirty: int) -> int:
     """Linux: wb_max_pause()."""
     return min(wb_dirty // (1 + wb.avg_write_bandwidth // 32) + 1, MAX_PAUSE)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cgroup_v2.conftest import BOTH
-from tests.cgroup_v2.machine import MB, PAGE, Linux, Machine, Simulated, errno_of
+from tests.cgroup_v2.machine import MB, PAGE, Linux, Machine, Process, Simulated, errno_of
 from tests.differential.agent import Agent
 
 pytestmark = pytest.mark.timeout(600)
@@ -158,3 +158,51 @@ def test_kswapd_demotes(machine: Machine) -> None:
     assert after["pgdemote_kswapd"] > before["pgdemote_kswapd"]
     assert on_nodes(machine, "a/memory.numa_stat", "anon")[1] > 30 * MB
     assert machine.rows("/proc/vmstat")["pswpout"] - swapped < after["pgdemote_kswapd"] + after["pgdemote_direct"]
+
+
+BALANCING = "/proc/sys/kernel/numa_balancing"
+PROMOTED = 16 * MB
+
+
+@pytest.fixture
+def slow(machine: Machine) -> Iterator[tuple[Machine, Process]]:
+    """A process on a CPU of node 0 that has its memory on the slow node and may use both; only tiering is on."""
+    machine.enable("memory cpuset")
+    machine.make("a")
+    machine.write("a/cpuset.mems", 1)
+    process = machine.spawn("a")
+    process.grow(PROMOTED)
+    machine.write("a/cpuset.mems", "0-1")
+    machine.write(BALANCING, 2)
+    yield machine, process
+    machine.write(BALANCING, 1)
+
+
+def promotions(machine: Machine) -> dict[str, int]:
+    """What was promoted to node 0 by then, and what hinting faults there were."""
+    rows = machine.rows("/proc/vmstat")
+    node = machine.rows(f"{NODES}/node0/vmstat")
+    assert node["pgpromote_success"] == rows["pgpromote_success"]
+    names = ("pgpromote_success", "pgpromote_candidate", "numa_pages_migrated", "numa_hint_faults", "numa_pte_updates")
+    return {name: rows[name] for name in names}
+
+
+def test_hot_memory_is_promoted(slow: tuple[Machine, Process]) -> None:
+    """Each page is marked, is accessed soon after, is a candidate and moves; what is on the fast node is left alone."""
+    machine, process = slow
+    before = promotions(machine)
+    for _ in range(2000):
+        for _ in range(200):
+            process.again()
+        if machine.rows("a/memory.stat")["pgpromote_success"] >= PROMOTED // PAGE:
+            break
+    after = promotions(machine)
+    grown = {name: after[name] - before[name] for name in after}
+    pages, slack = PROMOTED // PAGE, SLACK // PAGE
+    for name, value in grown.items():
+        assert pages <= value < pages + slack, name
+    near, far = on_nodes(machine, "a/memory.numa_stat", "anon")
+    assert near >= PROMOTED and far < SLACK
+    for _ in range(400):
+        process.again()
+    assert promotions(machine)["pgpromote_success"] - after["pgpromote_success"] < slack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 
 import pytest
 
@@ -204,3 +205,77 @@ def test_a_fault_maps_so_much(kernel: Kernel, size: int, mapped: int) -> None:
     task.touch(address + 1 * MB)
     assert task.mm.rss - before == mapped
     kernel.check()
+
+
+# -- writeback -----------------------------------------------------------------------------------------------------
+
+STATS_AFTER_OOM = """\
+BdiWriteback:                0 kB
+BdiReclaimable:             64 kB
+BdiDirtyThresh:          87968 kB
+DirtyThresh:             87968 kB
+BackgroundThresh:        43928 kB
+BdiDirtied:             233664 kB
+BdiWritten:             233600 kB
+BdiWriteBandwidth:           0 kBps
+b_dirty:                     0
+b_io:                        0
+b_more_io:                   0
+b_dirty_time:                0
+bdi_list:                    1
+state:                       1
+"""
+WB_STATS = """\
+WbCgIno:                    1
+WbWriteback:                0 kB
+WbReclaimable:             64 kB
+WbDirtyThresh:          87968 kB
+WbDirtied:             233664 kB
+WbWritten:             233600 kB
+WbWriteBandwidth:       56108 kBps
+b_dirty:                    0
+b_io:                       0
+b_more_io:                  0
+b_dirty_time:               0
+state:                      1
+
+"""
+"""What 6.12 prints."""
+
+
+def bdi_rows(kernel: Kernel, disk: str, name: str = "stats") -> dict[str, int]:
+    text = kernel.read(f"{DEBUG}/bdi/{disk}/{name}").decode()
+    return {line.split()[0].rstrip(":"): int(line.split()[1], 16 if "state" in line else 10)
+            for line in text.splitlines() if line}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "printed"), [("stats", STATS_AFTER_OOM), ("wb_stats", WB_STATS)])
+def test_bdi_layout(kernel: Kernel, name: str, printed: str) -> None:
+    def masked(text: str) -> str:
+        return re.sub(r" *\d+( kB|$)", lambda found: " " * (len(found[0]) - len(found[1]) - 1) + "#" + found[1], text)
+
+    ours = kernel.read(f"{DEBUG}/bdi/254:0/{name}").decode()
+    assert [masked(line) for line in ours.splitlines()] == [masked(line) for line in printed.splitlines()]
+
+
+def test_bdi_follows_writeback(kernel: Kernel) -> None:
+    """What is written is dirty, then under way, then written; the swap disk has no files."""
+    before = bdi_rows(kernel, "254:0")
+    task = kernel.spawn("writer")
+    fd = task.open("/data/f", 0o102)
+    task.write(fd, 8 * MB, 0)
+    dirty = bdi_rows(kernel, "254:0")
+    assert dirty["BdiDirtied"] - before["BdiDirtied"] == 8 << 10
+    assert dirty["BdiReclaimable"] + dirty["BdiWriteback"] + dirty["BdiWritten"] - before["BdiWritten"] >= 8 << 10
+    assert dirty["b_dirty"] >= 1 and dirty["state"] & 4
+    assert dirty["BdiWriteBandwidth"] == bdi_rows(kernel, "254:0", "wb_stats")["WbWriteBandwidth"]
+    task.fsync(fd)
+    kernel.sync()
+    clean = bdi_rows(kernel, "254:0")
+    assert clean["BdiReclaimable"] == clean["BdiWriteback"] == clean["BdiWriteBandwidth"] == 0
+    assert clean["BdiWritten"] - before["BdiWritten"] >= 8 << 10
+    assert clean["state"] == 1
+    assert set(list(bdi_rows(kernel, "254:16").values())[:3]) == {0}
+    limits = kernel.read("/proc/vmstat").decode()
+    assert f"nr_dirty_threshold {clean['DirtyThresh'] // 4}\n" in limits
+    assert f"nr_dirty_background_threshold {clean['BackgroundThresh'] // 4}\n" in limits

@@ -6,8 +6,10 @@ one for the machine's. What it finds out about a kernel it keeps in $HOME.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +30,7 @@ def machine(machines: Machines) -> Machine:
 @pytest.fixture
 def damo(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run damo in `mmfs run`; what it prints, without colours."""
-    found = shutil.which("damo")
+    found = shutil.which("damo", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if found is None:
         pytest.skip("damo is not installed (pip install damo)")
     if " /sys/kernel/tracing tracefs " not in machine.run("cat", "/proc/mounts").stdout:

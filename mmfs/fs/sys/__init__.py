@@ -13,6 +13,7 @@ from mmfs.fs.sys import (
     damon_modules,
     damon_schemes,
     debug,
+    debug_bdi,
     debug_sched,
     device,
     hugepages,
@@ -41,7 +42,7 @@ fs.mount(
 )
 
 __all__ = [
-    "block", "cgroup", "cpu", "damon", "damon_modules", "damon_schemes", "debug", "debug_sched", "device", "hugepages",
-    "ksm", "lru_gen", "memory", "mempolicy", "module", "node", "node_access", "numa", "page_idle", "slab", "swap",
-    "sys", "tracing", "transparent_hugepage", "zram",
+    "block", "cgroup", "cpu", "damon", "damon_modules", "damon_schemes", "debug", "debug_bdi", "debug_sched", "device",
+    "hugepages", "ksm", "lru_gen", "memory", "mempolicy", "module", "node", "node_access", "numa", "page_idle", "slab",
+    "swap", "sys", "tracing", "transparent_hugepage", "zram",
 ]  # fmt: skip

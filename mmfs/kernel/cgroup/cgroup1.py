@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mmfs.kernel.cgroup.cgroup import Cgroup, CgroupRoot
+from mmfs.kernel.cgroup.cgroup import Cgroup
+from mmfs.kernel.cgroup.root import CgroupRoot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmfs.kernel.cgroup.cgroup import Cgroup, CgroupRoot
+    from mmfs.kernel.cgroup.cgroup import Cgroup
+    from mmfs.kernel.cgroup.root import CgroupRoot
     from mmfs.mm.cgroup_defs import CgroupSubsysState
 
 

@@ -33,10 +33,9 @@ from mmfs.profile import since, until
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.params import IpcSysctl, KernelSysctl, UtsNamespace
-    from mmfs.kernel.pid import PidAllocator
+    from mmfs.kernel.pid import PidAllocator, TaskTable
     from mmfs.kernel.printk import Printk
     from mmfs.kernel.scheduler import Scheduler
-    from mmfs.kernel.task import TaskTable
 
 IPCMNI: Final = 32768
 LONG_MAX: Final = (1 << 63) - 1

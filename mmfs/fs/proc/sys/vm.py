@@ -247,7 +247,7 @@ def nr_hugepages_mempolicy(kernel: Kernel, *, caller: Caller) -> str:
 
 
 def nr_hugepages_mempolicy_store(kernel: Kernel, buf: str, *, offset: int, caller: Caller) -> int:
-    """As nr_hugepages, on the nodes that the writer's memory policy names. Linux: hugetlb_mempolicy_sysctl_handler()."""
+    """As nr_hugepages, on the nodes of the writer's memory policy. Linux: hugetlb_mempolicy_sysctl_handler()."""
     nodes = init_nodemask_of_mempolicy(kernel.tasks.get(caller.pid))
 
     def save(count: int) -> None:
