@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,3 +92,11 @@ def test_growth_ends_as_on_a_real_6_1(boot: Callable[..., Kernel], name: str) ->
     if name == "swap":
         scanned, real = (sum(of(f"pgscan_{who}") for who in ("kswapd", "direct")) for of in (event, theirs.__getitem__))
         assert scanned == pytest.approx(real, rel=0.15)
+
+
+@pytest.mark.slow  # a machine of each kernel
+def test_the_document_says_what_differs() -> None:
+    """docs/profiles.md is what scripts/profiles writes."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, root / "scripts/profiles.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -134,7 +134,10 @@ def min_partial_store(cache: KmemCache, buf: str) -> None:
     cache.record["min_partial"] = min(value, (1 << 63) - 1)
 
 
-cache_dir.attributes("sheaf_capacity", lambda cache: cache.sheaf_capacity, mode=0o400, needs=since(7, 0))
+@cache_dir.attribute("sheaf_capacity", mode=0o400, needs=since(7, 0))
+def sheaf_capacity(cache: KmemCache) -> int:
+    """Objects of the array that a CPU takes them from."""
+    return cache.sheaf_capacity
 
 
 @cache_dir.attribute("cpu_partial", mode=0o600)

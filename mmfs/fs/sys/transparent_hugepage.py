@@ -201,8 +201,14 @@ STAT_NEEDS: Final = {
 
 Simplified: huge pages are neither compressed by zswap nor read from swap as a whole, which newer kernels do.
 """
+
+
+def _never(_: Size) -> int:
+    return 0
+
+
 for _name, _needs in STAT_NEEDS.items():
-    stats.attributes(_name, lambda _: 0, needs=_needs)
+    stats.attributes(_name, _never, needs=_needs)
 
 
 khugepaged: Directory[Khugepaged] = Directory(mode=DIRECTORY)
