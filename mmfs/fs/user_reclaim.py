@@ -6,18 +6,14 @@ Linux: mm/vmscan.c, user_proactive_reclaim(); until 6.18 mm/memcontrol.c, memory
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mmfs.kernfs.kstrtox import fail, kstrtoint, memparse
-from mmfs.mm.vmscan import SWAPPINESS_ANON_ONLY
+from mmfs.mm.lru_gen import ANON_ONLY, SWAPPINESS_ANON_ONLY
 from mmfs.mm_types import PAGE_SIZE
-from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.profile import Profile
-
-ANON_ONLY: Final = since(6, 18)
-"""Kernels that can be asked to reclaim anonymous memory only."""
 
 
 def reclaim_request(profile: Profile, buf: str) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from mmfs.mm_types import (
     PG_LRU,
     PG_SWAPBACKED,
 )
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 ANON, FILE = 0, 1
 MAX_SWAPPINESS = 200
+SWAPPINESS_ANON_ONLY = 201
+ANON_ONLY = since(6, 18)
+"""Kernels that can be asked to reclaim anonymous memory only."""
 LRU_GEN_CORE, LRU_GEN_MM_WALK, LRU_GEN_NONLEAF_YOUNG = 1, 2, 4
 ALL_CAPS = LRU_GEN_CORE | LRU_GEN_MM_WALK | LRU_GEN_NONLEAF_YOUNG
 

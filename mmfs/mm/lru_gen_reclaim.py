@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.lru_gen_evict import LruGenEvict
 from mmfs.fastpath.vmscan import ScanControl
-from mmfs.mm.lru_gen import ANON, FILE, MAX_SWAPPINESS, LruGenLruvec
+from mmfs.mm.lru_gen import ANON, ANON_ONLY, FILE, MAX_SWAPPINESS, SWAPPINESS_ANON_ONLY, LruGenLruvec
 from mmfs.mm.lru_gen_memcg import MEMCG_NR_BINS, MemcgLruOp
 from mmfs.mm.vmscan_node import DEF_PRIORITY
 from mmfs.mm_types import (
@@ -107,7 +107,8 @@ class LruGenReclaim:
         Linux: run_cmd().
         """
         nodes, memcg = self.kernel.node_data, self.kernel.memcgs.from_id(number)
-        if memcg is None or nid >= len(nodes) or not nodes[nid].node_present_pages or swappiness > MAX_SWAPPINESS:
+        most = SWAPPINESS_ANON_ONLY if ANON_ONLY(self.kernel) else MAX_SWAPPINESS
+        if memcg is None or nid >= len(nodes) or not nodes[nid].node_present_pages or swappiness > most:
             raise OSError(errno.EINVAL, "no such cgroup or node, or swappiness out of range")
         sc = ScanControl(GFP_KERNEL, 0, DEF_PRIORITY, MAX_NR_ZONES - 1)
         sc.may_writepage = sc.may_swap = True

@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 MAX_RECLAIM_RETRIES: Final = 16
 NSEC_PER_JIFFY: Final = 4_000_000
 SLICE_NS: Final = 1_000_000
-SWAPPINESS_ANON_ONLY: Final = 201
 COUNTS_PROACTIVE: Final = since(6, 16)
 """Kernels that count apart what memory.reclaim takes: pgscan_proactive and its kin."""
 PF_MEMALLOC: Final = 0x0000_0800

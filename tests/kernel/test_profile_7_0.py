@@ -237,6 +237,7 @@ def test_what_is_reclaimed_as_asked_is_counted_apart(kernel: Kernel) -> None:
     assert stats["pgsteal_direct"] == 0 and stats["pswpout"] >= 8 * MB // PAGE_SIZE
     assert count(kernel, "/proc/vmstat", "pgsteal_proactive") == 0
     assert stats["pswpout"] == count(kernel, "/proc/vmstat", "pswpout")
+    kernel.write("/sys/kernel/debug/lru_gen", f"+ 2 {kernel.cpu_to_node(task.processor)} 4 max 1")
 
 
 def test_reclaim_of_a_node(kernel: Kernel) -> None:

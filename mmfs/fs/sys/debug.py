@@ -17,7 +17,7 @@ from mmfs.fs.sys.root import kernel_dir
 from mmfs.kernel.clock import HZ
 from mmfs.kernfs import DEBUGFS, Directory, fail, kstrtoul
 from mmfs.mm import huge_split
-from mmfs.mm.lru_gen import ANON, FILE, LruGenLruvec
+from mmfs.mm.lru_gen import ANON, ANON_ONLY, FILE, SWAPPINESS_ANON_ONLY, LruGenLruvec
 from mmfs.mm_types import MAX_NR_GENS, MAX_NR_TIERS, NR_PAGE_ORDERS, PAGE_SHIFT, PTRS_PER_TABLE
 from mmfs.profile import since, until
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _RANGE = r"0x([0-9a-f]+)(?:,0x([0-9a-f]+)(?:,(-?\d+))?)?"
 _PART_OF_PROCESS = re.compile(rf"\s*(-?\d+)(?:,{_RANGE})?", re.IGNORECASE)
 _PART_OF_FILE = re.compile(rf"(){_RANGE}", re.IGNORECASE)
-_COMMAND = re.compile(r"\s*(\S)\s*(\d+)\s+(\d+)\s+(\d+)\s*(?:(\d+)\s*(?:(\d+)\s*)?)?")
+_COMMAND = re.compile(r"\s*(\S)\s*(\d+)\s+(\d+)\s+(\d+)\s*(?:(\d+|max)\s*(?:(\d+)\s*)?)?")
 
 debug: Directory[Kernel] = kernel_dir.directory("debug", mode=0o700, rules=DEBUGFS)
 
@@ -108,8 +108,10 @@ def lru_gen_store(kernel: Kernel, buf: str) -> None:
         if match is None:
             fail(errno.EINVAL)
         letter, memcg, nid, seq, swappiness, option = match.groups()
-        if letter not in "+-":
+        if letter not in "+-" or (swappiness == "max" and not ANON_ONLY(kernel)):
             fail(errno.EINVAL)
+        if swappiness == "max":
+            swappiness = str(SWAPPINESS_ANON_ONLY)
         kernel.reclaim.generations.run_cmd(
             letter == "+", int(memcg), int(nid), int(seq), int(swappiness) if swappiness else -1,
             int(option) if option else -1,
