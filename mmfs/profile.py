@@ -10,7 +10,8 @@ on, what compaction and the buddy allocator's fallbacks take, how swap slots are
 Simplified: 7.0 follows Linux's source, it was not compared with a running kernel (docs/profiles.md); its image, slab
 caches, kernel threads and boot log are those of 6.12, and so are the algorithms: the MGLRU without 6.14's protection of
 what is accessed through file descriptors, pages that cannot be compressed rejected by zswap, swap slots instead of swap
-tables, CPUs' slabs instead of sheaves, the buddy allocator's fallbacks without vm.defrag_mode.
+tables, CPUs' slabs instead of sheaves, the buddy allocator's fallbacks without vm.defrag_mode. There is no
+dmem controller.
 """
 
 from __future__ import annotations

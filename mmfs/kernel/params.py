@@ -73,6 +73,7 @@ class KernelSysctl:
     hung_task_check_interval_secs = 0
     hung_task_panic = 0
     hung_task_timeout_secs = 120
+    hung_task_sys_info = 0
     hung_task_warnings = 10
     io_uring_disabled = 0
     io_uring_group = -1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.fs.proc.sys.root import fact, register_sysctl, sysctl_directory, tunable
@@ -207,6 +208,27 @@ def numa_balancing_changed(kernel: Kernel, _: int) -> None:
     kernel.numa_balancing.set_mode(kernel.sysctl.numa_balancing)
 
 
+SYS_INFO: Final = ("tasks", "mem", "timers", "locks", "ftrace", "", "all_bt", "blocked_tasks")
+"""What can be told of a system in trouble, by bit. Linux 6.18: lib/sys_info.c, si_names."""
+
+
+class proc_sys_info(proc_dostring):
+    """A mask as the names of its bits; what is no name is passed over. Linux: sysctl_sys_info_handler()."""
+
+    def __init__(self) -> None:
+        super().__init__(sum(len(name) + 1 for name in SYS_INFO))
+
+    def show(self, value: int) -> str:
+        return super().show(",".join(name for bit, name in enumerate(SYS_INFO) if name and value >> bit & 1))
+
+    def store(self, value: int, buf: str, offset: int, assign: Callable[[int], None]) -> int:
+        def save(text: str) -> None:
+            names = takewhile(bool, text.split(","))
+            assign(sum(1 << SYS_INFO.index(name) for name in {*names} & {*SYS_INFO}))
+
+        return super().store("", buf, offset, save)
+
+
 register_sysctl(kernel_dir, (
     fact("arch", lambda kernel: f"{kernel.uts.machine}\n"),
     fact("cap_last_cap", lambda kernel: f"{kernel.sysctl.cap_last_cap}\n"),
@@ -221,6 +243,7 @@ register_sysctl(kernel_dir, (
     tunable(of_sysctl, "hung_task_check_interval_secs", SECONDS),
     fact("hung_task_detect_count", lambda _: "0\n", needs=since(6, 13)),
     tunable(of_sysctl, "hung_task_panic", FLAG),
+    tunable(of_sysctl, "hung_task_sys_info", proc_sys_info(), needs=since(6, 19)),
     tunable(of_sysctl, "hung_task_timeout_secs", SECONDS),
     tunable(of_sysctl, "hung_task_warnings", proc_dointvec_minmax(-1)),
     fact("msg_next_id", lambda kernel: f"{kernel.ipc.msg_next_id}\n"),
@@ -241,6 +264,7 @@ register_sysctl(kernel_dir, (
     tunable(of_sysctl, "panic_on_unrecovered_nmi", INT),
     tunable(of_sysctl, "panic_on_warn", FLAG),
     tunable(of_sysctl, "panic_print", ULONG),
+    tunable(of_sysctl, "panic_sys_info", proc_sys_info(), field="panic_print", needs=since(6, 18)),
     tunable(of_pids, "pid_max", INT, pid_max_changed),
     sysctl("printk", INT, get=console_loglevels, set=set_console_loglevels),
     tunable(of_sysctl, "printk_delay", proc_dointvec_minmax(0, 10000)),
