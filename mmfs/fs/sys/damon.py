@@ -3,7 +3,7 @@
 Linux: mm/damon/sysfs.c; Documentation/admin-guide/mm/damon/usage.rst.
 
 Simplified: the files of 6.12 with the profile of 7.0 too, without what came since: intervals_goal, refresh_ms,
-addr_unit, obsolete_target, dests, core_filters, ops_filters, `allow` of filters, the goals' metrics of nodes, damon_stat.
+addr_unit, obsolete_target, dests, core_filters, ops_filters, `allow` of filters, goals' metrics of nodes, damon_stat.
 """
 
 from __future__ import annotations
