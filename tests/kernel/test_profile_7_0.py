@@ -1,7 +1,7 @@
 """Linux 7.0, which cannot be booted here: what its source says of files, rows, their order, and what they take.
 
 The lists are facts of mm/vmstat.c, fs/proc/meminfo.c, mm/memcontrol.c, drivers/base/node.c and mm/show_mem.c of 7.0;
-the order of /proc/vmstat is also what a machine with 6.19 has printed.
+the order of vmstat, meminfo and memory.stat is also what machines with kernels up to 6.19 have printed.
 """
 
 from __future__ import annotations
