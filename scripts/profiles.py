@@ -37,9 +37,10 @@ HEAD: Final = """# The kernels that can be simulated
 | `7.0` | Debian's 7.0 | Linux's source; not compared with a running kernel |
 
 7.0 has the files, rows, defaults and accepted input that its source says, and does with memory what 6.12 does where
-[simplifications.md](simplifications.md) says so. It was not compared with a running kernel; the order of rows of
-`vmstat`, `meminfo` and `memory.stat` was looked up in what machines with kernels up to 6.19 have printed in public. A row that nothing simulated drives is 0: there is no
-balloon, and zswap keeps no huge pages. A version in `since()` is the first that is known to have what it stands at.
+[simplifications.md](simplifications.md) says so. It was not compared with a running kernel; the order of the rows of
+`vmstat`, `meminfo` and `memory.stat` was looked up in what machines with kernels up to 6.19 have printed in public. A
+row that nothing simulated drives is 0: there is no balloon, and zswap keeps no huge pages. A version in `since()` is
+the first that is known to have what it stands at.
 
 What follows is what differs, file by file and row by row: x where a kernel has it. Beside that, with 7.0:
 
