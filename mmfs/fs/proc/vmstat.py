@@ -60,10 +60,8 @@ class Plan:
         return self.template % self.take(numbers)
 
 
-def zone_printed(kernel: Kernel, zones: Iterable[Zone]) -> list[int]:
-    """Counters of zones, added up; the free pages in whole pageblocks are what the buddy allocator's lists hold."""
-    zones = list(zones)
-    state: list[int] = kernel.vmstat.zone_stat[[zone.index for zone in zones]].sum(axis=0).tolist()
+def zone_printed(kernel: Kernel, zones: Iterable[Zone], state: list[int]) -> list[int]:
+    """Counters of zones, the free pages in whole pageblocks too, which the buddy allocator's lists hold."""
     if is_printed("nr_free_pages_blocks", kernel.profile):
         state[ZoneStatItem.NR_FREE_PAGES_BLOCKS] = sum(zone.nr_free_pages_blocks() for zone in zones)
     return state
@@ -87,7 +85,7 @@ def node_stat_printed(state: Sequence[int]) -> list[int]:
 def vmstat(kernel: Kernel) -> str:
     """Linux: mm/vmstat.c, vmstat_show()."""
     counters = kernel.vmstat
-    zone: list[int] = counters.zone_stat.sum(axis=0).tolist()
+    zone = zone_printed(kernel, kernel.zones, counters.zone_stat.sum(axis=0).tolist())
     node: list[int] = counters.node_stat.sum(axis=0).tolist()
     events: list[int] = counters.event.tolist()
     events[VmEventItem.PGPGIN] //= 2  # sectors to kilobytes
@@ -96,7 +94,7 @@ def vmstat(kernel: Kernel) -> str:
         kernel.vm, global_dirtyable_memory(zone, node, kernel.page_alloc.totalreserve_pages)
     )
     numbers = (
-        *zone_printed(kernel, kernel.zones),
+        *zone,
         *counters.numa_event.sum(axis=0).tolist(),
         *node_stat_printed(node),
         threshold,

@@ -68,7 +68,7 @@ def zoneinfo(kernel: Kernel) -> str:
 
 
 def _zone(kernel: Kernel, pgdat: PglistData, zone: Zone) -> str:
-    state = zone_printed(kernel, (zone,))
+    state = zone_printed(kernel, (zone,), kernel.vmstat.zone_stat[zone.index].tolist())
     promo = f"\n        promo    {zone.promo_wmark_pages()}" if since(6, 12)(kernel) else ""
     text = (
         f"\n  pages free     {state[0]}"

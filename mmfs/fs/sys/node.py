@@ -162,7 +162,7 @@ def vmstat(one: NodeDevice) -> str:
     counters = one.kernel.vmstat
     rows = slice(one.nid * MAX_NR_ZONES, (one.nid + 1) * MAX_NR_ZONES)
     values = (
-        *zone_printed(one.kernel, one.pgdat.node_zones),
+        *zone_printed(one.kernel, one.pgdat.node_zones, counters.zone_stat[rows].sum(axis=0).tolist()),
         *counters.numa_event[rows].sum(axis=0).tolist(),
         *node_stat_printed(counters.node_stat[one.nid].tolist()),
     )
