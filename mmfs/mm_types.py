@@ -249,7 +249,8 @@ SMAPS_SWAP_PSS = 17
 SMAPS_SHARED_HUGETLB = 18
 SMAPS_PRIVATE_HUGETLB = 19
 SMAPS_ANON_HUGE = 20
-NR_SMAPS = 21
+SMAPS_SHMEM_HUGE = 21
+NR_SMAPS = 22
 
 
 class ZoneStatItem(IntEnum):
@@ -378,7 +379,8 @@ NR_MEMCG_MEMORY_EVENTS = len(MemcgMemoryEvent)
 # struct page: 32 bytes a frame. nxt/prv are frame numbers (list heads lie past the last frame);
 # mapping is the id of an anon_vma (PG_ANON) or address_space; index the low 32 bits of the page offset
 # there; private the order of a free block, or the slot of a page in the swap cache. A huge page has a record of its own
-# (fastpath/frames.py); its frames have theirs, marked PG_TAIL, only while entries of their own map some.
+# (fastpath/frames.py); its frames have theirs, marked PG_TAIL, only while entries of their own map some, or a file has
+# it.
 PAGE_DTYPE = np.dtype(
     [
         ("flags", "u4"),
@@ -601,7 +603,9 @@ VMA_DTYPE = np.dtype(
 # An address_space: where its slots begin in the page-cache arena, how many it may hold, the size of the file in
 # pages, how many are cached, and whether it is shmem (1) or a regular file (0); pages that are dirty or being
 # written, whether a writeback list knows of it (or will be told), where the next round of writing begins;
-# how many pages the disk has of it, and from which sector on; how many from the first on must stay.
+# how many pages the disk has of it, and from which sector on; how many from the first on must stay. Of shmem: when a
+# fault and when a write may bring a huge page (SHMEM_*), whether it is queued for one that reaches beyond its end, and
+# whether it has no name: then all of a huge page is mapped at once, entry by entry if need be.
 MAPPING_DTYPE = np.dtype(
     [
         ("base", "i8"),
@@ -617,8 +621,17 @@ MAPPING_DTYPE = np.dtype(
         ("on_disk", "i8"),
         ("sector", "i8"),
         ("pinned", "i8"),
+        ("huge_fault", "i4"),
+        ("huge_write", "i4"),
+        ("shrinking", "i4"),
+        ("unnamed", "i4"),
     ]
 )
+
+# When shared memory gets a huge page: always, if it lies within the size of the file, or if madvise() has asked for it.
+SHMEM_ALWAYS = 1
+SHMEM_WITHIN_SIZE = 2
+SHMEM_ADVISE = 4
 
 # A slot of an address_space is a frame + 1, or an entry that stands for a page that is not there: a shadow that
 # reclaim has left, or (shmem) a page that is swapped out.

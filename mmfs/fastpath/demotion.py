@@ -147,7 +147,7 @@ class Demotion:
             elif not self.demote_huge(pfn, nid, allowed):
                 first = (pfn - self.frames.huge) << PAGEBLOCK_ORDER
                 for pfn in range(first, first + HPAGE_PMD_NR):
-                    if self.frames.page[pfn].flags & PG_ANON:
+                    if self.frames.page[pfn].flags & (PG_ANON | PG_SWAPBACKED):
                         folio[n] = cython.cast(cython.uint, pfn)
                         n += 1
         for first in range(left):

@@ -388,17 +388,6 @@ class Filemap:
                 self.reason = FAULT_SLICE
         return pos
 
-    def read_shmem(self, m: cython.long, pos: cython.long, end: cython.long):
-        """Read shared memory: what is not there reads as zeroes. Linux: mm/shmem.c, shmem_file_read_iter()."""
-        i: cython.long
-        pfn: cython.long
-        self.cpu_ns = ((end + 4095) // 4096 - pos // 4096) * self.read_ns
-        with cython.nogil:
-            for i in range(pos >> 12, (end + 4095) >> 12):
-                pfn = self.folios.lookup(m, i)
-                if pfn >= 0:
-                    self.lru.mark_accessed(pfn)
-
     # ------------------------------------------------------------------------------ write(2)
 
     def write_begin(self, m, disk, pos, end):
@@ -407,8 +396,6 @@ class Filemap:
         pfn: cython.long = self.folios.lookup(m, index)
         if pfn >= 0:
             self.wait_on_page(pfn)
-            if self.mapping[m].shmem:
-                self.lru.mark_accessed(pfn)
             return True
         pfn = self.alloc_page()
         if pfn < 0:
@@ -423,24 +410,20 @@ class Filemap:
               now_ns: cython.long, until_ns: cython.long):
         """Write the bytes [pos, end) of a file. Returns how far it got.
 
-        ``reason`` is FAULT_OOM, FAULT_SWAP at a page that is swapped out, or FAULT_SLICE when time has reached
-        ``until_ns`` or ``limit`` pages have become dirty (``nr_dirtied``). Linux: generic_perform_write().
+        ``reason`` is FAULT_OOM, or FAULT_SLICE when time has reached ``until_ns`` or ``limit`` pages have become dirty
+        (``nr_dirtied``). Linux: generic_perform_write().
         """
         pfn: cython.long
         queue: Disk = disk
-        shmem: cython.bint = self.mapping[m].shmem != 0
         self.now_ns = now_ns
         self.cpu_ns = self.memstall_ns = self.nr_dirtied = 0
         self.reason = FAULT_DONE
         while pos < end:
-            if shmem and self.folios.slot[self.mapping[m].base + (pos >> 12)] & SLOT_SWAP:
-                self.reason = FAULT_SWAP
-                break
             if not self.write_begin(m, queue, pos, end):
                 self.reason = FAULT_OOM
                 break
             pfn = self.folios.lookup(m, pos >> 12)
-            if not shmem and not self.frames.page[pfn].flags & PG_DIRTY:
+            if not self.frames.page[pfn].flags & PG_DIRTY:
                 self.nr_dirtied += 1
             self.folios.mark_dirty(pfn)
             pos = min(end, ((pos >> 12) + 1) << 12)

@@ -22,6 +22,10 @@ cdef packed struct MappingRec:
     long on_disk
     long sector
     long pinned
+    int huge_fault
+    int huge_write
+    int shrinking
+    int unnamed
 
 @cython.final
 cdef class Folios:

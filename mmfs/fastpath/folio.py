@@ -192,7 +192,7 @@ class Folios:
         Linux: mm/page-writeback.c, folio_mark_dirty(), folio_account_dirtied(); fs/buffer.c, folio_create_buffers().
         """
         m: cython.long = self.frames.page[pfn].mapping
-        zone: cython.long = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
+        zone: cython.long
         if self.frames.page[pfn].flags & PG_DIRTY:
             return
         self.frames.page[pfn].flags = self.frames.page[pfn].flags & ~PG_RECLAIM | PG_DIRTY
@@ -203,6 +203,7 @@ class Folios:
             self.mapping[m].queued = 1
             self.dirtied_mapping[self.nr_dirtied] = cython.cast(cython.uint, m)
             self.nr_dirtied += 1
+        zone = self.frames.block[pfn >> PAGEBLOCK_ORDER].zone
         self.mapping[m].nr_dirty += 1
         self.memcg.mod_folio_state(pfn, NR_FILE_DIRTY, 1)
         self.memcg.mod_folio_state(pfn, NR_DIRTIED, 1)

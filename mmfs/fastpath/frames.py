@@ -12,7 +12,8 @@ Lists are intrusive and circular; their heads are extra records past the last fr
 A huge page of a pageblock has one record too, past the list heads: ``huge + block``. It stands for all of it where a
 page may be handed on: on the lists of pages, in batches, charged, counted (``nr_pages()``). So a *folio* is one number,
 a frame's or one above ``huge``. Records of its 512 frames are written only once some of them are mapped by
-entries of their own (the block is SPLIT then, its frames PG_TAIL); ``folio_of()`` leads from a frame to its folio.
+entries of their own (the block is SPLIT then, its frames PG_TAIL), or at once if the page is a file's, for the page
+cache finds them one by one; ``folio_of()`` leads from a frame to its folio.
 
 Linux: include/linux/mm_types.h, struct page, struct folio; mm/mm_init.c, the deferred initialisation of struct pages.
 """

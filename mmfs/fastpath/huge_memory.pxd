@@ -2,6 +2,7 @@ cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.huge_file cimport HugeFile
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.memcontrol cimport Memcontrol
@@ -19,6 +20,7 @@ cdef class HugeMemory:
     cdef readonly Lru lru
     cdef readonly Memcontrol memcg
     cdef readonly Tlb tlb
+    cdef readonly HugeFile file
     cdef MmRec[::1] mm
     cdef VmaRec[::1] vma
     cdef long[::1] event
@@ -51,6 +53,8 @@ cdef class HugeMemory:
     cdef void map_new(self, long mm, long vma, long start, long pmd, long pfn, long table, long memcg) noexcept nogil
     cdef int write_protect_fault(self, long mm, long vma, long addr, long pmd) noexcept nogil
     cdef long folio_of_pmd(self, unsigned long entry) noexcept nogil
+    cdef bint maps_anon(self, unsigned long entry) noexcept nogil
+    cdef bint maps_file(self, unsigned long entry) noexcept nogil
     cdef void write_frames(self, long block) noexcept nogil
     cdef void split_pmd(self, long mm, long addr, long pmd) noexcept nogil
     cdef void split_rmap(self, long block, unsigned long entry) noexcept nogil

@@ -18,6 +18,7 @@ import cython
 import numpy as np
 
 from mmfs.fastpath.frames import view
+from mmfs.fastpath.huge_file import HugeFile
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
@@ -46,6 +47,7 @@ class HugeMemory:
         self.lru = folios.lru
         self.memcg = folios.memcg
         self.tlb = tlb
+        self.file = HugeFile(areas, folios, tlb)
         self.mm = self.walker.mm
         self.vma = view(areas.vmas)
         self.event = self.folios.event
@@ -217,7 +219,7 @@ class HugeMemory:
         """
         entry: cython.ulong = self.frames.entry[pmd]
         folio: cython.long = self.folio_of_pmd(entry)
-        if not entry & PTE_SPECIAL:
+        if self.maps_anon(entry):
             if (
                 not self.frames.page[folio].flags & PG_ANON_EXCLUSIVE
                 and self.frames.page[folio].mapcount == 1
@@ -234,6 +236,14 @@ class HugeMemory:
     def folio_of_pmd(self, entry):
         """The folio that a PMD entry maps."""
         return self.frames.huge + (cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12) >> PAGEBLOCK_ORDER)
+
+    def maps_anon(self, entry):
+        """Whether a PMD entry maps anonymous memory, no zeros and nothing of a file."""
+        return not entry & PTE_SPECIAL and self.frames.page[self.folio_of_pmd(entry)].flags & PG_ANON != 0
+
+    def maps_file(self, entry):
+        """Whether a PMD entry maps a huge page of a file."""
+        return not entry & PTE_SPECIAL and self.frames.page[self.folio_of_pmd(entry)].flags & PG_ANON == 0
 
     # ------------------------------------------------------------------------------ taking the entry apart
 
@@ -255,13 +265,17 @@ class HugeMemory:
         self.frames.block[block].state = BLK_SPLIT
 
     def split_pmd(self, mm, addr, pmd):
-        """Have 512 entries in place of a PMD entry. Linux: __split_huge_pmd_locked()."""
+        """Have 512 entries in place of a PMD entry, or none if it is a file's. Linux: __split_huge_pmd_locked()."""
         entry: cython.ulong = self.frames.entry[pmd]
-        table: cython.long = self.withdraw(pmd)
         bits: cython.ulong = entry & ~cython.cast(cython.ulong, PTE_PFN_MASK | PTE_PSE)
         first: cython.long = (entry & PTE_PFN_MASK) >> 12
         start: cython.long = addr & -cython.cast(cython.long, HPAGE_PMD_SIZE)
+        table: cython.long
         i: cython.long
+        if self.maps_file(entry):
+            self.file.split_pmd(mm, addr, pmd)
+            return
+        table = self.withdraw(pmd)
         self.event[THP_SPLIT_PMD] += 1
         for i in range(HPAGE_PMD_NR):
             if entry & PTE_SPECIAL:
@@ -297,11 +311,15 @@ class HugeMemory:
     # ------------------------------------------------------------------------------ sharing, moving, protecting
 
     def copy_pmd(self, dst, src, addr, pmd):
-        """Share a huge page, or that of zeros, with a child. False when memory is out. Linux: copy_huge_pmd()."""
-        to: cython.long = self.walker.get_entry_level(dst, addr, 1)
+        """Share a huge page, or that of zeros, with a child, which faults in what is of a file. False when memory is
+        out. Linux: copy_huge_pmd()."""
+        to: cython.long
         table: cython.long
         entry: cython.ulong
         folio: cython.long
+        if self.maps_file(self.frames.entry[pmd]):
+            return True
+        to = self.walker.get_entry_level(dst, addr, 1)
         if to < 0:
             return False
         table = self.walker.alloc_table(dst, 1, True)
@@ -329,7 +347,8 @@ class HugeMemory:
         to: cython.long = self.walker.get_entry_level(mm, new, 1)
         if to < 0 or self.frames.entry[to] != 0:
             return False
-        self.deposit(to, self.withdraw(pmd))
+        if not self.maps_file(self.frames.entry[pmd]):
+            self.deposit(to, self.withdraw(pmd))
         self.frames.entry[to] = self.frames.entry[pmd] | PTE_SOFT_DIRTY
         self.frames.entry[pmd] = 0
         return True
@@ -340,7 +359,9 @@ class HugeMemory:
         keep: cython.ulong = PTE_PFN_MASK | PTE_PSE | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY | PTE_SPECIAL
         bits: cython.ulong = self.areas.prot(vmflags) & ~cython.cast(cython.ulong, PTE_ACCESSED)
         writable: cython.bint = entry & PTE_RW != 0
-        if vmflags & VMF_WRITE and not entry & PTE_SPECIAL:
+        if self.maps_file(entry):
+            writable = vmflags & VMF_SHARED != 0
+        elif vmflags & VMF_WRITE and not entry & PTE_SPECIAL:
             writable |= self.frames.page[self.folio_of_pmd(entry)].flags & PG_ANON_EXCLUSIVE != 0
         self.frames.entry[pmd] = entry & keep | bits | (PTE_RW if writable and vmflags & VMF_WRITE else 0)
 
@@ -351,6 +372,9 @@ class HugeMemory:
         entry: cython.ulong = self.frames.entry[pmd]
         folio: cython.long = self.folio_of_pmd(entry)
         block: cython.long = folio - self.frames.huge
+        if self.maps_file(entry):
+            self.file.zap_pmd(mm, pmd)
+            return
         self.frames.entry[pmd] = 0
         self.zap_deposited(mm, pmd)
         if entry & PTE_SPECIAL:
@@ -427,13 +451,13 @@ class HugeMemory:
 
     def clear(self, folio):
         """The folio is no more: what its record said."""
+        self.stat[HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON] -= self.frames.page[folio].flags & PG_ANON != 0
         self.frames.block[folio - self.frames.huge].state = BLK_SPLIT
         self.frames.block[folio - self.frames.huge].mapcount = self.frames.block[folio - self.frames.huge].nr_mapped = 0
         self.frames.page[folio].flags = self.frames.page[folio].mapping = self.frames.page[folio].index = 0
         self.frames.page[folio].private = 0
         self.frames.page[folio].mapcount = 0
         self.frames.page[folio].memcg = self.frames.page[folio].mlock_count = 0
-        self.stat[HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON] -= 1
 
     # ------------------------------------------------------------------------------ the queue of those mapped in part
 

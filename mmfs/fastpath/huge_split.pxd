@@ -5,11 +5,13 @@ from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.rmap cimport Rmap
+from mmfs.fastpath.shmem cimport Shmem
 from mmfs.fastpath.swap cimport Swap
 
 @cython.final
 cdef class HugeSplit:
     cdef readonly HugeMemory huge
+    cdef readonly Shmem shmem
     cdef readonly Rmap rmap
     cdef readonly Swap swap
     cdef readonly Frames frames
@@ -17,5 +19,7 @@ cdef class HugeSplit:
     cdef long[::1] event
     cdef long[:, ::1] stat
     cdef bint split_folio(self, long folio) noexcept nogil
+    cdef void split_file(self, long folio) noexcept nogil
+    cdef void finish(self, long folio) noexcept nogil
     cdef void become_page(self, long folio, long pfn) noexcept nogil
     cdef void replace_on_list(self, long folio) noexcept nogil

@@ -19,12 +19,13 @@ _LIST_FLAGS = cython.declare(
 
 
 class HugeSplit:
-    """Splits; ``huge`` has the pages, ``rmap`` leads to their entries."""
+    """Splits; ``huge`` has the pages, ``shmem`` the files that have some, ``rmap`` leads to their entries."""
 
-    def __init__(self, huge, rmap):
+    def __init__(self, huge, shmem):
         self.huge = huge
-        self.rmap = rmap
-        self.swap = rmap.swap
+        self.shmem = shmem
+        self.rmap = shmem.rmap
+        self.swap = shmem.swap
         self.frames = huge.frames
         self.lru = huge.lru
         self.event = self.huge.event
@@ -41,6 +42,9 @@ class HugeSplit:
         pfn: cython.long
         if self.frames.page[folio].flags & PG_WRITEBACK:
             return False
+        if self.frames.page[folio].mapping and not self.frames.page[folio].flags & PG_ANON:
+            self.split_file(folio)
+            return True
         self.rmap.split_pmds(folio)
         if self.frames.block[block].state == BLK_HUGE:
             self.huge.write_frames(block)
@@ -49,15 +53,39 @@ class HugeSplit:
             self.become_page(folio, pfn)
             if cached:
                 self.swap.become_page(folio, pfn)
+        self.finish(folio)
+        for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
+            if self.frames.page[pfn].mapcount == 0 and (not cached or self.swap.free_swap(pfn)):
+                self.huge.folios.free_page(pfn)
+        return True
+
+    def split_file(self, folio):
+        """The same for one of a file: nothing maps its pages then, and what lies beyond the end of the file is free.
+
+        Linux: __split_huge_page().
+        """
+        m: cython.long = self.frames.page[folio].mapping
+        first: cython.long = self.frames.page[folio].index
+        start: cython.long = self.frames.folio_pfn(folio)
+        i: cython.long
+        self.shmem.unmap(folio, True)
+        self.shmem.memcg.mod_folio_state(folio, NR_SHMEM_THPS, -HPAGE_PMD_NR)
+        for i in range(HPAGE_PMD_NR):
+            self.become_page(folio, start + i)
+        self.shmem.split_slots(m, first)
+        self.finish(folio)
+        for i in range(HPAGE_PMD_NR - 1, -1, -1):
+            if first + i >= self.shmem.mapping[m].size:
+                self.huge.folios.cache_remove(start + i, 0)
+                self.huge.folios.free_page(start + i)
+
+    def finish(self, folio):
+        """Its pages take the place of a huge page, which is no more."""
         if self.frames.page[folio].flags & PG_LRU:
             self.replace_on_list(folio)
         self.huge.clear(folio)
         self.event[THP_SPLIT_PAGE] += 1
         self.stat[HPAGE_PMD_ORDER, MTHP_STAT_SPLIT] += 1
-        for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
-            if self.frames.page[pfn].mapcount == 0 and (not cached or self.swap.free_swap(pfn)):
-                self.huge.folios.free_page(pfn)
-        return True
 
     def become_page(self, folio, pfn):
         """A frame is a page of its own from now on. Linux: __split_huge_page_tail()."""

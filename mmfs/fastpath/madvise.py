@@ -56,10 +56,12 @@ class Madvise:
             addr = stop
         self.mmu.tlb.flush_range(mm, start, end)
 
-    def cold_or_pageout_huge(self, pmd, out, n, pageout):
+    def cold_or_pageout_huge(self, pmd, anon_only, out, n, pageout):
         """The same for a huge page that a PMD entry alone maps: 1 if it is to be reclaimed."""
         folio: cython.long = self.mmu.huge.folio_of_pmd(self.frames.entry[pmd])
         if self.frames.entry[pmd] & PTE_SPECIAL or self.frames.page[folio].mapcount != 1:
+            return 0
+        if anon_only and not self.frames.page[folio].flags & PG_ANON:
             return 0
         self.frames.entry[pmd] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
         return self.cold_or_pageout_folio(folio, out, n, pageout)
@@ -157,7 +159,7 @@ class Madvise:
             at = self.tables.seek(mm, addr)
             stop = min(self.tables.next_addr, end)
             if at == HUGE_PMD and addr & (HPAGE_PMD_SIZE - 1) == 0 and stop == self.tables.next_addr:
-                n += self.cold_or_pageout_huge(self.tables.pmd, out, n, pageout)
+                n += self.cold_or_pageout_huge(self.tables.pmd, anon_only, out, n, pageout)
             elif at == HUGE_PMD:
                 at = self.tables.seek_page(mm, addr)
             if at >= 0:

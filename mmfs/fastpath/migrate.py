@@ -8,7 +8,7 @@ cannot move now goes back to its list (`putback()`).
 Linux: mm/migrate.c.
 
 Simplified: nobody else runs within a call, so a page is moved in one go, without migration entries; where Linux would
-wait for a disk, the page stays. A huge page of which entries map single frames is split first.
+wait for a disk, the page stays. A huge page of a file, or of which entries map single frames, is split first.
 """
 
 from errno import EACCES, EBUSY, ENOMEM
@@ -296,7 +296,7 @@ class Migration:
         """Whether several processes seem to map it. Linux: folio_likely_mapped_shared()."""
         block: cython.long = folio - self.frames.huge
         count: cython.int = self.frames.page[folio].mapcount
-        if self.frames.block[block].state == BLK_HUGE:
+        if self.frames.block[block].state == BLK_HUGE or count <= 1:
             return count > 1
         return self.frames.block[block].mapcount or count > HPAGE_PMD_NR or (
             self.frames.page[block << PAGEBLOCK_ORDER].mapcount > 1

@@ -17,7 +17,9 @@ from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
 from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.huge_split cimport HugeSplit
+from mmfs.fastpath.huge_file cimport HugeFile
 from mmfs.fastpath.rmap cimport Rmap
+from mmfs.fastpath.shmem cimport Shmem
 from mmfs.fastpath.swap_state cimport SwapState
 from mmfs.fastpath.swapin cimport SwapIn
 from mmfs.fastpath.zswap_writeback cimport ZswapWriteback
@@ -39,6 +41,7 @@ cdef class Mmu:
     cdef readonly Swap swap
     cdef readonly LruGenWalk lru_gen_walk
     cdef readonly HugeMemory huge
+    cdef readonly Shmem shmem
     cdef readonly HugeSplit huge_split
     cdef readonly Rmap rmap
     cdef readonly SwapState swap_state
@@ -92,6 +95,9 @@ cdef class Mmu:
     cdef int write_protect_fault(self, long mm, long vma, long addr, long at) noexcept nogil
     cdef long file_page(self, long vma, long m, long index) noexcept nogil
     cdef void map_file(self, long mm, long vma, long pfn, long at, bint write) noexcept nogil
+    cdef void map_frame(self, long mm, long vma, long pfn, long at, bint write) noexcept nogil
+    cdef int unserved(self, long page) noexcept nogil
+    cdef int shmem_huge_fault(self, long mm, long vma, long addr, bint write) noexcept nogil
     cdef void fault_around(self, long mm, long vma, long addr) noexcept nogil
     cdef int file_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil

@@ -23,6 +23,7 @@ from mmfs.fastpath.lru_gen_walk import LruGenWalk
 from mmfs.fastpath.migrate import Migration
 from mmfs.fastpath.numa import Numa
 from mmfs.fastpath.rmap import Rmap
+from mmfs.fastpath.shmem import Shmem
 from mmfs.fastpath.swap import Swap
 from mmfs.fastpath.swap_state import SwapState
 from mmfs.fastpath.swapin import SwapIn
@@ -77,9 +78,10 @@ class Mmu:
         self.swap = Swap(self.folios, self.huge, vmstat)
         self.lru_gen_walk = LruGenWalk(self.areas, self.folios)
         self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap, self.lru_gen_walk, self.huge)
-        self.huge_split = HugeSplit(self.huge, self.rmap)
+        self.shmem = Shmem(self.filemap, self.rmap)
+        self.huge_split = HugeSplit(self.huge, self.shmem)
         self.swap_state = SwapState(self.areas, self.folios, self.swap)
-        self.swapin = SwapIn(self.swap_state, self.rmap)
+        self.swapin = SwapIn(self.swap_state, self.shmem)
         self.zswap_writeback = ZswapWriteback(self.swap_state)
         self.compaction = Compaction(Migration(self.rmap, self.huge_split, self.filemap, vmstat), vmstat)
         self.numa = Numa(self.areas, self.compaction.migration, lru.nr_nodes)
@@ -229,7 +231,7 @@ class Mmu:
         old: cython.long = (entry & PTE_PFN_MASK) >> 12
         pfn: cython.long
         if self.vma[vma].flags & VMF_SHARED:
-            self.folios.mark_dirty(old)
+            self.folios.mark_dirty(self.frames.folio_of(old))
         elif entry & PTE_SPECIAL or not self.can_reuse(vma, old):
             pfn = self.areas.alloc_charged(
                 vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), self.mm[mm].memcg
@@ -249,7 +251,8 @@ class Mmu:
         return FAULT_DONE
 
     def file_page(self, vma, m, index):
-        """The page of a file at an index; -1: it must be read, -2: no memory, -3: its memory has failed.
+        """The page of a file at an index; -1: it must be read, -2: no memory, -3: its memory has failed, -4: policy has
+        more to try for a huge page.
 
         Linux: filemap_fault(), shmem_fault().
         """
@@ -258,6 +261,12 @@ class Mmu:
         if self.mapping[m].shmem:
             if pfn < 0 and self.folios.slot[self.mapping[m].base + index] & SLOT_SWAP:
                 return self.shmem_fault(m, index)
+            if pfn < 0 and self.mapping[m].huge_fault:
+                pfn = self.shmem.fault(m, vma, index)
+                if pfn == -4:
+                    return pfn
+                if pfn >= 0:
+                    self.cpu_ns += self.cost_huge - self.cost_fault
             if pfn < 0:
                 pfn = self.areas.alloc_charged(vma, index, self.mm[self.vma[vma].mm].memcg)
                 if pfn < 0:
@@ -291,6 +300,9 @@ class Mmu:
         flags: cython.ulong = self.vma[vma].flags
         entry: cython.ulong = cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags)
         shmem: cython.bint = (self.frames.page[pfn].flags & PG_SWAPBACKED) != 0
+        if self.frames.page[pfn].flags & PG_TAIL:
+            self.map_frame(mm, vma, pfn, at, write)
+            return
         if self.frames.page[pfn].mapcount == 0:
             self.memcg.mod_folio_state(pfn, NR_FILE_MAPPED, 1)
         self.frames.page[pfn].mapcount += 1
@@ -306,6 +318,40 @@ class Mmu:
         if flags & VMF_LOCKED:
             self.folios.mlock_page(pfn)
         self.frames.entry[at] = entry
+
+    def map_frame(self, mm, vma, pfn, at, write):
+        """Map a frame of a huge page of a file; if that has no name and the table is empty there, all others too.
+
+        Linux: finish_fault(), set_pte_range().
+        """
+        flags: cython.ulong = self.vma[vma].flags
+        bits: cython.ulong = self.areas.prot(flags)
+        first: cython.long = at & -cython.cast(cython.long, HPAGE_PMD_NR)
+        start: cython.long = pfn & -cython.cast(cython.long, HPAGE_PMD_NR)
+        nr: cython.long = 1
+        i: cython.long
+        if flags & VMF_SHARED and flags & VMF_WRITE:
+            bits |= PTE_RW
+        if write:
+            self.folios.mark_dirty(self.frames.folio_of(pfn))
+            bits |= PTE_DIRTY | PTE_SOFT_DIRTY
+        if (
+            self.mapping[self.vma[vma].mapping].unnamed
+            and at - first == pfn - start
+            and self.shmem.suits(vma, self.rmap.start_address(vma, self.frames.page[pfn].index))
+        ):
+            nr = HPAGE_PMD_NR
+            for i in range(first, first + HPAGE_PMD_NR):
+                if self.frames.entry[i]:
+                    nr = 1
+                    break
+        if nr == 1:
+            first = at
+            start = pfn
+        self.huge.file.add_rmaps(start, nr)
+        self.mm[mm].rss_shmem += nr
+        for i in range(nr):
+            self.frames.entry[first + i] = cython.cast(cython.ulong, start + i) << 12 | bits
 
     def fault_around(self, mm, vma, addr):
         """Map what is cached of the aligned pages around a read fault. Linux: do_fault_around()."""
@@ -347,7 +393,7 @@ class Mmu:
                 return FAULT_DONE
         page = self.file_page(vma, m, index)
         if page < 0:
-            return FAULT_FILE if page == -1 else FAULT_OOM if page == -2 else FAULT_SIGBUS
+            return self.unserved(page)
         if write and not self.vma[vma].flags & VMF_SHARED:
             copy = self.areas.alloc_charged(vma, index, self.mm[mm].memcg)
             if copy < 0:
@@ -357,6 +403,10 @@ class Mmu:
             return FAULT_DONE
         self.map_copy(mm, vma, addr, at, copy)
         return FAULT_DONE
+
+    def unserved(self, page):
+        """The reason to stop for what file_page() has said."""
+        return FAULT_FILE if page == -1 else FAULT_OOM if page == -2 else FAULT_HUGE if page == -4 else FAULT_SIGBUS
 
     def swap_fault(self, mm, vma, addr, at, write):
         """An access to a page that is swapped out. Linux: do_swap_page()."""
@@ -426,6 +476,8 @@ class Mmu:
                 result = self.access_huge(mm, vma, addr, self.walker.pmd, write)
             elif self.huge.allowed(mm, vma, addr):
                 result = self.huge_fault(mm, vma, addr, write)
+            elif self.vma[vma].mapping and self.shmem.may_map(vma, addr, write):
+                result = self.shmem_huge_fault(mm, vma, addr, write)
             if result != FAULT_FALLBACK:
                 return result
             at = self.walker.get_entry(mm, addr)
@@ -448,6 +500,27 @@ class Mmu:
                 self.cpu_ns += self.cost_huge - self.cost_fault
             self.tlb.fill(mm, addr, self.frames.entry[pmd])
         return result
+
+    def shmem_huge_fault(self, mm, vma, addr, write):
+        """Map a huge page of shared memory if there is one or a new one; as access(). Linux: do_set_pmd()."""
+        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)
+        m: cython.long = self.vma[vma].mapping
+        pmd: cython.long
+        page: cython.long
+        if index >= self.mapping[m].size:
+            return FAULT_FALLBACK
+        page = self.file_page(vma, m, index)
+        if page < 0:
+            return self.unserved(page)
+        if not self.frames.page[page].flags & PG_TAIL:
+            return FAULT_FALLBACK
+        pmd = self.walker.get_entry_level(mm, addr, 1)
+        if pmd < 0:
+            return FAULT_OOM
+        self.huge.file.set_pmd(mm, self.vma[vma].flags, pmd, self.frames.folio_of(page), write)
+        self.count_fault(mm)
+        self.tlb.fill(mm, addr, self.frames.entry[pmd])
+        return FAULT_DONE
 
     def access_huge(self, mm, vma, addr, pmd, write):
         """One access to what a PMD entry maps; FAULT_FALLBACK: it was taken apart. Linux: wp_huge_pmd()."""
@@ -598,6 +671,9 @@ class Mmu:
     def unmap_frames(self, mm, pfn, nr):
         """One entry less maps each of ``nr`` frames of a huge page. Linux: folio_remove_rmap_ptes()."""
         folio: cython.long = self.frames.folio_of(pfn)
+        if not self.frames.page[folio].flags & PG_ANON:
+            self.huge.file.remove_rmaps(mm, pfn, nr)
+            return
         self.mm[mm].rss_anon -= nr
         self.huge.remove_rmap(pfn, nr)
         if self.frames.page[folio].flags & PG_SWAPCACHE and self.frames.page[folio].mapcount == 0:

@@ -22,7 +22,8 @@ cdef class PageTables:
     cdef long seek_page(self, long mm, long addr) noexcept nogil
     cdef bint split_folio_at(self, long at) noexcept nogil
     cdef bint is_tail(self, long at) noexcept nogil
-    cdef long zap_frames(self, long mm, long at, long most) noexcept nogil
+    cdef long zap_frames(self, long mm, unsigned long vmflags, long at, long most) noexcept nogil
+    cdef void note_use(self, long folio, unsigned long entry, unsigned long vmflags) noexcept nogil
     cdef void zap_entry(self, long mm, unsigned long vmflags, long at) noexcept nogil
     cdef void copy_swap_entry(self, long dst, long at, long to) noexcept nogil
     cdef bint copy_entry(self, long dst, long src, unsigned long vmflags, long addr, long at) noexcept nogil

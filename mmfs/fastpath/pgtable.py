@@ -99,11 +99,15 @@ class PageTables:
             self.mmu.rmap.ksm.unmap_zero(mm, entry)
             return
         if not self.frames.page[pfn].flags & PG_ANON:
-            if entry & PTE_DIRTY:
-                self.mmu.folios.mark_dirty(pfn)
-            if entry & PTE_ACCESSED and not vmflags & (VMF_SEQ_READ | VMF_RAND_READ):
-                self.mmu.lru.mark_accessed(pfn)
+            self.note_use(pfn, entry, vmflags)
         self.mmu.unmap_page(mm, vmflags, pfn)
+
+    def note_use(self, folio, entry, vmflags):
+        """A page of a file learns what an entry that goes knows of it."""
+        if entry & PTE_DIRTY:
+            self.mmu.folios.mark_dirty(folio)
+        if entry & PTE_ACCESSED and not vmflags & (VMF_SEQ_READ | VMF_RAND_READ):
+            self.mmu.lru.mark_accessed(folio)
 
     def is_tail(self, at):
         """Whether an entry that is mapped maps a frame of a huge page."""
@@ -112,21 +116,25 @@ class PageTables:
             and self.frames.page[(self.frames.entry[at] & PTE_PFN_MASK) >> 12].flags & PG_TAIL != 0
         )
 
-    def zap_frames(self, mm, at, most):
+    def zap_frames(self, mm, vmflags, at, most):
         """Clear the entries from ``at`` on, of at most so many, that map a huge page's frames in order; how many.
 
         Linux: zap_present_ptes(), folio_pte_batch().
         """
         pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
         nr: cython.long = 0
+        bits: cython.ulong = 0
         while (
             nr < most
             and self.frames.entry[at + nr] & _MAPPED
             and cython.cast(cython.long, (self.frames.entry[at + nr] & PTE_PFN_MASK) >> 12) == pfn + nr
             and (pfn + nr) >> PAGEBLOCK_ORDER == pfn >> PAGEBLOCK_ORDER
         ):
+            bits |= self.frames.entry[at + nr]
             self.frames.entry[at + nr] = 0
             nr += 1
+        if not self.frames.page[pfn].flags & PG_ANON:
+            self.note_use(self.frames.folio_of(pfn), bits, vmflags)
         self.mmu.unmap_frames(mm, pfn, nr)
         return nr
 
@@ -146,7 +154,7 @@ class PageTables:
                     while addr < stop:
                         nr = 1
                         if self.frames.entry[at] & _MAPPED and self.is_tail(at):
-                            nr = self.zap_frames(mm, at, (stop - addr) >> 12)
+                            nr = self.zap_frames(mm, vmflags, at, (stop - addr) >> 12)
                         elif self.frames.entry[at] != 0:
                             self.zap_entry(mm, vmflags, at)
                         at += nr
@@ -284,7 +292,7 @@ class PageTables:
                 while addr < stop:
                     if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
                         pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
-                        if not self.split_folio_at(at):
+                        if not self.split_folio_at(at) or not self.frames.entry[at]:  # of a file: it is unmapped then
                             pass
                         elif lock:
                             self.mmu.folios.mlock_page(pfn)

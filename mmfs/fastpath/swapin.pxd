@@ -7,6 +7,7 @@ from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.rmap cimport Rmap
+from mmfs.fastpath.shmem cimport Shmem
 from mmfs.fastpath.swap cimport Swap
 from mmfs.fastpath.swap_map cimport SwapMap, SwapAreaRec
 from mmfs.fastpath.swap_state cimport SwapState
@@ -21,6 +22,7 @@ cdef class SwapIn:
     cdef readonly Folios folios
     cdef readonly Lru lru
     cdef readonly Memcontrol memcg
+    cdef readonly Shmem shmem
     cdef readonly Rmap rmap
     cdef readonly Swap swap
     cdef readonly Vmas areas

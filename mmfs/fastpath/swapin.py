@@ -18,14 +18,15 @@ _NO_MEMORY = cython.declare(cython.long, -2)
 class SwapIn:
     """Swap-in for all address spaces. ``state``: what is read. ``major``: the last fault has read."""
 
-    def __init__(self, state, rmap):
+    def __init__(self, state, shmem):
         self.state = state
         self.frames = state.frames
         self.buddy = state.buddy
         self.folios = state.folios
         self.lru = state.lru
         self.memcg = state.memcg
-        self.rmap = rmap
+        self.shmem = shmem
+        self.rmap = shmem.rmap
         self.swap = state.swap
         self.areas = state.areas
         self.vma = self.areas.vma
@@ -254,6 +255,8 @@ class SwapIn:
         pfn: cython.long = -1
         if self.state.pending_slot != slot or self.state.pending_addr != index:
             pfn = self.state.swap_cache_get(slot, 0, 0)
+        if pfn < self.frames.huge and self.shmem.nr_large and self.shmem.is_large(m, index):
+            self.shmem.split_slots(m, index & -cython.cast(cython.long, HPAGE_PMD_NR))
         if pfn < 0:
             pfn = self.state.readahead(0, index, 0, slot)
             if pfn < 0:
@@ -262,6 +265,8 @@ class SwapIn:
             self.memcg.count_events(self.memcg.current, PGMAJFAULT, 1)
         if self.frames.page[pfn].flags & PG_WRITEBACK:
             return -1
+        if pfn >= self.frames.huge:
+            return self.shmem.swap_in(m, index, pfn)
         self.swap.delete_from_swap_cache(pfn, 0)
         self.folios.cache_insert(m, index, pfn)
         self.frames.page[pfn].flags |= PG_DIRTY

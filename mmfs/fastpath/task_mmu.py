@@ -86,11 +86,13 @@ class TaskMmu:
         mapcount: cython.long
         pss: cython.long
         i: cython.long
+        anon: cython.bint
         if entry & PTE_SPECIAL:
             return
         out[SMAPS_RSS] += HPAGE_PMD_NR
-        out[SMAPS_ANONYMOUS] += HPAGE_PMD_NR
-        out[SMAPS_ANON_HUGE] += HPAGE_PMD_NR
+        anon = self.frames.page[folio].flags & PG_ANON != 0
+        out[SMAPS_ANONYMOUS if anon else SMAPS_SHMEM] += HPAGE_PMD_NR
+        out[SMAPS_ANON_HUGE if anon else SMAPS_SHMEM_HUGE] += HPAGE_PMD_NR
         if entry & PTE_ACCESSED or self.frames.page[folio].flags & (PG_REFERENCED | PG_YOUNG):
             out[SMAPS_REFERENCED] += HPAGE_PMD_NR
         for i in range(HPAGE_PMD_NR):
@@ -99,7 +101,7 @@ class TaskMmu:
                 mapcount += self.frames.page[first + i].mapcount
             pss = (cython.cast(cython.long, PAGE_SIZE) << _PSS_SHIFT) // mapcount
             out[SMAPS_PSS] += pss
-            out[SMAPS_PSS_ANON] += pss
+            out[SMAPS_PSS_ANON if anon else SMAPS_PSS_SHMEM] += pss
             if dirty:
                 out[SMAPS_PSS_DIRTY] += pss
             if mapcount > 1:

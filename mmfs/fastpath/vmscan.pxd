@@ -9,6 +9,7 @@ from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.huge_split cimport HugeSplit
 from mmfs.fastpath.rmap cimport Rmap
+from mmfs.fastpath.shmem cimport Shmem
 from mmfs.fastpath.swap cimport Swap
 from mmfs.fastpath.swap_map cimport SwapMap
 from mmfs.fastpath.zswap cimport Zswap
@@ -115,6 +116,8 @@ cdef class Vmscan:
     cdef void demote_folios(self, ScanControl sc, bint ignore_references) noexcept nogil
     cdef void shrink_folios(self, long n, ScanControl sc, bint ignore_references) noexcept nogil
     cdef bint unmap(self, long pfn) noexcept nogil
+    cdef bint is_huge_file(self, long pfn) noexcept nogil
+    cdef bint may_write(self, ScanControl sc) noexcept nogil
     cdef int split(self, long folio, ScanControl sc) noexcept nogil
     cdef int split_to_swap(self, long folio, ScanControl sc) noexcept nogil
     cdef void note_result(self, long pfn, int result) noexcept nogil

@@ -268,6 +268,8 @@ class Vmscan:
         if self.frames.page[pfn].mapcount and not self.unmap(pfn):
             return _ACTIVATE
         if self.frames.page[pfn].flags & PG_DIRTY:
+            if self.is_huge_file(pfn) and self.may_write(sc) and not self.huge_split.shmem.add_to_swap(pfn):
+                return self.split(pfn, sc)
             result = self.pageout(pfn, sc, references)
             if result != _RECLAIM:
                 return result
@@ -282,7 +284,17 @@ class Vmscan:
     def unmap(self, pfn):
         """Take a page out of every page table. False: somebody needs it there."""
         self.cpu_ns += self.cost_unmap * self.frames.nr_pages(pfn)
+        if self.is_huge_file(pfn):
+            return self.huge_split.shmem.unmap(pfn, False)
         return self.rmap.unmap_huge(pfn) if pfn >= self.frames.huge else self.rmap.try_to_unmap(pfn)
+
+    def is_huge_file(self, pfn):
+        """Whether it is a huge page of the page cache."""
+        return pfn >= self.frames.huge and self.frames.page[pfn].flags & (PG_ANON | PG_SWAPCACHE) == 0
+
+    def may_write(self, sc):
+        """Whether a page may be written to swap. Linux: may_enter_fs()."""
+        return sc.gfp & (GFP_FS_BIT | GFP_IO_BIT) != 0 and sc.may_writepage
 
     def split(self, folio, sc):
         """Have the pages of a huge page reclaimed one by one. Linux: shrink_folio_list(), split_folio_to_list()."""
@@ -311,9 +323,7 @@ class Vmscan:
             if references == _RECLAIM_CLEAN or not sc.gfp & GFP_FS_BIT or not sc.may_writepage:
                 return _KEEP
             return _ACTIVATE
-        if not sc.gfp & (GFP_FS_BIT | GFP_IO_BIT) or not sc.may_writepage:
-            return _KEEP
-        return self.writepage(pfn)
+        return self.writepage(pfn) if self.may_write(sc) else _KEEP
 
     def writepage(self, pfn):
         """Write a page of the swap cache, or of shared memory; _RECLAIM: it is clean at once. Linux: pageout()."""
@@ -353,6 +363,9 @@ class Vmscan:
             return True
         if self.frames.page[pfn].mapping == 0 or self.frames.page[pfn].flags & PG_ANON:
             return False
+        if pfn >= self.frames.huge:
+            self.huge_split.shmem.remove(pfn, 0)
+            return True
         if self.frames.page[pfn].flags & PG_SWAPBACKED:
             self.folios.cache_remove(pfn, 0)
             return True
@@ -411,7 +424,7 @@ class Vmscan:
                 continue
             first = (pfn - self.frames.huge) << PAGEBLOCK_ORDER
             for pfn in range(first, first + HPAGE_PMD_NR):
-                if self.frames.page[pfn].flags & PG_ANON:
+                if self.frames.page[pfn].flags & (PG_ANON | PG_SWAPBACKED):
                     self.note_result(pfn, self.shrink_folio(pfn, sc, ignore_references))
 
     def note_result(self, pfn, result):

@@ -28,4 +28,5 @@ cdef class Walker:
     cdef void forget_tables(self) noexcept nogil
     cdef long prefetch_entry(self, long mm, long addr) noexcept nogil
     cdef long get_entry(self, long mm, long addr) noexcept nogil
+    cpdef long huge_pte_offset(self, long mm, long addr, int last) noexcept nogil
     cdef long get_entry_level(self, long mm, long addr, int last) noexcept nogil

@@ -173,7 +173,7 @@ class Walker:
             level -= 1
         return (table << 9) + (addr >> (12 + 9 * level) & 511)
 
-    def huge_pte_offset(self, mm: cython.long, addr: cython.long, last: cython.int):
+    def huge_pte_offset(self, mm, addr, last):
         """Index of an address's entry in its table of level ``last`` + 1, -1 where there is none.
 
         Linux: mm/hugetlb.c, huge_pte_offset().

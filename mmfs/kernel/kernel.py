@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from mmfs.mm.rmap import Rmap
     from mmfs.mm.rows import Rows
     from mmfs.mm.shmem import ShmMnt
+    from mmfs.mm.shmem_huge import ShmemHuge
     from mmfs.mm.slab_common import SlabCaches
     from mmfs.mm.sparse import Sections
     from mmfs.mm.swapfile import SwapFiles, SwapInfoStruct
@@ -123,6 +124,7 @@ class Kernel:
     zswap: Zswap
     zrams: ZramControl
     shm_mnt: ShmMnt
+    shmem_huge: ShmemHuge
     mm_rows: Rows
     vma_rows: Rows
     mms: dict[int, MmStruct]

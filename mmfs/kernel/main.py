@@ -302,7 +302,7 @@ def kswapd_init(kernel: Kernel) -> None:
     )
     dcache = kernel.namei.dcache
     kernel.memcgs.list_lrus.append(dcache.reparent)
-    for shrinker in (*kernel.thp.shrinkers(), workingset_shrinker(kernel)):
+    for shrinker in (*kernel.thp.shrinkers(), kernel.shmem_huge.shrinker(), workingset_shrinker(kernel)):
         kernel.reclaim.shrinkers.register(shrinker)
     kernel.reclaim.shrinkers.register(
         Shrinker("sb-ext4", dcache.count_objects, dcache.scan_objects, batch=SUPER_BATCH, memcg_aware=True)

@@ -194,6 +194,12 @@ class MountTable:
             mount._replace(super_options=super_options) if mount.fstype == fstype else mount for mount in self.mounts
         ]
 
+    def remount(self, dev: tuple[int, int], super_options: str) -> None:
+        """The mounts of one file system show its new options."""
+        self.mounts = [
+            mount._replace(super_options=super_options) if mount.dev == dev else mount for mount in self.mounts
+        ]
+
     def umount(self, mountpoint: str) -> None:
         """umount(2): the newest mount there goes."""
         for mount in reversed(self.mounts):

@@ -24,7 +24,7 @@ from mmfs.mm.filemap import Room
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
 from mmfs.mm.page_writeback import balance_dirty_pages, ratelimit
 from mmfs.mm.shmem import shmem_file_setup, swapin_range
-from mmfs.mm_types import FAULT_OOM, FAULT_SWAP, PAGE_SHIFT, PAGE_SIZE, SWAP_CLUSTER_MAX
+from mmfs.mm_types import FAULT_HUGE, FAULT_OOM, FAULT_SWAP, PAGE_SHIFT, PAGE_SIZE, SWAP_CLUSTER_MAX
 
 if TYPE_CHECKING:
     from mmfs.kernel.fdtable import FilesStruct
@@ -136,7 +136,7 @@ class FileSyscalls:
             return
         if bdi is None:
             self._swapin(file, pos, end)
-            fast.read_shmem(mapping, pos, end)
+            kernel.mmu.shmem.read(mapping, pos, end)
             kernel.scheduler.charge(self, system_ns=fast.cpu_ns)
             kernel.cond_resched(self)
             return
@@ -215,9 +215,11 @@ class FileSyscalls:
         now = kernel.scheduler.ready_ns(self)
         with Room(kernel) as room:
             while pos < end:
-                limit = max(ratelimit(self, bdi.wb), 1) if bdi is not None else end
-                queue = bdi.queue if bdi is not None else None
-                pos = fast.write(mapping.id, queue, pos, end, limit, now, now + SLICE_NS)
+                if bdi is not None:
+                    limit = max(ratelimit(self, bdi.wb), 1)
+                    pos = fast.write(mapping.id, bdi.queue, pos, end, limit, now, now + SLICE_NS)
+                else:
+                    pos = kernel.mmu.shmem.write(mapping.id, pos, end, now, now + SLICE_NS)
                 self.io.write_bytes += fast.nr_dirtied << PAGE_SHIFT
                 self.nr_dirtied += fast.nr_dirtied
                 reason = fast.reason
@@ -225,6 +227,8 @@ class FileSyscalls:
                 if reason == FAULT_OOM and not room.make():
                     inode.truncate(pos)
                     raise OSError(errno.ENOMEM, "no memory for the page cache")
+                if reason == FAULT_HUGE:
+                    kernel.shmem_huge.alloc_slowly()
                 if reason == FAULT_SWAP:  # maybe just now, to make room for the pages before it
                     self._swapin(file, pos, min(end, pos + SWAPIN_BYTES))
                     now = kernel.scheduler.ready_ns(self)

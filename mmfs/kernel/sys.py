@@ -27,6 +27,7 @@ from mmfs.kernel.sched import (
     TIMER_SLACK_NS,
 )
 from mmfs.kernel.signal import NSIG
+from mmfs.kernel.tmpfs import reconfigure_tmpfs
 from mmfs.mm.huge_memory import set_thp_disabled, thp_disabled
 from mmfs.mm.hugetlbfs import HugetlbfsSuperBlock, hugetlbfs_super
 from mmfs.mm.madvise import prctl_set_vma_anon_name
@@ -317,13 +318,18 @@ class SysSyscalls:
         self.mempolicy = make_policy(mode, tuple(nodes), possible)
 
     def mount(self: Task, source: str, target: str, fstype: str, options: str = "") -> None:
-        """mount(2): a hugetlbfs, which other files than those of huge pages have no need of. Linux: fs/namespace.c.
+        """mount(2): a hugetlbfs, which other files than those of huge pages have no need of; or new options of a tmpfs,
+        with `remount` as the first. Linux: fs/namespace.c.
 
-        Simplified: only hugetlbfs can be mounted, and its options are all that there are.
+        Simplified: only hugetlbfs can be mounted, and its options are all that there are; a tmpfs has the option huge.
         """
         self._syscall()
         if not self.capable(CAP_SYS_ADMIN):
             raise OSError(errno.EPERM, "needs CAP_SYS_ADMIN")
+        words = options.split(",")
+        if words[0] == "remount":
+            reconfigure_tmpfs(self.kernel, target, words[1:])
+            return
         if fstype != "hugetlbfs":
             raise OSError(errno.ENODEV, "only hugetlbfs can be mounted")
         if not target.startswith("/") or target == "/":

@@ -347,6 +347,8 @@ def check_page_cache(kernel: Kernel) -> None:
         buffers += int((pages["flags"] & PG_PRIVATE != 0).sum())
         used = slots != 0
         used[:1] = False
+        if record["shmem"]:
+            used &= ~_large(kernel, row, len(slots))
         used = used.reshape(-1, NODE_SLOTS)
         shadows = used & (slots >= SLOT_SHADOW).reshape(-1, NODE_SLOTS)
         nodes += int(used.any(axis=1).sum())
@@ -364,6 +366,13 @@ def check_page_cache(kernel: Kernel) -> None:
     swapping = state(NodeStatItem.NR_WRITEBACK) - writeback
     if not 0 <= swapping <= state(NodeStatItem.NR_SWAPCACHE):
         raise AssertionError(f"nr_writeback is {swapping} more than the files' pages that are being written")
+
+
+def _large(kernel: Kernel, row: int, slots: int) -> NDArray[np.bool_]:
+    """Which slots of a file hold an entry of order 9, which is in no node of theirs."""
+    order = kernel.mmu.shmem.order
+    found = np.array([order(row, at) > 0 for at in range(0, slots, HPAGE_PMD_NR)], bool)
+    return np.repeat(found, HPAGE_PMD_NR)[:slots]
 
 
 def check_writeback(kernel: Kernel) -> None:
@@ -384,9 +393,9 @@ def check_counters(kernel: Kernel, mapped: _Mapped) -> None:
     flags = kernel.frames.pages[mapped.pfns]["flags"]
     anon = int((flags & PG_ANON != 0).sum())
     file = len(flags) - anon
-    anon += check_huge.pages_mapped_whole(kernel, mapped.huge)
+    whole = check_huge.pages_mapped_whole(kernel, mapped.huge)
     state = kernel.vmstat.global_node_page_state
-    _same("nr_anon_pages", anon, state(NodeStatItem.NR_ANON_MAPPED))
-    _same("nr_mapped", file, state(NodeStatItem.NR_FILE_MAPPED))
+    _same("nr_anon_pages", anon + whole[0], state(NodeStatItem.NR_ANON_MAPPED))
+    _same("nr_mapped", file + whole[1], state(NodeStatItem.NR_FILE_MAPPED))
     total = sum(int(kernel.mmu.mms[row]["pgtables_bytes"]) for row in kernel.mms)
     _same("nr_page_table_pages", total // PAGE_SIZE, state(NodeStatItem.NR_PAGETABLE))

@@ -17,6 +17,7 @@ from mmfs.mm_types import (
     MMF_HUGE_ZERO_PAGE,
     PAGE_SHIFT,
     PAGEBLOCK_ORDER,
+    PG_ANON,
     PG_HEAD,
     PG_MEMCG_KMEM,
     PG_SWAPCACHE,
@@ -30,6 +31,8 @@ from mmfs.mm_types import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.mm_struct import MmStruct
 
@@ -39,22 +42,28 @@ def _same(what: str, left: object, right: object) -> None:
         raise AssertionError(f"{what}: {left} is not {right}")
 
 
+def _blocks(entries: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The pageblocks that PMD entries map."""
+    return (entries & np.uint64(PTE_PFN_MASK)).astype(np.int64) >> PAGE_SHIFT + PAGEBLOCK_ORDER
+
+
 def check_pmds(
     kernel: Kernel, mm: MmStruct, table: int, base: int, rss: list[int], mapped: Counter[int]
 ) -> list[int]:
     """The huge entries of a PMD table, and one page table in store for each: these tables."""
     entries = kernel.frames.entries[table * 512 : table * 512 + 512]
     huge = np.flatnonzero(entries & np.uint64(PTE_PSE))
-    blocks = (entries[huge] & np.uint64(PTE_PFN_MASK)).astype(np.int64) >> PAGE_SHIFT + PAGEBLOCK_ORDER
-    huge = huge[kernel.frames.blocks["state"][blocks] != BLK_HUGETLB]
+    huge = huge[kernel.frames.blocks["state"][_blocks(entries[huge])] != BLK_HUGETLB]
     for i in huge.tolist():
         _check_pmd(kernel, mm, int(entries[i]), base + i * HPAGE_PMD_SIZE, rss, mapped)
+    files = int((kernel.frames.pages["flags"][kernel.frames.huge + _blocks(entries[huge])] & PG_ANON == 0).sum())
+    files -= int((entries[huge] & np.uint64(PTE_SPECIAL) != 0).sum())
     deposited, one = [], int(kernel.frames.pages[table]["mapping"])
     while one:
         _same(f"table {one:#x} in store: flags", int(kernel.frames.pages[one]["flags"]) & ~PG_MEMCG_KMEM, PG_TABLE)
         deposited.append(one)
         one = int(kernel.frames.pages[one]["index"])
-    _same(f"table {table:#x}: tables in store", len(deposited), len(huge))
+    _same(f"table {table:#x}: tables in store", len(deposited), len(huge) - files)
     return deposited
 
 
@@ -68,19 +77,50 @@ def _check_pmd(kernel: Kernel, mm: MmStruct, entry: int, addr: int, rss: list[in
         return
     folio = frames.huge + (pfn >> PAGEBLOCK_ORDER)
     record = frames.pages[folio]
-    anon_vma = kernel.rmap.anon_vmas.get(int(record["mapping"]))
-    if anon_vma is None or vma not in anon_vma.vmas:
-        raise AssertionError(f"{addr:#x}: the anon_vma of a huge page does not lead to {vma!r}")
+    anon = bool(record["flags"] & PG_ANON)
+    if anon:
+        anon_vma = kernel.rmap.anon_vmas.get(int(record["mapping"]))
+        if anon_vma is None or vma not in anon_vma.vmas:
+            raise AssertionError(f"{addr:#x}: the anon_vma of a huge page does not lead to {vma!r}")
+    else:
+        _same(f"{addr:#x}: the file of a huge page", int(record["mapping"]), vma.vm_file and vma.vm_file.mapping.id)
     index = (vma.vm_pgoff + ((addr - vma.vm_start) >> PAGE_SHIFT)) & 0xFFFF_FFFF
     _same(f"{addr:#x}: index of a huge page", int(record["index"]), index)
-    rss[0] += HPAGE_PMD_NR
+    rss[0 if anon else 2] += HPAGE_PMD_NR
     mapped[folio] += 1
 
 
-def pages_mapped_whole(kernel: Kernel, mapped: Counter[int]) -> int:
-    """Frames of huge pages that only PMD entries map."""
-    blocks = kernel.frames.blocks
-    return sum(HPAGE_PMD_NR - int(blocks[folio - kernel.frames.huge]["nr_mapped"]) for folio in mapped)
+def pages_mapped_whole(kernel: Kernel, mapped: Counter[int]) -> tuple[int, int]:
+    """Frames of huge pages that only PMD entries map: of anonymous memory, and of files."""
+    blocks, found = kernel.frames.blocks, [0, 0]
+    for folio in mapped:
+        kind = not kernel.frames.pages[folio]["flags"] & PG_ANON
+        found[kind] += HPAGE_PMD_NR - int(blocks[folio - kernel.frames.huge]["nr_mapped"])
+    return found[0], found[1]
+
+
+def check_files(kernel: Kernel, folios: list[int]) -> set[int]:
+    """The huge pages of files fill 512 slots each, and so do those that are swapped out: which are in files."""
+    frames, fast, large = kernel.frames, kernel.mmu.shmem, 0
+    found = set()
+    for folio in folios:
+        record, first = frames.pages[folio], (folio - frames.huge) << PAGEBLOCK_ORDER
+        mapping = kernel.page_cache.mappings.get(int(record["mapping"]))
+        at, where = int(record["index"]), f"huge page {folio - frames.huge:#x} of a file"
+        if mapping is None or at % HPAGE_PMD_NR:
+            raise AssertionError(f"{where} is in none, or not on its boundary there")
+        slots = mapping.slots()[at : at + HPAGE_PMD_NR]
+        _same(f"{where}: slots", slots.tolist(), list(range(first + 1, first + 1 + HPAGE_PMD_NR)))
+        _same(f"{where}: order in the tree", int(fast.order(mapping.id, at)), HPAGE_PMD_ORDER)
+        found.add(folio)
+    for row, mapping in kernel.page_cache.mappings.items():
+        if mapping.host.shmem:
+            for at in range(0, int(mapping.record["slots"]), HPAGE_PMD_NR):
+                large += fast.order(row, at) > 0
+    _same("entries of order 9", large, int(fast.nr_large))
+    thps = kernel.vmstat.global_node_page_state(NodeStatItem.NR_SHMEM_THPS)
+    _same("nr_shmem_hugepages", len(found) * HPAGE_PMD_NR, thps)
+    return found
 
 
 def check_huge(kernel: Kernel, whole: Counter[int], singly: Counter[int]) -> None:
@@ -89,7 +129,10 @@ def check_huge(kernel: Kernel, whole: Counter[int], singly: Counter[int]) -> Non
     folios = frames.pages[frames.huge :]
     found = (frames.huge + np.flatnonzero(folios["flags"] & PG_HEAD)).tolist()
     cached = (frames.huge + np.flatnonzero(folios["flags"] & PG_SWAPCACHE)).tolist()
-    _same("huge pages that are mapped, or cached", sorted(whole.keys() | singly.keys() | set(cached)), found)
+    files = [folio for folio in found if not folios[folio - frames.huge]["flags"] & PG_ANON]
+    in_files = check_files(kernel, [folio for folio in files if folio not in cached])
+    known = whole.keys() | singly.keys() | set(cached) | in_files
+    _same("huge pages that are mapped, or cached", sorted(known), found)
     queued = [folio for nid in range(kernel.lru.nr_nodes) for folio in fast.folios_queued(nid)]
     for folio in found:
         record, block = frames.pages[folio], frames.blocks[folio - frames.huge]
@@ -109,9 +152,10 @@ def check_huge(kernel: Kernel, whole: Counter[int], singly: Counter[int]) -> Non
         if record["flags"] & PG_SWAPCACHE and (whole[folio] or folio in queued):
             raise AssertionError(f"{where}: in the swap cache, but mapped whole, or queued to be split")
     _same("queues of huge pages", len(queued), int(fast.queued_counts.sum()))
-    thps = kernel.vmstat.global_node_page_state(NodeStatItem.NR_ANON_THPS)
-    _same("nr_anon_thps", len(whole) * HPAGE_PMD_NR, thps)
-    _same("nr_anon", len(found), int(fast.stats[HPAGE_PMD_ORDER, MthpStatItem.MTHP_STAT_NR_ANON]))
+    state, of_files = kernel.vmstat.global_node_page_state, len(whole.keys() & set(files))
+    _same("nr_anon_thps", (len(whole) - of_files) * HPAGE_PMD_NR, state(NodeStatItem.NR_ANON_THPS))
+    _same("nr_shmem_pmdmapped", of_files * HPAGE_PMD_NR, state(NodeStatItem.NR_SHMEM_PMDMAPPED))
+    _same("nr_anon", len(found) - len(files), int(fast.stats[HPAGE_PMD_ORDER, MthpStatItem.MTHP_STAT_NR_ANON]))
     partially = sum(int(frames.blocks[folio - frames.huge]["partially"]) for folio in found)
     count = int(fast.stats[HPAGE_PMD_ORDER, MthpStatItem.MTHP_STAT_NR_ANON_PARTIALLY_MAPPED])
     _same("nr_anon_partially_mapped", partially, count)

@@ -126,7 +126,7 @@ def check_totals(kernel: Kernel) -> None:
         NodeStatItem.NR_FILE_DIRTY, NodeStatItem.NR_WRITEBACK, NodeStatItem.NR_SWAPCACHE, NodeStatItem.NR_PAGETABLE,
         NodeStatItem.NR_KERNEL_STACK_KB, NodeStatItem.NR_INACTIVE_ANON, NodeStatItem.NR_ACTIVE_ANON,
         NodeStatItem.NR_INACTIVE_FILE, NodeStatItem.NR_ACTIVE_FILE, NodeStatItem.NR_UNEVICTABLE,
-        NodeStatItem.NR_ANON_THPS,
+        NodeStatItem.NR_ANON_THPS, NodeStatItem.NR_SHMEM_THPS,
     ]  # fmt: skip
     for nid in range(nr_nodes):
         own = sum(vmstat.lruvec_stat[row * nr_nodes + nid] for row in kernel.memcgs.rows)

@@ -95,7 +95,7 @@ def wants_anon_vma(vma: VmAreaStruct, write: bool) -> bool:
     """Whether a fault may give a VMA its first anonymous page: a write, or a huge page for a read."""
     if vma.anon_vma is not None or vma.vm_flags & VM_SHARED:
         return False
-    return write or vma.vm_mm.kernel.thp.pmd_allowable(vma, enforce=True)
+    return write or (vma.vm_file is None and vma.vm_mm.kernel.thp.pmd_allowable(vma, enforce=True))
 
 
 def retry(mm: MmStruct, addr: int) -> None:

@@ -10,6 +10,7 @@ Linux: mm/filemap.c, mm/readahead.c.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mmfs.mm.mman import VM_RAND_READ, VM_SEQ_READ
@@ -22,7 +23,9 @@ from mmfs.mm_types import (
     GFP_HIGHUSER_MOVABLE,
     GFP_NORETRY_BIT,
     GFP_NOWARN_BIT,
+    HPAGE_PMD_NR,
     PAGE_SHIFT,
+    PAGEBLOCK_ORDER,
     PG_WORKINGSET,
     SLOT_SHADOW,
     SLOT_SWAP,
@@ -151,6 +154,8 @@ class AddressSpace:
         self.wb_error = 0
         """The errno of data that were lost, until fsync(2) has told. Linux: mapping_set_error()."""
         self.record["shmem"] = inode.shmem
+        if inode.shmem:
+            self.kernel.shmem_huge.apply(self)
 
     @property
     def record(self) -> np.void:
@@ -186,11 +191,23 @@ class AddressSpace:
         """The file has so many pages; those beyond are no longer cached."""
         record = self.record
         old = int(record["size"])
-        self.cache.reserve(self.id, pages)
-        if pages < old:
-            self.truncate_pages(pages, old)
-            record["on_disk"] = min(int(record["on_disk"]), pages)
+        self.reserve(pages)
         record["size"] = pages
+        if pages < old:
+            self.truncate_pages(pages, max(old, int(record["slots"])) if self.host.shmem else old)
+            record["on_disk"] = min(int(record["on_disk"]), pages)
+
+    def reserve(self, pages: int) -> None:
+        """Make room for so many pages, and for all of the last one if it may be huge."""
+        if self.record["huge_fault"] or self.record["huge_write"]:
+            pages = -(-pages // HPAGE_PMD_NR) * HPAGE_PMD_NR
+        self.cache.reserve(self.id, pages)
+
+    def huge_folio(self, index: int) -> int:
+        """The huge page that a page of the file is part of, or -1."""
+        mmu = self.cache.mmu
+        pfn = int(mmu.folios.lookup(self.id, index)) if mmu.shmem.order(self.id, index) else -1
+        return self.kernel.frames.huge + (pfn >> PAGEBLOCK_ORDER) if pfn >= 0 else -1
 
     def cached(self) -> NDArray[np.intp]:
         """Which of its pages are cached."""
@@ -215,9 +232,22 @@ class AddressSpace:
                 memory.zap_page_range(vma.vm_mm, vma, start, end)
         self.wait_writeback(first, last)
         if self.host.shmem:
+            self._undo_large(first, last)
             self.cache.mmu.swap.shmem_free_range(self.id, first, last)
         self.cache.mmu.folios.truncate_range(self.id, first, last)
         self.cache.settle()
+
+    def _undo_large(self, first: int, last: int) -> None:
+        """Drop the huge pages in [first, last), and split those that are there in part. Linux: shmem_undo_range()."""
+        from mmfs.mm.shmem import swapin_range
+
+        mmu = self.cache.mmu
+        while (index := int(mmu.shmem.undo_range(self.id, first, last))) >= 0:
+            if (folio := self.huge_folio(index)) >= 0:
+                mmu.huge_split.split_huge_page(folio)
+            else:
+                with suppress(MemoryError):  # what is out is 512 single pages then
+                    swapin_range(self, index, index + 1)
 
     def wait_writeback(self, first: int = 0, last: int = 1 << 62) -> None:
         """Sleep until pages of [first, last) have been written. Linux: __filemap_fdatawait_range()."""

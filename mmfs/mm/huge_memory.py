@@ -7,7 +7,7 @@ part of a huge page has been unmapped, the rest of it is lost until it is split,
 
 Linux: mm/huge_memory.c.
 
-Simplified: only pages of 2 MB of anonymous memory; the sizes between have their switches, and no pages yet.
+Simplified: only pages of 2 MB; the sizes between have their switches, and no pages yet.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from mmfs.mm.mman import VM_HUGEPAGE, VM_NOHUGEPAGE
 from mmfs.mm.rows import get_mm_flags, set_mm_flags
+from mmfs.mm.shmem_huge import SHMEM_ORDERS
 from mmfs.mm.shrinker import Shrinker
 from mmfs.mm_types import (
     ALLOC_KSWAPD,
@@ -56,10 +57,7 @@ GFP_TRANSHUGE: Final = GFP_TRANSHUGE_LIGHT | GFP_DIRECT_RECLAIM_BIT
 ENABLED: Final = ("always", "madvise", "never")
 DEFRAG: Final = ("always", "defer", "defer+madvise", "madvise", "never")
 ANON_MODES: Final = ("always", "inherit", "madvise", "never")
-SHMEM_MODES: Final = ("always", "inherit", "within_size", "advise", "never")
-SHMEM_ENABLED: Final = ("always", "within_size", "advise", "never", "deny", "force")
 ANON_ORDERS: Final = range(2, HPAGE_PMD_ORDER + 1)
-SHMEM_ORDERS: Final = range(1, HPAGE_PMD_ORDER + 1)
 SMALLEST_MACHINE: Final = 512 << 20 - PAGE_SHIFT
 """Machines with fewer pages begin with everything off."""
 
@@ -77,9 +75,7 @@ class TransparentHugepage:
         self.enabled = "always" if kernel.profile.config("TRANSPARENT_HUGEPAGE_ALWAYS") else "madvise"
         self.defrag = "madvise"
         self.khugepaged_defrag = self.use_zero_page = self.shrink_underused = True
-        self.shmem_enabled = "never"
         self.anon_orders = {order: "inherit" if order == HPAGE_PMD_ORDER else "never" for order in ANON_ORDERS}
-        self.shmem_orders = {order: "inherit" if order == HPAGE_PMD_ORDER else "never" for order in SHMEM_ORDERS}
         for word in kernel.cmdline.split():
             if word.startswith("transparent_hugepage=") and word.partition("=")[2] in ENABLED:
                 self.enabled = word.partition("=")[2]
@@ -141,11 +137,14 @@ class TransparentHugepage:
     def alloc_slowly(self, vma: VmAreaStruct, addr: int) -> None:
         """The free lists had no huge page for a fault: find one, or have the fault do without.
 
-        Linux: mm/mempolicy.c, alloc_pages_mpol(); __alloc_pages_slowpath().
+        Linux: __alloc_pages_slowpath().
         """
         gfp = self.gfp_mask(bool(vma.vm_flags & VM_HUGEPAGE))
         index = vma.vm_pgoff + (addr - vma.vm_start >> PAGE_SHIFT)
-        nid = int(self.kernel.mmu.areas.policy_node(vma.row, index >> HPAGE_PMD_ORDER))
+        self.alloc_on(gfp, int(self.kernel.mmu.areas.policy_node(vma.row, index >> HPAGE_PMD_ORDER)))
+
+    def alloc_on(self, gfp: int, nid: int) -> None:
+        """The same on a node, or if need be on another. Linux: mm/mempolicy.c, alloc_pages_mpol()."""
         slowpath = self.kernel.page_alloc.slowpath
         pfn = slowpath(gfp | GFP_THISNODE_BIT | GFP_NORETRY_BIT, HPAGE_PMD_ORDER, nid, 1 << nid)
         if pfn < 0 and gfp & GFP_DIRECT_RECLAIM_BIT and len(self.kernel.machine.nodes) > 1:
@@ -162,6 +161,10 @@ class TransparentHugepage:
 
     def allowable(self, vma: VmAreaStruct) -> bool:
         """Whether a mapping may have huge pages of any size: THPeligible. Linux: thp_vma_allowable_orders()."""
+        if vma.is_shmem():
+            orders = [order for order in SHMEM_ORDERS if suitable(vma, order)]
+            shmem_huge = self.kernel.shmem_huge
+            return self._wanted(vma) and any(shmem_huge.allowable(vma, order, enforce=True) for order in orders)
         return self._possible(vma) and any(
             self._order_enabled(mode, bool(vma.vm_flags & VM_HUGEPAGE)) and suitable(vma, order)
             for order, mode in self.anon_orders.items()
@@ -169,6 +172,9 @@ class TransparentHugepage:
 
     def pmd_allowable(self, vma: VmAreaStruct, *, enforce: bool) -> bool:
         """Whether a mapping may have pages of 2 MB; unless ``enforce``, whatever `enabled` says."""
+        if vma.is_shmem():
+            allowed = self.kernel.shmem_huge.allowable(vma, HPAGE_PMD_ORDER, enforce=enforce)
+            return allowed and self._wanted(vma) and suitable(vma, HPAGE_PMD_ORDER)
         mode = self.anon_orders[HPAGE_PMD_ORDER] if enforce else "always"
         return (
             self._possible(vma)
@@ -178,8 +184,11 @@ class TransparentHugepage:
 
     def _possible(self, vma: VmAreaStruct) -> bool:
         """Whether it is anonymous memory of somebody who wants some. Linux: vma_thp_disabled(), vma_is_anonymous()."""
-        anonymous = vma.vm_file is None and vma.vm_ops is None
-        return anonymous and not vma.vm_flags & VM_NOHUGEPAGE and not thp_disabled(vma.vm_mm)
+        return vma.vm_file is None and vma.vm_ops is None and self._wanted(vma)
+
+    def _wanted(self, vma: VmAreaStruct) -> bool:
+        """Linux: vma_thp_disabled()."""
+        return not vma.vm_flags & VM_NOHUGEPAGE and not thp_disabled(vma.vm_mm)
 
     def _order_enabled(self, mode: str, madvised: bool) -> bool:
         if mode == "inherit":
@@ -211,6 +220,8 @@ class TransparentHugepage:
 def suitable(vma: VmAreaStruct, order: int) -> bool:
     """Whether a mapping spans a page of this order on its boundary. Linux: thp_vma_suitable_order()."""
     size = 1 << PAGE_SHIFT + order
+    if vma.vm_file is not None and ((vma.vm_start >> PAGE_SHIFT) - vma.vm_pgoff) & (1 << order) - 1:
+        return False
     return (vma.vm_start + size - 1 & -size) + size <= vma.vm_end
 
 

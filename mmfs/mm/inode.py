@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mmfs.mm.backing_dev import BackingDevInfo, bdi_of
 from mmfs.mm.filemap import AddressSpace
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
-from mmfs.mm_types import PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -74,9 +74,11 @@ class Inode:
         return stop - pos
 
     def truncate(self, size: int) -> None:
-        """Give the file a size. Linux: truncate_setsize()."""
-        self.size = size
+        """Give the file a size; a huge page that reaches beyond it is split. Linux: truncate_setsize()."""
+        old, self.size = self.size, size
         self.mapping.set_size(-(-size // PAGE_SIZE))
+        if size <= old and size % HPAGE_PMD_SIZE and (folio := self.mapping.huge_folio(size // PAGE_SIZE)) >= 0:
+            self.kernel.mmu.huge_split.split_huge_page(folio)
 
     def allocate(self, pages: int) -> None:
         """The file system gives it its first so many pages on the disk, next to each other."""
@@ -91,6 +93,8 @@ class Inode:
     def unlink(self) -> None:
         """Take its name away; it goes when nobody has it open."""
         self.i_nlink = 0
+        if self.shmem:
+            self.kernel.shmem_huge.apply(self.mapping)
         self._evict_if_unused()
 
     def _evict_if_unused(self) -> None:
@@ -100,6 +104,7 @@ class Inode:
         if self.bdi is not None:
             self.bdi.wb.forget(self)
         self.mapping.set_size(0)
+        self.kernel.shmem_huge.forget(self.mapping)
         self.mapping.cache.drop(self.mapping.id)
         if self.acct_pages:
             self.kernel.overcommit.vm_unacct_memory(self.acct_pages)

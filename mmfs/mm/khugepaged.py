@@ -7,15 +7,14 @@ had it sleeps once for `alloc_sleep_millisecs`, then gives up for this time. Its
 
 Linux: mm/khugepaged.c.
 
-Simplified: anonymous memory only; address spaces come in the order in which they began; the thread leaves alone what
-is partly swapped; a `scan_sleep_millisecs` of 0 lets it rest for a ms all the same.
+Simplified: of files only those of shared memory; address spaces come in the order in which they began; the thread
+leaves anonymous memory alone that is partly swapped; a `scan_sleep_millisecs` of 0 lets it rest for a ms all the same.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from enum import IntEnum, auto
-from errno import EAGAIN, EBUSY, EINVAL, ENOMEM
+from errno import EINVAL, ENOMEM
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -23,10 +22,12 @@ import numpy as np
 from mmfs.fastpath.khugepaged import CollapseControl
 from mmfs.mm import rmap
 from mmfs.mm.access import access_pages
+from mmfs.mm.collapse_file import FileCollapse
 from mmfs.mm.fault import Fault
 from mmfs.mm.huge_memory import GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT
 from mmfs.mm.mman import VM_LOCKED, VM_SPECIAL
 from mmfs.mm.rows import vma_row
+from mmfs.mm.scan_result import COLLAPSE_ERRNO, EXCEEDED, GO_ON, Scan
 from mmfs.mm_types import (
     GFP_THISNODE_BIT,
     HPAGE_PMD_NR,
@@ -51,37 +52,6 @@ if TYPE_CHECKING:
 NSEC_PER_MSEC: Final = 1_000_000
 
 
-class Scan(IntEnum):
-    """What looking at 2 MB came to. Linux: enum scan_result."""
-
-    FAIL = 0
-    SUCCEED = auto()
-    PMD_NULL = auto()
-    PMD_MAPPED = auto()
-    EXCEED_NONE_PTE = auto()
-    EXCEED_SWAP_PTE = auto()
-    EXCEED_SHARED_PTE = auto()
-    PAGE_RO = auto()
-    LACK_REFERENCED_PAGE = auto()
-    PAGE_LRU = auto()
-    PAGE_ANON = auto()
-    ALLOC_HUGE_PAGE_FAIL = auto()
-    CGROUP_CHARGE_FAIL = auto()
-
-
-EXCEEDED: Final = {
-    Scan.EXCEED_NONE_PTE: VmEventItem.THP_SCAN_EXCEED_NONE_PTE,
-    Scan.EXCEED_SWAP_PTE: VmEventItem.THP_SCAN_EXCEED_SWAP_PTE,
-    Scan.EXCEED_SHARED_PTE: VmEventItem.THP_SCAN_EXCEED_SHARE_PTE,
-}
-COLLAPSE_ERRNO: Final = {
-    Scan.ALLOC_HUGE_PAGE_FAIL: ENOMEM, Scan.CGROUP_CHARGE_FAIL: EBUSY, Scan.PAGE_LRU: EAGAIN
-}  # fmt: skip
-"""Linux: madvise_collapse_errno(); EINVAL otherwise."""
-GO_ON: Final = (Scan.PMD_NULL, Scan.PAGE_RO, Scan.LACK_REFERENCED_PAGE, Scan.PAGE_LRU)
-"""After which MADV_COLLAPSE looks at the next 2 MB."""
-
-
 class Khugepaged:
     """The scan of a machine and its switches. Linux: struct khugepaged_scan, khugepaged_pages_to_scan and its kin.
 
@@ -91,13 +61,14 @@ class Khugepaged:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.control = CollapseControl(kernel.pagetables)
+        self.files = FileCollapse(self)
         self.pages_to_scan = HPAGE_PMD_NR * 8
         self.max_ptes_none = HPAGE_PMD_NR - 1
         self.max_ptes_swap = HPAGE_PMD_NR // 8
         self.max_ptes_shared = HPAGE_PMD_NR // 2
         self.scan_sleep_millisecs = 10_000
         self.alloc_sleep_millisecs = 60_000
-        self.full_scans = self.pages_collapsed = 0
+        self.full_scans = self.pages_collapsed = self.copied = 0
         self.serial = -1
         """Of the address space that is scanned, -1 before the first."""
         self.address = 0
@@ -128,11 +99,11 @@ class Khugepaged:
 
     def run(self) -> None:
         """Scan once, and sleep. Linux: khugepaged(), khugepaged_do_scan(), khugepaged_wait_work()."""
-        collapsed = self.pages_collapsed
+        copied = self.copied
         self.running = True
         scanned, sleep_ms = self.do_scan()
         self.running = False
-        self.account(scanned, (self.pages_collapsed - collapsed) * HPAGE_PMD_NR)
+        self.account(scanned, (self.copied - copied) * HPAGE_PMD_NR)
         self._sleep(sleep_ms)
 
     def do_scan(self) -> tuple[int, int]:
@@ -172,7 +143,7 @@ class Khugepaged:
                 progress += 1
                 continue
             for addr in range(max(self.address, start), end, HPAGE_PMD_SIZE):
-                self.result = self._scan_pmd(vma, addr)
+                self.result = self._scan_file(vma, addr) if vma.is_shmem() else self._scan_pmd(vma, addr)
                 self.pages_collapsed += self.result == Scan.SUCCEED
                 self.address = addr + HPAGE_PMD_SIZE
                 progress += HPAGE_PMD_NR
@@ -184,7 +155,7 @@ class Khugepaged:
     def collapsible(self, vma: VmAreaStruct) -> bool:
         """Whether khugepaged looks at a mapping. Linux: thp_vma_allowable_order(), VM_NO_KHUGEPAGED."""
         return (
-            vma.anon_vma is not None
+            (vma.anon_vma is not None or vma.is_shmem())
             and not vma.vm_flags & (VM_SPECIAL | VM_LOCKED)
             and self.kernel.thp.pmd_allowable(vma, enforce=True)
         )
@@ -220,15 +191,34 @@ class Khugepaged:
         result = self._look(vma.vm_mm, addr, khugepaged=True)
         if result != Scan.SUCCEED or self.control.swap:
             return Scan.FAIL if result == Scan.SUCCEED else result
-        return self._collapse(vma, addr, GFP_TRANSHUGE if self.kernel.thp.khugepaged_defrag else GFP_TRANSHUGE_LIGHT)
+        return self._collapse(vma, addr, self._gfp())
+
+    def _gfp(self) -> int:
+        """Linux: alloc_hugepage_khugepaged_gfpmask()."""
+        return GFP_TRANSHUGE if self.kernel.thp.khugepaged_defrag else GFP_TRANSHUGE_LIGHT
+
+    def _scan_file(self, vma: VmAreaStruct, addr: int) -> Scan:
+        """The same of shared memory. One that is a huge page already counts as a success."""
+        result = self.files.scan(vma, addr, self._gfp(), is_khugepaged=True)
+        if result == Scan.PTE_MAPPED_HUGEPAGE:
+            result = self.files.collapse_pte_mapped(vma, addr, install=False)
+        return Scan.SUCCEED if result == Scan.PMD_MAPPED else result
+
+    def alloc_folio(self, gfp: int) -> int:
+        """The first frame of a huge page, or -1. Linux: alloc_charge_folio()."""
+        buddy = self.kernel.page_alloc.buddy
+        node = int(buddy.cpu_nodes[buddy.cpu])
+        pfn = int(self.kernel.page_alloc.alloc_pages(gfp | GFP_THISNODE_BIT, HPAGE_PMD_ORDER, node))
+        if pfn < 0:
+            self.kernel.vmstat.count_vm_events(VmEventItem.THP_COLLAPSE_ALLOC_FAILED, 1)
+        return pfn
 
     def _collapse(self, vma: VmAreaStruct, addr: int, gfp: int) -> Scan:
         """Find a huge page and copy what is there into it. Linux: collapse_huge_page(), alloc_charge_folio()."""
         kernel, row = self.kernel, vma.vm_mm.row
         buddy = kernel.page_alloc.buddy
-        pfn = kernel.page_alloc.alloc_pages(gfp | GFP_THISNODE_BIT, HPAGE_PMD_ORDER, int(buddy.cpu_nodes[buddy.cpu]))
+        pfn = self.alloc_folio(gfp)
         if pfn < 0:
-            kernel.vmstat.count_vm_events(VmEventItem.THP_COLLAPSE_ALLOC_FAILED, 1)
             return Scan.ALLOC_HUGE_PAGE_FAIL
         if self.control.scan_pmd(row, addr) < 0 or self.control.swap or self.control.busy:  # reclaim took some
             buddy.free_pages(pfn, HPAGE_PMD_ORDER)
@@ -239,6 +229,7 @@ class Khugepaged:
             return Scan.CGROUP_CHARGE_FAIL
         rmap.anon_vma_prepare(vma)
         self.control.collapse(row, vma_row(vma), addr, pfn)
+        self.copied += 1
         return Scan.SUCCEED
 
     # -- madvise --------------------------------------------------------------------------------------------------
@@ -250,17 +241,25 @@ class Khugepaged:
         failed = Scan.SUCCEED
         self.kernel.lru.lru_add_drain_all()
         for addr in range(*hugepage_range(start, end), HPAGE_PMD_SIZE):
-            result = self._look(vma.vm_mm, addr, khugepaged=False)
-            if result == Scan.SUCCEED and self.control.swap:
-                self._swap_in(vma.vm_mm, addr)
-            if result == Scan.SUCCEED:
-                result = self._collapse(vma, addr, GFP_TRANSHUGE)
+            result = self._collapse_file(vma, addr) if vma.is_shmem() else self._collapse_anon(vma, addr)
             if result not in (Scan.SUCCEED, Scan.PMD_MAPPED):
                 failed = result
                 if result not in GO_ON:
                     break
         if failed != Scan.SUCCEED:
             raise OSError(COLLAPSE_ERRNO.get(failed, EINVAL), f"no huge page: {failed.name}")
+
+    def _collapse_anon(self, vma: VmAreaStruct, addr: int) -> Scan:
+        result = self._look(vma.vm_mm, addr, khugepaged=False)
+        if result == Scan.SUCCEED and self.control.swap:
+            self._swap_in(vma.vm_mm, addr)
+        return self._collapse(vma, addr, GFP_TRANSHUGE) if result == Scan.SUCCEED else result
+
+    def _collapse_file(self, vma: VmAreaStruct, addr: int) -> Scan:
+        result = self.files.scan(vma, addr, GFP_TRANSHUGE, is_khugepaged=False)
+        if result == Scan.PTE_MAPPED_HUGEPAGE:
+            result = self.files.collapse_pte_mapped(vma, addr, install=True)
+        return result
 
     def _swap_in(self, mm: MmStruct, addr: int) -> None:
         """Read what 2 MB have in swap. Linux: __collapse_huge_page_swapin()."""

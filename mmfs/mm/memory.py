@@ -22,6 +22,7 @@ from mmfs.mm.memcontrol import MemCgroups
 from mmfs.mm.page_io import SwapWrites
 from mmfs.mm.rows import Rows
 from mmfs.mm.shmem import ShmMnt
+from mmfs.mm.shmem_huge import ShmemHuge
 from mmfs.mm.swapfile import SwapFiles
 from mmfs.mm_types import PAGE_SHIFT, PTE_ACCESSED, PTE_RW, PTE_SOFT_DIRTY
 
@@ -53,6 +54,7 @@ def paging_init(kernel: Kernel) -> None:
     kernel.swap_files = SwapFiles(kernel)
     kernel.swap_writes = SwapWrites(kernel)
     kernel.shm_mnt = ShmMnt()
+    kernel.shmem_huge = ShmemHuge(kernel)
     kernel.mm_rows = Rows()
     kernel.vma_rows = Rows()
     kernel.mms = {}

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from mmfs.mm.filemap import AddressSpace, Room, task_ns
 from mmfs.mm.inode import File, Inode
 from mmfs.mm.mman import VM_NORESERVE
+from mmfs.mm.shmem_huge import SHM_MNT_DEV
 from mmfs.mm_types import FAULT_DONE, FAULT_SLICE, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.mm_struct import MmStruct
 
-SHM_MNT_DEV = (0, 1)
 _FIRST_INO = 1024
 
 
@@ -48,6 +48,7 @@ def swapin_range(mapping: AddressSpace, first: int, last: int) -> None:
             index = swapin.shmem_swapin_range(mapping.id, index, last, -1)
             kernel.current_io_schedule(state.done_ns)
             if swapin.reason == FAULT_DONE:
+                kernel.page_cache.settle()
                 return
             if swapin.reason == FAULT_SLICE:
                 kernel.swap_writes.wait_on_write(mapping, index)
@@ -67,6 +68,7 @@ def shmem_file_setup(kernel: Kernel, name: str, size: int, mm: MmStruct | None =
     inode = Inode(kernel, kernel.shm_mnt.new_ino() if ino is None else ino, SHM_MNT_DEV, size, name, shmem=True)
     inode.acct_pages = 0 if flags & VM_NORESERVE else pages
     inode.i_nlink = 0
+    kernel.shmem_huge.apply(inode.mapping)
     return File(inode)
 
 

@@ -171,16 +171,26 @@ def thp_get_unmapped_area(mm: MmStruct, addr: int, length: int, pgoff: int, flag
     return mm_get_unmapped_area(mm, addr, length, flags, vm_flags)
 
 
-def shmem_get_unmapped_area(mm: MmStruct, addr: int, length: int, flags: int) -> int:
+def shmem_get_unmapped_area(mm: MmStruct, file: File | None, addr: int, length: int, pgoff: int, flags: int) -> int:
     """A free address for shared memory: aligned if huge pages are possible there.
 
     Linux: mm/shmem.c, shmem_get_unmapped_area().
-
-    Simplified: they never are (mount option huge=never, shmem_enabled never, the defaults).
     """
     if length > mm.task_size:
         raise OSError(ENOMEM, "longer than the address space")
-    return mm_get_unmapped_area(mm, addr, length, flags)
+    found = mm_get_unmapped_area(mm, addr, length, flags)
+    size = mm.kernel.shmem_huge.alignment(file)
+    if found & ~PAGE_MASK or found > mm.task_size - length or flags & MAP_FIXED or found == addr or length < size:
+        return found
+    offset = (pgoff << PAGE_SHIFT) & (size - 1) if size else 0
+    if not size or (offset and offset + length < 2 * size) or found & (size - 1) == offset:
+        return found
+    try:
+        inflated = mm_get_unmapped_area(mm, addr, length + size - PAGE_SIZE, flags)
+    except OSError:
+        return found
+    aligned = inflated + (offset - inflated & size - 1)
+    return found if aligned > mm.task_size - length else aligned
 
 
 def hugetlb_get_unmapped_area(mm: MmStruct, huge_page_size: int, addr: int, length: int, flags: int) -> int:
@@ -232,7 +242,7 @@ def get_unmapped_area(
     if huge_page_size(file):
         addr = hugetlb_get_unmapped_area(mm, huge_page_size(file), addr, length, flags)
     elif (file is None and flags & MAP_SHARED) or (file is not None and file.inode.shmem):
-        addr = shmem_get_unmapped_area(mm, addr, length, flags)
+        addr = shmem_get_unmapped_area(mm, file, addr, length, pgoff, flags)
     elif file is not None or (not addr and length % PMD_SIZE == 0):
         addr = thp_get_unmapped_area(mm, addr, length, pgoff if file else 0, flags, vm_flags)
     else:

@@ -129,6 +129,10 @@ class VmAreaStruct:
         """Whether hugetlbfs backs it. Linux: is_vm_hugetlb_page()."""
         return bool(self.vm_flags & VM_HUGETLB)
 
+    def is_shmem(self) -> bool:
+        """Whether it maps shared memory. Linux: shmem_file()."""
+        return self.vm_file is not None and self.vm_file.inode.shmem and not self.is_hugetlb()
+
     def start_gap(self) -> int:
         """Its start, less the guard gap of a stack. Linux: vm_start_gap()."""
         if self.vm_flags & VM_GROWSDOWN:

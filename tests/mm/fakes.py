@@ -219,6 +219,7 @@ class FakeKernel:
         self.printk = SimpleNamespace(emit=lambda text, level=6: self.log.append((level, text)))
         self.ram_pages = ram >> 12
         self.hugetlb_pages = 0
+        self.shmem_huge = SimpleNamespace(alignment=lambda file: 0)
         self.total_swap_pages = swap >> 12
         self.nr_vmas = 0
         self.slab = self

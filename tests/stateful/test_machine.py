@@ -302,9 +302,11 @@ class Machine(RuleBasedStateMachine):
     @rule(
         enabled=st.sampled_from(["always", "always", "madvise", "never"]), zero=st.booleans(),
         defrag=st.sampled_from(["always", "defer", "defer+madvise", "madvise", "never"]),
+        shmem=st.sampled_from(["always", "within_size", "advise", "never"]),
     )  # fmt: skip
-    def tune_thp(self, enabled: str, zero: bool, defrag: str) -> None:
-        for name, value in (("enabled", enabled), ("defrag", defrag), ("use_zero_page", str(int(zero)))):
+    def tune_thp(self, enabled: str, zero: bool, defrag: str, shmem: str) -> None:
+        tunables = {"enabled": enabled, "defrag": defrag, "use_zero_page": str(int(zero)), "shmem_enabled": shmem}
+        for name, value in tunables.items():
             self.kernel.write(f"/sys/kernel/mm/transparent_hugepage/{name}", value)
 
     @rule(how=st.integers(1, 3))

@@ -180,7 +180,6 @@ def block_pageflags(kernel: Kernel, block: int) -> U64:
             flags[0] &= ~np.uint64(bit(Kpf.COMPOUND_TAIL))
     elif state == BLK_HUGE:
         flags = huge_pageflags(kernel, block)
-        flags |= np.uint64(bit(Kpf.MMAP))
     elif state == BLK_HUGETLB:
         flags = hugetlb_pageflags(kernel, block)
     else:
@@ -200,7 +199,7 @@ def huge_pageflags(kernel: Kernel, block: int) -> U64:
     """KPF bits of the frames of a huge page that come from its folio: the first frame is the head."""
     frames = kernel.frames
     record = frames.pages[frames.huge + block]
-    head = stable_page_flags(record["flags"][np.newaxis], np.zeros(1, np.int32))
+    head = stable_page_flags(record["flags"][np.newaxis], record["mapcount"][np.newaxis])
     flags = np.repeat(head & ~np.uint64(bit(Kpf.COMPOUND_HEAD)) | np.uint64(bit(Kpf.COMPOUND_TAIL)), PAGEBLOCK_NR_PAGES)
     flags[0] = head[0]
     return flags

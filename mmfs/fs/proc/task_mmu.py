@@ -78,6 +78,7 @@ from mmfs.mm_types import (
     SMAPS_SHARED_CLEAN,
     SMAPS_SHARED_DIRTY,
     SMAPS_SHARED_HUGETLB,
+    SMAPS_SHMEM_HUGE,
     SMAPS_SWAP,
     SMAPS_SWAP_PSS,
 )
@@ -246,7 +247,7 @@ def show_smap(profile: Profile, counts: NDArray[np.int64], ksm: int, rollup: boo
         ksm << PAGE_SHIFT - 10,
         kb[SMAPS_LAZYFREE],
         kb[SMAPS_ANON_HUGE],
-        0,
+        kb[SMAPS_SHMEM_HUGE],
         0,
         kb[SMAPS_SHARED_HUGETLB],
         kb[SMAPS_PRIVATE_HUGETLB],

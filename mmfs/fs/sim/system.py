@@ -28,6 +28,13 @@ def mount(kernel: Kernel, words: Words) -> None:
     kernel.tasks[1].mount("none", directory, fstype, ",".join(options))
 
 
+@command("remount", "DIRECTORY [OPTIONS]")
+def remount(kernel: Kernel, words: Words) -> None:
+    """Give a tmpfs other options, such as huge=always, within_size, advise or never."""
+    directory, options = words.take("DIRECTORY", word), words.rest()
+    kernel.tasks[1].mount("none", directory, "tmpfs", ",".join(["remount", *options]))
+
+
 @command("umount", "DIRECTORY")
 def umount(kernel: Kernel, words: Words) -> None:
     """Take a file system of huge pages away, and its files."""

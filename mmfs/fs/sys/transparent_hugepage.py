@@ -2,8 +2,6 @@
 
 Linux: mm/huge_memory.c, hugepage_attr[], anon_ctrl_attrs[], stats_attrs[]; mm/khugepaged.c, khugepaged_attr[];
 mm/shmem.c, shmem_enabled_store().
-
-Simplified: what shared memory is told is kept, and has no effect: it has no huge pages yet.
 """
 
 from __future__ import annotations
@@ -21,12 +19,10 @@ from mmfs.mm.huge_memory import (
     ANON_ORDERS,
     DEFRAG,
     ENABLED,
-    SHMEM_ENABLED,
-    SHMEM_MODES,
-    SHMEM_ORDERS,
     TransparentHugepage,
 )
 from mmfs.mm.khugepaged import Khugepaged
+from mmfs.mm.shmem_huge import SHMEM_ENABLED, SHMEM_MODES, SHMEM_ORDERS
 from mmfs.mm_types import HPAGE_PMD_NR, HPAGE_PMD_SIZE, PAGE_SHIFT, MthpStatItem
 from mmfs.profile import Needs, since
 
@@ -103,13 +99,13 @@ def defrag_store(thp: TransparentHugepage, buf: str) -> None:
 @transparent_hugepage.attribute("shmem_enabled")
 def shmem_enabled(thp: TransparentHugepage) -> str:
     """For which mounts of shared memory that has none of its own rule."""
-    return choice(SHMEM_ENABLED, thp.shmem_enabled)
+    return choice(SHMEM_ENABLED, thp.kernel.shmem_huge.enabled)
 
 
 @shmem_enabled.store
 def shmem_enabled_store(thp: TransparentHugepage, buf: str) -> None:
     """Linux: shmem_enabled_store()."""
-    thp.shmem_enabled = chosen(SHMEM_ENABLED, buf)
+    thp.kernel.shmem_huge.set_enabled(chosen(SHMEM_ENABLED, buf))
 
 
 @transparent_hugepage.attribute("hpage_pmd_size")
@@ -169,13 +165,13 @@ def anon_enabled_store(size: Size, buf: str) -> None:
 @size_dir.attribute("shmem_enabled")
 def thpsize_shmem_enabled(size: Size) -> str:
     """The same for shared memory."""
-    return choice(SHMEM_MODES, size.thp.shmem_orders[size.order])
+    return choice(SHMEM_MODES, size.thp.kernel.shmem_huge.orders[size.order])
 
 
 @thpsize_shmem_enabled.store
 def thpsize_shmem_enabled_store(size: Size, buf: str) -> None:
     """Linux: thpsize_shmem_enabled_store()."""
-    size.thp.shmem_orders[size.order] = chosen(SHMEM_MODES, buf)
+    size.thp.kernel.shmem_huge.set_order(size.order, chosen(SHMEM_MODES, buf))
 
 
 stats = size_dir.directory("stats", mode=DIRECTORY)

@@ -1,0 +1,93 @@
+"""A machine that is always short of memory and whose shared memory has huge pages, or not, as its switches change.
+
+What SwapAreasMachine's programs do, and: the switches and the mount option change, tmpfs files and memfds are written
+whole, mapped on their boundary, cut within a huge page, given holes, collapsed, split and paged out.
+"""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis.stateful import initialize, precondition, rule
+
+from mmfs.mm.mman import MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT, MADV_REMOVE, MAP_SHARED
+from mmfs.mm.shmem_huge import MOUNT_MODES, SHMEM_ENABLED, SHMEM_MODES
+from tests.stateful.test_machine import PAGE, SETTINGS
+from tests.stateful.test_swapping import HUGE, O_CREAT, O_RDWR, SwapAreasMachine
+
+THP = "/sys/kernel/mm/transparent_hugepage"
+NAMES = st.sampled_from("xyz")
+ADVICE = st.sampled_from(
+    [MADV_COLLAPSE, MADV_COLLAPSE, MADV_REMOVE, MADV_REMOVE, MADV_PAGEOUT, MADV_HUGEPAGE, MADV_NOHUGEPAGE]
+)
+
+
+class ShmemHugeMachine(SwapAreasMachine):
+    """It begins with huge pages for all shared memory."""
+
+    @initialize(seed=st.integers(0, 5))
+    def boot(self, seed: int) -> None:
+        super().boot(seed)
+        self.kernel.write(f"{THP}/shmem_enabled", "always")
+        self.kernel.tasks[1].mount("none", "/dev", "tmpfs", "remount,huge=always")
+
+    @rule(enabled=st.sampled_from(SHMEM_ENABLED), size=st.sampled_from(SHMEM_MODES), mount=st.sampled_from(MOUNT_MODES))
+    def tune_shmem(self, enabled: str, size: str, mount: str) -> None:
+        self.kernel.write(f"{THP}/shmem_enabled", enabled)
+        self.kernel.write(f"{THP}/hugepages-2048kB/shmem_enabled", size)
+        self.kernel.tasks[1].mount("none", "/dev", "tmpfs", f"remount,huge={mount}")
+
+    @rule(none=st.sampled_from([0, 100, 511]), swap=st.sampled_from([0, 64, 511]))
+    def khugepaged(self, none: int, swap: int) -> None:
+        """It looks at all, at once, with other limits."""
+        for name, value in (("max_ptes_none", none), ("max_ptes_swap", swap), ("pages_to_scan", 20000)):
+            self.kernel.write(f"{THP}/khugepaged/{name}", str(value))
+        self.kernel.write(f"{THP}/enabled", "always")
+        self.kernel.write(f"{THP}/khugepaged/scan_sleep_millisecs", "100")
+        self.call(self.kernel.run_for, 0.3)
+
+    @precondition(SwapAreasMachine.alive)
+    @rule(data=st.data(), name=NAMES, size=st.integers(1, 3), less=st.sampled_from([0, 0, 1, 5000, HUGE // 2 - 7]))
+    def write_whole(self, data: st.DataObject, name: str, size: int, less: int) -> None:
+        """A file, or (z) a memfd that stays open."""
+        task = self.task(data)
+        opened = (task.memfd_create, "m") if name == "z" else (task.open, f"/dev/{name}", O_RDWR | O_CREAT)
+        fd = self.call(*opened)
+        if fd is None or not task.alive:
+            return
+        self.call(task.write, fd, size * HUGE - less)
+        if task.alive and name != "z":
+            self.call(task.close, fd)
+
+    @precondition(SwapAreasMachine.alive)
+    @rule(data=st.data(), name=NAMES, size=st.integers(1, 2 * HUGE))
+    def cut(self, data: st.DataObject, name: str, size: int) -> None:
+        task = self.task(data)
+        fd = self.call(task.open, f"/dev/{name}", O_RDWR | O_CREAT)
+        if fd is not None and task.alive:
+            self.call(task.ftruncate, fd, size)
+        if fd is not None and task.alive:
+            self.call(task.close, fd)
+
+    @precondition(SwapAreasMachine.alive)
+    @rule(data=st.data(), name=NAMES, write=st.booleans(), first=st.integers(0, 1023), pages=st.integers(1, 1024),
+          advice=ADVICE)  # fmt: skip
+    def map_whole(self, data: st.DataObject, name: str, write: bool, first: int, pages: int, advice: int) -> None:
+        """Map two huge pages of a file, use them, and have something done to a part."""
+        task = self.task(data)
+        start = self.call(task.mmap, 2 * HUGE, flags=MAP_SHARED, file=f"/dev/{name}")
+        if start is None or not task.alive:
+            return
+        self.call(task.touch, start, 2 * HUGE, write=write)
+        if task.alive:
+            self.call(task.madvise, start + first * PAGE, min(pages, 1024 - first) * PAGE, advice)
+        if task.alive:
+            self.call(task.touch, start + first * PAGE, PAGE, write=not write)
+
+    @rule(how=st.sampled_from(["1", "/dev/x,0x0,0x400", "/dev/y,0x1,0x400"]))
+    def split(self, how: str) -> None:
+        self.call(self.kernel.write, "/sys/kernel/debug/split_huge_pages", how)
+
+
+TestShmemHugeMachine = pytest.mark.stateful(ShmemHugeMachine.TestCase)
+TestShmemHugeMachine.settings = SETTINGS
