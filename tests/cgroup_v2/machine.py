@@ -21,7 +21,7 @@ from mmfs.kernel.socket import SO_RCVBUFFORCE
 from mmfs.kernel.task import Task
 from mmfs.kernfs import Caller
 from mmfs.kernfs.file import OpenFile
-from mmfs.mm.mman import MADV_COLLAPSE, MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED
+from mmfs.mm.mman import MADV_COLLAPSE, MADV_REMOVE, MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED
 from tests.differential.agent import FILES, MEMORY_MB, SLOW_MB, SPEEDS, SWAP_BYTES, Agent, Dead
 from tests.mm.test_page_idle import frames
 
@@ -80,6 +80,15 @@ class Process(Protocol):
 
     def dirty(self) -> None:
         """Write to what was mapped last."""
+
+    def map(self, path: str, size: int) -> None:
+        """Map a file, shared."""
+
+    def drain(self, offset: int, size: int) -> None:
+        """Punch a hole into the file that was mapped last."""
+
+    def cancel(self, offset: int, size: int) -> None:
+        """Unmap a part of what was mapped last."""
 
     def frame(self, offset: int) -> int:
         """The frame that is mapped at an offset of what was mapped last."""
@@ -184,6 +193,17 @@ class Machine(ABC):
     @abstractmethod
     def remount(self, options: str) -> None:
         """Mount the hierarchy with these options, split by commas."""
+
+    @abstractmethod
+    def tmpfs(self, options: str) -> None:
+        """Give the tmpfs on /dev/shm these options."""
+
+    @abstractmethod
+    def cut(self, path: str, size: int) -> None:
+        """truncate(2)."""
+
+    @abstractmethod
+    def unlink(self, path: str) -> None: ...
 
     @abstractmethod
     def swapon(self, path: str) -> None: ...
@@ -295,6 +315,15 @@ class SimulatedProcess:
 
     def dirty(self) -> None:
         self.finish()
+
+    def map(self, path: str, size: int) -> None:
+        self._areas.append((self._act(self.task.mmap, size, flags=MAP_SHARED, file=path), size))
+
+    def drain(self, offset: int, size: int) -> None:
+        self._act(self.task.madvise, self._areas[-1][0] + offset, size, MADV_REMOVE)
+
+    def cancel(self, offset: int, size: int) -> None:
+        self._act(self.task.munmap, self._areas[-1][0] + offset, size)
 
     def frame(self, offset: int) -> int:
         return frames(self.task, self._areas[-1][0] + offset, 1)[0]
@@ -439,6 +468,15 @@ class Simulated(Machine):
     def remount(self, options: str) -> None:
         self.kernel.cgroups.reconfigure(options)
 
+    def tmpfs(self, options: str) -> None:
+        self.kernel.tasks[1].mount("none", "/dev/shm", "tmpfs", f"remount,{options}")
+
+    def cut(self, path: str, size: int) -> None:
+        self.kernel.namei.stat(path).truncate(size)
+
+    def unlink(self, path: str) -> None:
+        self.kernel.namei.unlink(path)
+
     def swapon(self, path: str) -> None:
         self.kernel.swapon(path)
 
@@ -500,6 +538,15 @@ class RealProcess:
 
     def dirty(self) -> None:
         self._do("dirty")
+
+    def map(self, path: str, size: int) -> None:
+        self._do("map", path, size)
+
+    def drain(self, offset: int, size: int) -> None:
+        self._do("drain", offset, size)
+
+    def cancel(self, offset: int, size: int) -> None:
+        self._do("cancel", offset, size)
 
     def frame(self, offset: int) -> int:
         return int(self._do("frame", offset))
@@ -616,6 +663,15 @@ class Linux(Machine):
 
     def remount(self, options: str) -> None:
         self._agent.call("remount", options)
+
+    def tmpfs(self, options: str) -> None:
+        self._agent.call("tmpfs", options)
+
+    def cut(self, path: str, size: int) -> None:
+        self._agent.call("cut", path, size)
+
+    def unlink(self, path: str) -> None:
+        self._agent.call("unlink", path)
 
     def swapon(self, path: str) -> None:
         self._agent.call("swapon", path)

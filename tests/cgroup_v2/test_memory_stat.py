@@ -1,6 +1,6 @@
 """Memory: memory.stat and memory.numa_stat
 
-Not modelled: zeros for want of what they count: sec_pagetables, file_thp, shmem_thp, thp_swpout, *_khugepaged.
+Not modelled: zeros for want of what they count: sec_pagetables, file_thp, *_khugepaged.
 """
 
 from __future__ import annotations
@@ -68,6 +68,17 @@ def test_anon_thp(tree: Machine) -> None:
     after = settled(tree)
     assert 30 * MB <= after["anon_thp"] <= 32 * MB
     assert after["thp_fault_alloc"] == after["anon_thp"] // HUGE and after["thp_collapse_alloc"] == 0
+
+
+def test_shmem_thp(tree: Machine) -> None:
+    """`shmem_thp`: shared memory in huge pages."""
+    tree.tmpfs("huge=always")
+    tree.spawn("a").fill("/dev/shm/f", 6 * MB)
+    assert settled(tree)["shmem_thp"] == settled(tree)["shmem"] == 6 * MB
+    tree.cut("/dev/shm/f", MB)
+    assert settled(tree)["shmem_thp"] == 0
+    tree.unlink("/dev/shm/f")
+    tree.tmpfs("huge=never")
 
 
 def test_thp_collapse_alloc(tree: Machine) -> None:

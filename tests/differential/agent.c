@@ -5,10 +5,13 @@
  *   mkdir PATH   rmdir PATH   read PATH   write PATH TEXT   list PATH   chown PATH UID   mode PATH
  *   open PATH   fread F   fwrite F TEXT   woken F   close F       F numbers an open file
  *   remount OPTIONS               of the cgroup hierarchy
+ *   tmpfs OPTIONS                 the same of the tmpfs on /dev/shm
+ *   cut PATH BYTES   unlink PATH
  *   post PID VERB ARGUMENT        as `do`, without waiting for the end, which `do PID` waits for
  *   spawn   do PID VERB ARGUMENT...   alive PID   kill PID   reap PID   sleep MILLISECONDS   reset
  * A spawned process and its children (`do PID fork`) take these verbs:
  *   thp 0|1   collapse   grow BYTES   share BYTES   huge BYTES   again   release   read PATH OFFSET BYTES   fill PATH BYTES   drop PATH
+ *   map PATH BYTES   drain OFFSET BYTES   cancel OFFSET BYTES      map a file; drop and unmap a part of what was mapped last
  *   fork   thread   wait   exit   write PATH TEXT   policy MODE NODEMASK
  *   socket ROOM   send BYTES   receive   shut         a UDP socket that is its own peer
  *   dup FD        descriptor 0 once more; the limit is raised for it
@@ -94,6 +97,16 @@ static int map(size_t bytes, int flags) {
     if (at == MAP_FAILED) return errno;
     area[areas] = at, length[areas++] = bytes;
     for (size_t i = 0; i < bytes; i += PAGE) *(volatile long *)(at + i) = (long)(at + i) * 2654435761 + getpid();
+    return 0;
+}
+
+static int map_file(const char *path, size_t bytes) {
+    int fd = open(path, O_RDWR);
+    if (fd < 0) return errno;
+    char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    if (at == MAP_FAILED) return errno;
+    area[areas] = at, length[areas++] = bytes;
     return 0;
 }
 
@@ -193,6 +206,9 @@ static int serve(void) {
         for (size_t i = 0; i < length[areas - 1]; i += PAGE) *(volatile char *)(area[areas - 1] + i) = 1;
         return 0;
     }
+    if (IS("map")) return map_file(field[1], atol(field[2]));
+    if (IS("drain")) return madvise(area[areas - 1] + atol(field[1]), atol(field[2]), MADV_REMOVE) ? errno : 0;
+    if (IS("cancel")) return munmap(area[areas - 1] + atol(field[1]), atol(field[2])) ? errno : 0;
     if (IS("frame")) return find_frame(area[areas - 1] + atol(field[1]));
     if (IS("release")) {
         while (areas) areas--, munmap(area[areas], length[areas]);
@@ -338,6 +354,9 @@ static int act(void) {
         return 0;
     }
     if (IS("remount")) return mount("none", "/sys/fs/cgroup", "cgroup2", MS_REMOUNT, path) ? errno : 0;
+    if (IS("tmpfs")) return mount("none", "/dev/shm", "tmpfs", MS_REMOUNT, path) ? errno : 0;
+    if (IS("cut")) return truncate(path, atol(field[3])) ? errno : 0;
+    if (IS("unlink")) return unlink(path) ? errno : 0;
     if (IS("swapon")) return swapon(path, 0) ? errno : 0;
     if (IS("swapoff")) return swapoff(path) ? errno : 0;
     if (IS("spawn")) return fork_worker();
@@ -375,7 +394,7 @@ static void load_modules(void) {
 
 static void mount_all(void) {
     static const char *places[][3] = {{"/proc", "proc"}, {"/dev", "devtmpfs"}, {"/sys", "sysfs"}, {"/run", "tmpfs"},
-                                      {"/sys/fs/cgroup", "cgroup2"}};
+                                      {"/sys/fs/cgroup", "cgroup2"}, {"/dev/shm", "tmpfs"}};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         mkdir(places[i][0], 0755);
         if (mount("none", places[i][0], places[i][1], 0, NULL)) printf("%s: %s\n", places[i][0], strerrorname_np(errno));
