@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mmfs.mm.mman import MAP_PRIVATE, PROT_READ
+from mmfs.mm.mman import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_READ
 from mmfs.mm_types import BLK_VIRGIN, PAGEBLOCK_ORDER, VmEventItem, ZoneStatItem
 
 MB = 1 << 20
@@ -340,6 +340,19 @@ def test_huge_pages_move_away(kernel: Any, in_part: bool) -> None:
     assert bool(event[VmEventItem.THP_MIGRATION_SPLIT]) == in_part
     assert bool(event[VmEventItem.THP_MIGRATION_SUCCESS]) != in_part
     task.touch(addr + 4096, 4096, write=True)
+
+
+def test_huge_pages_of_shared_memory_move_away(kernel: Any) -> None:
+    """In pieces, which their users map when they need them."""
+    kernel.write("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always")
+    task = kernel.spawn("hog")
+    addr = task.mmap("400M", flags=MAP_SHARED | MAP_ANONYMOUS)
+    task.touch(addr, "400M", write=True)
+    assert kernel.frames.pages["flags"][huge_pages(kernel, 6)].any()
+    assert write(kernel, 6, "offline") == 0
+    assert not kernel.frames.pages["flags"][huge_pages(kernel, 6)].any()
+    assert kernel.vmstat.event[VmEventItem.THP_MIGRATION_SPLIT] > 0
+    task.touch(addr, "400M")
 
 
 def huge_pages(kernel: Any, number: int) -> slice:
