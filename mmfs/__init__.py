@@ -35,6 +35,7 @@ def boot(
     disks: str | dict[str, str] | None = None,
     maxmem: str | int | None = None,
     machine: Machine | str | Path | None = None,
+    arch: str | None = None,
     preset: str | None = None,
     containers: int | None = None,
     profile: str | None = None,
@@ -48,7 +49,8 @@ def boot(
     Sizes are numbers of bytes or strings such as "512M". `nodes` is a number of NUMA nodes or a list of their
     descriptions; `disks` says how fast they are ("hdd", "ssd", "nvme", or each by its name: {"vda": "nvme"});
     `maxmem` how much memory it can have when more is plugged in;
-    `machine` is a TOML file's path or a `Machine`. `preset` says who lives on the machine ("bare",
+    `machine` is a TOML file's path or a `Machine`; `arch` what processor it has ("x86_64" [default], or "i386-pae": 32
+    bits and high memory). `preset` says who lives on the machine ("bare",
     "server" [default], "host"), `containers` how many containers run in cgroups of their own,
     `profile` which kernel it runs, `cmdline` its command line, `cgroup` which cgroups are mounted ("v2" [default], or
     "v1": a hierarchy for each controller). `seed` decides all that is
@@ -59,7 +61,7 @@ def boot(
     _import_numpy()
     arguments: dict[str, Any] = {
         "ram": ram, "swap": swap, "cpus": cpus, "nodes": nodes, "disks": disks, "maxmem": maxmem, "machine": machine,
-        "preset": preset, "containers": containers, "seed": seed, "profile": profile, "cmdline": cmdline,
+        "arch": arch, "preset": preset, "containers": containers, "seed": seed, "profile": profile, "cmdline": cmdline,
         "realtime": realtime, "cgroup": cgroup,
     }  # fmt: skip
     arguments = {key: value for key, value in arguments.items() if value is not None}
@@ -74,8 +76,8 @@ def boot(
 
 
 def _boot(
-    *, seed: int = 0, preset: str = "server", profile: str = "6.12", cmdline: str = "", realtime: int | None = None,
-    containers: int = 0, cgroup: str = "v2", **hardware: Any,
+    *, seed: int = 0, preset: str = "server", profile: str | None = None, cmdline: str = "",
+    realtime: int | None = None, containers: int = 0, cgroup: str = "v2", **hardware: Any,
 ) -> Kernel:  # fmt: skip
     from mmfs.kernel.kernel import Kernel
     from mmfs.machine import Machine
@@ -83,8 +85,8 @@ def _boot(
 
     machine = Machine.describe(preset=preset, **hardware)
     kernel = Kernel(
-        machine, load_profile(profile), _mount_files, seed=seed, cmdline=cmdline, preset=preset, realtime=realtime,
-        cgroup=cgroup,
+        machine, load_profile(profile, machine.arch), _mount_files, seed=seed, cmdline=cmdline, preset=preset,
+        realtime=realtime, cgroup=cgroup,
     )  # fmt: skip
     if containers:
         from mmfs.kernel.presets.containers import start_containers

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mmfs.arch import X86_64, Arch, arch_of
 from mmfs.cpu_model import CPU_MODELS, CpuModel
 from mmfs.sizes import GB, MB, TB, format_size, parse_size
 
@@ -23,9 +24,6 @@ PAGE_SIZE = 4096
 
 # Debian's 6.12 boots with 80 MB and panics with 72 MB (asked of the real kernel, with a small initramfs).
 MIN_RAM = 80 * MB
-MAX_RAM = 15 * TB
-MAX_NODES = 64
-MAX_CPUS = 8192
 LOCAL_DISTANCE = 10
 REMOTE_DISTANCE = 21
 DRAM = (100, 131_072)
@@ -38,8 +36,8 @@ NODE_KEYS = ("memory", "cpus", "distances", "slow", "latency", "bandwidth")
 
 TOML_KEYS = frozenset(
     {
-        "cpu", "cpus", "disk", "disks", "distances", "hardware_name", "la57", "maxmem", "nodes", "ram", "sockets",
-        "swap", "threads",
+        "arch", "cpu", "cpus", "disk", "disks", "distances", "hardware_name", "la57", "maxmem", "nodes", "ram",
+        "sockets", "swap", "threads",
     }
 )  # fmt: skip
 
@@ -110,6 +108,8 @@ class Machine:
     """How much memory it can have when more is plugged in; 0: it has no free slots."""
     hardware_name: str = "QEMU Standard PC (i440FX + PIIX, 1996)"
     bios: str = "BIOS 1.16.2-debian-1.16.2-1 04/01/2014"
+    arch: str = X86_64.name
+    """The architecture it is booted with, one of ARCHES."""
 
     # -- what it is made of ---------------------------------------------------------------------------
 
@@ -170,16 +170,18 @@ class Machine:
         disks: str | Mapping[str, str] | None = None,
         maxmem: str | int | None = None,
         hardware_name: str | None = None,
+        arch: str = X86_64.name,
     ) -> Machine:
         """A machine from sizes; what is left out is chosen as a server of that size would have it.
 
         `disks` says how fast they are: "hdd", "ssd" or "nvme" for all, or {"vda": "nvme", "vdb": "hdd"}.
         `maxmem` is what it can have in all when memory is plugged in while it runs.
         """
-        memories, wanted = _memories(ram, nodes)
-        cpu_lists = _distribute_cpus(wanted, _count(cpus, "cpus", MAX_CPUS))
+        limits = arch_of(arch)
+        memories, wanted = _memories(ram, nodes, limits)
+        cpu_lists = _distribute_cpus(wanted, _count(cpus, "cpus", limits.max_cpus))
         table = _distances(distances, nodes, len(memories))
-        _check_ram(sum(memories))
+        _check_ram(sum(memories), limits)
         model = _cpu_model(cpu, la57)
         swaps, devices = _disks(swap, parse_size(disk, "disk"))
         machine = cls(
@@ -188,7 +190,8 @@ class Machine:
             cpu=model,
             disks=_disk_kinds(devices, disks),
             swap=swaps,
-            maxmem=_maxmem(maxmem, sum(memories)),
+            maxmem=_maxmem(maxmem, sum(memories), limits),
+            arch=arch,
         )
         return replace(machine, hardware_name=hardware_name) if hardware_name else machine
 
@@ -256,31 +259,34 @@ def _count(value: int | None, what: str, limit: int) -> int | None:
     return value
 
 
-def _check_ram(total: int) -> None:
+def _check_ram(total: int, arch: Arch) -> None:
     if total < MIN_RAM:
         raise ValueError(
             f"ram: {format_size(total)} is too little, Linux 6.12 does not boot below {format_size(MIN_RAM)}"
         )
-    if total > MAX_RAM:
-        raise ValueError(f"ram: {format_size(total)} is more than the {format_size(MAX_RAM)} that mmfs simulates")
+    if total > arch.max_ram:
+        reach = "that mmfs simulates" if arch is X86_64 else f"that {arch.name} can address"
+        raise ValueError(f"ram: {format_size(total)} is more than the {format_size(arch.max_ram)} {reach}")
 
 
-def _maxmem(maxmem: str | int | None, ram: int) -> int:
+def _maxmem(maxmem: str | int | None, ram: int, arch: Arch) -> int:
     if maxmem is None:
         return 0
     size = parse_size(maxmem, "maxmem")
-    if size < ram or size > MAX_RAM:
-        allowed = f"{format_size(ram)}, which is ram, and {format_size(MAX_RAM)}"
+    if arch is not X86_64 and size > ram:
+        raise ValueError(f"maxmem: no memory can be plugged into a machine of {arch.name}")
+    if size < ram or size > arch.max_ram:
+        allowed = f"{format_size(ram)}, which is ram, and {format_size(arch.max_ram)}"
         raise ValueError(f"maxmem: {format_size(size)} is not between {allowed}")
     return size if size > ram else 0
 
 
 def _memories(
-    ram: str | int | None, nodes: int | Sequence[str | int | Mapping[str, Any]] | None
+    ram: str | int | None, nodes: int | Sequence[str | int | Mapping[str, Any]] | None, arch: Arch
 ) -> tuple[list[int], list[Any]]:
     """Bytes of each node, and what was asked of its CPUs (None, a count, a list)."""
     if nodes is None or isinstance(nodes, int):
-        count = _count(1 if nodes is None else nodes, "nodes", MAX_NODES) or 1
+        count = _count(1 if nodes is None else nodes, "nodes", arch.max_nodes) or 1
         total = parse_size("8G" if ram is None else ram, "ram")
         total -= total % PAGE_SIZE
         granule = 128 * MB if total >= count * 128 * MB else MB if total >= count * MB else PAGE_SIZE
@@ -288,8 +294,8 @@ def _memories(
         return [*[share] * (count - 1), total - share * (count - 1)], [None] * count
     if isinstance(nodes, (str, bytes)) or not nodes:
         raise ValueError("nodes: expected a number of nodes or a list of their sizes")
-    if len(nodes) > MAX_NODES:
-        raise ValueError(f"nodes: {len(nodes)} is more than the {MAX_NODES} that the kernel supports")
+    if len(nodes) > arch.max_nodes:
+        raise ValueError(f"nodes: {len(nodes)} is more than the {arch.max_nodes} that the kernel supports")
     memories, wanted = [], []
     for nid, node in enumerate(nodes):
         table = node if isinstance(node, Mapping) else {"memory": node}

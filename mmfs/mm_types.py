@@ -61,14 +61,15 @@ MIGRATE_SYNC = 2
 COMPACT_MAX_DEFER_SHIFT = 6  # compaction that does not help is tried every 64th time at least
 MIGRATETYPE_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate")
 
-# enum zone_type with ZONE_DMA, ZONE_DMA32 and ZONE_DEVICE.
+# enum zone_type with all that a configuration can have; a kernel uses those that mm/mmzone.py says it has.
 ZONE_DMA = 0
 ZONE_DMA32 = 1
 ZONE_NORMAL = 2
-ZONE_MOVABLE = 3
-ZONE_DEVICE = 4
-MAX_NR_ZONES = 5
-ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable", "Device")
+ZONE_HIGHMEM = 3
+ZONE_MOVABLE = 4
+ZONE_DEVICE = 5
+MAX_NR_ZONES = 6
+ZONE_NAMES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
 
 # Per-CPU lists: three migratetypes for orders 0 to 3 and two lists for huge pages.
 NR_LOWORDER_PCP_LISTS = MIGRATE_PCPTYPES * (PAGE_ALLOC_COSTLY_ORDER + 1)
@@ -304,9 +305,9 @@ class VmEventItem(IntEnum):
     """System-wide events of all kernels, in /proc/vmstat's order (enum vm_event_item); named as vmstat prints them."""
 
     (
-        PGPGIN, PGPGOUT, PSWPIN, PSWPOUT, PGALLOC_DMA, PGALLOC_DMA32, PGALLOC_NORMAL, PGALLOC_MOVABLE,
-        PGALLOC_DEVICE, ALLOCSTALL_DMA, ALLOCSTALL_DMA32, ALLOCSTALL_NORMAL, ALLOCSTALL_MOVABLE,
-        ALLOCSTALL_DEVICE, PGSKIP_DMA, PGSKIP_DMA32, PGSKIP_NORMAL, PGSKIP_MOVABLE, PGSKIP_DEVICE,
+        PGPGIN, PGPGOUT, PSWPIN, PSWPOUT, PGALLOC_DMA, PGALLOC_DMA32, PGALLOC_NORMAL, PGALLOC_HIGH, PGALLOC_MOVABLE,
+        PGALLOC_DEVICE, ALLOCSTALL_DMA, ALLOCSTALL_DMA32, ALLOCSTALL_NORMAL, ALLOCSTALL_HIGH, ALLOCSTALL_MOVABLE,
+        ALLOCSTALL_DEVICE, PGSKIP_DMA, PGSKIP_DMA32, PGSKIP_NORMAL, PGSKIP_HIGH, PGSKIP_MOVABLE, PGSKIP_DEVICE,
         PGFREE, PGACTIVATE, PGDEACTIVATE, PGLAZYFREE, PGFAULT, PGMAJFAULT, PGLAZYFREED, PGREFILL,
         PGREUSE, PGSTEAL_KSWAPD, PGSTEAL_DIRECT, PGSTEAL_KHUGEPAGED, PGSTEAL_PROACTIVE, PGSCAN_KSWAPD, PGSCAN_DIRECT,
         PGSCAN_KHUGEPAGED, PGSCAN_PROACTIVE, PGSCAN_DIRECT_THROTTLE, PGSCAN_ANON, PGSCAN_FILE, PGSTEAL_ANON,
@@ -328,7 +329,7 @@ class VmEventItem(IntEnum):
         BALLOON_INFLATE, BALLOON_DEFLATE, BALLOON_MIGRATE, SWAP_RA, SWAP_RA_HIT, SWPIN_ZERO,
         SWPOUT_ZERO, KSM_SWPIN_COPY, COW_KSM, ZSWPIN, ZSWPOUT, ZSWPWB, DIRECT_MAP_LEVEL2_SPLITS,
         DIRECT_MAP_LEVEL3_SPLITS, DIRECT_MAP_LEVEL2_COLLAPSES, DIRECT_MAP_LEVEL3_COLLAPSES,
-    ) = range(119)
+    ) = range(122)
 
 
 class MthpStatItem(IntEnum):
@@ -407,10 +408,10 @@ BLOCK_DTYPE = np.dtype(
         ("state", "u1"),
         ("migratetype", "u1"),
         ("order", "u1"),
-        ("zone", "u1"),
         ("deferred", "u1"),
+        ("zone", "u2"),
         ("partially", "u1"),
-        ("pad", "u2"),
+        ("pad", "u1"),
         ("skip", "i4"),  # compaction found nothing there
         ("spare", "u4"),
     ]
@@ -552,8 +553,8 @@ MAX_OBJCGS = 1 << 24
 PCPF_PREV_FREE_HIGH_ORDER = 1
 PCPF_FREE_HIGH_BATCH = 2
 
-# What the loops know of an mm_struct: frame of the root table, rss counters, page-table bytes, a bit a lruvec that says
-# it has run since the aging walked it, the highest rss, flags.
+# What the loops know of an mm_struct: the first entry of the root table, rss counters, page-table bytes, a bit a lruvec
+# that says it has run since the aging walked it, the highest rss, flags.
 MM_DTYPE = np.dtype(
     [
         ("pgd", "i8"),

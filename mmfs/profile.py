@@ -3,7 +3,8 @@
 Where kernels differ, a row or a file says ``needs=config("ZSWAP")`` or ``needs=since(6, 12)``, and the model asks
 ``profile.config("ZSWAP")`` and ``profile.since(6, 12)``; version strings are never compared. A version in ``since()``
 is the first that is known to have it: (6, 12) where only kernels of PROFILES were asked, which lie far apart. A kernel
-more is an entry more in PROFILES; a 32-bit one would say ``64BIT`` False and ``HIGHMEM`` True.
+more is an entry more in PROFILES. One of 32 bits (``64BIT`` False, ``HIGHMEM`` True) is the same version with other
+options and another architecture (arch.py).
 
 Simplified: a 6.1 decides as 6.12 does where no file shows it at rest: which pages the MGLRU evicts once it is switched
 on, what compaction and the buddy allocator's fallbacks take, how swap slots are dealt out, who runs next.
@@ -21,6 +22,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
+
+from mmfs.arch import I386_PAE, X86_64, Arch
 
 T = TypeVar("T")
 MB = 1 << 20
@@ -45,11 +48,12 @@ class KernelImage:
     rwdata_kb: int
     percpu_static: int
     freed_smp_locks_kb: int = 40
+    section_align: int = 2 * MB
 
     @property
     def rodata_start(self) -> int:
-        """Read-only data begins at the next 2 MB page behind the code."""
-        return -(-self.text_end // (2 * MB)) * 2 * MB
+        """Read-only data begins at the next page behind the code, of 2 MB where there are 64 bits."""
+        return -(-self.text_end // self.section_align) * self.section_align
 
     @property
     def text_pages_end(self) -> int:
@@ -92,7 +96,7 @@ class Profile:
     mem_section_usage_size: int = 56
     percpu_reserved: int = 8192
     percpu_dynamic: int = 28672
-    machine: str = "x86_64"
+    arch: Arch = X86_64
 
     def config(self, option: str) -> ConfigValue:
         """A CONFIG_ option without its prefix; False if it is not set."""
@@ -130,6 +134,22 @@ class Needs:
 
     def __call__(self, obj: Any) -> bool:
         return self.test(obj if isinstance(obj, Profile) else getattr(obj, "kernel", obj).profile)
+
+    def __and__(self, other: Needs) -> Needs:
+        """Kernels that pass both tests."""
+        return Needs(partial(_is_both, self.test, other.test))
+
+    def __invert__(self) -> Needs:
+        """The others."""
+        return Needs(partial(_is_not, self.test))
+
+
+def _is_not(test: Callable[[Profile], bool], profile: Profile) -> bool:
+    return not test(profile)
+
+
+def _is_both(one: Callable[[Profile], bool], other: Callable[[Profile], bool], profile: Profile) -> bool:
+    return one(profile) and other(profile)
 
 
 def _is_since(major: int, minor: int, profile: Profile) -> bool:
@@ -175,6 +195,8 @@ _SET = (
     "PROC_PAGE_MONITOR PROC_CHILDREN HUGETLB_PAGE HUGETLB_PAGE_OPTIMIZE_VMEMMAP HUGETLBFS PAGE_EXTENSION SWIOTLB "
     "INIT_ON_ALLOC_DEFAULT_ON KFENCE RANDOMIZE_BASE RANDOMIZE_MEMORY X86_5LEVEL X86_USER_SHADOW_STACK "
     "IA32_EMULATION MODIFY_LDT_SYSCALL SECCOMP TASKSTATS TASK_IO_ACCOUNTING SCHED_INFO SCHED_DEBUG FAIR_GROUP_SCHED "
+    "HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD X86_DIRECT_GBPAGES DMA_COHERENT_POOL VMAP_STACK LIVEPATCH "
+    "TMPFS_INODE64 X86_INTEL_MEMORY_PROTECTION_KEYS "
     "CHECKPOINT_RESTORE NO_HZ_FULL CPU_ISOLATION VIRT_CPU_ACCOUNTING_GEN PREEMPT_DYNAMIC STACKTRACE KALLSYMS IO_URING "
     "STRICT_DEVMEM CGROUP_PIDS CGROUP_FREEZER CGROUP_DEVICE CGROUP_CPUACCT CGROUP_PERF CGROUP_BPF CGROUP_MISC "
     "CGROUP_RDMA BLK_CGROUP CGROUP_NET_PRIO CGROUP_NET_CLASSID FUSE_FS UDMABUF DMABUF_HEAPS "
@@ -289,14 +311,66 @@ _7_0 = replace(
     ),
 )
 
+# Debian's 686-pae, 32 bits with high memory, which Debian 12 is the last to have: a 6.12 is that with a 6.12's files.
+_NOT_IN_686_PAE = (
+    "64BIT NUMA NUMA_BALANCING NUMA_BALANCING_DEFAULT_ENABLED SHUFFLE_PAGE_ALLOCATOR SPARSEMEM_EXTREME "
+    "SPARSEMEM_VMEMMAP MEMORY_HOTPLUG MEMORY_HOTREMOVE MEMORY_HOTPLUG_DEFAULT_ONLINE THP_SWAP MEM_SOFT_DIRTY "
+    "DEFERRED_STRUCT_PAGE_INIT ZONE_DMA32 ZONE_DEVICE HUGETLB_PAGE_OPTIMIZE_VMEMMAP RANDOMIZE_MEMORY X86_5LEVEL "
+    "IA32_EMULATION NO_HZ_FULL VIRT_CPU_ACCOUNTING_GEN NODES_SHIFT PER_VMA_LOCK VMAP_STACK UNACCEPTED_MEMORY "
+    "HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD X86_DIRECT_GBPAGES DMA_COHERENT_POOL LIVEPATCH "
+    "TMPFS_INODE64 X86_INTEL_MEMORY_PROTECTION_KEYS X86_USER_SHADOW_STACK"
+)
+_686_PAE_IMAGE = KernelImage(
+    text_end=0x933F00,
+    rodata_end=0xC51000,
+    data_start=0xC52000,
+    data_end=0xD8E680,
+    init_start=0xD97000,
+    init_end=0xE7F000,
+    smp_locks_end=0xE87000,
+    bss_start=0xE94000,
+    decrypted_unused=0,
+    end=0xF0B000,
+    brk=0x11000,
+    rwdata_kb=1265,
+    percpu_static=104276,
+    freed_smp_locks_kb=32,
+    section_align=4096,
+)
+
+
+def _686_pae(base: Profile, name: str, release: str, build: str) -> Profile:
+    """A kernel as it is on i386-pae."""
+    options = {key: value for key, value in base.options.items() if key not in _NOT_IN_686_PAE.split()}
+    options |= {"HIGHMEM": True, "HIGHPTE": True, "X86_PAE": True}
+    options |= {"NR_CPUS": 32, "PHYSICAL_ALIGN": 0x1000000, "ARCH_MMAP_RND_BITS": 8}
+    return replace(
+        base, name=name, release=release, build=build, options=MappingProxyType(options), image=_686_PAE_IMAGE,
+        initrd_size=0x19706A, pglist_data_size=0, struct_page_size=40, percpu_reserved=0, percpu_dynamic=30892,
+        arch=I386_PAE,
+    )  # fmt: skip
+
+
+_BUILT_686 = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-02)"
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {"6.12": _6_12, "6.1": _6_1, "7.0": _7_0, "6.12-deb12": _6_12_DEB12}
 )
-DEFAULT = "6.12"
+PROFILES_686_PAE: Mapping[str, Profile] = MappingProxyType(
+    {
+        "6.1": _686_pae(replace(_6_1, version=(6, 1, 176)), "6.1-686-pae", "6.1.0-50-686-pae", _BUILT_686),
+        "6.12": _686_pae(_6_12_DEB12, "6.12-686-pae", "6.12.117+deb12-686-pae", _6_12_DEB12.build),
+    }
+)
+OF_ARCH: Mapping[str, Mapping[str, Profile]] = MappingProxyType(
+    {X86_64.name: PROFILES, I386_PAE.name: PROFILES_686_PAE}
+)
+"""The kernels of each architecture, the one that a machine gets if none is asked for first."""
 
 
-def load_profile(name: str = DEFAULT) -> Profile:
-    """The profile of a kernel by name."""
-    if name not in PROFILES:
-        raise ValueError(f"profile: unknown kernel {name!r} (known: {', '.join(PROFILES)})")
-    return PROFILES[name]
+def load_profile(name: str | None = None, arch: str = X86_64.name) -> Profile:
+    """The profile of a kernel by name, or the architecture's first."""
+    profiles = OF_ARCH[arch]
+    name = next(iter(profiles)) if name is None else name
+    if name not in profiles:
+        raise ValueError(f"profile: unknown kernel {name!r} (known: {', '.join(profiles)})")
+    return profiles[name]

@@ -42,6 +42,8 @@ HEAD: Final = """# The kernels that can be simulated
 row that nothing simulated drives is 0: there is no balloon, and zswap keeps no huge pages. A version in `since()` is
 the first that is known to have what it stands at.
 
+`--arch i386-pae` has a 6.1 (Debian 12's 686-pae, compared with a running kernel) and a 6.12 of its own; see README.md.
+
 What follows is what differs, file by file and row by row: x where a kernel has it. Beside that, with 7.0:
 
 - `memory.reclaim` takes `swappiness=max`, and what it takes is counted apart (`pgscan_proactive` and its kin);

@@ -27,8 +27,8 @@ IGNORED: Final = {
 }  # fmt: skip
 """Options of mount(8) and fstab that change nothing here."""
 MACHINE: Final = {
-    "ram", "swap", "cpus", "nodes", "machine", "preset", "containers", "profile", "cmdline", "cgroup", "seed",
-    "scenario",
+    "ram", "swap", "cpus", "nodes", "machine", "preset", "containers", "arch", "profile", "cmdline", "cgroup",
+    "seed", "scenario",
 }  # fmt: skip
 
 

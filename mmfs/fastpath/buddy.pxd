@@ -36,6 +36,8 @@ cdef class Buddy:
     cdef readonly long nr_cpus
     cdef public long cpu
     cdef public int nr_online_nodes
+    cdef public int opt_zone_highmem
+    cdef public int nofragment_zone
     cdef public bint wake_kswapd
     cdef public long handed
     cdef public long reclaim_zone

@@ -25,12 +25,15 @@ class Buddy:
     """Allocation and freeing as the running CPU does it.
 
     ``areas`` has the zones and their free lists; ``pcps`` [nr_cpus * nr_zones] PCP_DTYPE, ``zonelists``
-    [nodes, ...] zone rows ended by -1, ``lowmem_reserves`` [nr_zones, 5]; counters go to the arrays of the
+    [nodes, ...] zone rows ended by -1, ``lowmem_reserves`` [nr_zones, MAX_NR_ZONES]; counters go to the arrays of the
     VmStat. ``cpu`` is the CPU that runs: its per-CPU lists serve, its node is the local one. ``handed``: a page that
     the slow path has found for an access that is tried again, which takes it; else -1.
 
     ``reclaim_nodes`` [nodes] uint64: nodes to shrink (vm.zone_reclaim_mode) before an allocation that prefers a node
     passes them over; it stops with ``reclaim_zone``, unless the node is one of those in ``reclaimed``.
+
+    ``opt_zone_highmem``: up to which zone unmovable memory that need not be mapped may come from (OPT_ZONE_HIGHMEM);
+    ``nofragment_zone``: where pageblocks of another type are left alone as long as the zone below has room.
 
     ``kswapds_awake``: the nodes, a bit each, whose kswapd works; ``kswapd_highest`` [nodes] int32: up to which zone it
     was asked to since it looked last, MAX_NR_ZONES if it was not.
@@ -59,6 +62,7 @@ class Buddy:
         self.event = view(vmstat.event)
         self.cpu = 0
         self.nr_online_nodes = nr_nodes
+        self.opt_zone_highmem = self.nofragment_zone = ZONE_NORMAL
         self.wake_kswapd = False
         self.handed = self.reclaim_zone = -1
         self.reclaim_nodes = np.zeros(nr_nodes, np.uint64)
@@ -334,7 +338,9 @@ class Buddy:
         pfn: cython.long
         flags: cython.int = alloc_flags
         self.reclaim_zone = -1
-        if self.handed >= 0 and order == 0:
+        if self.handed >= 0 and order == 0 and (
+            self.zone[self.frames.block[self.handed >> PAGEBLOCK_ORDER].zone].zid <= highest
+        ):
             pfn = self.handed
             self.handed = -1
             return pfn
@@ -348,7 +354,7 @@ class Buddy:
                     continue
                 if preferred < 0:
                     preferred = zone
-                    if z.zid == ZONE_NORMAL and (
+                    if z.zid == self.nofragment_zone and (
                         self.nr_online_nodes <= 1 or self.zone[zone - 1].managed > 0
                     ):
                         flags |= ALLOC_NOFRAGMENT

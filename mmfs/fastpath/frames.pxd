@@ -30,10 +30,10 @@ cdef packed struct BlockRec:
     unsigned char state
     unsigned char migratetype
     unsigned char order
-    unsigned char zone
     unsigned char deferred
+    unsigned short zone
     unsigned char partially
-    unsigned short pad
+    unsigned char pad
     int skip
     unsigned int spare
 

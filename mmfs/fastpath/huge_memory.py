@@ -132,8 +132,8 @@ class HugeMemory:
             return FAULT_OOM
         if self.zero_pfn < 0:
             self.zero_pfn = self.buddy.alloc(
-                HPAGE_PMD_ORDER, MIGRATE_UNMOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_NORMAL, ALLOC_WMARK_LOW,
-                ~cython.cast(cython.ulong, 0),
+                HPAGE_PMD_ORDER, MIGRATE_UNMOVABLE, self.buddy.cpu_node[self.buddy.cpu], self.buddy.opt_zone_highmem,
+                ALLOC_WMARK_LOW, ~cython.cast(cython.ulong, 0),
             )  # fmt: skip
             if self.zero_pfn < 0:
                 self.event[THP_ZERO_PAGE_ALLOC_FAILED] += 1

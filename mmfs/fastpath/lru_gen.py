@@ -7,7 +7,7 @@ A page remembers its generation and its uses in the 16 bits that count locks whi
 page table only changes that number; the page changes lists when eviction meets it (``sort_folio``).
 
 ``seqs`` [lruvec, 3] int64: the youngest generation's number, the oldest of anonymous memory and of files.
-``sizes`` [lruvec, 4 * 2 * 5]: pages by generation, kind and zone. ``evicted``, ``refaulted``, ``protected``,
+``sizes`` [lruvec, 4 * 2 * 6]: pages by generation, kind and zone. ``evicted``, ``refaulted``, ``protected``,
 ``avg_refaulted``, ``avg_total`` [lruvec, 2 * 4]: by kind and tier; what the oldest generation did, and averages of
 those before it.
 
@@ -23,7 +23,7 @@ from mmfs.fastpath.frames import lazy_array, view
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
-_SLOTS = cython.declare(cython.int, 40)  # generations * kinds * zones
+_SLOTS = cython.declare(cython.int, 48)  # generations * kinds * zones
 _TIERS = cython.declare(cython.int, 4)
 _MAX_SEQ = cython.declare(cython.int, 0)
 _MIN_SEQ = cython.declare(cython.int, 1)
@@ -56,7 +56,7 @@ class LruGen:
     @staticmethod
     def heads_needed(nr_lruvecs):
         """How many list heads the lists take."""
-        return nr_lruvecs * 40
+        return nr_lruvecs * 48
 
     def init_lruvec(self, lruvec: cython.long):
         """A new lruvec: empty generations. Linux: lru_gen_init_lruvec()."""

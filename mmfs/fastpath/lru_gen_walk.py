@@ -122,7 +122,7 @@ class LruGenWalk:
         at: cython.long
         while True:
             shift = 12 + 9 * level
-            at = (table << 9) + (addr >> shift & 511)
+            at = table + (addr >> shift & 511)
             self.next_addr = ((addr >> shift) + 1) << shift
             if level == 1 and self.frames.entry[at] & PTE_PSE:
                 return at
@@ -130,7 +130,7 @@ class LruGenWalk:
                 return -1
             if level == 1:
                 return at
-            table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+            table = (self.frames.entry[at] & PTE_PFN_MASK) >> 3
             level -= 1
 
     def walk_huge(self, lruvec, pmd, can_swap):

@@ -38,15 +38,15 @@ class PageTables:
         shift: cython.int
         while level > 0:
             shift = 12 + 9 * level
-            self.pmd = (table << 9) + (addr >> shift & 511)
+            self.pmd = table + (addr >> shift & 511)
             self.next_addr = ((addr >> shift) + 1) << shift
             if self.frames.entry[self.pmd] & PTE_PSE:
                 return HUGE_PMD if self.frames.maps_thp(self.frames.entry[self.pmd]) else NO_TABLE
             if not self.frames.entry[self.pmd] & PTE_PRESENT:
                 return NO_TABLE
-            table = (self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 12
+            table = (self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 3
             level -= 1
-        return (table << 9) + (addr >> 12 & 511)
+        return table + (addr >> 12 & 511)
 
     def seek_entry(self, mm, addr):
         """As seek(), a huge page's entry taken apart first: an index or NO_TABLE. Linux: split_huge_pmd()."""
@@ -332,7 +332,7 @@ class PageTables:
     # ------------------------------------------------------------------------------ freeing tables
 
     def free_level(self, mm, table, level, base, floor, ceiling):
-        """Free the tables below a table that span nothing outside [floor, ceiling)."""
+        """Free the tables below the one whose first entry is ``table`` that span nothing outside [floor, ceiling)."""
         shift: cython.int = 12 + 9 * level
         first: cython.long = max(floor - base, cython.cast(cython.long, 0)) >> shift
         last: cython.long = min((ceiling - 1 - base) >> shift, cython.cast(cython.long, 511))
@@ -340,14 +340,14 @@ class PageTables:
         child: cython.long
         start: cython.long
         for i in range(first, last + 1):
-            if not self.frames.entry[(table << 9) + i] & PTE_PRESENT:
+            if not self.frames.entry[table + i] & PTE_PRESENT:
                 continue
-            child = (self.frames.entry[(table << 9) + i] & PTE_PFN_MASK) >> 12
+            child = (self.frames.entry[table + i] & PTE_PFN_MASK) >> 12
             start = base + (i << shift)
             if level > 1:
-                self.free_level(mm, child, level - 1, start, floor, ceiling)
+                self.free_level(mm, child << 9, level - 1, start, floor, ceiling)
             if start >= floor and start + (cython.cast(cython.long, 1) << shift) <= ceiling:
-                self.frames.entry[(table << 9) + i] = 0
+                self.frames.entry[table + i] = 0
                 self.walker.free_table(mm, child, level)
 
     def free_tables(self, mm: cython.long, floor: cython.long, ceiling: cython.long):

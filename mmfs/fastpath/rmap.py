@@ -128,15 +128,15 @@ class Rmap:
             table = self.walker.upper_table[i]
             level = 1
         while level > 0:
-            entry = self.frames.entry[(table << 9) + (addr >> (12 + 9 * level) & 511)]
+            entry = self.frames.entry[table + (addr >> (12 + 9 * level) & 511)]
             if not entry & PTE_PRESENT or entry & PTE_PSE:
                 return -1
-            table = (entry & PTE_PFN_MASK) >> 12
+            table = (entry & PTE_PFN_MASK) >> 3
             level -= 1
-        entry = self.frames.entry[(table << 9) + (addr >> 12 & 511)]
+        entry = self.frames.entry[table + (addr >> 12 & 511)]
         if not entry & _MAPPED or cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12) != pfn:
             return -1
-        return (table << 9) + (addr >> 12 & 511)
+        return table + (addr >> 12 & 511)
 
     def find_pmd(self, vma, folio):
         """The index of the PMD entry by which a VMA maps a huge page, or -1; ``found_addr`` is its address."""

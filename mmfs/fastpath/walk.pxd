@@ -15,6 +15,8 @@ cdef class Walker:
     cdef readonly Memcontrol memcg
     cdef readonly int levels
     cdef public int alloc_flags
+    cdef public int pte_zone
+    cdef public int failed_highest
     cdef long cached_key
     cdef long cached_table
     cdef long[4] upper_key

@@ -1,8 +1,10 @@
 # cython: language_level=3
 """The page-table walker: from an address to its entry, tables allocated on the way.
 
-Page tables are real x86-64 ones: tables of 512 entries in frames that come from the buddy allocator, four or
-five levels (la57), entries with the bits of the hardware. Level 1 holds pages, the root is level ``levels``.
+Page tables are real x86 ones: tables of 512 entries in frames that come from the buddy allocator, entries with the
+bits of the hardware. Level 1 holds pages, the root is level ``levels``: four or five (la57) of them, or with PAE three,
+where the root is an object of the slab with four entries and all that it points to is there from the start. A walk goes
+by the index of a table's first entry among all words of memory.
 
 An entry of level 2 may map a huge page (PTE_PSE); then there is no entry of level 1, and walks say HUGE_PMD.
 
@@ -20,7 +22,11 @@ _UPPER = cython.declare(cython.long, 4)  # gigabytes of which the table above th
 
 
 class Walker:
-    """The page tables of all address spaces. ``mms`` MM_DTYPE; ``alloc_flags`` is what tables may use."""
+    """The page tables of all address spaces.
+
+    ``mms`` MM_DTYPE; ``alloc_flags`` is what tables may use; ``pte_zone`` up to which zone those of level 1 may come
+    from; ``failed_highest`` up to which what could not be had last might have.
+    """
 
     def __init__(self, buddy, lru, vmstat, mms, levels):
         self.frames = buddy.frames
@@ -30,6 +36,8 @@ class Walker:
         self.mm = view(mms)
         self.memcg = lru.memcg
         self.alloc_flags = ALLOC_WMARK_LOW | ALLOC_KSWAPD
+        self.pte_zone = ZONE_NORMAL
+        self.failed_highest = ZONE_MOVABLE
         self.pmd = 0
         if not cython.compiled:
             self.upper_key = [-1] * _UPPER
@@ -49,6 +57,8 @@ class Walker:
             and self.buddy.wake_awake_kswapds(node, highest, nodemask)
         ):
             pfn = self.buddy.alloc(0, mt, node, highest, ALLOC_WMARK_MIN | ALLOC_KSWAPD, nodemask)
+        if pfn < 0:
+            self.failed_highest = highest
         return pfn
 
     def count_table(self, mm, pfn, level, sign):
@@ -64,7 +74,8 @@ class Walker:
         if not self.memcg.charge(memcg, 1):
             return -1
         pfn = self.alloc_page(
-            MIGRATE_UNMOVABLE, self.buddy.cpu_node[self.buddy.cpu], ZONE_NORMAL, self.buddy.mems_allowed
+            MIGRATE_UNMOVABLE, self.buddy.cpu_node[self.buddy.cpu], self.pte_zone if level == 1 else ZONE_NORMAL,
+            self.buddy.mems_allowed,
         )
         if pfn < 0:
             self.memcg.unused(memcg, 1)
@@ -93,12 +104,12 @@ class Walker:
         at: cython.long
         entry: cython.ulong
         if self.cached_key == (mm << 40 | addr >> 21):
-            return (self.cached_table << 9) + (addr >> 12 & 511)
+            return self.cached_table + (addr >> 12 & 511)
         if self.upper_key[addr >> 30 & (_UPPER - 1)] == (mm << 34 | addr >> 30):
             table = self.upper_table[addr >> 30 & (_UPPER - 1)]
             level = 1
         while level > 0:
-            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
+            at = table + (addr >> (12 + 9 * level) & 511)
             entry = self.frames.entry[at]
             if level == 1 and entry & PTE_PSE:
                 self.upper_key[addr >> 30 & (_UPPER - 1)] = mm << 34 | addr >> 30
@@ -111,11 +122,11 @@ class Walker:
                 self.upper_key[addr >> 30 & (_UPPER - 1)] = mm << 34 | addr >> 30
                 self.upper_table[addr >> 30 & (_UPPER - 1)] = table
                 self.frames.entry[at] |= PTE_ACCESSED
-            table = (entry & PTE_PFN_MASK) >> 12
+            table = (entry & PTE_PFN_MASK) >> 3
             level -= 1
         self.cached_key = mm << 40 | addr >> 21
         self.cached_table = table
-        return (table << 9) + (addr >> 12 & 511)
+        return table + (addr >> 12 & 511)
 
     def prefetch_entry(self, mm, addr):
         """Have the host fetch an entry that will be looked up soon.
@@ -131,13 +142,13 @@ class Walker:
             table = self.upper_table[addr >> 30 & (_UPPER - 1)]
             level = 1
         while level > 0:
-            entry = self.frames.entry[(table << 9) + (addr >> (12 + 9 * level) & 511)]
+            entry = self.frames.entry[table + (addr >> (12 + 9 * level) & 511)]
             if not entry & PTE_PRESENT or entry & PTE_PSE:
                 return -1
-            table = (entry & PTE_PFN_MASK) >> 12
+            table = (entry & PTE_PFN_MASK) >> 3
             level -= 1
-        prefetch(cython.address(self.frames.entry[(table << 9) + (addr >> 12 & 511)]))
-        return (table << 9) + (addr >> 12 & 511) if entry & PTE_ACCESSED else -1
+        prefetch(cython.address(self.frames.entry[table + (addr >> 12 & 511)]))
+        return table + (addr >> 12 & 511) if entry & PTE_ACCESSED else -1
 
     def get_entry(self, mm, addr):
         """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out.
@@ -149,7 +160,7 @@ class Walker:
             at = self.get_entry_level(mm, addr, 0)
             if at >= 0:
                 self.cached_key = mm << 40 | addr >> 21
-                self.cached_table = at >> 9
+                self.cached_table = at & ~511
         return at
 
     def get_entry_level(self, mm, addr, last):
@@ -159,7 +170,7 @@ class Walker:
         at: cython.long
         child: cython.long
         while level > last:
-            at = (table << 9) + (addr >> (12 + 9 * level) & 511)
+            at = table + (addr >> (12 + 9 * level) & 511)
             if not self.frames.entry[at] & PTE_PRESENT:
                 child = self.alloc_table(mm, level, False)
                 if child < 0:
@@ -167,11 +178,11 @@ class Walker:
                 self.frames.entry[at] = (
                     cython.cast(cython.ulong, child) << 12 | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
                 )
-                table = child
+                table = child << 9
             else:
-                table = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                table = (self.frames.entry[at] & PTE_PFN_MASK) >> 3
             level -= 1
-        return (table << 9) + (addr >> (12 + 9 * level) & 511)
+        return table + (addr >> (12 + 9 * level) & 511)
 
     def huge_pte_offset(self, mm, addr, last):
         """Index of an address's entry in its table of level ``last`` + 1, -1 where there is none.
@@ -182,12 +193,12 @@ class Walker:
         level: cython.int = self.levels - 1
         entry: cython.ulong
         while level > last:
-            entry = self.frames.entry[(table << 9) + (addr >> (12 + 9 * level) & 511)]
+            entry = self.frames.entry[table + (addr >> (12 + 9 * level) & 511)]
             if not entry & PTE_PRESENT:
                 return -1
-            table = (entry & PTE_PFN_MASK) >> 12
+            table = (entry & PTE_PFN_MASK) >> 3
             level -= 1
-        return (table << 9) + (addr >> (12 + 9 * level) & 511)
+        return table + (addr >> (12 + 9 * level) & 511)
 
     def huge_pte_alloc(self, mm: cython.long, addr: cython.long, last: cython.int):
         """The same, tables allocated; -1 when memory is out. Linux: mm/hugetlb.c, huge_pte_alloc()."""

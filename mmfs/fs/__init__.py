@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mmfs.kernel.panic import refuse_writes
 from mmfs.kernfs import Caller, Directory, Vfs
+from mmfs.kernfs.kstrtox import Long
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -30,6 +31,12 @@ def tree() -> Directory[Kernel]:
     return root
 
 
+def before_write(kernel: Kernel) -> None:
+    """What a write means depends on how wide the kernel's longs are; there may be none after a panic."""
+    Long.bits = kernel.profile.arch.bits_per_long
+    refuse_writes(kernel)
+
+
 def mount(kernel: Kernel) -> Vfs:
     """Bind the tree to a kernel; afterwards `kernel.read()` and its like work."""
     root = tree()
@@ -38,7 +45,7 @@ def mount(kernel: Kernel) -> Vfs:
         root,
         kernel,
         time_ns=lambda: kernel.clock.realtime_ns,
-        guard=lambda: refuse_writes(kernel),
+        guard=partial(before_write, kernel),
         flushed=partial(flushed, kernel),
     )
     kernel.vfs = vfs

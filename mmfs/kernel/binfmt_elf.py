@@ -13,9 +13,9 @@ Simplified: ld.so.cache is not mapped; the pages of a file that a program reads 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mmfs.kernel.elf_images import INTERPRETER, ElfImage, elf_image
+from mmfs.kernel.elf_images import INTERPRETERS, ElfImage, elf_image
 from mmfs.mm.access import access_range
 from mmfs.mm.brk import vm_brk_flags
 from mmfs.mm.mman import (
@@ -32,7 +32,7 @@ from mmfs.mm.mmap_layout import arch_align_stack, elf_load_bias, randomize_stack
 from mmfs.mm.mprotect import do_mprotect
 from mmfs.mm.special_mapping import map_vdso, setup_arg_pages
 from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
-from mmfs.profile import since
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.exec import LinuxBinprm
@@ -44,7 +44,10 @@ if TYPE_CHECKING:
  AT_SYSINFO_EHDR, AT_MINSIGSTKSZ) = (
     0, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 23, 25, 26, 27, 28, 31, 33, 51)  # fmt: skip
 
-PLATFORM: Final = b"x86_64\0"
+AT_SYSINFO: Final = 32
+VSYSCALL_OFFSET: Final = 0x570
+"""Where in the vDSO of 32 bits __kernel_vsyscall() is."""
+LONG_64: Final = config("64BIT")
 RANDOM_BYTES: Final = 16
 MIN_SIGNAL_STACK: Final = 3632
 
@@ -53,6 +56,24 @@ _HWCAP_FLAGS: Final = (
     "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov pat pse36 pn clflush - dts acpi mmx fxsr sse sse2 "
     "ss ht tm ia64 pbe"
 ).split()
+
+
+class ElfSizes(NamedTuple):
+    """Bytes of a word, a file's header and a program header, and how an entry of the auxiliary vector is packed."""
+
+    word: int
+    ehdr: int
+    phdr: int
+    auxv: str
+
+
+ELF_SIZES: Final = {64: ElfSizes(8, 64, 56, "<QQ"), 32: ElfSizes(4, 52, 32, "<II")}
+"""By the bits of a word."""
+
+
+def elf_sizes(mm: MmStruct) -> ElfSizes:
+    """Those of an address space."""
+    return ELF_SIZES[mm.arch.bits_per_long]
 
 
 class Layout:
@@ -94,10 +115,11 @@ def load_elf_binary(bprm: LinuxBinprm, file: File, interpreter: File | None) -> 
     _set_code_and_data(mm, image, layout.load_bias)
     last = image.segments[-1]
     set_brk(mm, layout.load_bias + last.vaddr + last.memsz, randomize_brk=mm.kernel.sysctl.randomize_va_space == 2)
-    layout.phdr = layout.load_bias + image.load_start + 64
+    layout.phdr = layout.load_bias + image.load_start + elf_sizes(mm).ehdr
     layout.entry = layout.load_bias + image.entry
     if interpreter is not None:
-        layout.interp_base = map_library(mm, interpreter, elf_image(INTERPRETER))
+        bits = mm.arch.bits_per_long
+        layout.interp_base = map_library(mm, interpreter, elf_image(INTERPRETERS[bits], bits))
     vdso = map_vdso(mm)
     create_elf_tables(bprm, layout, vdso, strings)
     return layout
@@ -124,7 +146,7 @@ def _copy_strings(bprm: LinuxBinprm, stack_top: int) -> int:
     Linux: fs/exec.c, copy_string_kernel(), copy_strings().
     """
     mm = bprm.mm
-    position = stack_top - 8 - len(bprm.filename) - 1
+    position = stack_top - elf_sizes(mm).word - len(bprm.filename) - 1
     bprm.exec_addr = position
     mm.env_end = position
     position -= len(bprm.environ)
@@ -143,20 +165,22 @@ def create_elf_tables(bprm: LinuxBinprm, layout: Layout, vdso: int, strings: int
     """Put argc, the pointers and the auxiliary vector on the stack. Linux: create_elf_tables()."""
     mm, cred = bprm.mm, bprm.cred
     position = arch_align_stack(mm, strings)
-    platform = position - len(PLATFORM)
+    sizes, name = elf_sizes(mm), mm.arch.machine.encode() + b"\0"
+    platform = position - len(name)
     random_bytes = platform - RANDOM_BYTES
     flags = mm.kernel.machine.cpu.flags
     auxv = (
+        *(() if LONG_64(mm) else ((AT_SYSINFO, vdso + VSYSCALL_OFFSET),)),
         (AT_SYSINFO_EHDR, vdso), (AT_MINSIGSTKSZ, MIN_SIGNAL_STACK), (AT_HWCAP, hwcap(flags)), (AT_PAGESZ, PAGE_SIZE),
-        (AT_CLKTCK, 100), (AT_PHDR, layout.phdr), (AT_PHENT, 56), (AT_PHNUM, layout.image.phnum),
+        (AT_CLKTCK, 100), (AT_PHDR, layout.phdr), (AT_PHENT, sizes.phdr), (AT_PHNUM, layout.image.phnum),
         (AT_BASE, layout.interp_base), (AT_FLAGS, 0), (AT_ENTRY, layout.entry), (AT_UID, cred.uid),
         (AT_EUID, cred.euid), (AT_GID, cred.gid), (AT_EGID, cred.egid), (AT_SECURE, 0), (AT_RANDOM, random_bytes),
         (AT_HWCAP2, 2 if "fsgsbase" in flags else 0), (AT_EXECFN, bprm.exec_addr), (AT_PLATFORM, platform),
         *(((AT_RSEQ_FEATURE_SIZE, 28), (AT_RSEQ_ALIGN, 32)) if RSEQ_TOLD(mm) else ()), (AT_NULL, 0),
     )  # fmt: skip
-    mm.saved_auxv = b"".join(struct.pack("<QQ", *entry) for entry in auxv)
+    mm.saved_auxv = b"".join(struct.pack(sizes.auxv, *entry) for entry in auxv)
     items = 1 + bprm.argc + 1 + bprm.envc + 1 + 2 * (len(auxv) + 1)
-    mm.start_stack = (random_bytes & ~0xF) - items * 8 & ~0xF
+    mm.start_stack = (random_bytes & ~0xF) - items * sizes.word & ~0xF
     access_range(mm, mm.start_stack & PAGE_MASK, mm.env_end, True)
 
 

@@ -39,14 +39,14 @@ CHRDEVS: Final[tuple[Registration, ...]] = (
     (153, "spi"),
     (DYNAMIC, "gpiochip"),
     (DYNAMIC, "tpm"),
-    (DYNAMIC, "dax"),
+    (DYNAMIC, "dax", config("ZONE_DEVICE")),
     (DYNAMIC, "dma_heap", config("DMABUF_HEAPS")),
-    (DYNAMIC, "cxl", since(6, 12)),
+    (DYNAMIC, "cxl", since(6, 12) & config("ZONE_DEVICE")),
     (DYNAMIC, "rtc"),
     (DYNAMIC, "pps"),
     (DYNAMIC, "ptp"),
     (DYNAMIC, "bsg"),
-    (DYNAMIC, "cxl", until(6, 12)),
+    (DYNAMIC, "cxl", until(6, 12) & config("ZONE_DEVICE")),
     (DYNAMIC, "virtio-portsdev"),
 )
 MISC: Final[tuple[Registration, ...]] = (

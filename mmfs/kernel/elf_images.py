@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from mmfs.kernel import elf_images_i386
 from mmfs.mm.mman import PROT_EXEC, PROT_READ, PROT_WRITE
 from mmfs.mm_types import PAGE_SIZE
 
@@ -266,7 +267,8 @@ sshd /usr/sbin/sshd 1265432 dyn 13 135e0 3890
   > libkrb5.so.3 libcom_err.so.2 libcrypto.so.3 libz.so.1 libc.so.6
 """
 
-INTERPRETER: Final = "ld-linux-x86-64.so.2"
+INTERPRETERS: Final = {64: "ld-linux-x86-64.so.2", 32: "ld-linux.so.2"}
+"""ld.so by the bits of an address."""
 _PROT = {"r": PROT_READ, "x": PROT_EXEC, "w": PROT_WRITE}
 
 
@@ -312,17 +314,17 @@ class ElfImage:
         return bool(self.needed)
 
 
-def _index() -> dict[str, list[str]]:
+def _index(table: str) -> dict[str, list[str]]:
     records: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in ELF_IMAGES.strip().splitlines():
+    for line in table.strip().splitlines():
         if not line.startswith(" "):
             lines = records[line.split(" ", 1)[0]] = []
         lines.append(line)
     return records
 
 
-_RECORDS = _index()
+_RECORDS = {64: _index(ELF_IMAGES), 32: _index(elf_images_i386.ELF_IMAGES)}
 
 
 def _segment(text: str) -> Segment:
@@ -331,9 +333,9 @@ def _segment(text: str) -> Segment:
 
 
 @cache
-def elf_image(name: str) -> ElfImage:
-    """The file of that name; KeyError if there is none."""
-    head, segments, *needed = _RECORDS[name]
+def elf_image(name: str, bits: int = 64) -> ElfImage:
+    """The file of that name, for so many bits; KeyError if there is none."""
+    head, segments, *needed = _RECORDS[bits][name]
     name, path, size, kind, phnum, entry, relro = head.split()
     return ElfImage(
         name, path, int(size), kind == "dyn", int(phnum), int(entry, 16), int(relro, 16),
@@ -344,17 +346,17 @@ def elf_image(name: str) -> ElfImage:
 
 def has_image(name: str) -> bool:
     """Whether the table knows a file of that name."""
-    return name in _RECORDS
+    return name in _RECORDS[64]
 
 
 @cache
-def libraries(name: str) -> tuple[ElfImage, ...]:
+def libraries(name: str, bits: int = 64) -> tuple[ElfImage, ...]:
     """The libraries that ld.so loads for a file, in the order in which it does: breadth first, without itself."""
     found: dict[str, ElfImage] = {}
-    queue = [elf_image(name)]
+    queue = [elf_image(name, bits)]
     while queue:
         for needed in queue.pop(0).needed:
-            if needed != INTERPRETER and needed not in found:
-                found[needed] = elf_image(needed)
+            if needed != INTERPRETERS[bits] and needed not in found:
+                found[needed] = elf_image(needed, bits)
                 queue.append(found[needed])
     return tuple(found.values())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.kernel import binfmt_elf, fork
 from mmfs.kernel.cputime import Cost
-from mmfs.kernel.elf_images import INTERPRETER, ElfImage, elf_image, libraries
+from mmfs.kernel.elf_images import INTERPRETERS, ElfImage, elf_image, libraries
 from mmfs.kernel.exit import do_exit
 from mmfs.kernel.programs import Program, find_program
 from mmfs.kernel.sched import PF_FORKNOEXEC, PF_RANDOMIZE, RLIMIT_STACK, TASK_COMM_LEN
@@ -105,9 +105,10 @@ def execve(
     _check_size(task, len(cmdline) + len(env), len(arguments) + len(variables))
     file = task.kernel.namei.open_exec(program, path)
     interpreter = None
-    image = elf_image(program.image)
+    bits = task.kernel.profile.arch.bits_per_long
+    image = elf_image(program.image, bits)
     if image.has_interpreter:
-        interpreter = task.kernel.namei.open_image(elf_image(INTERPRETER))
+        interpreter = task.kernel.namei.open_image(elf_image(INTERPRETERS[bits], bits))
     bprm = LinuxBinprm(
         fork.mm_alloc(task), image, path.encode(), cmdline, env, len(arguments), len(variables), task.cred
     )
@@ -222,11 +223,12 @@ class Started:
         """ld.so and the program's own start, in user mode. The pages it takes are charged to the task."""
         assert task.exec_image is not None
         program, image, layout = task.exec_image.program, self.layout.image, self.layout
+        bits = task.kernel.profile.arch.bits_per_long
         with task.running() as mm:
             binfmt_elf.link_object(mm, image, layout.load_bias, program.share_of(image))
             if image.has_interpreter:
-                binfmt_elf.link_object(mm, elf_image(INTERPRETER), layout.interp_base, 1.0)
-                for library in libraries(program.image):
+                binfmt_elf.link_object(mm, elf_image(INTERPRETERS[bits], bits), layout.interp_base, 1.0)
+                for library in libraries(program.image, bits):
                     file = task.kernel.namei.open_image(library)
                     bias = binfmt_elf.map_library(mm, file, library)
                     file.put()

@@ -20,6 +20,7 @@ from mmfs.kernel import fork
 from mmfs.kernel.cgroup.migrate import cgroup_exit, cgroup_release
 from mmfs.kernel.sched import EXIT_ZOMBIE, PF_EXITING, WCONTINUED, WNOHANG, WUNTRACED
 from mmfs.kernel.signal import SIG_IGN, SIGCHLD, send_signal
+from mmfs.kernel.thread_stack import free_thread_stack
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
@@ -172,7 +173,7 @@ def release_task(task: Task) -> None:
     task.sighand.count -= 1
     if task.sighand.count == 0:
         kernel.slab.free(task.sighand.obj)
-    fork.free_thread_stack(task)
+    free_thread_stack(task)
     kernel.slab.free(task.pid_obj)
     kernel.slab.free(task.obj)
 

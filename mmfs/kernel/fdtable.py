@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.namei import OpenFile
     from mmfs.mm.vmalloc import Kvmalloc
 
-NR_OPEN_DEFAULT = 64
-FDTABLE_BYTES = 56
+FDTABLE_WORDS = 7
 """Of struct fdtable."""
 
 
@@ -44,7 +43,7 @@ class FilesStruct:
         self.fdt: dict[int, OpenFile] = {}
         self.close_on_exec: set[int] = set()
         self.count = 1
-        self.fdsize = NR_OPEN_DEFAULT
+        self.fdsize = kernel.profile.arch.bits_per_long  # NR_OPEN_DEFAULT
         self.obj = 0
         """Its object of the slab."""
         self.tables: list[Kvmalloc] = []
@@ -54,13 +53,14 @@ class FilesStruct:
         """Have room for a number; ENOMEM. Linux: expand_files(), alloc_fdtable()."""
         if fd < self.fdsize:
             return
-        nr = min(1 << fd.bit_length(), self.kernel.fs_sysctl.nr_open & -64)
+        bits = self.kernel.profile.arch.bits_per_long
+        word = bits // 8
+        nr = min(max(1024 // word, 1 << fd.bit_length()), self.kernel.fs_sysctl.nr_open & -bits)
         if fd >= nr:
             raise OSError(errno.EMFILE, "above fs.nr_open")
-        words = nr // 64
         taken: list[Kvmalloc] = []
         try:
-            sizes = FDTABLE_BYTES, 8 * nr, max(2 * nr // 8 + -(-words // 64) * 8, 64)
+            sizes = FDTABLE_WORDS * word, word * nr, max(2 * nr // 8 + -(-(nr // bits) // bits) * word, 64)
             taken.extend(map(self.kernel.vmalloc.kvmalloc, sizes))
         except OSError:
             self._free_tables(taken)

@@ -1,7 +1,7 @@
 """Making tasks: fork, vfork, clone and kernel threads, and what each of them costs in memory.
 
-A new task takes a `task_struct`, a `pid` and a kernel stack of four pages from vmalloc (KernelStack in meminfo),
-and, unless it shares them with its creator, a `cred`, `signal_cache`, `sighand_cache`, `files_cache` and `mm_struct`
+A new task takes a `task_struct`, a `pid` and a kernel stack (kernel/thread_stack.py; KernelStack in meminfo), and,
+unless it shares them with its creator, a `cred`, `signal_cache`, `sighand_cache`, `files_cache` and `mm_struct`
 object. `dup_mmap()` copies the VMAs and page tables, after which both sides write to their own copies. Everything
 that can fail gives back what it took: fork either happens or leaves no trace.
 
@@ -37,6 +37,7 @@ from mmfs.kernel.sched import (
     PF_WQ_WORKER,
 )
 from mmfs.kernel.signal import NSIG, SIG_IGN, SIGCHLD, Sighand, deliver_pending, fatal_signal_pending, oom_kill
+from mmfs.kernel.thread_stack import alloc_thread_stack, free_thread_stack
 from mmfs.mm import fork as mm_fork
 from mmfs.mm import rows
 from mmfs.mm.fork import dup_mm
@@ -44,55 +45,23 @@ from mmfs.mm.mm_struct import MmStruct
 from mmfs.mm.oom_kill import OomKiller
 from mmfs.mm.percpu import PercpuObject
 from mmfs.mm.show_mem import AllocWarning
-from mmfs.mm_types import PAGE_SHIFT, NodeStatItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
-STACK_PAGES: Final = sched.THREAD_SIZE >> PAGE_SHIFT
 MIN_THREADS: Final = 20
 RSS_STAT_BYTES: Final = 16
 """Each CPU's part of the four counters of what an address space has in memory."""
 FUTEX_TID_MASK: Final = 0x3FFF_FFFF
 
 
-def max_threads_of(nr_free_pages: int) -> int:
-    """How many threads a machine allows: their stacks may take an eighth of memory.
+def max_threads_of(nr_free_pages: int, stack_pages: int) -> int:
+    """How many threads a machine allows: their stacks, of so many pages, may take an eighth of memory.
 
     Linux: kernel/fork.c, set_max_threads().
     """
-    return min(max(nr_free_pages // (STACK_PAGES * 8), MIN_THREADS), FUTEX_TID_MASK)
-
-
-# ---- the kernel stack -------------------------------------------------------------------------------------------
-
-
-def alloc_thread_stack(task: Task) -> None:
-    """Give `task` its kernel stack. Linux: kernel/fork.c, alloc_thread_stack_node(), account_kernel_stack()."""
-    kernel = task.kernel
-    pages = kernel.vmalloc.alloc(STACK_PAGES, kernel.cpu_to_node(task.processor))
-    try:
-        kernel.memcgs.charge_kmem(pages)
-    except OSError:
-        kernel.vmalloc.free(pages)
-        raise
-    task.stack_pages = pages
-    _account_kernel_stack(task, +1)
-
-
-def free_thread_stack(task: Task) -> None:
-    """Take it back. Linux: kernel/fork.c, free_thread_stack()."""
-    _account_kernel_stack(task, -1)
-    task.kernel.memcgs.uncharge_kmem(task.stack_pages)
-    task.kernel.vmalloc.free(task.stack_pages)
-    task.stack_pages = []
-
-
-def _account_kernel_stack(task: Task, sign: int) -> None:
-    page_kb = 1 << PAGE_SHIFT - 10
-    for pfn in task.stack_pages:
-        task.kernel.lru.memcg.mod_folio_state(pfn, NodeStatItem.NR_KERNEL_STACK_KB, sign * page_kb)
+    return min(max(nr_free_pages // (stack_pages * 8), MIN_THREADS), FUTEX_TID_MASK)
 
 
 # ---- what is shared and what is copied --------------------------------------------------------------------------

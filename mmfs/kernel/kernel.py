@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.signal import Workload
     from mmfs.kernel.socket import UdpProto
     from mmfs.kernel.task import Task
+    from mmfs.kernel.thread_stack import LinearStacks, VmapStacks
     from mmfs.kernel.zram import ZramControl
     from mmfs.machine import Machine
     from mmfs.mm.backing_dev import BackingDevInfo
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from mmfs.mm.page_io import SwapWrites
     from mmfs.mm.page_writeback import WbDomain
     from mmfs.mm.percpu import PerCpu
+    from mmfs.mm.pgd import PgdPae, PgdPage
     from mmfs.mm.resource import Resource
     from mmfs.mm.rmap import Rmap
     from mmfs.mm.rows import Rows
@@ -124,6 +126,7 @@ class Kernel:
     zswap: Zswap
     zrams: ZramControl
     shm_mnt: ShmMnt
+    pgd: PgdPage | PgdPae
     shmem_huge: ShmemHuge
     mm_rows: Rows
     vma_rows: Rows
@@ -165,6 +168,7 @@ class Kernel:
     tasks: TaskTable
     numa_balancing: NumaBalancing
     init_task: Task
+    thread_stacks: VmapStacks | LinearStacks
     oom_killer: OomKiller
     reclaim: Reclaim
     kswapds: list[Kswapd]

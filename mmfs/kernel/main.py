@@ -27,6 +27,7 @@ from mmfs.kernel.scheduler import Scheduler
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
 from mmfs.mm_types import HPAGE_PMD_ORDER, PAGE_SIZE
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -39,6 +40,7 @@ DRIVERS_NS: Final = 2200 * NSEC_PER_MSEC
 INIT_NS: Final = 700 * NSEC_PER_MSEC
 SETTLE_NS: Final = 100 * NSEC_PER_MSEC
 
+LONG_64, GBPAGES, HOTPLUG = config("64BIT"), config("X86_DIRECT_GBPAGES"), config("MEMORY_HOTPLUG")
 EXT4_METADATA_PAGES: Final = 67
 EXT4_PINNED_PAGES: Final = 10
 """Of those, what the mounted file system holds: the superblock, group descriptors, the journal's own."""
@@ -69,7 +71,7 @@ def setup_arch(kernel: Kernel) -> None:
 
     machine, profile = kernel.machine, kernel.profile
     kernel.printk = Printk(kernel.clock, machine.nr_cpus, _log_buf_len(kernel.cmdline))
-    kernel.uts = UtsNamespace(profile.release, profile.build)
+    kernel.uts = UtsNamespace(profile.release, profile.build, profile.arch.machine)
     kernel.memblock = boot_memory(machine, profile, kernel.cmdline, kernel.seed)
 
 
@@ -85,7 +87,7 @@ def mm_core_init(kernel: Kernel) -> None:
     """Zones, free lists and counters. Linux: mm/mm_init.c, mm_core_init()."""
     from mmfs.mm import memory
     from mmfs.mm.damon.core import Damon
-    from mmfs.mm.direct_map import DirectMap
+    from mmfs.mm.direct_map import SPLITS_32, DirectMap
     from mmfs.mm.huge_memory import TransparentHugepage
     from mmfs.mm.khugepaged import Khugepaged
     from mmfs.mm.ksm import Ksm
@@ -96,7 +98,7 @@ def mm_core_init(kernel: Kernel) -> None:
 
     machine = kernel.machine
     kernel.vmstat = VmStat(len(machine.nodes))
-    kernel.vm = VmSysctl()
+    kernel.vm = VmSysctl(mmap_rnd_bits=kernel.profile.config_int("ARCH_MMAP_RND_BITS"))
     huge = bool(kernel.profile.config("TRANSPARENT_HUGEPAGE_ALWAYS"))
     huge = huge and "transparent_hugepage=never" not in kernel.cmdline.split()
     kernel.page_alloc = PageAllocator(machine, kernel.memblock, kernel.vmstat, kernel.vm, kernel.profile, huge)
@@ -111,7 +113,12 @@ def mm_core_init(kernel: Kernel) -> None:
     kernel.damon = Damon(kernel)
     kernel.sections = Sections(kernel.memblock.memory)
     ram = [(start << 12, end << 12) for start, end, _ in kernel.memblock.memory]
-    kernel.direct_map = DirectMap(ram, machine.cpu.gbpages)
+    if LONG_64(kernel):
+        kernel.direct_map = DirectMap(ram, machine.cpu.gbpages)
+        return
+    low = kernel.memblock.max_low_pfn << 12
+    splits = SPLITS_32[low < ram[-1][1]]
+    kernel.direct_map = DirectMap([(start, min(end, low)) for start, end in ram if start < low], False, splits)
 
 
 def sched_init(kernel: Kernel) -> None:
@@ -143,7 +150,7 @@ def kmem_cache_init(kernel: Kernel) -> None:
     kernel.vmalloc = Vmalloc(kernel)
     kernel.overcommit = Overcommit(kernel)
     with_memory = [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]
-    gbpages = kernel.machine.cpu.gbpages
+    gbpages = kernel.machine.cpu.gbpages and GBPAGES(kernel)
     kernel.hugetlb = Hstates(kernel.page_alloc, with_memory, kernel.memblock.gigantic_pages, gbpages)
     kernel.hugetlb.clear_ns, kernel.hugetlb.copy_ns = Cost.FAULT_HUGE >> HPAGE_PMD_ORDER, Cost.COPY_PAGE
 
@@ -155,17 +162,21 @@ def fork_init(kernel: Kernel) -> None:
     from mmfs.kernel.pid import TaskTable
     from mmfs.kernel.sched import init_rlimits
     from mmfs.kernel.socket import UdpProto
+    from mmfs.kernel.thread_stack import thread_stack_cache_init
 
     ram_pages = early_ram_pages(kernel)
     cgroup_init(kernel)
-    kernel.tasks = TaskTable(kernel.machine.nr_cpus, max_threads_of(ram_pages), kernel.seed)
+    kernel.thread_stacks = thread_stack_cache_init(kernel)
+    threads = max_threads_of(ram_pages, kernel.thread_stacks.nr_pages)
+    kernel.tasks = TaskTable(kernel.machine.nr_cpus, threads, kernel.seed, kernel.profile.arch.pid_max_limit)
     kernel.tasks.memcontrol = kernel.lru.memcg
     kernel.udp_prot = UdpProto(kernel)
     kernel.numa_balancing = NumaBalancing(kernel)
     kernel.init_task = idle_task(kernel, init_rlimits(kernel.tasks.max_threads))
     kernel.sysctl = kernel_sysctl(kernel.seed, kernel.cmdline, len(kernel.machine.nodes), kernel.profile)
-    kernel.fs_sysctl = fs_sysctl(ram_pages, kernel.machine.nr_cpus)
-    kernel.ipc = IpcSysctl()
+    high, bits = kernel.page_alloc.totalhigh_pages(), kernel.profile.arch.bits_per_long
+    kernel.fs_sysctl = fs_sysctl(ram_pages, kernel.machine.nr_cpus, high, bits)
+    kernel.ipc = IpcSysctl(kernel.profile.arch.ulong_max)
 
 
 def cgroup_init(kernel: Kernel) -> None:
@@ -225,7 +236,8 @@ def driver_init(kernel: Kernel) -> None:
     kernel.chrdevs = CharDevices(kernel.cmdline, kernel.profile)
     kernel.ioports = build_ioports(machine)
     kernel.filesystems = filesystems(kernel.profile)
-    kernel.slab.boot(machine.ram // memory_block_bytes(kernel), len(machine.nodes))
+    blocks = machine.ram // memory_block_bytes(kernel) if HOTPLUG(kernel) else 0
+    kernel.slab.boot(blocks, len(machine.nodes))
     boot_areas(kernel)
     kernel.modules = Modules(kernel)
     kernel.modules.load_initramfs()
@@ -355,7 +367,10 @@ def mount_root(kernel: Kernel) -> None:
     mounts = bare_mounts if kernel.preset == "bare" else systemd_mounts
     hierarchies = [(one.name or one.title, show_options(one)) for one in kernel.cgroup_roots[1:]]
     disk_root = (root.path, (root.major, root.minor))
-    kernel.mounts = mounts(disk_root, early_ram_pages(kernel), kernel.totalram_pages(), kernel.profile, hierarchies)
+    high = kernel.page_alloc.totalhigh_pages()
+    kernel.mounts = mounts(
+        disk_root, early_ram_pages(kernel), kernel.totalram_pages(), kernel.profile, hierarchies, high
+    )
     if not hierarchies:
         kernel.cgroups.reconfigure(kernel.mounts.find("/sys/fs/cgroup").super_options)
 

@@ -17,13 +17,15 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from mmfs.mm_types import PAGE_SIZE
-from mmfs.profile import since, until
+from mmfs.profile import config, since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
 MODULES_VADDR: Final = 0xFFFFFFFFC0000000
 MODULES_RANDOM_PAGES: Final = 1024
+EARLY_VMALLOC_PAGES: Final = 15
+"""What lies before the first module in the vmalloc area: mappings of devices' registers."""
 SMALL_MODULE_PAGES: Final = 6
 
 
@@ -90,9 +92,34 @@ INITRAMFS_6_1: Final = (
     ("zstd", 16384, 0, ()),
     ("virtio_balloon", 24576, 0, ()),
 )
+INITRAMFS_686_PAE: Final = (
+    ("virtio", 16384, 0, ("virtio_balloon", "virtio_console", "virtio_blk", "virtio_pci")),
+    ("virtio_ring", 32768, 0, ("virtio_balloon", "virtio_console", "virtio_blk", "virtio_pci")),
+    ("virtio_pci_modern_dev", 16384, 0, ("virtio_pci",)),
+    ("virtio_pci_legacy_dev", 16384, 0, ("virtio_pci",)),
+    ("virtio_pci", 20480, 0, ()),
+    ("virtio_blk", 24576, 1, ()),
+    ("jbd2", 110592, 0, ("ext4",)),
+    ("mbcache", 16384, 0, ("ext4",)),
+    ("crc16", 16384, 0, ("ext4",)),
+    ("ext4", 679936, 1, ()),
+    ("crc32c_generic", 16384, 0, ()),
+    ("crc32c_intel", 16384, 1, ()),
+    ("virtio_console", 32768, 1, ()),
+    ("zsmalloc", 24576, 0, ()),
+    ("lz4_compress", 24576, 0, ("lz4",)),
+    ("lz4", 16384, 0, ()),
+    ("zstd_compress", 245760, 0, ("zstd",)),
+    ("zstd", 16384, 0, ()),
+    ("virtio_balloon", 24576, 0, ()),
+)
 """Name, size, uses, users; in the order of loading."""
-INITRAMFS: Final = ((INITRAMFS_6_12, since(6, 12)), (INITRAMFS_6_1, until(6, 12)))
+INITRAMFS: Final = (
+    (INITRAMFS_686_PAE, ~config("64BIT")), (INITRAMFS_6_12, since(6, 12)), (INITRAMFS_6_1, until(6, 12)),
+)  # fmt: skip
 ONE_AREA: Final = until(6, 12)
+OWN_SPACE: Final = config("64BIT")
+"""Kernels whose modules have addresses of their own; others have them in the vmalloc area."""
 """Kernels that give a module one area for all its parts."""
 
 
@@ -102,8 +129,11 @@ class Modules:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.list: list[Module] = []
-        offset = Random(f"module_load_offset {kernel.seed}").randint(1, MODULES_RANDOM_PAGES)
-        self.next_base = MODULES_VADDR + offset * PAGE_SIZE
+        if OWN_SPACE(kernel):
+            offset = Random(f"module_load_offset {kernel.seed}").randint(1, MODULES_RANDOM_PAGES)
+            self.next_base = MODULES_VADDR + offset * PAGE_SIZE
+        else:
+            self.next_base = kernel.vmalloc.start + EARLY_VMALLOC_PAGES * PAGE_SIZE
 
     def load(self, module: Module, needs: Collection[str] = ()) -> Module:
         """Give a module its memory; `needs`: modules that it uses. Linux: kernel/module/main.c, load_module()."""

@@ -28,6 +28,7 @@ class FileSystemType(NamedTuple):
 FILESYSTEMS: Final = (
     FileSystemType("sysfs"),
     FileSystemType("tmpfs"),
+    FileSystemType("bdev", needs=~config("64BIT")),
     FileSystemType("proc"),
     FileSystemType("cgroup"),
     FileSystemType("cgroup2"),
@@ -115,6 +116,7 @@ class MountTable:
     """What is mounted, in the order in which it was. Linux: struct mnt_namespace."""
 
     def __init__(self, profile: Profile) -> None:
+        self.inode64 = bool(profile.config("TMPFS_INODE64"))
         numbers = next(numbers for numbers in NUMBERS if numbers.needs(profile))
         self.mounts: list[Mount] = []
         self._kernel_devs = numbers.kernel_devs
@@ -168,6 +170,8 @@ class MountTable:
         parent_id: int | None = None,
     ) -> Mount:
         """mount(2)."""
+        if not self.inode64:
+            super_options = super_options.replace(",inode64", "")
         if parent_id is None:
             parent_id = self.find(mountpoint).mnt_id
         peer_group = 0
@@ -215,13 +219,13 @@ Hierarchies = Sequence[tuple[str, str]]
 
 def bare_mounts(
     root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int, profile: Profile,
-    cgroup1: Hierarchies = (),
+    cgroup1: Hierarchies = (), high_pages: int = 0,
 ) -> MountTable:  # fmt: skip
     """What an init that does the minimum mounts: an initramfs's /dev and root, then proc, sysfs and friends."""
     table = MountTable(profile)
     device, dev = root
     proc_id, dev_id, root_id = (table.alloc_mount_id() for _ in range(3))
-    table.mount("dev", "/dev", "devtmpfs", super_options=devtmpfs_options(early_ram_pages), mnt_id=dev_id,
+    table.mount("dev", "/dev", "devtmpfs", super_options=devtmpfs_options(early_ram_pages, high_pages), mnt_id=dev_id,
                 parent_id=root_id)  # fmt: skip
     table.mount(device, "/", "ext4", dev=dev, mnt_id=root_id, parent_id=1)
     table.mount("proc", "/proc", "proc", mnt_id=proc_id)
@@ -241,7 +245,7 @@ def bare_mounts(
 
 def systemd_mounts(
     root: tuple[str, tuple[int, int]], early_ram_pages: int, ram_pages: int, profile: Profile,
-    cgroup1: Hierarchies = (),
+    cgroup1: Hierarchies = (), high_pages: int = 0,
 ) -> MountTable:  # fmt: skip
     """What systemd mounts on a Debian server."""
     table = MountTable(profile)
@@ -251,7 +255,7 @@ def systemd_mounts(
     rows: Iterable[tuple[str, str, str, str, str, int | None]] = (
         ("sysfs", "/sys", "sysfs", f"rw,{NOSUID}", "rw", sys_id),
         ("proc", "/proc", "proc", f"rw,{NOSUID}", "rw", proc_id),
-        ("udev", "/dev", "devtmpfs", "rw,nosuid,relatime", devtmpfs_options(early_ram_pages), dev_id),
+        ("udev", "/dev", "devtmpfs", "rw,nosuid,relatime", devtmpfs_options(early_ram_pages, high_pages), dev_id),
         ("devpts", "/dev/pts", "devpts", "rw,nosuid,noexec,relatime", "rw,gid=5,mode=620,ptmxmode=000", pts_id),
         ("tmpfs", "/run", "tmpfs", f"rw,{NOSUID}", f"rw,size={tenth}k,mode=755,inode64", run_id),
         ("securityfs", "/sys/kernel/security", "securityfs", f"rw,{NOSUID}", "rw", None),
@@ -290,7 +294,11 @@ def _cgroup_rows(cgroup1: Hierarchies) -> list[tuple[str, str, str, str, str, in
     ]
 
 
-def devtmpfs_options(early_ram_pages: int) -> str:
-    """The size limit of /dev: half of the memory there was when it was made. Linux: mm/shmem.c."""
+def devtmpfs_options(early_ram_pages: int, high_pages: int) -> str:
+    """The size limit of /dev: half of the memory there was when it was made; inodes cannot lie in high memory.
+
+    Linux: mm/shmem.c, shmem_default_max_blocks(), shmem_default_max_inodes().
+    """
     pages = early_ram_pages // 2
-    return f"rw,size={pages * 4}k,nr_inodes={pages},mode=755,inode64"
+    inodes = min(early_ram_pages - high_pages, pages)
+    return f"rw,size={pages * 4}k,nr_inodes={inodes},mode=755,inode64"

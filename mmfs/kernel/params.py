@@ -10,30 +10,43 @@ Linux: kernel/sysctl.c, kernel/utsname_sysctl.c, ipc/ipc_sysctl.c, kernel/panic.
 from __future__ import annotations
 
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from mmfs.mm_types import PAGE_SHIFT
 from mmfs.profile import Profile, since
 
 ULONG_MAX: Final = (1 << 64) - 1
-SHM_LIMIT: Final = ULONG_MAX - (1 << 24)
+SHM_HEADROOM: Final = 1 << 24
+"""How far the limits of shared memory stay below the largest number."""
 NR_FILE: Final = 8192
-INOTIFY_WATCH_COST: Final = 1328
-FANOTIFY_MARK_COST: Final = 1248
-EP_ITEM_COST: Final = 184
 WATCHES_LIMIT: Final = 1048576
-EARLY_KERNEL_PAGES: Final = 870
-EARLY_PERCPU_PAGES: Final = 110
+
+
+class FileCosts(NamedTuple):
+    """Bytes of what limits count, and pages that are gone when the limit of files is set: some, and some a CPU.
+
+    Linux: fs/notify, INOTIFY_WATCH_COST, FANOTIFY_MARK_USER_COST; fs/eventpoll.c, EP_ITEM_COST.
+    """
+
+    inotify_watch: int
+    fanotify_mark: int
+    ep_item: int
+    early_pages: int
+    early_percpu_pages: int
+
+
+FILE_COSTS: Final = {64: FileCosts(1328, 1248, 184, 870, 110), 32: FileCosts(864, 816, 96, 480, 68)}
+"""By the bits of a long."""
 
 
 class UtsNamespace:
     """What uname(2) tells. Linux: struct new_utsname."""
 
     sysname = "Linux"
-    machine = "x86_64"
     domainname = "(none)"
 
-    def __init__(self, release: str, version: str, nodename: str = "debian") -> None:
+    def __init__(self, release: str, version: str, machine: str, nodename: str = "debian") -> None:
+        self.machine = machine
         self.release = release
         self.version = version
         self.nodename = nodename
@@ -42,8 +55,6 @@ class UtsNamespace:
 class IpcSysctl:
     """System V IPC. Linux: struct ipc_namespace."""
 
-    shmmax = SHM_LIMIT
-    shmall = SHM_LIMIT
     shmmni = 4096
     shm_rmid_forced = 0
     shm_next_id = -1
@@ -54,7 +65,8 @@ class IpcSysctl:
     sem_next_id = -1
     auto_msgmni = 0
 
-    def __init__(self) -> None:
+    def __init__(self, ulong_max: int = ULONG_MAX) -> None:
+        self.shmmax = self.shmall = ulong_max - SHM_HEADROOM
         self.sem = [32000, 1024000000, 500, 32000]
 
 
@@ -69,7 +81,7 @@ class KernelSysctl:
     ctrl_alt_del = 1
     dmesg_restrict = 1
     hung_task_all_cpu_backtrace = 0
-    hung_task_check_count = 4194304
+    hung_task_check_count = 0
     hung_task_check_interval_secs = 0
     hung_task_panic = 0
     hung_task_timeout_secs = 120
@@ -187,24 +199,25 @@ class FsSysctl:
     suid_dumpable = 0
 
 
-def files_maxfiles_init(ram_pages: int, nr_cpus: int) -> int:
+def files_maxfiles_init(ram_pages: int, nr_cpus: int, costs: FileCosts = FILE_COSTS[64]) -> int:
     """fs.file-max: a file is a kilobyte, and files may take a tenth of the memory that is free early in boot.
 
     Linux: fs/file_table.c, files_maxfiles_init(). Simplified: what the kernel itself has taken by then is an estimate.
     """
-    taken = EARLY_KERNEL_PAGES + EARLY_PERCPU_PAGES * nr_cpus
+    taken = costs.early_pages + costs.early_percpu_pages * nr_cpus
     reserve = min(taken * 3 // 2, ram_pages - 1)
     return max((ram_pages - reserve) * (1 << (PAGE_SHIFT - 10)) // 10, NR_FILE)
 
 
-def fs_sysctl(ram_pages: int, nr_cpus: int) -> FsSysctl:
-    """/proc/sys/fs of a machine that had so many pages before init's memory was given back."""
-    percent = ram_pages // 100 << PAGE_SHIFT
+def fs_sysctl(ram_pages: int, nr_cpus: int, high_pages: int = 0, bits_per_long: int = 64) -> FsSysctl:
+    """/proc/sys/fs of a machine that had so many pages before init's memory was given back, some in high memory."""
+    costs, low_pages = FILE_COSTS[bits_per_long], ram_pages - high_pages
+    percent = low_pages // 100 << PAGE_SHIFT
     params = FsSysctl()
-    params.file_max = files_maxfiles_init(ram_pages, nr_cpus)
-    params.epoll_max_user_watches = (ram_pages // 25 << PAGE_SHIFT) // EP_ITEM_COST
-    params.fanotify_max_user_marks = min(max(percent // FANOTIFY_MARK_COST, 8192), WATCHES_LIMIT)
-    params.inotify_max_user_watches = min(max(percent // INOTIFY_WATCH_COST, 8192), WATCHES_LIMIT)
+    params.file_max = files_maxfiles_init(ram_pages, nr_cpus, costs)
+    params.epoll_max_user_watches = (low_pages // 25 << PAGE_SHIFT) // costs.ep_item
+    params.fanotify_max_user_marks = min(max(percent // costs.fanotify_mark, 8192), WATCHES_LIMIT)
+    params.inotify_max_user_watches = min(max(percent // costs.inotify_watch, 8192), WATCHES_LIMIT)
     return params
 
 
@@ -219,6 +232,7 @@ def kernel_sysctl(seed: int, cmdline: str, nr_nodes: int, profile: Profile) -> K
     params.random_boot_id = params.random_uuid()
     params.numa_balancing = int(nr_nodes > 1)
     params.sched_autogroup_enabled = int(AUTOGROUP_ON(profile))
+    params.hung_task_check_count = profile.arch.pid_max_limit
     for word in cmdline.split():
         key, _, value = word.partition("=")
         if key == "panic" and value.lstrip("-").isdecimal():

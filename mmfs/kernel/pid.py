@@ -35,10 +35,10 @@ class PidAllocator:
     Linux: kernel/pid.c, pid_idr_init(), alloc_pid().
     """
 
-    def __init__(self, nr_cpus: int) -> None:
-        self.pid_max = min(PID_MAX_LIMIT, max(PID_MAX_DEFAULT, PIDS_PER_CPU_DEFAULT * nr_cpus))
+    def __init__(self, nr_cpus: int, limit: int = PID_MAX_LIMIT) -> None:
+        self.pid_max = min(limit, max(PID_MAX_DEFAULT, PIDS_PER_CPU_DEFAULT * nr_cpus))
         self.pid_max_min = max(RESERVED_PIDS + 1, PIDS_PER_CPU_MIN * nr_cpus)
-        self.pid_max_max = PID_MAX_LIMIT
+        self.pid_max_max = limit
         self.last_pid = 0
         """The pid given out last, the fifth field of /proc/loadavg."""
 
@@ -66,10 +66,10 @@ class TaskTable:
     Linux: kernel/pid.c, init_pid_ns; kernel/fork.c, nr_threads, total_forks, max_threads.
     """
 
-    def __init__(self, nr_cpus: int, max_threads: int, seed: int = 0) -> None:
+    def __init__(self, nr_cpus: int, max_threads: int, seed: int = 0, pid_max_limit: int = PID_MAX_LIMIT) -> None:
         self.rng = Random(f"tasks {seed}")
         """Where execve() gets the random numbers of address spaces."""
-        self.pids = PidAllocator(nr_cpus)
+        self.pids = PidAllocator(nr_cpus, pid_max_limit)
         self.max_threads = max_threads
         self.nproc: dict[int, int] = {}
         """Tasks by real user id, for RLIMIT_NPROC. Linux: UCOUNT_RLIMIT_NPROC."""

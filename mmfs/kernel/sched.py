@@ -178,8 +178,5 @@ WCONTINUED: Final = 8
 OOM_SCORE_ADJ_MIN: Final = -1000
 OOM_SCORE_ADJ_MAX: Final = 1000
 
-THREAD_SIZE: Final = 16 << 10
-"""A kernel stack. Linux: arch/x86/include/asm/page_64_types.h."""
-
 MMF_DUMP_FILTER_DEFAULT: Final = 0x33
 TIMER_SLACK_NS: Final = 50_000

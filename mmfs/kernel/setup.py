@@ -16,8 +16,8 @@ from mmfs.mm import e820, mm_init
 from mmfs.mm.memblock import PAGE_SHIFT, PAGE_SIZE, Memblock, PfnRange, Region
 from mmfs.mm.percpu import per_cpu_unit_bytes, percpu_unit_pages
 from mmfs.mm.system_hash import HashTable
-from mmfs.mm_types import PAGEBLOCK_NR_PAGES, ZONE_MOVABLE, ZONE_NAMES
-from mmfs.profile import Profile, since
+from mmfs.mm_types import PAGEBLOCK_NR_PAGES, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_NAMES
+from mmfs.profile import Profile, config, since
 
 NOTICE, INFO, DEBUG = 5, 6, 7
 MIGRATE_TYPES = 5
@@ -26,6 +26,8 @@ Line = tuple[int, str]
 Record = tuple[int, int, str]
 # What kernels say, or when.
 DIMMS = CPU_TOPO = TABLES_FIRST = MEMORY_LATE = FROM_RAM = since(6, 12)
+NUMA, HIGHMEM, LONG_64 = config("NUMA"), config("HIGHMEM"), config("64BIT")
+DEFERRED, BLOCKS = config("DEFERRED_STRUCT_PAGE_INIT"), config("MEMORY_HOTPLUG")
 
 
 def boot_log(
@@ -44,8 +46,8 @@ def boot_log(
     late = memblock.hash_tables
     stages: list[tuple[int, Iterator[Line]]] = [
         (0, _firmware(machine, profile, memblock)),
-        (0, _nodes(machine, profile, memblock)),
-        (0, _zones(memblock)),
+        (0, _nodes(machine, profile, memblock) if NUMA(profile) else _low_memory(memblock)),
+        (0, _zones(profile, memblock)),
         (0, _processors(machine, profile, memblock)),
         (0, _zonelists(machine, profile, memblock, nr_free_pages)),
         (0, _numa_balancing(machine, memblock)),
@@ -53,7 +55,7 @@ def boot_log(
         (450_000, _vfs(machine, profile, late)),
         (640_000, _smp(machine, profile)),
         (756_000, _memory(machine, profile, memblock, nr_free_pages)),
-        (786_000, _initcalls(memblock, late)),
+        (786_000, _initcalls(profile, memblock, late)),
         (1_430_000, iter([(INFO, line) for line in demotion_targets])),
         (1_440_000, _give_back(memblock)),
         (2_900_000, _disks(machine)),
@@ -89,7 +91,8 @@ def _reservation(memblock: Memblock, why: str) -> Region | None:
 def _firmware(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
     """From the banner to the end of RAM. Linux: setup_arch()."""
     yield NOTICE, profile.version_banner
-    yield INFO, f"Command line: {memblock.cmdline}"
+    if LONG_64(profile):
+        yield INFO, f"Command line: {memblock.cmdline}"
     yield INFO, "BIOS-provided physical RAM map:"
     for start, end, kind in memblock.e820_firmware:
         yield INFO, f"BIOS-e820: {_wide(start, end)} {kind}"
@@ -101,12 +104,12 @@ def _firmware(machine: Machine, profile: Profile, memblock: Memblock) -> Iterato
     yield INFO, f"tsc: Detected {machine.cpu.khz // 1000}.{machine.cpu.khz % 1000:03d} MHz processor"
     yield DEBUG, "e820: update [mem 0x00000000-0x00000fff] usable ==> reserved"
     yield DEBUG, "e820: remove [mem 0x000a0000-0x000fffff] usable"
-    max_arch = 1 << ((52 if machine.cpu.la57 else 46) - PAGE_SHIFT)
+    max_arch = (1 << (52 if machine.cpu.la57 else 46) if LONG_64(profile) else profile.arch.max_ram) >> PAGE_SHIFT
     yield INFO, f"last_pfn = {memblock.max_pfn:#x} max_arch_pfn = {max_arch:#x}"
     four_gb = e820.FOUR_GB >> PAGE_SHIFT
-    if memblock.max_pfn > four_gb:
+    if memblock.max_pfn > four_gb and LONG_64(profile):
         yield INFO, f"last_pfn = {memblock.e820.end_of_ram_pfn(four_gb):#x} max_arch_pfn = {max_arch:#x}"
-    if machine.cpu.gbpages:
+    if machine.cpu.gbpages and LONG_64(profile):
         yield INFO, "Using GB pages for direct mapping"
     initrd = _reservation(memblock, "initrd")
     start, end = memblock.ramdisk
@@ -115,6 +118,15 @@ def _firmware(machine: Machine, profile: Profile, memblock: Memblock) -> Iterato
         moved = _narrow(initrd.start, initrd.start + end - start)
         yield INFO, f"Allocated new RAMDISK: {moved}"
         yield INFO, f"Move RAMDISK from {_narrow(start, end)} to {moved}"
+
+
+def _low_memory(memblock: Memblock) -> Iterator[Line]:
+    """How much of memory the kernel maps. Linux: arch/x86/mm/init_32.c, initmem_init()."""
+    low = memblock.max_low_pfn << PAGE_SHIFT
+    yield NOTICE, f"{memblock.max_pfn - memblock.max_low_pfn >> 8}MB HIGHMEM available."
+    yield NOTICE, f"{memblock.max_low_pfn >> 8}MB LOWMEM available."
+    yield INFO, f"  mapped low ram: 0 - {low:08x}"
+    yield INFO, f"  low ram: 0 - {low:08x}"
 
 
 def _nodes(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
@@ -156,11 +168,11 @@ def _merged_spans(profile: Profile, memblock: Memblock, spans: list[tuple[int, i
         low, high, last = start, end, nid
 
 
-def _zones(memblock: Memblock) -> Iterator[Line]:
+def _zones(profile: Profile, memblock: Memblock) -> Iterator[Line]:
     """Zone and node ranges. Linux: free_area_init()."""
     yield INFO, "Zone ranges:"
     for zone, (low, high) in enumerate(memblock.zone_limits):
-        if zone != ZONE_MOVABLE:
+        if zone != ZONE_MOVABLE and zone in mm_init.zone_types(profile):
             reach = _wide(low << PAGE_SHIFT, high << PAGE_SHIFT) if low != high else "empty"
             yield INFO, f"  {ZONE_NAMES[zone]:<8} {reach}"
     yield INFO, "Movable zone start for each node"
@@ -177,7 +189,9 @@ def _zones(memblock: Memblock) -> Iterator[Line]:
             )
         else:
             yield INFO, f"Initmem setup node {node.nid} as memoryless"
-    for nid, zone, pages in mm_init.unavailable_ranges(memblock.memory, memblock.zone_ranges):
+    for nid, zone, pages in mm_init.unavailable_ranges(
+        memblock.memory, memblock.zone_ranges, sparse=bool(LONG_64(profile))
+    ):
         yield INFO, f"On node {nid}, zone {ZONE_NAMES[zone]}: {pages} pages in unavailable ranges"
 
 
@@ -226,17 +240,22 @@ def _zonelists(machine: Machine, profile: Profile, memblock: Memblock, nr_free_p
         [bool(node.present) for node in memblock.node_ranges],
         [bool(node.cpus) for node in machine.nodes],
     )
-    for nid, order in enumerate(orders):
+    for nid, order in enumerate(orders if NUMA(profile) else ()):
         yield INFO, f"Fallback order for Node {nid}: {''.join(f'{other} ' for other in order)}"
-    pages = memblock.phys_pages() if TABLES_FIRST(profile) else memblock.nr_free_zone_pages()
+    pages = memblock.phys_pages() if TABLES_FIRST(profile) else memblock.nr_free_zone_pages(profile)
     grouping = "off" if pages < PAGEBLOCK_NR_PAGES * MIGRATE_TYPES else "on"
     online = sum(1 for node, own in zip(memblock.node_ranges, machine.nodes, strict=True) if node.present or own.cpus)
     yield INFO, f"Built {online} zonelists, mobility grouping {grouping}.  Total pages: {pages}"
-    policy = max(zone.zone_type for zone in memblock.zone_ranges if zone.present and zone.zone_type != ZONE_MOVABLE)
-    yield INFO, f"Policy zone: {ZONE_NAMES[policy]}"
+    if NUMA(profile):
+        yield _policy_zone(memblock)
     if not TABLES_FIRST(profile):
         yield from _command_line(memblock)
     yield INFO, "mem auto-init: stack:all(zero), heap alloc:on, heap free:off"
+    if HIGHMEM(profile):
+        high = memblock.zone_ranges[ZONE_HIGHMEM]
+        for zone in (ZONE_HIGHMEM, ZONE_MOVABLE) if high.spanned else (ZONE_HIGHMEM,):
+            frames = memblock.zone_ranges[zone]
+            yield INFO, f"Initializing {ZONE_NAMES[zone]} for node 0 ({frames.start_pfn:08x}:{frames.end_pfn:08x})"
     if _reservation(memblock, "software IO TLB") is not None:
         yield INFO, f"software IO TLB: area num {1 << (machine.nr_cpus - 1).bit_length()}."
     if not MEMORY_LATE(profile):
@@ -244,6 +263,12 @@ def _zonelists(machine: Machine, profile: Profile, memblock: Memblock, nr_free_p
         boot = [*memblock.early_free_ranges(), *memblock.deferred_free_ranges()]
         yield _available(profile, memblock, boot, early if nr_free_pages is None else nr_free_pages)
     yield INFO, f"SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs={machine.nr_cpus}, Nodes={len(machine.nodes)}"
+
+
+def _policy_zone(memblock: Memblock) -> Line:
+    """The highest zone to which memory policies apply. Linux: init/main.c, mm/mempolicy.c, check_highest_zone()."""
+    policy = max(zone.zone_type for zone in memblock.zone_ranges if zone.present and zone.zone_type != ZONE_MOVABLE)
+    return INFO, f"Policy zone: {ZONE_NAMES[policy]}"
 
 
 def _numa_balancing(machine: Machine, memblock: Memblock) -> Iterator[Line]:
@@ -297,7 +322,7 @@ def _smp(machine: Machine, profile: Profile) -> Iterator[Line]:
 
 def _memory(machine: Machine, profile: Profile, memblock: Memblock, nr_free_pages: int | None) -> Iterator[Line]:
     """Linux: deferred_init_memmap(), mem_init_print_info(), probe_memory_block_size()."""
-    for nid in sorted({region.nid for region in memblock.regions}):
+    for nid in sorted({region.nid for region in memblock.regions}) if DEFERRED(profile) else ():
         start = memblock.first_deferred_pfn.get(nid)
         deferred = memblock.node_ranges[nid].end_pfn - start if start is not None else 0
         yield INFO, f"node {nid} deferred pages initialised in {-(-deferred // 32768) * 4}ms"
@@ -305,8 +330,9 @@ def _memory(machine: Machine, profile: Profile, memblock: Memblock, nr_free_page
         boot = memblock.boot_free_ranges()
         free = sum(end - start for start, end, _ in boot)
         yield _available(profile, memblock, boot, free if nr_free_pages is None else nr_free_pages)
-    block = mm_init.memory_block_size(memblock.max_pfn, machine.cpu.hypervisor)
-    yield INFO, f"x86/mm: Memory block size: {block >> 20}MB"
+    if BLOCKS(profile):
+        block = mm_init.memory_block_size(memblock.max_pfn, machine.cpu.hypervisor)
+        yield INFO, f"x86/mm: Memory block size: {block >> 20}MB"
 
 
 def _available(profile: Profile, memblock: Memblock, ranges: list[PfnRange], nr_free_pages: int) -> Line:
@@ -315,21 +341,25 @@ def _available(profile: Profile, memblock: Memblock, ranges: list[PfnRange], nr_
     physical = memblock.phys_pages()
     image = profile.image
     kb = PAGE_SIZE // 1024
+    high = sum(memblock.zone_managed_pages(zone) for zone in memblock.zone_ranges if zone.zone_type == ZONE_HIGHMEM)
+    highmem = f", {high * kb}K highmem" if HIGHMEM(profile) else ""
     return (
         INFO,
         f"Memory: {nr_free_pages * kb}K/{physical * kb}K available"
         f" ({image.code_kb()}K kernel code, {image.rwdata_kb}K rwdata, {image.rodata_kb()}K rodata,"
-        f" {image.init_kb()}K init, {image.bss_kb()}K bss, {(physical - boot) * kb}K reserved, 0K cma-reserved)",
+        f" {image.init_kb()}K init, {image.bss_kb()}K bss, {(physical - boot) * kb}K reserved,"
+        f" 0K cma-reserved{highmem})",
     )
 
 
-def _initcalls(memblock: Memblock, tables: list[HashTable]) -> Iterator[Line]:
+def _initcalls(profile: Profile, memblock: Memblock, tables: list[HashTable]) -> Iterator[Line]:
     """The hash tables of the rest, and bounce buffers. Linux: the initcalls."""
     later = {table.name: table for table in tables if not table.early}
     yield _hash_line(later["futex"])
     for start, end in memblock.e820.ram_buffers():
         yield DEBUG, f"e820: reserve RAM buffer {_narrow(start, end)}"
-    yield INFO, "VFS: Dquot-cache hash table entries: 512 (order 0, 4096 bytes)"
+    heads = PAGE_SIZE * 8 // profile.arch.bits_per_long
+    yield INFO, f"VFS: Dquot-cache hash table entries: {heads} (order 0, 4096 bytes)"
     for name in ("IP idents", "tcp_listen_portaddr_hash", "Table-perturb", "TCP established", "TCP bind"):
         yield _hash_line(later[name])
     established, bind = later["TCP established"], later["TCP bind"]

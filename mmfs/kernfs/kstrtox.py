@@ -13,9 +13,25 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 ULLONG_MAX: Final = 2**64 - 1
-ULONG_MAX: Final = ULLONG_MAX
 UINT_MAX: Final = 2**32 - 1
 INT_MAX: Final = 2**31 - 1
+
+
+class Long:
+    """How wide a long is for whoever writes: a tree's guard says so before each write. Linux: BITS_PER_LONG."""
+
+    bits = 64
+
+
+def ulong_max() -> int:
+    """The largest unsigned long."""
+    return (1 << Long.bits) - 1
+
+
+def long_max() -> int:
+    """The largest long."""
+    return ulong_max() >> 1
+
 
 _DIGITS: Final = {char: value for value, char in enumerate("0123456789abcdef")} | {
     char: value for value, char in enumerate("ABCDEF", 10)
@@ -105,19 +121,19 @@ def _within(value: int, low: int, high: int) -> int:
 
 
 def kstrtoul(buf: str, base: int = 0) -> int:
-    """An unsigned long, of 64 bits here.
+    """An unsigned long.
 
     Linux: lib/kstrtox.c, kstrtoul().
     """
-    return kstrtoull(buf, base)
+    return _within(kstrtoull(buf, base), 0, ulong_max())
 
 
 def kstrtol(buf: str, base: int = 0) -> int:
-    """A long, of 64 bits here.
+    """A long.
 
     Linux: lib/kstrtox.c, kstrtol().
     """
-    return kstrtoll(buf, base)
+    return _within(kstrtoll(buf, base), -long_max() - 1, long_max())
 
 
 def kstrtouint(buf: str, base: int = 0) -> int:

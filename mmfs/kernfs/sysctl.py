@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from mmfs.kernfs.kstrtox import INT_MAX, UINT_MAX, ULONG_MAX, fail, fixup_radix, parse_integer
+from mmfs.kernfs.kstrtox import INT_MAX, UINT_MAX, fail, fixup_radix, parse_integer, ulong_max
 from mmfs.kernfs.node import Attribute
 from mmfs.kernfs.rules import PAGE_SIZE
 
@@ -52,7 +52,7 @@ def proc_get_long(buf: bytes, start: int) -> tuple[bool, int, int]:
         fail(errno.EINVAL)
     base, digits = fixup_radix(text, first, 0)
     value, end = parse_integer(text, digits, base)
-    if value > ULONG_MAX or end == _LONGEST:
+    if value > ulong_max() or end == _LONGEST:
         fail(errno.EINVAL)
     if end < left and buf[start + end] not in _SEPARATORS:
         fail(errno.EINVAL)
@@ -147,8 +147,19 @@ class proc_dointvec_minmax(proc_dointvec):
 class proc_doulongvec_minmax(_Vector):
     """unsigned longs within bounds; no minus, not even before a 0.
 
+    An upper bound that depends on how wide a long is is a function.
+
     Linux: kernel/sysctl.c, proc_doulongvec_minmax().
     """
+
+    def __init__(self, low: int | None = None, high: int | Callable[[], int] | None = None) -> None:
+        super().__init__(low, None if callable(high) else high)
+        self.high_of_long = high if callable(high) else None
+
+    def checked(self, negative: bool, magnitude: int) -> int:
+        if self.high_of_long is not None and magnitude > self.high_of_long():
+            fail(errno.EINVAL)
+        return super().checked(negative, magnitude)
 
     def to_value(self, negative: bool, magnitude: int) -> int:
         if negative:

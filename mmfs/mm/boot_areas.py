@@ -25,6 +25,7 @@ from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGE_SIZE,
 )
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -32,13 +33,18 @@ if TYPE_CHECKING:
 PMD_SIZE: Final = PAGE_SIZE << HPAGE_PMD_ORDER
 SMALL_AREAS: Final = (1, 1, 1, 1, 4, 3, 1)
 """Descriptor pools, the idle task's stack, a terminal's buffers, a BPF program."""
+SMALL_AREAS_32: Final = (1, 1, 3)
+COMPRESSOR_AREAS: Final = (32, 32)
+"""Each CPU's buffers of compressors that work on one page. Linux: crypto/scompress.c."""
+BOUNCE_POOL: Final = 64
+"""Pages in which data of high memory is copied for devices that cannot reach it. Linux: block/bounce.c."""
+LONG_64, COHERENT_POOL = config("64BIT"), config("DMA_COHERENT_POOL")
 PERCPU_MIN_ALLOC: Final = 4
-PERCPU_OBJ_EXT: Final = 8
 PERCPU_BLOCK: Final = 32
 DMA_POOL_LEAST: Final = (128 << 10) >> PAGE_SHIFT
 DMA_POOL_SHARE: Final = 8192
 """A pool has 128 KB for every gigabyte."""
-FTRACE_PAGES: Final = 180
+FTRACE_PAGES, FTRACE_PAGES_32 = 180, 73
 """A record of 16 bytes for each function that can be traced."""
 DIO_ZERO_ORDER: Final = 4
 """The zeros that direct I/O pads blocks with."""
@@ -54,10 +60,10 @@ def pages_of(size: int) -> int:
     return -(-size // PAGE_SIZE)
 
 
-def percpu_chunk_areas(unit_bytes: int) -> Iterator[int]:
+def percpu_chunk_areas(unit_bytes: int, long: int) -> Iterator[int]:
     """Pages of the tables about one per-CPU chunk that come from vmalloc. Linux: mm/percpu.c, pcpu_alloc_chunk()."""
     bits = unit_bytes // PERCPU_MIN_ALLOC
-    tables = (bits * PERCPU_OBJ_EXT, bits // 8 + 8, bits // 8, unit_bytes // PAGE_SIZE * PERCPU_BLOCK)
+    tables = (bits * long, bits // 8 + long, bits // 8, unit_bytes // PAGE_SIZE * PERCPU_BLOCK)
     return (pages_of(size) for size in tables if size > PAGE_SIZE)
 
 
@@ -66,11 +72,17 @@ def boot_areas(kernel: Kernel) -> None:
     hash_tables(kernel)
     nodes = kernel.machine.nodes
     unit = per_cpu_unit_bytes(kernel.profile, [len(node.cpus) for node in nodes if node.cpus])
-    for pages in (*percpu_chunk_areas(unit), *SMALL_AREAS):
+    long = kernel.profile.arch.bits_per_long // 8
+    areas = SMALL_AREAS if LONG_64(kernel) else (*SMALL_AREAS_32, *COMPRESSOR_AREAS * kernel.machine.nr_cpus)
+    for pages in (*percpu_chunk_areas(unit, long), *areas):
         kernel.vmalloc.alloc(pages, 0)
-    kernel.vmalloc.alloc_huge(len(nodes) * PMD_SIZE >> PAGE_SHIFT, 0)
-    dma_pools(kernel)
-    linear_pages(kernel, FTRACE_PAGES)
+    if LONG_64(kernel):
+        kernel.vmalloc.alloc_huge(len(nodes) * PMD_SIZE >> PAGE_SHIFT, 0)
+    if COHERENT_POOL(kernel):
+        dma_pools(kernel)
+    linear_pages(kernel, FTRACE_PAGES if LONG_64(kernel) else FTRACE_PAGES_32)
+    for _ in range(BOUNCE_POOL if kernel.page_alloc.totalhigh_pages() else 0):
+        kernel.page_alloc.alloc_pages(GFP_KERNEL, 0, 0)
     kernel.page_alloc.alloc_pages(GFP_KERNEL, DIO_ZERO_ORDER, 0)
     for _ in kernel.block_devices:
         disk_queues(kernel)

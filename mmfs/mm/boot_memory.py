@@ -4,6 +4,9 @@ The records of memory that is free from the start are not touched here (fastpath
 extents), so this costs what is reserved, not what there is.
 
 Linux: mm/mm_init.c, free_area_init(); mm/memblock.c, memblock_free_all().
+
+Simplified: a pageblock belongs to one zone. Where high memory begins amid one, its frames there (two, with Debian's
+i386) are counted as managed, but nobody gets them.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmfs.mm.mmzone import PglistData, Zone
+from mmfs.mm.mmzone import PglistData, Zone, is_highmem
 from mmfs.mm_types import (
     BLK_RESERVED,
     BLK_SPLIT,
@@ -61,7 +64,8 @@ class BootMemory:
             nid = node_range.nid
             node = machine.nodes[nid]
             zones = [zone for zone in memblock.zone_ranges if zone.nid == nid]
-            pgdat = PglistData(buddy, node_range, zones, node.cpus, node.distances or (10,))
+            types = self.alloc.zone_types
+            pgdat = PglistData(buddy, node_range, zones, node.cpus, node.distances or (10,), types)
             self.alloc.node_data.append(pgdat)
             self.alloc.zones += pgdat.node_zones
             for cpu in node.cpus:
@@ -72,7 +76,9 @@ class BootMemory:
                 row["nid"], row["zid"] = nid, zone.zone_idx
         extents = self._extents(memblock)
         for zone, low, high in self._in_zones(_minus(memblock.memory, extents)):
-            buddy.areas.init_zone_range(zone.index, low, high, MIGRATE_UNMOVABLE, BLK_RESERVED)
+            low = self._own_block(zone, low)
+            if low < high:
+                buddy.areas.init_zone_range(zone.index, low, high, MIGRATE_UNMOVABLE, BLK_RESERVED)
         self._set_movable(memblock, extents)
 
     def _set_movable(self, memblock: Memblock, extents: list[tuple[int, int]]) -> None:
@@ -90,6 +96,11 @@ class BootMemory:
         types = self.frames.blocks["migratetype"]
         for start, end, _ in _minus([*early, *memblock.deferred_free_ranges()], extents):
             types[-(-start >> PAGEBLOCK_ORDER) : -(-end >> PAGEBLOCK_ORDER)] = MIGRATE_MOVABLE
+
+    @staticmethod
+    def _own_block(zone: Zone, pfn: int) -> int:
+        """A frame, or the first that shares no pageblock with the zone below."""
+        return max(pfn, -(-zone.zone_start_pfn // PAGEBLOCK_NR_PAGES) * PAGEBLOCK_NR_PAGES) if is_highmem(zone) else pfn
 
     def _in_zones(self, ranges: Iterable[tuple[int, int, int]]) -> Iterator[tuple[Zone, int, int]]:
         """Ranges of frames cut at zone borders."""
@@ -114,7 +125,7 @@ class BootMemory:
         """Hand boot memory to the free lists. Linux: mm/memblock.c, memblock_free_all(), page_alloc_init_late()."""
         for ranges in (memblock.early_free_ranges(), memblock.deferred_free_ranges()):
             for zone, low, high in self._in_zones(ranges):
-                self.buddy.areas.free_range(zone.index, low, high)
+                self.buddy.areas.free_range(zone.index, min(self._own_block(zone, low), high), high)
                 self.buddy.zones[zone.index]["managed"] += high - low
         self._mark_reserved(memblock)
         late = memblock.late_free_ranges()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmfs.mm import check_damon, check_huge, check_hugetlb, check_ksm, check_memcg, check_swap
 from mmfs.mm.filemap import NODE_SLOTS
+from mmfs.mm.pgd import PTRS_PER_PGD
 from mmfs.mm_types import (
     BLK_HUGETLB,
     BLK_SPLIT,
@@ -193,13 +194,16 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
         rss = [0, 0, 0, 0]
         tables = 0
         record = kernel.mmu.mms[row]
-        stack = [(int(record["pgd"]), kernel.mmu.walker.levels, 0)]
+        root, levels = int(record["pgd"]), kernel.mmu.walker.levels
+        stack = [(root, levels, 0)]
         while stack:
-            table, level, base = stack.pop()
-            mapped.tables[table] = row
-            _same(f"table {table:#x}: flags", int(kernel.frames.pages[table]["flags"]) & ~PG_MEMCG_KMEM, PG_TABLE)
-            tables += PAGE_SIZE if level <= 3 else 0
-            entries = kernel.frames.entries[table * 512 : table * 512 + 512]
+            first, level, base = stack.pop()
+            table, ptrs = first // 512, 512 if level < levels or levels > 3 else PTRS_PER_PGD
+            if ptrs == 512:
+                mapped.tables[table] = row
+                _same(f"table {table:#x}: flags", int(kernel.frames.pages[table]["flags"]) & ~PG_MEMCG_KMEM, PG_TABLE)
+                tables += PAGE_SIZE if level <= 3 else 0
+            entries = kernel.frames.entries[first : first + ptrs]
             if level == 1:
                 _check_entries(kernel, mm, entries, base, rss, mapped)
                 continue
@@ -214,7 +218,7 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
                 if entry & PTE_PSE and kernel.frames.blocks[child >> PAGEBLOCK_ORDER]["state"] == BLK_HUGETLB:
                     mapped.hugetlb.append((row, base + (int(i) << shift), entry))
                 elif entry & PTE_PRESENT and not entry & PTE_PSE:
-                    stack.append((child, level - 1, base + (int(i) << shift)))
+                    stack.append((child * 512, level - 1, base + (int(i) << shift)))
         for name, count in zip(("rss_anon", "rss_file", "rss_shmem", "rss_swap"), rss, strict=True):
             _same(f"mm of {mm.owner.pid if mm.owner else row}: {name}", count, int(record[name]))
         _same(f"mm {row}: page-table bytes", tables, int(record["pgtables_bytes"]))

@@ -32,6 +32,9 @@ IMAGE_SPLITS_2M: Final = 10
 IMAGE_SPLITS_1G: Final = 2
 MODULE_SPLITS_2M: Final = 6
 """2 MB pages split for modules; these are counted as events."""
+SPLITS_64: Final = (IMAGE_SPLITS_2M, MODULE_SPLITS_2M)
+SPLITS_32: Final = ((4, 3), (3, 0))
+"""Both with 32 bits, where all memory is low and where not."""
 
 
 class Range(NamedTuple):
@@ -47,13 +50,15 @@ class DirectMap:
     Linux: arch/x86/mm/pat/set_memory.c, direct_pages_count[].
     """
 
-    def __init__(self, ram: Iterable[tuple[int, int]], gbpages: bool) -> None:
+    def __init__(self, ram: Iterable[tuple[int, int]], gbpages: bool, splits: tuple[int, int] = SPLITS_64) -> None:
+        """``splits``: of 2 MB pages, for the image and for modules."""
         self.ram: Sequence[Range] = sorted(Range(*piece) for piece in ram)
         self.gbpages = gbpages
+        self.module_splits = splits[1]
         self.nr_4k = self.nr_2m = self.nr_1g = 0
         self.init_mem_mapping()
         broken = sum(self.split_1g() for _ in range(IMAGE_SPLITS_1G))
-        for _ in range(IMAGE_SPLITS_2M + broken):
+        for _ in range(splits[0] + broken):
             self.split_2m()
 
     def split_2m(self) -> bool:
@@ -77,7 +82,7 @@ class DirectMap:
 
         Linux: arch/x86/mm/pat/set_memory.c, split_large_page().
         """
-        for _ in range(MODULE_SPLITS_2M):
+        for _ in range(self.module_splits):
             if page_alloc.alloc_pages(GFP_KERNEL, 0, 0) >= 0 and self.split_2m():
                 page_alloc.vmstat.count_vm_events(VmEventItem.DIRECT_MAP_LEVEL2_SPLITS)
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mmfs.profile import since, until
+from mmfs.profile import config, since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
-_HEADER: Final = ("dump_stack_lvl", "dump_header")
+_HEADER: Final = ("dump_stack_lvl", "dump_stack", "dump_header")
 _PANIC: Final = ("panic: dump", "panic")
 _OOM_KILL: Final = (*_HEADER, "oom_kill_process")
 _ALLOC: Final = ("__alloc_pages_slowpath", "__alloc_pages_noprof")
@@ -91,13 +91,27 @@ _6_1: Final = {
     "kthread": "kthread+0xda/0x100",
     "ret_from_fork": "ret_from_fork+0x22/0x30",
 }
-FRAMES: Final[dict[str, dict[str, str]]] = {"6.12": _DEB13, "6.12-deb12": _DEB12, "6.1": _6_1, "7.0": {}}
+_686_PAE: Final = {
+    "dump_stack_lvl": "dump_stack_lvl+0x34/0x44",
+    "dump_stack": "dump_stack+0xd/0x10",
+    "dump_header": "dump_header+0x42/0x1fb",
+    "oom_kill_process": "oom_kill_process.cold+0x9/0xe",
+    "out_of_memory: worst": "out_of_memory+0xe1/0x290",
+    "out_of_memory: nobody": "out_of_memory.cold+0x9/0x6e",
+    "out_of_memory: deadlocked": "out_of_memory.cold+0x2a/0x6e",
+    "panic": "panic+0xad/0x263",
+    "__alloc_pages_noprof": "__alloc_pages+0xd80/0xf40",
+}
+FRAMES: Final[dict[str, dict[str, str]]] = {
+    "6.12": _DEB13, "6.12-deb12": _DEB12, "6.1": _6_1, "7.0": {}, "6.1-686-pae": _686_PAE, "6.12-686-pae": _686_PAE,
+}  # fmt: skip
 """By kernel: how it prints a call site; what is not there has no frame of its own, or is not known."""
 PREEMPT_MODEL: Final = ((since(6, 16), "PREEMPT(lazy) "), (until(6, 16), ""))
 """What the CPU line says of preemption. Linux: kernel/sched/core.c, preempt_model_str()."""
 UID: Final = since(6, 12)
 """Kernels that tell whose the process is."""
 TAINT_EXPLAINED: Final = since(6, 12)
+LONG_64: Final = config("64BIT")
 
 TAINT_FLAGS: Final = (
     ("P", "PROPRIETARY_MODULE"), ("F", "FORCED_MODULE"), ("S", "CPU_OUT_OF_SPEC"), ("R", "FORCED_RMMOD"),
@@ -143,9 +157,9 @@ def dump_stack(kernel: Kernel, complaint: str, work: str = "", level: int | None
         f"Hardware name: {kernel.machine.hardware_name}, {kernel.machine.bios}",
         *([f"Workqueue: {work}"] if work else []),
         "Call Trace:",
-        " <TASK>",
+        *((" <TASK>",) if LONG_64(profile) else ()),
         *(f" {frames[site]}" for site in TRACES[complaint] if site in frames),
-        " </TASK>",
+        *((" </TASK>",) if LONG_64(profile) else ()),
     ]
     for line in lines:
         kernel.printk.emit(line, kernel.printk.default_message_loglevel if level is None else level)

@@ -20,6 +20,7 @@ from mmfs.mm import memcontrol_v1, rmap
 from mmfs.mm.filemap import filemap_fault, task_ns
 from mmfs.mm.mempolicy import policy_nodemask
 from mmfs.mm.mman import VM_PFNMAP, VM_SHARED, VM_WRITE
+from mmfs.mm.pgd import GFP_PGTABLE_USER
 from mmfs.mm_types import (
     ALLOC_KSWAPD,
     ALLOC_WMARK_LOW,
@@ -34,6 +35,7 @@ from mmfs.mm_types import (
     GFP_HIGHUSER_MOVABLE,
     GFP_ZERO_BIT,
     ZONE_MOVABLE,
+    ZONE_NORMAL,
 )
 
 if TYPE_CHECKING:
@@ -108,9 +110,11 @@ def retry(mm: MmStruct, addr: int) -> None:
         _charge(mm, addr)
         return
     node, nodes = int(buddy.cpu_nodes[buddy.cpu]), _nodemask(mm, addr)
-    pfn = kernel.page_alloc.slowpath(GFP_ANONYMOUS, 0, node, nodes)
+    low = kernel.mmu.walker.failed_highest < buddy.opt_zone_highmem
+    pfn = kernel.page_alloc.slowpath(GFP_PGTABLE_USER if low else GFP_ANONYMOUS, 0, node, nodes)
     buddy.handed = pfn
-    asleep = not buddy.wake_awake_kswapds(node, ZONE_MOVABLE, buddy.mems_allowed if nodes is None else nodes)
+    highest = ZONE_NORMAL if low else ZONE_MOVABLE
+    asleep = not buddy.wake_awake_kswapds(node, highest, buddy.mems_allowed if nodes is None else nodes)
     mark = ALLOC_WMARK_MIN if asleep and not kernel.vm.zone_reclaim_mode else ALLOC_WMARK_LOW
     kernel.mmu.walker.alloc_flags = mark | ALLOC_KSWAPD
     if pfn < 0 or mm.row < 0 or kernel.page_alloc.current_is_victim():

@@ -9,10 +9,12 @@ from mmfs.machine import Machine
 from mmfs.mm import e820
 from mmfs.mm.memblock import Memblock
 from mmfs.mm.resource import Resource
-from mmfs.profile import Profile, until
+from mmfs.profile import Profile, config, until
 
 PCI_END = 0xFEBFFFFF
 PAGE = 0x1000
+VIDEO_RAM = ~config("64BIT")
+"""Kernels that claim the screen's memory. Linux: arch/x86/kernel/setup.c, i386_reserve_resources()."""
 LOCAL_APIC = until(6, 12)
 """Kernels that claim the interrupt controller's registers here."""
 
@@ -33,6 +35,8 @@ def build_iomem(machine: Machine, profile: Profile, block: Memblock, crash: tupl
     if crash is not None:
         root.add("Crash kernel", *crash)
     root.add("PCI Bus 0000:00", 0xA0000, 0xBFFFF)
+    if VIDEO_RAM(profile):
+        root.add("Video RAM area", 0xA0000, 0xBFFFF)
     root.add("Video ROM", 0xC0000, 0xC05FF)
     root.add("System ROM", 0xF0000, 0xFFFFF)
     low = e820.low_ram(machine)

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from mmfs.mm_types import ZONE_HIGHMEM
+
 if TYPE_CHECKING:
     from mmfs.machine import Machine
     from mmfs.mm.e820 import E820Table
@@ -29,7 +31,6 @@ PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 NUMA_NO_NODE = -1
 SMP_CACHE_BYTES = 64
-STRUCT_PAGE_BYTES = 64
 MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
 
 
@@ -309,24 +310,51 @@ class Memblock:
             if on == nid
         )
 
+    def zone_managed_pages(self, zone: ZoneRange) -> int:
+        """Pages of a zone that the buddy allocator gets in the end."""
+        return self.managed_pages(zone.start_pfn, zone.end_pfn, zone.nid)
+
     def phys_pages(self) -> int:
         """Pages of RAM in all. Linux: get_num_physpages()."""
         return sum(end - start for start, end, _ in self.memory)
 
-    def nr_free_zone_pages(self) -> int:
+    def nr_free_zone_pages(self, profile: Profile) -> int:
         """What older kernels take for all that can be allocated, before it is: zones without their memory map.
+
+        That of high memory is not in high memory, and so not left out.
 
         Linux 6.1: mm/page_alloc.c, free_area_init_core(), nr_free_zone_pages().
         """
         total = 0
         for zone in self.zone_ranges:
-            pages = zone.present if zone.spanned > zone.present + (zone.present >> 4) else zone.spanned
-            total += zone.present - -(-pages * STRUCT_PAGE_BYTES // PAGE_SIZE)
+            total += zone.present - (0 if zone.zone_type == ZONE_HIGHMEM else self._memmap_pages(zone, profile))
+        if not profile.config("64BIT"):
+            return total
         low, free = (
             sum(min(end, MAX_DMA_PFN) - start for start, end, _ in ranges if start < MAX_DMA_PFN)
             for ranges in (self.memory, self.memblock_free_ranges())
         )
         return total - (low - free)
+
+    @staticmethod
+    def _memmap_pages(zone: ZoneRange, profile: Profile) -> int:
+        """Pages of the memory map that a zone accounts for. Linux: calc_memmap_size()."""
+        sparse = profile.config("64BIT") and zone.spanned > zone.present + (zone.present >> 4)
+        return -(-(zone.present if sparse else zone.spanned) * profile.struct_page_size // PAGE_SIZE)
+
+    def nr_kernel_free_pages(self, profile: Profile) -> int:
+        """Pages by which hash tables are sized where there is high memory: low ones that hold no memory map.
+
+        Linux 6.1: mm/page_alloc.c, free_area_init_core(), nr_kernel_pages.
+        """
+        total = 0
+        for zone in self.zone_ranges:
+            memmap = self._memmap_pages(zone, profile)
+            if zone.zone_type != ZONE_HIGHMEM:
+                total += zone.present - memmap
+            elif total > 2 * memmap:
+                total -= memmap
+        return total
 
     def totalram_pages(self) -> int:
         """MemTotal in pages. Linux: totalram_pages()."""

@@ -20,16 +20,21 @@ from mmfs.mm.filemap import PageCache
 from mmfs.mm.lru_gen import LruGenState
 from mmfs.mm.memcontrol import MemCgroups
 from mmfs.mm.page_io import SwapWrites
+from mmfs.mm.pgd import pgtable_cache_init
 from mmfs.mm.rows import Rows
 from mmfs.mm.shmem import ShmMnt
 from mmfs.mm.shmem_huge import ShmemHuge
 from mmfs.mm.swapfile import SwapFiles
 from mmfs.mm_types import PAGE_SHIFT, PTE_ACCESSED, PTE_RW, PTE_SOFT_DIRTY
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.vma import VmAreaStruct
+
+HIGHPTE = config("HIGHPTE")
+"""Kernels whose lowest page tables may lie in high memory."""
 
 
 def paging_init(kernel: Kernel) -> None:
@@ -40,9 +45,11 @@ def paging_init(kernel: Kernel) -> None:
         page_alloc.buddy,
         page_alloc.lru,
         kernel.vmstat,
-        5 if kernel.machine.cpu.la57 else 4,
+        kernel.profile.arch.pgtable_levels or (5 if kernel.machine.cpu.la57 else 4),
         kernel.memblock.kernel_base >> PAGE_SHIFT,
     )
+    if HIGHPTE(kernel):
+        kernel.mmu.walker.pte_zone = page_alloc.buddy.opt_zone_highmem
     kernel.pagetables = PageTables(kernel.mmu)
     kernel.page_idle = PageIdle(kernel.mmu.rmap)
     kernel.task_mmu = TaskMmu(kernel.pagetables)
@@ -54,6 +61,7 @@ def paging_init(kernel: Kernel) -> None:
     kernel.swap_files = SwapFiles(kernel)
     kernel.swap_writes = SwapWrites(kernel)
     kernel.shm_mnt = ShmMnt()
+    kernel.pgd = pgtable_cache_init(kernel)
     kernel.shmem_huge = ShmemHuge(kernel)
     kernel.mm_rows = Rows()
     kernel.vma_rows = Rows()

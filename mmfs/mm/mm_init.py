@@ -8,7 +8,8 @@ Linux: mm/mm_init.c, mm/page_alloc.c.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from mmfs.mm_types import (
@@ -18,17 +19,29 @@ from mmfs.mm_types import (
     ZONE_DEVICE,
     ZONE_DMA,
     ZONE_DMA32,
+    ZONE_HIGHMEM,
     ZONE_MOVABLE,
     ZONE_NORMAL,
 )
+from mmfs.profile import Profile, config
 
 MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
 MAX_DMA32_PFN = (4 << 30) >> PAGE_SHIFT
 MAX_ORDER_NR_PAGES = 1 << MAX_PAGE_ORDER
 MIN_PERCPU_PAGELIST_HIGH_FRACTION = 8
-LOWMEM_RESERVE_RATIO = (256, 256, 32, 0, 0)
 SWAP_CLUSTER_MAX = 32
 PAGES_PER_SECTION = 1 << (27 - PAGE_SHIFT)
+ZONE_NEEDS = {
+    ZONE_DMA: config("ZONE_DMA"), ZONE_DMA32: config("ZONE_DMA32"), ZONE_HIGHMEM: config("HIGHMEM"),
+    ZONE_DEVICE: config("ZONE_DEVICE"),
+}  # fmt: skip
+"""The zones that only some kernels have. Linux: include/linux/mmzone.h, enum zone_type."""
+
+
+@cache
+def zone_types(profile: Profile) -> tuple[int, ...]:
+    """The zones that a node of a kernel has, lowest first; the model keeps a row for each of the others too."""
+    return tuple(zone for zone in range(MAX_NR_ZONES) if zone not in ZONE_NEEDS or ZONE_NEEDS[zone](profile))
 
 
 class ZoneRange(NamedTuple):
@@ -71,13 +84,18 @@ PfnRanges = Sequence[tuple[int, int, int]]
 # -- zones -----------------------------------------------------------------------------------------------
 
 
-def zone_limits(start_pfn: int, max_low_pfn: int, max_pfn: int) -> list[tuple[int, int]]:
-    """The lowest and highest possible frame of each zone type. Linux: free_area_init(), zone_sizes_init()."""
+def zone_limits(start_pfn: int, max_low_pfn: int, max_pfn: int, types: Collection[int]) -> list[tuple[int, int]]:
+    """The lowest and highest possible frame of each zone type, of which ``types`` are there.
+
+    Linux: free_area_init(), zone_sizes_init().
+    """
     tops = {
         ZONE_DMA: min(MAX_DMA_PFN, max_low_pfn),
         ZONE_DMA32: min(MAX_DMA32_PFN, max_low_pfn),
-        ZONE_NORMAL: max_pfn,
+        ZONE_NORMAL: max_low_pfn,
+        ZONE_HIGHMEM: max_pfn,
     }
+    tops = {zone: top for zone, top in tops.items() if zone in types}
     limits = []
     for zone in range(MAX_NR_ZONES):
         if zone == ZONE_MOVABLE:
@@ -201,7 +219,7 @@ def zone_range(
 def setup_nodes(
     memory: PfnRanges, nids: Iterable[int], limits: Sequence[tuple[int, int]], movable: dict[int, int]
 ) -> tuple[list[NodeRange], list[ZoneRange]]:
-    """Every node and its zones, five a node. Linux: free_area_init(), free_area_init_node()."""
+    """Every node and its zones. Linux: free_area_init(), free_area_init_node()."""
     nodes: list[NodeRange] = []
     zones: list[ZoneRange] = []
     for nid in nids:
@@ -252,12 +270,18 @@ def memory_block_size(max_pfn: int, hypervisor: bool) -> int:
     return size
 
 
-def unavailable_ranges(memory: PfnRanges, zones: Sequence[ZoneRange]) -> list[tuple[int, int, int]]:
+def unavailable_ranges(
+    memory: PfnRanges, zones: Sequence[ZoneRange], sparse: bool = True
+) -> list[tuple[int, int, int]]:
     """Frames that have a struct page but no memory: (node, zone, how many), hole by hole.
+
+    Without ``sparse`` there is one memory map for all, which ends with the last frame.
 
     Linux: mm/mm_init.c, memmap_init(), init_unavailable_range().
     """
     sections = sorted({(start // PAGES_PER_SECTION, -(-end // PAGES_PER_SECTION)) for start, end, _ in memory})
+    if not sparse:
+        sections = [(0, sections[-1][1])]
     found = []
 
     def hole(start: int, end: int, nid: int, zone: int) -> None:
@@ -279,7 +303,8 @@ def unavailable_ranges(memory: PfnRanges, zones: Sequence[ZoneRange]) -> list[tu
             if low < high:
                 hole(at, low, *last)
                 at = high
-    hole(at, -(-at // PAGES_PER_SECTION) * PAGES_PER_SECTION, *last)
+    if sparse:
+        hole(at, -(-at // PAGES_PER_SECTION) * PAGES_PER_SECTION, *last)
     return found
 
 

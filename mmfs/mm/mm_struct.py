@@ -36,6 +36,7 @@ from mmfs.mm.mman import (
 )
 from mmfs.mm.percpu import PercpuObject
 from mmfs.mm_types import PAGE_SHIFT
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from random import Random
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from mmfs.mm.vma import VmAreaStruct
 
 
+PKEYS: Final = config("X86_INTEL_MEMORY_PROTECTION_KEYS")
 MMF_OOM_SKIP: Final = 1 << 21
 MMF_OOM_REAP_QUEUED: Final = 1 << 25
 """The OOM killer looks elsewhere; the reaper has been told. Linux: include/linux/sched/coredump.h."""
@@ -107,8 +109,9 @@ class MmStruct:
         self.rng: Random | None = None
         """Where this process's random addresses come from (seeded per task, so runs repeat)."""
         self.topdown = True
+        self.arch = kernel.profile.arch
         self.task_size = mmap_layout.task_size_max(kernel)
-        self.has_pkeys = "ospke" in kernel.machine.cpu.flags
+        self.has_pkeys = "ospke" in kernel.machine.cpu.flags and PKEYS(kernel)
         self.mmap_base = self.mmap_legacy_base = self.mmap_compat_base = self.mmap_compat_legacy_base = 0
         self.stack_guard_gap = mmap_layout.stack_guard_gap(kernel)
 

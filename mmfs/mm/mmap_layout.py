@@ -1,10 +1,11 @@
-"""Where things go in an x86-64 address space: program, heap, mmap area, vDSO and stack, and how they are shuffled.
+"""Where things go in an address space: program, heap, mmap area, vDSO and stack, and how they are shuffled.
 
 From the bottom: a program linked to fixed addresses lies at 0x400000, a position-independent one at two thirds of
 the address space (0x555555554000) plus a random number of pages; the heap follows it at a random distance. The
 stack hangs from the top, lowered by a random number of pages; below it, after a gap for the stack to grow into,
 lies `mmap_base`, from which mmap() goes down. A CPU with five-level paging has 56 bits of user addresses, but
-nothing is placed above the 47-bit window unless the caller's hint asks for it.
+nothing is placed above the 47-bit window unless the caller's hint asks for it. With 32 bits the window is 3 GB,
+programs lie at 0x8048000 or above 0x400000, and there is less room to shuffle (arch.py has the numbers).
 
 All randomness comes from the process's own generator in the order in which execve() draws it, so that a seed
 gives the same addresses every time. Of a draw, Linux takes the low bits: mmap_rnd_bits (28) for the mmap area and
@@ -13,7 +14,8 @@ for programs, 22 for the stack, a page within 1 GB for the heap.
 Linux: arch/x86/mm/mmap.c, mm/util.c (randomize_stack_top, randomize_page), arch/x86/kernel/process.c,
 fs/binfmt_elf.c, arch/x86/include/asm/elf.h.
 
-Simplified: 64-bit programs only; what a 32-bit system call would use is drawn (to keep the order) and unused.
+Simplified: with 64 bits, 64-bit programs only; what a 32-bit system call would use is drawn (to keep the order) and
+unused.
 """
 
 from __future__ import annotations
@@ -24,23 +26,22 @@ from typing import TYPE_CHECKING
 
 from mmfs.mm.mman import ADDR_COMPAT_LAYOUT, ULONG_MAX, page_align
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.mm_struct import MmStruct
 
-DEFAULT_MAP_WINDOW = (1 << 47) - PAGE_SIZE
-STACK_TOP = DEFAULT_MAP_WINDOW
-ELF_ET_DYN_BASE = DEFAULT_MAP_WINDOW // 3 * 2
-STACK_RND_MASK = 0x3FFFFF
 IA32_PAGE_OFFSET = 0xFFFFE000
 SIZE_128M = 128 << 20
-SZ_1G = 1 << 30
+
+COMPAT = config("IA32_EMULATION")
+"""Kernels of 64 bits that run programs of 32."""
 
 
 def task_size_max(kernel: Kernel) -> int:
-    """The end of user addresses: 47 bits, or 56 with five-level paging. Linux: TASK_SIZE_MAX."""
-    return (1 << (56 if kernel.machine.cpu.la57 else 47)) - PAGE_SIZE
+    """The end of user addresses: 47 bits, or 56 with five-level paging, or 3 GB. Linux: TASK_SIZE_MAX."""
+    return kernel.profile.arch.page_offset or (1 << (56 if kernel.machine.cpu.la57 else 47)) - PAGE_SIZE
 
 
 def stack_guard_gap(kernel: Kernel) -> int:
@@ -94,19 +95,21 @@ def arch_pick_mmap_layout(mm: MmStruct, rng: Random, rlim_stack: int) -> None:
     legacy = bool(mm.personality & ADDR_COMPAT_LAYOUT or mm.kernel.vm.legacy_va_layout)
     mm.topdown = not legacy
     rnd = _arch_rnd(mm, mm.kernel.vm.mmap_rnd_bits)
-    mm.mmap_legacy_base = task_unmapped_base(DEFAULT_MAP_WINDOW) + rnd
-    base = _mmap_base(mm, rnd, DEFAULT_MAP_WINDOW, rlim_stack, STACK_RND_MASK)
+    mm.mmap_legacy_base = task_unmapped_base(mm.arch.map_window) + rnd
+    base = _mmap_base(mm, rnd, mm.arch.map_window, rlim_stack, mm.arch.stack_rnd_mask)
     mm.mmap_base = mm.mmap_legacy_base if legacy else base
+    if not COMPAT(mm):
+        return
     rnd = _arch_rnd(mm, mm.kernel.vm.mmap_rnd_compat_bits)
     mm.mmap_compat_legacy_base = task_unmapped_base(IA32_PAGE_OFFSET) + rnd
     base = _mmap_base(mm, rnd, IA32_PAGE_OFFSET, rlim_stack, 0x7FF)
     mm.mmap_compat_base = mm.mmap_compat_legacy_base if legacy else base
 
 
-def randomize_stack_top(mm: MmStruct, stack_top: int = STACK_TOP) -> int:
-    """The end of the stack, up to 16 GB below the window's end. Linux: mm/util.c, randomize_stack_top()."""
-    rnd = (_random_long(mm) & STACK_RND_MASK) << PAGE_SHIFT if mm.randomize else 0
-    return page_align(stack_top) - rnd
+def randomize_stack_top(mm: MmStruct) -> int:
+    """The end of the stack, up to 16 GB (or 8 MB) below the window's end. Linux: mm/util.c, randomize_stack_top()."""
+    rnd = (_random_long(mm) & mm.arch.stack_rnd_mask) << PAGE_SHIFT if mm.randomize else 0
+    return page_align(mm.arch.map_window) - rnd
 
 
 def arch_align_stack(mm: MmStruct, sp: int) -> int:
@@ -125,18 +128,18 @@ def randomize_page(mm: MmStruct, start: int, size: int) -> int:
 
 def elf_load_bias(mm: MmStruct, alignment: int = PAGE_SIZE) -> int:
     """Where a position-independent program with an interpreter is loaded. Linux: fs/binfmt_elf.c, "PIE handling"."""
-    return ELF_ET_DYN_BASE + arch_mmap_rnd(mm) & ~(alignment - 1)
+    return mm.arch.elf_et_dyn_base + arch_mmap_rnd(mm) & ~(alignment - 1)
 
 
 def set_brk(mm: MmStruct, elf_brk: int, static_pie: bool = False, randomize_brk: bool = True) -> None:
-    """Place the heap: after the program's bss (or at ELF_ET_DYN_BASE for a static PIE), then up to 1 GB further.
+    """Place the heap: after the program's bss, or where position-independent ones go for a static PIE, then further up.
 
     `randomize_brk` is whether kernel.randomize_va_space is 2.
 
     Linux: fs/binfmt_elf.c, load_elf_binary(), "brk handling"; arch_randomize_brk().
     """
-    mm.start_brk = mm.brk = page_align(ELF_ET_DYN_BASE if static_pie else elf_brk)
+    mm.start_brk = mm.brk = page_align(mm.arch.elf_et_dyn_base if static_pie else elf_brk)
     if mm.randomize and randomize_brk:
         if not static_pie:
             mm.brk += PAGE_SIZE
-        mm.start_brk = mm.brk = randomize_page(mm, mm.brk, SZ_1G)
+        mm.start_brk = mm.brk = randomize_page(mm, mm.brk, mm.arch.brk_rnd)

@@ -1,7 +1,7 @@
 """Zones and nodes: what physical memory there is, cut by address and by distance.
 
 A Zone is a view of its row in the fast path's arrays (free lists, watermarks, per-CPU lists) with the facts
-that change only when memory comes or goes; a PglistData is a node with its five zones and the order in which it turns
+that change only when memory comes or goes; a PglistData is a node with its zones and the order in which it turns
 to others' when its own are short.
 
 Linux: include/linux/mmzone.h, struct zone, struct pglist_data, struct per_cpu_pages.
@@ -23,6 +23,7 @@ from mmfs.mm_types import (
     MIGRATE_TYPES,
     NR_PAGE_ORDERS,
     PAGEBLOCK_ORDER,
+    ZONE_HIGHMEM,
     ZONE_MOVABLE,
     ZONE_NAMES,
     ZoneStatItem,
@@ -141,8 +142,9 @@ class Zone:
 
     @property
     def lowmem_reserve(self) -> list[int]:
-        """Pages kept from allocations that could use a higher zone, by that zone's type."""
-        return [int(pages) for pages in self.buddy.lowmem_reserves[self.index]]
+        """Pages kept from allocations that could use a higher zone, by that zone, of those that the kernel has."""
+        row = self.buddy.lowmem_reserves[self.index].tolist()
+        return [row[zone] for zone in self.zone_pgdat.zone_types]
 
     @property
     def nr_reserved_highatomic(self) -> int:
@@ -215,7 +217,7 @@ class PglistData:
     """One node. Linux: struct pglist_data."""
 
     def __init__(self, buddy: Buddy, pages: NodeRange, zones: list[ZoneRange], cpus: tuple[int, ...],
-                 distances: tuple[int, ...]) -> None:
+                 distances: tuple[int, ...], types: tuple[int, ...]) -> None:
         self._buddy = buddy
         self.node_id = pages.nid
         self.node_start_pfn = pages.start_pfn
@@ -223,6 +225,7 @@ class PglistData:
         self.node_present_pages = pages.present
         self.cpus = cpus
         self.distances = distances
+        self.zone_types = types
         self.kswapd_failures = 0
         self.kswapd_order = 0
         self.congested = self.dirty = self.writeback = False
@@ -232,6 +235,11 @@ class PglistData:
 
     def __repr__(self) -> str:
         return f"<node {self.node_id}>"
+
+    @property
+    def zones(self) -> list[Zone]:
+        """The zones that the kernel has, with memory or without."""
+        return [self.node_zones[zone] for zone in self.zone_types]
 
     def update_span(self) -> None:
         """It reaches as far as its zones. Linux: update_pgdat_span()."""
@@ -254,6 +262,16 @@ class PglistData:
         return self.kswapd_failures < 16
 
 
+def is_highmem(zone: Zone) -> bool:
+    """Whether the kernel has to map a page of it to look at it; so in ZONE_MOVABLE if that is cut from high memory.
+
+    Linux: include/linux/mmzone.h, is_highmem().
+    """
+    return zone.zone_idx == ZONE_HIGHMEM or (
+        zone.zone_idx == ZONE_MOVABLE and zone.zone_pgdat.node_zones[ZONE_HIGHMEM].spanned_pages > 0
+    )
+
+
 def is_lowmem(zone: Zone) -> bool:
     """Whether the kernel may allocate its own data there."""
-    return zone.zone_idx != ZONE_MOVABLE
+    return zone.zone_idx not in (ZONE_HIGHMEM, ZONE_MOVABLE)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.vmscan import ScanControl
-from mmfs.mm.page_alloc import gfp_zone
 from mmfs.mm.vmscan_node import DEF_PRIORITY
 from mmfs.mm_types import GFP_DIRECT_RECLAIM_BIT, GFP_KERNEL, SWAP_CLUSTER_MAX, NodeStatItem, VmEventItem
 
@@ -64,7 +63,8 @@ def node_reclaim(kernel: Kernel, pgdat: PglistData, gfp: int, order: int) -> Non
     if pgdat.cpus and pgdat.node_id != int(buddy.cpu_nodes[buddy.cpu]):
         return
     mode, nr_pages = kernel.vm.zone_reclaim_mode, 1 << order
-    sc = ScanControl(gfp, order, NODE_RECLAIM_PRIORITY, gfp_zone(gfp), max(nr_pages, SWAP_CLUSTER_MAX))
+    highest = kernel.page_alloc.gfp_zone(gfp)
+    sc = ScanControl(gfp, order, NODE_RECLAIM_PRIORITY, highest, max(nr_pages, SWAP_CLUSTER_MAX))
     sc.may_writepage, sc.may_unmap, sc.may_swap = bool(mode & RECLAIM_WRITE), bool(mode & RECLAIM_UNMAP), True
     success = _shrink(kernel, pgdat, nr_pages, sc) >= nr_pages
     kernel.vmstat.count_vm_events(VmEventItem.ZONE_RECLAIM_SUCCESS if success else VmEventItem.ZONE_RECLAIM_FAILED)
@@ -93,9 +93,8 @@ def reclaim_from_node(kernel: Kernel, pgdat: PglistData, nr_to_reclaim: int, swa
                 kernel.lru.lru_add_drain_all()
             batch, got = (nr_to_reclaim - reclaimed) // 4, 0
             if _worth_it(kernel, pgdat):
-                sc = ScanControl(
-                    GFP_KERNEL, 0, DEF_PRIORITY, gfp_zone(GFP_KERNEL), max(batch, SWAP_CLUSTER_MAX)
-                )
+                highest = kernel.page_alloc.gfp_zone(GFP_KERNEL)
+                sc = ScanControl(GFP_KERNEL, 0, DEF_PRIORITY, highest, max(batch, SWAP_CLUSTER_MAX))
                 sc.may_writepage = sc.may_swap = sc.proactive = sc.count_proactive = True
                 sc.swappiness = swappiness
                 got = _shrink(kernel, pgdat, batch, sc)

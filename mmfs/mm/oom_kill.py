@@ -27,7 +27,6 @@ from mmfs.mm.memcg_stat import oom_meminfo
 from mmfs.mm.mempolicy import mempolicy_in_oom_domain, nodemask_of
 from mmfs.mm.mm_struct import MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP
 from mmfs.mm.mman import VM_HUGETLB, VM_PFNMAP, VM_SHARED
-from mmfs.mm.page_alloc import gfp_zone
 from mmfs.mm.ratelimit import NSEC_PER_SEC, RatelimitState
 from mmfs.mm.show_mem import (
     current_mems_allowed,
@@ -434,7 +433,7 @@ class OomKiller:
 
     def _show_mem(self, oc: OomControl) -> None:
         kernel = self.kernel
-        show_mem(kernel, oc.nodemask, gfp_zone(oc.gfp))
+        show_mem(kernel, oc.nodemask, kernel.page_alloc.gfp_zone(oc.gfp))
         pages = node_page_state_pages([int(count) for count in kernel.vmstat.node_stat.sum(axis=0)])
         if pages[NodeStatItem.NR_SLAB_UNRECLAIMABLE_B] > sum(pages[item] for item in _LRU):
             dump_unreclaimable_slab(kernel)

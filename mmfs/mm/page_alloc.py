@@ -17,8 +17,8 @@ from mmfs.fastpath.compact_control import CompactControl
 from mmfs.fastpath.lru import Lru
 from mmfs.mm import watermark
 from mmfs.mm.boot_memory import BootMemory
-from mmfs.mm.mm_init import node_fallback_orders
-from mmfs.mm.mmzone import PglistData, Zone, is_lowmem
+from mmfs.mm.mm_init import node_fallback_orders, zone_types
+from mmfs.mm.mmzone import PglistData, Zone, is_highmem, is_lowmem
 from mmfs.mm_types import (
     ALLOC_HIGHATOMIC,
     ALLOC_KSWAPD,
@@ -41,6 +41,7 @@ from mmfs.mm_types import (
     GFP_RECLAIMABLE_BIT,
     GFP_RETRY_MAYFAIL_BIT,
     GFP_THISNODE_BIT,
+    MAX_NR_ZONES,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
     MIGRATE_TYPES,
@@ -51,6 +52,7 @@ from mmfs.mm_types import (
     PAGEBLOCK_ORDER,
     ZONE_DMA,
     ZONE_DMA32,
+    ZONE_HIGHMEM,
     ZONE_MOVABLE,
     ZONE_NORMAL,
     ZoneStatItem,
@@ -69,17 +71,6 @@ MOVABLE_APART = since(6, 12)
 PCP_TUNED = since(6, 12)
 """Kernels that tune how many pages a per-CPU list holds."""
 _LRU_HEADS_SPARE = 1024
-
-
-def gfp_zone(gfp: int) -> int:
-    """The highest zone a request may use. Linux: include/linux/gfp.h, gfp_zone()."""
-    if gfp & GFP_DMA_BIT:
-        return ZONE_DMA
-    if gfp & GFP_DMA32_BIT:
-        return ZONE_DMA32
-    if gfp & GFP_HIGHMEM_BIT and gfp & GFP_MOVABLE_BIT:
-        return ZONE_MOVABLE
-    return ZONE_NORMAL
 
 
 def gfp_migratetype(gfp: int) -> int:
@@ -136,6 +127,14 @@ class PageAllocator:
         spare = Lru.heads_needed(self.nr_nodes) + CompactControl.heads_needed(self.nr_nodes) + _LRU_HEADS_SPARE
         frames = max(memblock.max_pfn, memblock.max_possible_pfn)
         self.buddy = Buddy.of_machine(frames, vmstat, self.nr_nodes, machine.nr_cpus, spare)
+        self.zone_types = types = zone_types(profile)
+        vm.lowmem_reserve_ratio = [watermark.LOWMEM_RESERVE_RATIO[zone] for zone in types]
+        self.opt_zone_dma32 = ZONE_DMA32 if ZONE_DMA32 in types else ZONE_NORMAL
+        self.has_highmem = ZONE_HIGHMEM in types
+        if self.has_highmem:
+            self.buddy.opt_zone_highmem = ZONE_HIGHMEM
+        if ZONE_DMA32 not in types:
+            self.buddy.nofragment_zone = -1
         self.frames = self.buddy.frames
         self.lru = Lru(self.frames, self.buddy, vmstat, self.nr_nodes, machine.nr_cpus)
         self.node_data: list[PglistData] = []
@@ -216,7 +215,8 @@ class PageAllocator:
         zone_pcp_update(), calculate_totalreserve_pages().
         """
         vm = self.vm
-        shares = {zone.index: is_lowmem(zone) or not self.movable_apart for zone in self.zones}
+        apart = (lambda zone: not is_lowmem(zone)) if self.movable_apart else is_highmem
+        shares = {zone.index: not apart(zone) for zone in self.zones}
         lowmem = sum(zone.managed_pages for zone in self.zones if shares[zone.index])
         for zone in self.zones:
             marks = watermark.zone_watermarks(
@@ -231,9 +231,10 @@ class PageAllocator:
 
     def setup_per_zone_lowmem_reserve(self) -> None:
         """Linux: mm/page_alloc.c, setup_per_zone_lowmem_reserve()."""
+        ratios = dict(zip(self.zone_types, self.vm.lowmem_reserve_ratio, strict=True))
         for pgdat in self.node_data:
             managed = [zone.managed_pages for zone in pgdat.node_zones]
-            rows = watermark.lowmem_reserves(managed, self.vm.lowmem_reserve_ratio)
+            rows = watermark.lowmem_reserves(managed, [ratios.get(zone, 0) for zone in range(MAX_NR_ZONES)])
             for zone, row in zip(pgdat.node_zones, rows, strict=True):
                 self.buddy.lowmem_reserves[zone.index] = row
         self.calculate_totalreserve_pages()
@@ -279,6 +280,19 @@ class PageAllocator:
     # ------------------------------------------------------------------------------ facts
 
     @property
+    def highmem_zones(self) -> list[Zone]:
+        """The zones with memory that the kernel cannot look at without mapping it."""
+        return [zone for zone in self.zones if is_highmem(zone) and zone.populated()] if self.has_highmem else []
+
+    def totalhigh_pages(self) -> int:
+        """High memory that the buddy allocator manages. Linux: totalhigh_pages()."""
+        return sum(zone.managed_pages for zone in self.highmem_zones)
+
+    def nr_free_highpages(self) -> int:
+        """What of it is free. Linux: nr_free_highpages()."""
+        return sum(zone.nr_free_pages for zone in self.highmem_zones)
+
+    @property
     def totalram_pages(self) -> int:
         """All managed pages: MemTotal. Linux: totalram_pages()."""
         return int(self.buddy.zones["managed"].sum())
@@ -306,6 +320,16 @@ class PageAllocator:
 
     # ------------------------------------------------------------------------------ allocating
 
+    def gfp_zone(self, gfp: int) -> int:
+        """The highest zone a request may use. Linux: include/linux/gfp.h, gfp_zone(), GFP_ZONE_TABLE."""
+        if gfp & GFP_DMA_BIT:
+            return ZONE_DMA
+        if gfp & GFP_DMA32_BIT:
+            return self.opt_zone_dma32
+        if gfp & GFP_HIGHMEM_BIT:
+            return ZONE_MOVABLE if gfp & GFP_MOVABLE_BIT else int(self.buddy.opt_zone_highmem)
+        return ZONE_NORMAL
+
     def alloc_pages(self, gfp: int, order: int = 0, nid: int | None = None) -> int:
         """Allocate a block of 2**order pages, preferably on a node: its first frame, or -1.
 
@@ -316,7 +340,7 @@ class PageAllocator:
             nid = int(buddy.cpu_nodes[buddy.cpu])
         mask = 1 << nid if gfp & GFP_THISNODE_BIT else int(buddy.mems_allowed)
         flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM_BIT else 0)
-        pfn = buddy.alloc_pages(order, gfp_migratetype(gfp), nid, gfp_zone(gfp), flags, mask)
+        pfn = buddy.alloc_pages(order, gfp_migratetype(gfp), nid, self.gfp_zone(gfp), flags, mask)
         if buddy.wake_kswapd:
             self.wake_boosted()
         return pfn if pfn >= 0 else self.slowpath(gfp, order, nid, mask if gfp & GFP_THISNODE_BIT else None)
@@ -325,16 +349,15 @@ class PageAllocator:
         """What is left to try before there are threads that could reclaim."""
         flags = gfp_to_alloc_flags(gfp, order)
         mask = _ALL_NODES if nodemask is None else nodemask
-        return int(self.buddy.alloc_pages(order, gfp_migratetype(gfp), nid, gfp_zone(gfp), flags, mask))
+        return int(self.buddy.alloc_pages(order, gfp_migratetype(gfp), nid, self.gfp_zone(gfp), flags, mask))
 
-    @staticmethod
-    def may_oom(gfp: int, order: int) -> bool:
+    def may_oom(self, gfp: int, order: int) -> bool:
         """Whether a failing request may kill somebody. Linux: mm/page_alloc.c, __alloc_pages_may_oom()."""
         if gfp & GFP_NOFAIL_BIT:
             return True
         if order > PAGE_ALLOC_COSTLY_ORDER or gfp & (GFP_NORETRY_BIT | GFP_RETRY_MAYFAIL_BIT | GFP_THISNODE_BIT):
             return False
-        return gfp_zone(gfp) >= ZONE_NORMAL
+        return self.gfp_zone(gfp) >= ZONE_NORMAL
 
     def free_pages(self, pfn: int, order: int = 0) -> None:
         """Free a block that alloc_pages() gave. Linux: mm/page_alloc.c, __free_pages()."""
@@ -367,5 +390,5 @@ class PageAllocator:
         return any(
             self.buddy.areas.unreserve_highatomic(zone.index, gfp_migratetype(gfp), force)
             for zone in self.zones
-            if zone.managed() and zone.zone_idx <= gfp_zone(gfp)
+            if zone.managed() and zone.zone_idx <= self.gfp_zone(gfp)
         )

@@ -48,14 +48,33 @@ class DirtyLimits(Protocol):
     dirty_background_bytes: int
 
 
-def global_dirtyable_memory(zone_state: Sequence[int], node_state: Sequence[int], totalreserve_pages: int) -> int:
-    """Pages that may become dirty.
+def global_dirtyable_memory(
+    zone_state: Sequence[int], node_state: Sequence[int], totalreserve_pages: int, highmem: int = 0
+) -> int:
+    """Pages that may become dirty, without ``highmem`` of them.
 
     Linux: mm/page-writeback.c, global_dirtyable_memory().
     """
     free = zone_state[ZoneStatItem.NR_FREE_PAGES]
     free -= min(free, totalreserve_pages)
-    return free + node_state[NodeStatItem.NR_INACTIVE_FILE] + node_state[NodeStatItem.NR_ACTIVE_FILE] + 1
+    pages = free + node_state[NodeStatItem.NR_INACTIVE_FILE] + node_state[NodeStatItem.NR_ACTIVE_FILE]
+    return pages - min(highmem, pages) + 1
+
+
+def highmem_dirtyable_memory(kernel: Kernel) -> int:
+    """Pages of high memory that may not become dirty: all that could, unless vm.highmem_is_dirtyable is set.
+
+    Linux: mm/page-writeback.c, highmem_dirtyable_memory().
+    """
+    pages = 0
+    if kernel.vm.highmem_is_dirtyable:
+        return pages
+    for zone in kernel.page_alloc.highmem_zones:
+        free = zone.nr_free_pages
+        state = kernel.vmstat.zone_stat[zone.index]
+        pages += free - min(free, zone.high_wmark_pages())
+        pages += int(state[ZoneStatItem.NR_ZONE_INACTIVE_FILE] + state[ZoneStatItem.NR_ZONE_ACTIVE_FILE])
+    return pages
 
 
 def global_dirty_limits(vm: DirtyLimits, dirtyable: int) -> tuple[int, int]:
@@ -75,11 +94,14 @@ def _threshold(limit_bytes: int, ratio: int, dirtyable: int) -> int:
     return ratio * PAGE_SIZE // 100 * dirtyable // PAGE_SIZE
 
 
-def dirty_limits(kernel: Kernel) -> tuple[int, int]:
-    """(background threshold, threshold) of the machine as it is now."""
-    zone = kernel.vmstat.zone_stat.sum(axis=0).tolist()
-    node = kernel.vmstat.node_stat.sum(axis=0).tolist()
-    return global_dirty_limits(kernel.vm, global_dirtyable_memory(zone, node, kernel.page_alloc.totalreserve_pages))
+def dirty_limits(
+    kernel: Kernel, zone: Sequence[int] | None = None, node: Sequence[int] | None = None
+) -> tuple[int, int]:
+    """(background threshold, threshold) of the machine as it is now; ``zone`` and ``node``: its counters, if known."""
+    zone = kernel.vmstat.zone_stat.sum(axis=0).tolist() if zone is None else zone
+    node = kernel.vmstat.node_stat.sum(axis=0).tolist() if node is None else node
+    reserve, highmem = kernel.page_alloc.totalreserve_pages, highmem_dirtyable_memory(kernel)
+    return global_dirty_limits(kernel.vm, global_dirtyable_memory(zone, node, reserve, highmem))
 
 
 class WbDomain:

@@ -15,14 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from mmfs.mm_types import GFP_KERNEL, PAGE_SIZE, MemcgStatItem
+from mmfs.mm_types import GFP_HIGHMEM_BIT, GFP_KERNEL, PAGE_SIZE, MemcgStatItem
 
 if TYPE_CHECKING:
     from mmfs.mm.memcontrol import MemCgroups
     from mmfs.profile import Profile
 
 PMD_SIZE = 2 << 20
-CHUNK_STRUCT, SLOT_STRUCT, BLOCK_STRUCT = 200, 16, 32
+CHUNK_STRUCT, BLOCK_STRUCT = {8: 200, 4: 96}, 32
+"""Bytes; of a chunk by the size of a long."""
 MIN_ALLOC_BYTES = 4
 OBJ_EXT_BYTES = 8
 
@@ -54,17 +55,20 @@ def percpu_unit_pages(profile: Profile) -> int:
 
 def per_cpu_unit_bytes(profile: Profile, group_cpus: list[int]) -> int:
     """Bytes from one CPU's area to the next, for that many CPUs on each node that has some."""
+    if not profile.config("64BIT"):  # Linux: pcpu_embed_first_chunk(), whose atom is a page
+        return percpu_unit_pages(profile) * PAGE_SIZE
     return PMD_SIZE // pcpu_units_per_alloc(percpu_unit_pages(profile) * PAGE_SIZE, group_cpus)
 
 
 def percpu_tables(profile: Profile, unit_bytes: int, nr_groups: int, nr_cpus: int) -> Iterator[tuple[int, str]]:
     """Sizes of the tables about the chunk. Linux: pcpu_setup_first_chunk(), pcpu_alloc_first_chunk()."""
-    slots = unit_bytes.bit_length() + 1
-    for size in (8 * nr_groups, 8 * nr_groups, 4 * nr_cpus, 8 * nr_cpus, slots * SLOT_STRUCT):
+    slots, long = unit_bytes.bit_length() + 1, profile.arch.bits_per_long // 8
+    for size in (long * nr_groups, long * nr_groups, 4 * nr_cpus, long * nr_cpus, slots * 2 * long):
         yield size, "per-CPU tables"
-    for region in (profile.percpu_reserved, profile.percpu_dynamic):
-        bitmap = region // MIN_ALLOC_BYTES // 8
-        for size in (CHUNK_STRUCT, bitmap, bitmap + 8, region // PAGE_SIZE * BLOCK_STRUCT):
+    for region in filter(None, (profile.percpu_reserved, profile.percpu_dynamic)):
+        pages = -(-region // PAGE_SIZE)
+        bitmap = pages * PAGE_SIZE // MIN_ALLOC_BYTES // 8
+        for size in (CHUNK_STRUCT[long], bitmap, bitmap + long, pages * BLOCK_STRUCT):
             yield size, "per-CPU chunk"
 
 
@@ -120,7 +124,7 @@ class PerCpu:
     def populate(self, nr_pages: int = BOOT_PAGES) -> bool:
         """Give every unit so many pages more. Linux: mm/percpu.c, pcpu_populate_chunk()."""
         for _ in range(nr_pages):
-            pages = [self.page_alloc.alloc_pages(GFP_KERNEL, 0, nid) for nid in self.unit_nodes]
+            pages = [self.page_alloc.alloc_pages(GFP_KERNEL | GFP_HIGHMEM_BIT, 0, nid) for nid in self.unit_nodes]
             if min(pages) < 0:
                 for pfn in pages:
                     if pfn >= 0:

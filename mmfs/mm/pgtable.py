@@ -61,14 +61,14 @@ def decode(entry: int) -> str:
 def walk(kernel: Kernel, row: int, addr: int) -> Iterator[tuple[int, int, int, int]]:
     """(level, table frame, index, entry) from the root down to the page or the first empty entry."""
     mmu = kernel.mmu
-    table = int(mmu.mms[row]["pgd"])
-    for level in range(mmu.walker.levels, 0, -1):
+    first, levels = int(mmu.mms[row]["pgd"]), mmu.walker.levels
+    for level in range(levels, 0, -1):
         index = addr >> (PAGE_SHIFT + 9 * (level - 1)) & 511
-        entry = int(kernel.frames.entries[table * 512 + index])
-        yield level, table, index, entry
+        entry = int(kernel.frames.entries[first + index])
+        yield level, first // 512, index, entry
         if not entry & PTE_PRESENT or (level > 1 and entry & PTE_PSE):
             return
-        table = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
+        first = (entry & PTE_PFN_MASK) >> PAGE_SHIFT << 9
 
 
 def translate(kernel: Kernel, pid: int, addr: int) -> str:
@@ -84,7 +84,7 @@ def translate(kernel: Kernel, pid: int, addr: int) -> str:
     if mm is None:
         raise ValueError(f"process {pid} ({task.comm}) has no address space")
     levels = kernel.mmu.walker.levels
-    if not 0 <= addr < 1 << (PAGE_SHIFT + 9 * levels - 1):
+    if not 0 <= addr < (kernel.profile.arch.page_offset or 1 << (PAGE_SHIFT + 9 * levels - 1)):
         raise ValueError(f"{addr:#x} is not an address of user space")
     lines = [f"{addr:#x} in {task.comm} ({pid})"]
     vma = mm.vma_lookup(addr)

@@ -5,19 +5,16 @@ Linux: struct mm_struct, struct vm_area_struct; kernel/fork.c, mm_init(); includ
 
 from __future__ import annotations
 
-from errno import ENOMEM
 from typing import TYPE_CHECKING
 
 from mmfs.mm.mempolicy import effective
 from mmfs.mm_types import (
-    GFP_KERNEL_ACCOUNT,
     HPAGE_PMD_SIZE,
     MM_ANONPAGES,
     MM_FILEPAGES,
     MM_SHMEMPAGES,
     MM_SWAPENTS,
     MMF_DISABLE_THP,
-    PG_TABLE,
 )
 
 if TYPE_CHECKING:
@@ -59,18 +56,16 @@ def mm_init(kernel: Kernel, mm: MmStruct, oldmm: MmStruct | None = None) -> None
 
     Raises OSError(ENOMEM) when there is no page for it.
     """
-    pfn = kernel.memcgs.alloc_kmem_page(GFP_KERNEL_ACCOUNT)
-    if pfn < 0:
-        raise OSError(ENOMEM, "no memory for a page table")
-    mmu = kernel.mmu
-    mm.row = kernel.mm_rows.take()
-    kernel.mms[mm.row] = mm
+    mmu, row = kernel.mmu, kernel.mm_rows.take()
+    record = mmu.mms[row]
+    try:
+        record["pgd"] = kernel.pgd.alloc(row)
+    except OSError:
+        kernel.mm_rows.give(row)
+        raise
+    mm.row = row
+    kernel.mms[row] = mm
     mm.serial = kernel.lru_gen.next_serial()
-    kernel.frames.pages[pfn]["flags"] |= PG_TABLE
-    kernel.frames.pages[pfn]["private"] = mmu.walker.levels
-    kernel.frames.entries[pfn * 512 : pfn * 512 + 512] = 0
-    record = mmu.mms[mm.row]
-    record["pgd"] = pfn
     record["flags"] = get_mm_flags(oldmm) & MMF_DISABLE_THP if oldmm is not None and oldmm.row >= 0 else 0
     record["memcg"] = kernel.lru.memcg.current if mm.owner is None else mm.owner.memcg
     mmu.tlb.new_asid(mm.row)
@@ -82,11 +77,10 @@ def mm_init(kernel: Kernel, mm: MmStruct, oldmm: MmStruct | None = None) -> None
 def mm_release(mm: MmStruct) -> None:
     """Free the root table of an address space that maps nothing any more. Linux: mm_free_pgd(), free_mm()."""
     kernel = mm.kernel
-    record = kernel.mmu.mms[mm.row]
     kernel.ksm.leave(mm)
     kernel.mmu.walker.forget(mm.row)
     kernel.mmu.huge.put_zero(mm.row)
-    kernel.memcgs.free_kmem_page(int(record["pgd"]))
+    kernel.pgd.free(mm.row)
     kernel.mmu.mms[mm.row] = 0
     del kernel.mms[mm.row]
     kernel.mm_rows.give(mm.row)

@@ -29,7 +29,7 @@ REAL_MODE_BYTES = 28672
 CPU_ENTRY_AREA_PAGES = 59
 CPU_ENTRY_AREA_SLOTS = (512 * GB - PAGE_SIZE) // (CPU_ENTRY_AREA_PAGES * PAGE_SIZE)
 IO_TLB_BYTES = 64 * MB
-IO_TLB_SLOT_BYTES, IO_TLB_SLOT_STRUCT, IO_TLB_AREA_STRUCT = 2048, 24, 16
+IO_TLB_SLOT_BYTES = 2048
 E820_RESOURCE_STRUCT, FIRMWARE_MAP_STRUCT, NOSAVE_STRUCT = 64, 104, 32
 LOG_CPU_BYTES, PRB_DESC_STRUCT, PRINTK_INFO_STRUCT = 4096, 24, 88
 
@@ -38,7 +38,10 @@ def setup_memory(
     machine: Machine, profile: Profile, cmdline: str, rng_seed: int, kernel_base: int | None = None
 ) -> Memblock:
     """Boot a machine's physical memory. Linux: setup_arch() to mm_core_init()."""
-    boot = BootMemory(machine, profile, cmdline, rng_seed, kernel_base)
+    from mmfs.mm.setup_arch_32 import BootMemory32
+
+    steps = BootMemory if profile.config("64BIT") else BootMemory32
+    boot = steps(machine, profile, cmdline, rng_seed, kernel_base)
     boot.firmware()
     boot.kernel_image()
     boot.direct_map()
@@ -90,14 +93,29 @@ class BootMemory:
     def kernel_image(self) -> None:
         """Place the kernel where KASLR puts it, and the initramfs below the firmware's tables."""
         block, image = self.memblock, self.profile.image
-        top = e820.initrd_end(self.machine)
+        top = min(e820.initrd_end(self.machine), self.initrd_limit)
         start = (top - self.profile.initrd_size) & -PAGE_SIZE
         block.ramdisk = (start, start + self.profile.initrd_size)
         self.initrd = (start, top)
         block.kernel_base = self.kernel_base or self._kaslr(image.end + image.brk)
         block.reserve(block.kernel_base, block.kernel_base + image.end, "kernel image")
-        block.reserve(block.kernel_base + image.end, block.kernel_base + image.end + image.brk, "kernel brk")
+        brk = image.brk + self.early_page_tables(block.kernel_base)
+        block.reserve(block.kernel_base + image.end, block.kernel_base + image.end + brk, "kernel brk")
         block.reserve(*self.initrd, "initrd")
+
+    initrd_limit = 1 << 52
+    """Below which address the initramfs must lie."""
+    io_tlb_slot, io_tlb_area = 24, 16
+    """Bytes for each slot and each area of the bounce buffers."""
+
+    @property
+    def kaslr_limit(self) -> int:
+        """Below which address the kernel must lie."""
+        return 1 << 52
+
+    def early_page_tables(self, kernel_base: int) -> int:
+        """Bytes of the kernel's brk that depend on where it lies."""
+        return 0
 
     def _kaslr(self, size: int) -> int:
         """A random 2 MB slot that holds the kernel. Linux: arch/x86/boot/compressed/kaslr.c."""
@@ -107,9 +125,10 @@ class BootMemory:
             return lowest
         slots = []
         for region in self.memblock.regions:
+            end = min(region.end, self.kaslr_limit)
             for low, high in (
-                (region.start, min(region.end, self.initrd[0])),
-                (max(region.start, self.initrd[1]), region.end),
+                (region.start, min(end, self.initrd[0])),
+                (max(region.start, self.initrd[1]), end),
             ):
                 first = -(-max(low, lowest) // align) * align
                 if high - first >= size:
@@ -137,11 +156,15 @@ class BootMemory:
     def relocate_initrd(self) -> None:
         """Move the initramfs where ``mem=`` allows. Linux: arch/x86/kernel/setup.c, reserve_initrd()."""
         start, end = self.initrd
-        if end <= self.memblock.max_pfn << PAGE_SHIFT:
+        if end <= self.mapped_end():
             return
         moved = self.memblock.alloc(end - start, "initrd", align=PAGE_SIZE)
         self.memblock.free(start, end)
         self.initrd = (moved, moved + end - start)
+
+    def mapped_end(self) -> int:
+        """The end of what is mapped."""
+        return self.memblock.max_pfn << PAGE_SHIFT
 
     def nodes(self) -> None:
         """Give memory to its nodes, and each node its pglist_data. Linux: initmem_init(), alloc_node_data()."""
@@ -230,7 +253,8 @@ class BootMemory:
         block, options = self.memblock, self.options
         memory = block.memory
         total = sum(end - start for start, end, _ in memory)
-        limits = mm_init.zone_limits(memory[0].start_pfn, block.max_low_pfn, block.max_pfn)
+        types = mm_init.zone_types(self.profile)
+        limits = mm_init.zone_limits(memory[0].start_pfn, block.max_low_pfn, block.max_pfn, types)
         movable = mm_init.find_zone_movable_pfns(
             memory,
             limits,
@@ -290,13 +314,13 @@ class BootMemory:
                 block.free(start + (used if number < nr_used else 0), start + unit)
         for size, why in percpu_tables(profile, unit, len(groups), nr_cpus):
             block.alloc(size, why)
-        self._log_buffer(nr_cpus)
+        self.log_buffer(nr_cpus)
         for start, pages in scratch:
             block.free(start, start + pages * PAGE_SIZE)
         for _ in range(3 if len(groups) > 1 else 2):
             block.alloc(-(-nr_cpus // 64) * 8, "cpumask")
 
-    def _log_buffer(self, nr_cpus: int) -> None:
+    def log_buffer(self, nr_cpus: int) -> None:
         """A larger log buffer for many CPUs, with a descriptor and an info for every 32 bytes of it.
 
         Linux: kernel/printk/printk.c, log_buf_add_cpu(), setup_log_buf().
@@ -324,7 +348,8 @@ class BootMemory:
     def hash_tables(self) -> None:
         """Size all hash tables and take those that come from here. Linux: vfs_caches_init_early()."""
         block = self.memblock
-        block.hash_tables = system_hash_tables(block.nr_kernel_pages, self.machine.nr_cpus, len(self.node_data))
+        nr_cpus, nodes = self.machine.nr_cpus, len(self.node_data)
+        block.hash_tables = system_hash_tables(self.profile, block.nr_kernel_pages, nr_cpus, nodes)
         for table in block.hash_tables:
             if table.early:
                 block.alloc(table.size, f"{table.name} hash table")
@@ -332,14 +357,14 @@ class BootMemory:
     def core_init(self) -> None:
         """What trap_init() and mem_init() still take: CPU entry areas and bounce buffers."""
         block = self.memblock
-        for _ in range(self._cpu_entry_area_tables()):
+        for _ in range(self.cpu_entry_area_tables()):
             block.alloc(PAGE_SIZE, "CPU entry area page tables", align=PAGE_SIZE)
         block.max_possible_pfn = self._max_possible_pfn()
         if block.max_possible_pfn > mm_init.MAX_DMA32_PFN and self.options.swiotlb != "noforce":
             block.alloc(IO_TLB_BYTES, "software IO TLB", align=PAGE_SIZE, high=e820.FOUR_GB)
             slots = IO_TLB_BYTES // IO_TLB_SLOT_BYTES
-            block.alloc(slots * IO_TLB_SLOT_STRUCT, "software IO TLB slots", align=PAGE_SIZE)
-            block.alloc(IO_TLB_AREA_STRUCT << (self.machine.nr_cpus - 1).bit_length(), "software IO TLB areas")
+            block.alloc(slots * self.io_tlb_slot, "software IO TLB slots", align=PAGE_SIZE)
+            block.alloc(self.io_tlb_area << (self.machine.nr_cpus - 1).bit_length(), "software IO TLB areas")
 
     def _max_possible_pfn(self) -> int:
         """The end of memory, or of what the firmware's SRAT announces. Linux: max_possible_pfn."""
@@ -347,7 +372,7 @@ class BootMemory:
         hotplug = e820.hotplug_span(self.machine)[1] if self.machine.maxmem else 0
         return max([self.memblock.max_pfn, hotplug >> PAGE_SHIFT, *(end >> PAGE_SHIFT for _, end, _ in spans)])
 
-    def _cpu_entry_area_tables(self) -> int:
+    def cpu_entry_area_tables(self) -> int:
         """Page tables of the CPU entry areas, which lie at random in 512 GB. Linux: setup_cpu_entry_areas()."""
         pmds, ptes = set(), set()
         for slot in self.rng.sample(range(CPU_ENTRY_AREA_SLOTS), self.machine.nr_cpus):

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 from mmfs.mm.debug import LOG_INFO, LOG_WARNING, gfp_flag_names, ranges
 from mmfs.mm.dump_stack import current, dump_stack
 from mmfs.mm.mempolicy import nodemask_of
-from mmfs.mm.page_alloc import gfp_zone
+from mmfs.mm.mmzone import is_highmem
 from mmfs.mm.ratelimit import NSEC_PER_SEC, RatelimitState
 from mmfs.mm_types import GFP_NOWARN_BIT, MAX_NR_ZONES, PAGE_SHIFT, NodeStatItem, ZoneStatItem
-from mmfs.profile import since, until
+from mmfs.profile import config, since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -82,6 +82,7 @@ _ZONE_FIELDS: Final = (
 )  # fmt: skip
 MIGRATETYPE_LETTERS: Final = "UMEHI"
 _BLANK: Final = ("shmem_thp", "shmem_pmdmapped", "anon_thp")
+NUMA: Final = config("NUMA")
 BLANKS: Final = until(6, 12)
 """Kernels that print a blank before the numbers of these."""
 WRITEBACK_TMP: Final = until(6, 18)
@@ -117,7 +118,7 @@ def _report(kernel: Kernel, nodemask: int | None, max_zone_idx: int) -> Iterator
         yield _zone(kernel, zone)
         yield f"lowmem_reserve[]: {' '.join(map(str, zone.lowmem_reserve))}"
     for zone in zones:
-        yield _free_areas(zone)
+        yield _free_areas(kernel, zone)
     for pgdat in nodes:
         for h in kernel.hugetlb:
             nid = pgdat.node_id
@@ -131,7 +132,7 @@ def _report(kernel: Kernel, nodemask: int | None, max_zone_idx: int) -> Iterator
     yield f"Total swap = {_kb(kernel.total_swap_pages)}kB"
     populated = [zone for zone in kernel.zones if zone.populated()]
     yield f"{sum(zone.present_pages for zone in populated)} pages RAM"
-    yield "0 pages HighMem/MovableOnly"
+    yield f"{sum(zone.present_pages for zone in populated if is_highmem(zone))} pages HighMem/MovableOnly"
     yield f"{sum(zone.present_pages - zone.managed_pages for zone in populated)} pages reserved"
     if kernel.profile.config("MEMORY_FAILURE"):
         yield f"{len(kernel.memory_failure.poisoned)} pages hwpoisoned"
@@ -182,7 +183,7 @@ def _zone(kernel: Kernel, zone: Zone) -> str:
     here, more = zone.per_cpu_pageset, MORE_OF_ZONES(kernel)
     state = kernel.vmstat.zone_stat[zone.index]
     words = [
-        f"Node {zone.zone_pgdat.node_id} {zone.name} free:{_kb(state[ZoneStatItem.NR_FREE_PAGES])}kB",
+        f"{_show_node(kernel, zone)}{zone.name} free:{_kb(state[ZoneStatItem.NR_FREE_PAGES])}kB",
         f"boost:{_kb(zone.watermark_boost)}kB min:{_kb(zone.min_wmark_pages())}kB",
         f"low:{_kb(zone.low_wmark_pages())}kB high:{_kb(zone.high_wmark_pages())}kB",
         f"reserved_highatomic:{_kb(zone.nr_reserved_highatomic)}KB",
@@ -197,14 +198,19 @@ def _zone(kernel: Kernel, zone: Zone) -> str:
     return " ".join(words)
 
 
-def _free_areas(zone: Zone) -> str:
+def _show_node(kernel: Kernel, zone: Zone) -> str:
+    """Whose a zone is, if there can be more nodes than one. Linux: mm/show_mem.c, show_node()."""
+    return f"Node {zone.zone_pgdat.node_id} " if NUMA(kernel) else ""
+
+
+def _free_areas(kernel: Kernel, zone: Zone) -> str:
     """A zone's free blocks by order, and which migratetypes they are of. Linux: mm/show_mem.c, show_free_areas()."""
     words, total = [], 0
     for order, counts in enumerate(zone.free_area_counts()):
         types = "".join(letter for letter, count in zip(MIGRATETYPE_LETTERS, counts, strict=True) if count)
         words.append(f"{sum(counts)}*{_kb(1) << order}kB" + (f" ({types})" if types else ""))
         total += sum(counts) << order
-    return f"Node {zone.zone_pgdat.node_id} {zone.name}: {' '.join(words)} = {_kb(total)}kB"
+    return f"{_show_node(kernel, zone)}{zone.name}: {' '.join(words)} = {_kb(total)}kB"
 
 
 def dump_unreclaimable_slab(kernel: Kernel) -> None:
@@ -236,7 +242,7 @@ class AllocWarning:
             LOG_WARNING,
         )
         dump_stack(kernel, "warn_alloc")
-        show_mem(kernel, nodemask, gfp_zone(gfp))
+        show_mem(kernel, nodemask, kernel.page_alloc.gfp_zone(gfp))
 
 
 def nodemask_text(nodemask: int | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mmfs.mm import slab_caches, slab_caches_6_1, slab_caches_7_0
+from mmfs.mm import slab_caches, slab_caches_6_1, slab_caches_7_0, slab_caches_686_pae
 from mmfs.mm.slab_caches import KERNFS_NODES_PER_MEMORY_BLOCK, KERNFS_NODES_PER_NODE
 from mmfs.mm.slub import KmemCache, get_order
 from mmfs.mm_types import (
@@ -32,14 +32,17 @@ from mmfs.mm_types import (
     SLAB_OBJECT_TAKEN,
     NodeStatItem,
 )
-from mmfs.profile import Profile, since, until
+from mmfs.profile import Profile, config, since, until
 
 if TYPE_CHECKING:
     from mmfs.fastpath.slub import Slub
     from mmfs.mm.memcontrol import MemCgroups
     from mmfs.mm.page_alloc import PageAllocator
 
-TABLES: Final = ((since(7, 0), slab_caches_7_0), (since(6, 12), slab_caches), (until(6, 12), slab_caches_6_1))
+TABLES: Final = (
+    (config("X86_PAE"), slab_caches_686_pae), (since(7, 0), slab_caches_7_0), (since(6, 12), slab_caches),
+    (until(6, 12), slab_caches_6_1),
+)  # fmt: skip
 """Which kernels have which caches: the first that fits."""
 
 KMALLOC_MAX_CACHE_SIZE: Final = 2 * PAGE_SIZE
@@ -90,7 +93,7 @@ class SlabCaches:
         for row in tables.ALIASES.strip().splitlines():
             name, aliases = row.split(":")
             self.aliases.update(dict.fromkeys(aliases.split(), name))
-            self.caches[name].nr_aliases = len(aliases.split())
+            self.caches[name].nr_aliases += len(aliases.split())
         self.renamed: dict[str, str] = tables.RENAMED
         self.kmalloc_large_pages = tables.KMALLOC_LARGE_PAGES
         for row in tables.CONSTRUCTORS.strip().splitlines():
@@ -139,6 +142,12 @@ class SlabCaches:
             return 0
         lruvec: int = self.fast.memcg_of(obj) * self.fast.nr_nodes + int(self.fast.slabs[obj >> 16]["nid"])
         return lruvec
+
+    def words_of(self, obj: int) -> int:
+        """Where an object begins among all words of memory."""
+        slab = self.fast.slabs[obj >> 16]
+        size = self.by_index[int(slab["cache"])].size
+        return int(slab["pfn"]) * (PAGE_SIZE // 8) + (obj & 0xFFFF) * size // 8
 
     def free_if(self, obj: int) -> None:
         """Give an object back, if there is one. Linux: kmem_cache_free(), which knows of no null pointer."""

@@ -24,12 +24,11 @@ from mmfs.mm.mman import (
     VM_SOFTDIRTY,
     VM_STACK_FLAGS,
 )
-from mmfs.mm.mmap_layout import DEFAULT_MAP_WINDOW
 from mmfs.mm.stack import expand_downwards
 from mmfs.mm.unmapped_area import get_unmapped_area
 from mmfs.mm.vma import VmAreaStruct, VmOperations, vm_area_alloc, vm_area_free
 from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
-from mmfs.profile import until
+from mmfs.profile import config, until
 
 if TYPE_CHECKING:
     from mmfs.mm.mm_struct import MmStruct
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 VVAR_BYTES = 4 * PAGE_SIZE
 VDSO_BYTES = 2 * PAGE_SIZE
 STACK_EXPAND = 128 << 10
-VDSO_ABOVE_STACK = until(6, 12)
+VDSO_ABOVE_STACK = until(6, 12) & config("64BIT")
 """Kernels that map the vDSO beside the stack and not among the libraries."""
 
 
@@ -88,7 +87,7 @@ def vdso_addr(mm: MmStruct, length: int) -> int:
     """A random page above the stack, in reach of the same page table. Linux 6.1: arch/x86/entry/vdso/vma.c."""
     assert mm.rng is not None
     start = mm.mmap[-1].vm_end
-    end = min(-(-start // HPAGE_PMD_SIZE) * HPAGE_PMD_SIZE, DEFAULT_MAP_WINDOW) - length
+    end = min(-(-start // HPAGE_PMD_SIZE) * HPAGE_PMD_SIZE, mm.arch.map_window) - length
     pages = max(end - start >> PAGE_SHIFT, 0)
     return start + (mm.rng.randrange(pages + 1) << PAGE_SHIFT)
 

@@ -35,12 +35,14 @@ class VmSysctl:
     drop_caches_silent: bool = False
     enable_soft_offline: int = 1
     extfrag_threshold: int = 500
+    highmem_is_dirtyable: int = 0
     hugetlb_optimize_vmemmap: int = 0
     hugetlb_shm_group: int = 0
     laptop_mode: int = 0
     laptop_mode_ignored: int = 0
     legacy_va_layout: int = 0
-    lowmem_reserve_ratio: list[int] = field(default_factory=lambda: [256, 256, 32, 0, 0])
+    lowmem_reserve_ratio: list[int] = field(default_factory=list)
+    """A ratio for each zone that the kernel has."""
     max_map_count: int = 65530
     memfd_noexec: int = 0
     memory_failure_early_kill: int = 0
@@ -63,6 +65,7 @@ class VmSysctl:
     swappiness: int = 60
     unprivileged_userfaultfd: int = 0
     user_min_free_kbytes: int = -1
+    vdso_enabled: int = 1
     vfs_cache_pressure: int = 100
     vfs_cache_pressure_denom: int = 100
     watermark_boost_factor: int = 15000

@@ -8,9 +8,12 @@ Linux: mm/mm_init.c, alloc_large_system_hash() and its callers in fs/, kernel/ a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmfs.mm_types import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from mmfs.profile import Profile
 
 PMD_SIZE = 2 << 20
 
@@ -67,32 +70,35 @@ class HashTable(NamedTuple):
 class _Spec(NamedTuple):
     name: str
     bucket_size: int
+    """Bytes with 64 bits."""
     scale: int
     low_limit: int = 0
     high_limit: int = 0
     entries: int = 0
     like: str = ""  # as many entries as that table
     early: bool = False
+    bucket_size_32: int = 0
+    """Bytes with 32 bits, if not the same."""
 
 
 _SPECS = (
-    _Spec("Dentry cache", 8, 13, low_limit=2, early=True),
-    _Spec("Inode-cache", 8, 14, early=True),
-    _Spec("Mount-cache", 8, 19),
-    _Spec("Mountpoint-cache", 8, 19),
+    _Spec("Dentry cache", 8, 13, low_limit=2, early=True, bucket_size_32=4),
+    _Spec("Inode-cache", 8, 14, early=True, bucket_size_32=4),
+    _Spec("Mount-cache", 8, 19, bucket_size_32=4),
+    _Spec("Mountpoint-cache", 8, 19, bucket_size_32=4),
     _Spec("futex", 64, 0),
     _Spec("IP idents", 8, 16, low_limit=2048, high_limit=256 * 1024),
-    _Spec("tcp_listen_portaddr_hash", 16, 21, high_limit=64 * 1024),
+    _Spec("tcp_listen_portaddr_hash", 16, 21, high_limit=64 * 1024, bucket_size_32=8),
     _Spec("Table-perturb", 4, 0, entries=65536, low_limit=65536, high_limit=65536),
-    _Spec("TCP established", 8, 17, high_limit=512 * 1024),
-    _Spec("TCP bind", 32, 17, high_limit=64 * 1024, like="TCP established"),
-    _Spec("MPTCP token", 24, 20, high_limit=64 * 1024),
+    _Spec("TCP established", 8, 17, high_limit=512 * 1024, bucket_size_32=4),
+    _Spec("TCP bind", 32, 17, high_limit=64 * 1024, like="TCP established", bucket_size_32=16),
+    _Spec("MPTCP token", 24, 20, high_limit=64 * 1024, bucket_size_32=16),
     _Spec("UDP", 32, 21, low_limit=256, high_limit=64 * 1024),
     _Spec("UDP-Lite", 32, 21, low_limit=256, high_limit=64 * 1024),
 )
 
 
-def system_hash_tables(nr_pages: int, nr_cpus: int, nr_memory_nodes: int) -> list[HashTable]:
+def system_hash_tables(profile: Profile, nr_pages: int, nr_cpus: int, nr_memory_nodes: int) -> list[HashTable]:
     """Every table of a machine; nr_pages is what was free when the zones were cut.
 
     Linux: vfs_caches_init_early(), vfs_caches_init(), futex_init(), inet_init().
@@ -103,8 +109,9 @@ def system_hash_tables(nr_pages: int, nr_cpus: int, nr_memory_nodes: int) -> lis
         low, high = spec.low_limit, spec.high_limit
         if spec.name == "futex":
             entries = low = high = 1 << (256 * nr_cpus - 1).bit_length()
+        size = spec.bucket_size if profile.config("64BIT") else spec.bucket_size_32 or spec.bucket_size
         table = large_system_hash(
-            spec.bucket_size, nr_pages, spec.scale, entries=entries, low_limit=low, high_limit=high
+            size, nr_pages, spec.scale, entries=entries, low_limit=low, high_limit=high
         )
         early = spec.early and nr_memory_nodes == 1
         where = "linear"

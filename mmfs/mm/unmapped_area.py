@@ -28,14 +28,17 @@ from mmfs.mm.mman import (
     VM_SHADOW_STACK,
     VM_STARTGAP_FLAGS,
 )
-from mmfs.mm.mmap_layout import DEFAULT_MAP_WINDOW, randomize_page, task_unmapped_base
+from mmfs.mm.mmap_layout import randomize_page, task_unmapped_base
 from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.mm.inode import File
     from mmfs.mm.mm_struct import MmStruct
 
 SZ_4G = 1 << 32
+ALIGNED = config("64BIT")
+"""Kernels that have addresses enough to align anonymous memory."""
 
 
 @dataclass(slots=True)
@@ -93,7 +96,7 @@ def _hint_valid(mm: MmStruct, addr: int, length: int) -> bool:
     """No mapping may straddle the 47-bit window. Linux: arch/x86/mm/mmap.c, mmap_address_hint_valid()."""
     if mm.task_size - length < addr:
         return False
-    return (addr > DEFAULT_MAP_WINDOW) == (addr + length > DEFAULT_MAP_WINDOW)
+    return (addr > mm.arch.map_window) == (addr + length > mm.arch.map_window)
 
 
 def _is_free(mm: MmStruct, addr: int, length: int) -> bool:
@@ -111,7 +114,7 @@ def arch_get_unmapped_area(mm: MmStruct, addr: int, length: int, flags: int) -> 
             begin = randomize_page(mm, begin, 0x0200_0000)
     else:
         begin = mm.mmap_legacy_base
-        end = mm.task_size if addr > DEFAULT_MAP_WINDOW else DEFAULT_MAP_WINDOW
+        end = mm.task_size if addr > mm.arch.map_window else mm.arch.map_window
     if length > end:
         raise OSError(ENOMEM, "longer than the address space")
     if addr:
@@ -136,8 +139,8 @@ def arch_get_unmapped_area_topdown(mm: MmStruct, addr: int, length: int, flags: 
             return hint
         info = VmUnmappedAreaInfo(length, SZ_4G if flags & MAP_ABOVE4G else PAGE_SIZE, mm.mmap_base)
         info.start_gap = _guard_placement(vm_flags)
-        if hint > DEFAULT_MAP_WINDOW:
-            info.high_limit += mm.task_size - DEFAULT_MAP_WINDOW
+        if hint > mm.arch.map_window:
+            info.high_limit += mm.task_size - mm.arch.map_window
         found = unmapped_area_topdown(mm, info)
         if found is not None:
             return found
@@ -207,16 +210,16 @@ def hugetlb_get_unmapped_area(mm: MmStruct, huge_page_size: int, addr: int, leng
     hint = addr & ~mask
     if addr and _hint_valid(mm, hint, length) and _is_free(mm, hint, length):
         return hint
-    beyond = hint > DEFAULT_MAP_WINDOW
+    beyond = hint > mm.arch.map_window
     info = VmUnmappedAreaInfo(length, PAGE_SIZE, mm.mmap_base, align_mask=mask & PAGE_MASK)
     found: int | None = None
     if mm.topdown:
-        info.high_limit += mm.task_size - DEFAULT_MAP_WINDOW if beyond else 0
+        info.high_limit += mm.task_size - mm.arch.map_window if beyond else 0
         found = unmapped_area_topdown(mm, info)
-        info.low_limit, info.high_limit = task_unmapped_base(DEFAULT_MAP_WINDOW), DEFAULT_MAP_WINDOW
+        info.low_limit, info.high_limit = task_unmapped_base(mm.arch.map_window), mm.arch.map_window
     else:
         info.low_limit = mm.mmap_legacy_base
-        info.high_limit = mm.task_size if beyond else DEFAULT_MAP_WINDOW
+        info.high_limit = mm.task_size if beyond else mm.arch.map_window
     if found is None:
         found = unmapped_area(mm, info)
     if found is None:
@@ -243,7 +246,7 @@ def get_unmapped_area(
         addr = hugetlb_get_unmapped_area(mm, huge_page_size(file), addr, length, flags)
     elif (file is None and flags & MAP_SHARED) or (file is not None and file.inode.shmem):
         addr = shmem_get_unmapped_area(mm, file, addr, length, pgoff, flags)
-    elif file is not None or (not addr and length % PMD_SIZE == 0):
+    elif file is not None or (not addr and length % PMD_SIZE == 0 and ALIGNED(mm)):
         addr = thp_get_unmapped_area(mm, addr, length, pgoff if file else 0, flags, vm_flags)
     else:
         addr = mm_get_unmapped_area(mm, addr, length, flags, vm_flags)

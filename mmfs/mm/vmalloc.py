@@ -11,13 +11,22 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from mmfs.mm_types import GFP_KERNEL, GFP_NOWARN_BIT, HPAGE_PMD_ORDER, PAGE_SIZE, MemcgStatItem
+from mmfs.mm_types import (
+    GFP_HIGHMEM_BIT,
+    GFP_KERNEL,
+    GFP_NOWARN_BIT,
+    HPAGE_PMD_ORDER,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    MemcgStatItem,
+)
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
+VMALLOC_OFFSET: Final = 8 << 20
 Kvmalloc = int | list[int]
 """What kvmalloc() gives: an object of the slab, or the pages of an area."""
 
@@ -31,11 +40,19 @@ class Vmalloc:
         self.nr_areas = 0
 
     @property
-    def total_kb(self) -> int:
-        """The size of the address range: 12.5 PB with five-level page tables, 32 TB with four.
+    def start(self) -> int:
+        """Where the area begins with 32 bits: 8 MB behind what is mapped. Linux: VMALLOC_START."""
+        kernel = self.kernel
+        return kernel.profile.arch.page_offset + (kernel.memblock.max_low_pfn << PAGE_SHIFT) + VMALLOC_OFFSET
 
-        Linux: arch/x86/include/asm/pgtable_64_types.h, VMALLOC_TOTAL.
+    @property
+    def total_kb(self) -> int:
+        """The size of the address range: 12.5 PB with five-level page tables, 32 TB with four; what is left of 4 GB.
+
+        Linux: arch/x86/include/asm/pgtable_64_types.h, VMALLOC_TOTAL; pgtable_32_areas.h.
         """
+        if end := self.kernel.profile.arch.vmalloc_end:
+            return end - self.start >> 10
         return 13_743_895_347_199 if self.kernel.machine.cpu.la57 else 34_359_738_367
 
     def alloc(self, nr_pages: int, nid: int, account: bool = False) -> list[int]:
@@ -66,7 +83,7 @@ class Vmalloc:
         page_alloc = self.kernel.page_alloc
         pages: list[int] = []
         for _ in range(nr_pages):
-            pfn = page_alloc.alloc_pages(GFP_KERNEL, 0, nid)
+            pfn = page_alloc.alloc_pages(GFP_KERNEL | GFP_HIGHMEM_BIT, 0, nid)
             if pfn < 0:
                 break
             pages.append(pfn)

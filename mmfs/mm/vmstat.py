@@ -29,7 +29,7 @@ from mmfs.mm_types import (
     VmEventItem,
     ZoneStatItem,
 )
-from mmfs.profile import Needs, Profile, since, until
+from mmfs.profile import Needs, Profile, config, since, until
 
 # The names that /proc/vmstat prints where they differ from the enum member in lower case.
 _ZONE_TEXT = {"nr_free_cma_pages": "nr_free_cma"}
@@ -56,14 +56,16 @@ def _text(enum: type[ZoneStatItem] | type[NodeStatItem] | type[NumaStatItem] | t
     return tuple(names.get(item.name.lower(), item.name.lower()) for item in enum)
 
 
+_NEW, _NUMA, _BALANCING = since(6, 12), config("NUMA"), config("NUMA_BALANCING")
+_OF_ZONE = {"dma32": config("ZONE_DMA32"), "high": config("HIGHMEM"), "device": config("ZONE_DEVICE")}
 STAT_NEEDS: Final[dict[str, Needs]] = {
     **dict.fromkeys(
         (
             "nr_unaccepted", "nr_iommu_pages", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged",
             "nr_memmap_pages", "nr_memmap_boot_pages", "pgsteal_khugepaged", "pgscan_khugepaged",
-            "zone_reclaim_success", "thp_underused_split_page", "swpin_zero", "swpout_zero", "zswpwb",
+            "thp_underused_split_page", "swpin_zero", "swpout_zero", "zswpwb",
         ),
-        since(6, 12),
+        _NEW,
     ),
     "nr_hugetlb": since(6, 13),
     **dict.fromkeys(
@@ -75,6 +77,26 @@ STAT_NEEDS: Final[dict[str, Needs]] = {
     ),
     **dict.fromkeys(("nr_bounce", "nr_writeback_temp"), until(6, 18)),
     **dict.fromkeys(("pgpromote_candidate_nrl", "nr_kernel_file_pages"), since(6, 18)),
+    **dict.fromkeys(
+        (
+            "numa_hit", "numa_miss", "numa_foreign", "numa_interleave", "numa_local", "numa_other",
+            "zone_reclaim_failed",
+        ),
+        _NUMA,
+    ),
+    **dict.fromkeys(
+        (
+            "numa_pte_updates", "numa_huge_pte_updates", "numa_hint_faults", "numa_hint_faults_local",
+            "numa_pages_migrated", "pgpromote_success", "pgpromote_candidate",
+        ),
+        _BALANCING,
+    ),
+    "zone_reclaim_success": _NEW & _NUMA,
+    "thp_split_pud": config("HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD"),
+    **{
+        f"{event}_{zone}": needs
+        for event in ("pgalloc", "allocstall", "pgskip") for zone, needs in _OF_ZONE.items()
+    },
 }  # fmt: skip
 """The counters, by the name that is printed, that not all kernels print."""
 

@@ -22,7 +22,8 @@ from mmfs.mm_types import (
 )
 
 MIN_PERCPU_PAGELIST_HIGH_FRACTION = 8
-LOWMEM_RESERVE_RATIO = (256, 256, 32, 0, 0)
+LOWMEM_RESERVE_RATIO = (256, 256, 32, 0, 0, 0)
+"""By zone type."""
 
 
 class Watermarks(NamedTuple):

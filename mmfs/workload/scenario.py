@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
 MACHINE: Final = {
-    "ram", "swap", "cpus", "nodes", "disks", "machine", "preset", "profile", "cmdline", "cgroup", "seed", "realtime",
+    "ram", "swap", "cpus", "nodes", "disks", "machine", "preset", "arch", "profile", "cmdline", "cgroup",
+    "seed", "realtime",
 }  # fmt: skip
 NUMBERS: Final = {"cpus", "seed", "realtime"}
 SPAWN: Final = {"uid": int, "gid": int, "oom_score_adj": int, "nice": int, "cgroup": str, "cwd": str}

@@ -9,7 +9,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from mmfs.fs.cgroup.core import cgroup, enabled
-from mmfs.fs.proc.array import MAX_NUMNODES
+from mmfs.fs.proc.array import max_numnodes
 from mmfs.kernel.cgroup import Cgroup
 from mmfs.kernel.cgroup.cpuset import MEMBER, Cpuset, Cpusets
 from mmfs.kernfs import fail
@@ -42,7 +42,8 @@ def _list(name: str, attribute: str, writable: bool, shown: Callable[[Cgroup], b
 
     def store(group: Cgroup, buf: str) -> None:
         """Linux: cpuset_write_resmask()."""
-        limit = MAX_NUMNODES if attribute == "mems_allowed" else group.root.kernel.machine.nr_cpus
+        kernel = group.root.kernel
+        limit = max_numnodes(kernel) if attribute == "mems_allowed" else kernel.machine.nr_cpus
         controller(group).update(css_cs(group), attribute, bitmap_parselist(buf.strip(), limit))
 
     cgroup.attributes(name, show, store if writable else None, needs=shown)

@@ -17,7 +17,7 @@ from mmfs.kernfs import OpenFile, fail, kstrtoint, memparse
 from mmfs.mm import memcg_stat
 from mmfs.mm.page_counter import UNLIMITED, PageCounter, bytes_text
 from mmfs.mm_types import PAGE_SIZE, MemcgMemoryEvent, MemcgStatItem
-from mmfs.profile import Needs, both, since, until
+from mmfs.profile import Needs, both, config, since, until
 
 if TYPE_CHECKING:
     from mmfs.mm.mem_cgroup import MemCgroup
@@ -207,7 +207,7 @@ def memory_stat(group: Cgroup) -> str:
     return "".join(f"{name} {value}\n" for name, value in memcg_stat.stat_rows(memcg_of(group)))
 
 
-@cgroup.attribute("memory.numa_stat", needs=has_memory)
+@cgroup.attribute("memory.numa_stat", needs=both(config("NUMA"), has_memory))
 def memory_numa_stat(group: Cgroup) -> str:
     """The same by node. Linux: memory_numa_stat_show()."""
     memcg = memcg_of(group)

@@ -38,7 +38,7 @@ def pids_max_store(group: Cgroup, buf: str) -> None:
     """Linux: pids_max_write()."""
     word = buf.strip()
     limit = PIDS_MAX if word == "max" else kstrtoll(word)
-    if limit < 0 or (limit >= PIDS_MAX and word != "max"):
+    if limit < 0 or (limit > group.kernel.tasks.pids.pid_max_max and word != "max"):
         fail(errno.EINVAL)
     css_pids(group).limit = limit
 

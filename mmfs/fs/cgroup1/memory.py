@@ -19,7 +19,7 @@ from mmfs.mm.mem_cgroup import MemCgroup
 from mmfs.mm.memcontrol_v1 import resize_max, warn_once
 from mmfs.mm.page_counter import UNLIMITED, PageCounter
 from mmfs.mm_types import PAGE_SIZE, MemcgMemoryEvent
-from mmfs.profile import since
+from mmfs.profile import both, config, since
 
 MAX_SWAPPINESS: Final = 200
 MOVE_MASK: Final = 3
@@ -103,7 +103,7 @@ def memory_stat(group: Cgroup) -> str:
     return "".join(f"{name} {value}\n" for name, value in memcontrol_v1.stat_rows(memcg_of(group)))
 
 
-@cgroup1.attribute("memory.numa_stat", needs=needs)
+@cgroup1.attribute("memory.numa_stat", needs=both(config("NUMA"), needs))
 def memory_numa_stat(group: Cgroup) -> str:
     """Pages by node. Linux: memcg_numa_stat_show()."""
     memcg = memcg_of(group)

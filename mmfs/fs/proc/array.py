@@ -32,13 +32,18 @@ from mmfs.mm_types import (
 from mmfs.profile import Profile, since
 
 if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
     from mmfs.kernfs import Caller
     from mmfs.mm.mm_struct import MmStruct
 
 NSEC_PER_TICK = 10_000_000
-MAX_NUMNODES = 1024
 _KB = PAGE_SHIFT - 10
+
+
+def max_numnodes(kernel: Kernel) -> int:
+    """How many nodes a mask of nodes is for. Linux: include/linux/numa.h, MAX_NUMNODES."""
+    return 1 << int(kernel.profile.options.get("NODES_SHIFT", 0))
 
 
 def nsec_to_clock_t(nsec: int) -> int:
@@ -190,7 +195,7 @@ def _status(task: Task) -> str:
     nr_cpus = kernel.machine.nr_cpus
     allowed = tuple(sorted(task.cpus_allowed)) if task.cpus_allowed is not None else tuple(range(nr_cpus))
     cpu_mask, cpu_list = _mask(allowed, nr_cpus)
-    mem_mask, mem_list = _mask(tuple(mems_allowed(task)), MAX_NUMNODES)
+    mem_mask, mem_list = _mask(tuple(mems_allowed(task)), max_numnodes(kernel))
     fdsize = task.files.fdsize if task.files is not None else 0
     memory = "" if mm is None else (
         f"{task_mem(mm)}CoreDumping:\t0\nTHP_enabled:\t{int(not thp_disabled(mm))}\n"

@@ -36,7 +36,7 @@ from mmfs.kernel.sched import (
 )
 from mmfs.kernfs.kstrtox import fail, kstrtouint, kstrtoull
 from mmfs.mm.mman import VM_MERGEABLE
-from mmfs.profile import since, until
+from mmfs.profile import config, since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.signal_struct import IoAccounting
@@ -310,7 +310,7 @@ def timerslack_ns_write(task: Task, buf: str, caller: Caller) -> None:
     task.timerslack_ns = 0 if task.policy in (SCHED_FIFO, SCHED_RR) else slack or TIMER_SLACK_NS
 
 
-@attribute("patch_state", mode=0o400)
+@attribute("patch_state", mode=0o400, needs=config("LIVEPATCH"))
 def patch_state(task: Task) -> str:
     """No live patch is being applied. Linux: proc_pid_patch_state()."""
     return "-1\n"

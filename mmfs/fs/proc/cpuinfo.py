@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.proc.root import proc
 from mmfs.kernel.clock import HZ
-from mmfs.profile import Profile, since
+from mmfs.profile import Profile, config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -24,6 +24,14 @@ def cpuinfo(kernel: Kernel) -> str:
 
 AMD_NEEDS: Final = {"xtopology": since(6, 12)}
 """The flags of AMD's processors that not all kernels tell of."""
+LONG_64: Final = config("64BIT")
+NEEDS: Final = {
+    "nopl": LONG_64, "ospke": config("X86_INTEL_MEMORY_PROTECTION_KEYS"), "la57": config("X86_5LEVEL"),
+    "null_seg": LONG_64,
+}  # fmt: skip
+"""Flags and bugs that not all kernels tell of."""
+OLD_BUGS: Final = "fdiv_bug\t: no\nf00f_bug\t: no\ncoma_bug\t: no\n"
+"""What kernels of 32 bits say of processors long gone."""
 
 
 def processor(machine: Machine, cpu: int, profile: Profile) -> str:
@@ -32,9 +40,12 @@ def processor(machine: Machine, cpu: int, profile: Profile) -> str:
     flags = model.flags
     if model.vendor_id == "AuthenticAMD":
         flags = tuple(flag for flag in flags if flag not in AMD_NEEDS or AMD_NEEDS[flag](profile))
+    flags, bugs = (
+        tuple(word for word in words if word not in NEEDS or NEEDS[word](profile)) for words in (flags, model.bugs)
+    )
     topology = machine.topology
     microcode = "" if model.microcode is None else f"microcode\t: 0x{model.microcode:x}\n"
-    tlb = f"TLB size\t: {model.tlb_size}\n" if model.tlb_size else ""
+    tlb = f"TLB size\t: {model.tlb_size}\n" if model.tlb_size and LONG_64(profile) else ""
     return (
         f"processor\t: {cpu}\nvendor_id\t: {model.vendor_id}\ncpu family\t: {model.family}\n"
         f"model\t\t: {model.model}\nmodel name\t: {model.model_name}\nstepping\t: {model.stepping}\n"
@@ -43,8 +54,9 @@ def processor(machine: Machine, cpu: int, profile: Profile) -> str:
         f"physical id\t: {machine.socket_of(cpu)}\nsiblings\t: {topology.cores * topology.threads}\n"
         f"core id\t\t: {machine.core_of(cpu)}\ncpu cores\t: {topology.cores}\n"
         f"apicid\t\t: {apicid(machine, cpu)}\ninitial apicid\t: {apicid(machine, cpu)}\n"
+        f"{'' if LONG_64(profile) else OLD_BUGS}"
         f"fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: {model.cpuid_level}\nwp\t\t: yes\n"
-        f"flags\t\t:{spaced(flags)}\nbugs\t\t:{spaced(model.bugs)}\n"
+        f"flags\t\t:{spaced(flags)}\nbugs\t\t:{spaced(bugs)}\n"
         f"bogomips\t: {bogomips(model.khz)}\n{tlb}"
         f"clflush size\t: 64\ncache_alignment\t: 64\n"
         f"address sizes\t: {machine.phys_bits} bits physical, {model.virt_bits} bits virtual\n"

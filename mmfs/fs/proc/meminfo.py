@@ -51,6 +51,10 @@ class MemInfo:
         """Pages that the buddy allocator manages."""
         return self.kernel.totalram_pages()
 
+    def lowfree(self) -> int:
+        """Free pages that the kernel can use for its own data."""
+        return self.zone[Zone.NR_FREE_PAGES] - self.kernel.page_alloc.nr_free_highpages()
+
     def cached(self) -> int:
         """Page cache less the swap cache and what block devices hold."""
         return max(self.node[Node.NR_FILE_PAGES] - self.node[Node.NR_SWAPCACHE] - self.bufferram, 0)
@@ -116,6 +120,10 @@ ROWS = (
     item("Inactive(file)", Node.NR_INACTIVE_FILE),
     item("Unevictable", Node.NR_UNEVICTABLE),
     zone_item("Mlocked", Zone.NR_MLOCK),
+    Row("HighTotal", lambda m: m.kernel.page_alloc.totalhigh_pages(), needs=config("HIGHMEM")),
+    Row("HighFree", lambda m: m.kernel.page_alloc.nr_free_highpages(), needs=config("HIGHMEM")),
+    Row("LowTotal", lambda m: m.totalram() - m.kernel.page_alloc.totalhigh_pages(), needs=config("HIGHMEM")),
+    Row("LowFree", MemInfo.lowfree, needs=config("HIGHMEM")),
     Row("SwapTotal", lambda m: total_swap_pages(m.kernel)),
     Row("SwapFree", lambda m: nr_swap_pages(m.kernel)),
     of_kernel("Zswap", "zswap.loops.pool.pages_allocated", needs=config("ZSWAP")),
@@ -157,7 +165,7 @@ ROWS = (
     Row("Hugetlb", lambda m: m.kernel.hugetlb_total_pages(), needs=config("HUGETLB_PAGE")),
     of_kernel("DirectMap4k", "direct_map.nr_4k"),
     of_kernel("DirectMap2M", "direct_map.nr_2m", DIRECT_MAP_2M),
-    of_kernel("DirectMap1G", "direct_map.nr_1g", DIRECT_MAP_1G),
+    of_kernel("DirectMap1G", "direct_map.nr_1g", DIRECT_MAP_1G, config("64BIT")),
 )
 
 

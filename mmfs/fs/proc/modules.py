@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 @proc.attribute("modules", wants_caller=True)
 def modules(kernel: Kernel, caller: Caller) -> str:
     """A row a module, newest first; addresses are for root only."""
-    return "".join([m_show(module, caller.uid == 0) for module in kernel.modules.list])
+    digits = kernel.profile.arch.bits_per_long // 4
+    return "".join([m_show(module, caller.uid == 0, digits) for module in kernel.modules.list])
 
 
-def m_show(module: Module, show_value: bool) -> str:
-    """One row."""
+def m_show(module: Module, show_value: bool, digits: int = 16) -> str:
+    """One row, its address with so many digits."""
     users = "".join([f"{name}," for name in module.source_list]) or "-"
     base = module.base if show_value else 0
-    return f"{module.name} {module.size} {module.refcnt} {users} Live 0x{base:016x}\n"
+    return f"{module.name} {module.size} {module.refcnt} {users} Live 0x{base:0{digits}x}\n"

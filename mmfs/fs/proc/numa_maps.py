@@ -24,6 +24,7 @@ from mmfs.mm_types import (
     PTE_SPECIAL,
     NodeStatItem,
 )
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,7 @@ ESCAPED: Final = str.maketrans({char: f"\\{ord(char):03o}" for char in "\n\t= "}
 """Linux: the set that show_numa_map() gives seq_path()."""
 
 
-@attribute("numa_maps", open=proc_mem_open)
+@attribute("numa_maps", open=proc_mem_open, needs=config("NUMA"))
 def numa_maps(task: Task) -> str:
     """A line a mapping, low to high."""
     mm = task.mm

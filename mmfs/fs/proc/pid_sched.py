@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final
 from mmfs.fs.proc.pid import attribute, pid_dir
 from mmfs.kernel.sched import PRIO_TO_WEIGHT, SCHED_BATCH, SCHED_IDLE, SCHED_NORMAL, WEIGHT_IDLEPRIO
 from mmfs.kernfs.kstrtox import fail, kstrtoint
-from mmfs.profile import Needs, since, until
+from mmfs.profile import Needs, config, since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
 
 NICE_0_LOAD: Final = 1 << 20
 BASE_SLICE_NS: Final = 700_000
+BALANCING: Final = config("NUMA_BALANCING")
 SLICE: Final = since(6, 12)
 FAIR_POLICIES: Final = (SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE)
 LOAD_AVERAGES: Final[dict[str, Needs | None]] = {
@@ -73,6 +74,13 @@ def proc_sched(task: Task) -> str:
     if task.policy in FAIR_POLICIES and SLICE(task):
         rows.append(("se.slice", base_slice(task.kernel.machine.nr_cpus)))
     rows.append(("clock-delta", 0))
+    faults = _numa(task, rows) if BALANCING(task) else ""
+    head = f"{task.comm} ({task.pid}, #threads: {len(task.threads)})\n{'-' * 67}\n"
+    return head + "".join([f"{name:<45}:{value!s:>21}\n" for name, value in rows]) + faults
+
+
+def _numa(task: Task, rows: list[tuple[str, object]]) -> str:
+    """Add the rows of NUMA balancing; what follows all rows. Linux: sched_show_numa()."""
     if task.mm is not None:
         rows.append(("mm->numa_scan_seq", task.mm.numa.scan_seq if task.mm.numa is not None else 0))
     numa = task.numa
@@ -80,14 +88,13 @@ def proc_sched(task: Task) -> str:
     rows += [("numa_pages_migrated", migrated), ("numa_preferred_nid", preferred)]
     rows.append(("total_numa_faults", numa.total_faults if numa is not None else 0))
     node = task.kernel.cpu_to_node(task.processor)
-    head = f"{task.comm} ({task.pid}, #threads: {len(task.threads)})\n{'-' * 67}\n"
     faults = f"current_node={node}, numa_group_id=0\n"
     for pgdat in task.kernel.node_data:
         at = 2 * pgdat.node_id
         shared, private = numa.fast.fault_counts[at : at + 2].tolist() if numa is not None else (0, 0)
         faults += f"numa_faults node={pgdat.node_id} task_private={private} task_shared={shared} "
         faults += "group_private=0 group_shared=0\n"
-    return head + "".join([f"{name:<45}:{value!s:>21}\n" for name, value in rows]) + faults
+    return faults
 
 
 @proc_sched.store

@@ -92,7 +92,6 @@ if TYPE_CHECKING:
     from mmfs.mm.mm_struct import MmStruct
     from mmfs.mm.vma import VmAreaStruct
 
-NAME_COLUMN: Final = 73
 FLAG_WORDS: Final = sorted((
     (VM_READ, "rd"),
     (VM_WRITE, "wr"),
@@ -161,7 +160,12 @@ def show_map_vma(vma: VmAreaStruct) -> str:
         pgoff, (major, minor), ino = vma.vm_pgoff << PAGE_SHIFT, inode.dev, inode.ino
     head = f"{vma.vm_start:08x}-{vma.vm_end:08x} {rights} {pgoff:08x} {major:02x}:{minor:02x} {ino} "
     name = vma_name(vma)
-    return f"{head:<{NAME_COLUMN}}{name}\n" if name else f"{head}\n"
+    return f"{head:<{name_column(vma.vm_mm)}}{name}\n" if name else f"{head}\n"
+
+
+def name_column(mm: MmStruct) -> int:
+    """Where names begin. Linux: show_map_vma(), seq_setwidth(25 + sizeof(void *) * 6 - 1)."""
+    return 25 + mm.arch.bits_per_long // 8 * 6
 
 
 @attribute("maps", open=proc_mem_open)
@@ -310,7 +314,7 @@ def smaps_rollup(task: Task) -> str:
     first, last = (mm.mmap[0].vm_start, mm.mmap[-1].vm_end) if mm.mmap else (0, 0)
     head = f"{first:08x}-{last:08x} ---p 00000000 00:00 0 "
     rows = show_smap(task.kernel.profile, counts, sum(ksm_pages(vma) for vma in mm.mmap), True)
-    return f"{head:<{NAME_COLUMN}}[rollup]\n{rows}"
+    return f"{head:<{name_column(mm)}}[rollup]\n{rows}"
 
 
 # ---------------------------------------------------------------------------------- map_files

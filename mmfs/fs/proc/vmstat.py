@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from mmfs.fs.proc.root import proc
-from mmfs.mm.page_writeback import global_dirty_limits, global_dirtyable_memory
+from mmfs.mm.page_writeback import dirty_limits
 from mmfs.mm.show_mem import node_page_state_pages
 from mmfs.mm.vmstat import is_printed, node_stat_text, numa_stat_text, vm_event_text, zone_stat_text
 from mmfs.mm_types import HPAGE_PMD_ORDER, NodeStatItem, VmEventItem, ZoneStatItem
@@ -90,9 +90,7 @@ def vmstat(kernel: Kernel) -> str:
     events: list[int] = counters.event.tolist()
     events[VmEventItem.PGPGIN] //= 2  # sectors to kilobytes
     events[VmEventItem.PGPGOUT] //= 2
-    background, threshold = global_dirty_limits(
-        kernel.vm, global_dirtyable_memory(zone, node, kernel.page_alloc.totalreserve_pages)
-    )
+    background, threshold = dirty_limits(kernel, zone, node)
     numbers = (
         *zone,
         *counters.numa_event.sum(axis=0).tolist(),

@@ -46,7 +46,7 @@ def zone_stats(profile: Profile) -> Plan:
 
 def populated_zones(pgdat: PglistData) -> Iterator[Zone]:
     """The zones of a node that have memory."""
-    return (zone for zone in pgdat.node_zones if zone.populated())
+    return (zone for zone in pgdat.zones if zone.populated())
 
 
 # -- zoneinfo ---------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def zoneinfo(kernel: Kernel) -> str:
     parts: list[str] = []
     for pgdat in kernel.node_data:
         first = next(populated_zones(pgdat), None)
-        for zone in pgdat.node_zones:
+        for zone in pgdat.zones:
             parts.append(f"Node {pgdat.node_id}, zone {zone.name:>8}")
             if zone is first:
                 state = node_stat_printed(kernel.vmstat.node_stat[pgdat.node_id].tolist())

@@ -11,17 +11,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmfs.fs.sys.device import Device, bus_type, device, number_after, uevent, uevent_store
-from mmfs.fs.sys.node import CPULIST_SIZE
+from mmfs.fs.sys.node import cpulist_size
 from mmfs.fs.sys.root import DIRECTORY, facts, system
 from mmfs.kernfs.bitmap import bitmap_list, bitmap_mask
-from mmfs.profile import since
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from mmfs.cpu_model import CacheLevel
     from mmfs.kernel.kernel import Kernel
 
-NR_CPUS: Final = 8192
-NO_CLUSTER: Final = 65535
 
 cpu_root = system.directory("cpu", mode=DIRECTORY)
 
@@ -55,7 +53,7 @@ def isolated(_: Kernel) -> str:
     return "\n"
 
 
-@cpu_root.attribute("nohz_full")
+@cpu_root.attribute("nohz_full", needs=config("NO_HZ_FULL"))
 def nohz_full(kernel: Kernel) -> str:
     """No processor runs without ticks; until 6.19 Linux prints a mask that was never made."""
     return "\n" if HOUSEKEEPING(kernel) else "(null)\n"
@@ -71,9 +69,9 @@ def housekeeping(_: Kernel) -> str:
 
 
 @cpu_root.attribute("kernel_max")
-def kernel_max(_: Kernel) -> int:
+def kernel_max(kernel: Kernel) -> int:
     """The highest number that the kernel's configuration has room for."""
-    return NR_CPUS - 1
+    return kernel.profile.config_int("NR_CPUS") - 1
 
 
 @cpu_root.attribute("crash_hotplug", needs=since(6, 12))
@@ -136,13 +134,15 @@ def cpu_device(one: CpuDevice) -> Device:
     return Device(one.kernel, f"cpu/cpu{one.cpu}")
 
 
+NUMA = config("NUMA")
 cpu_dir = cpu_root.family(list=names, lookup=find, mode=DIRECTORY)
 device(cpu_dir, cpu_device, subsystem="cpu", has_uevent=False)
 bus_type("cpu", names, find)
 
 
 @cpu_dir.symlinks(
-    list=lambda one: [f"node{one.nid}"], lookup=lambda one, name: one.nid if name == f"node{one.nid}" else None
+    list=lambda one: [f"node{one.nid}"] if NUMA(one) else [],
+    lookup=lambda one, name: one.nid if NUMA(one) and name == f"node{one.nid}" else None,
 )
 def node_of_cpu(nid: int) -> str:
     """Linux: drivers/base/node.c, register_cpu_under_node()."""
@@ -160,7 +160,7 @@ facts(topology, {
     "physical_package_id": lambda one: one.kernel.machine.socket_of(one.cpu),
     "die_id": lambda one: 0,
     "core_id": lambda one: one.kernel.machine.core_of(one.cpu),
-    "cluster_id": lambda one: NO_CLUSTER,
+    "cluster_id": lambda one: one.kernel.profile.arch.bad_apicid,
 })  # fmt: skip
 
 
@@ -186,10 +186,10 @@ def package_list(one: CpuDevice) -> str:
 
 for _name in ("core_cpus", "thread_siblings", "cluster_cpus"):
     topology.attributes(_name, core_mask)
-    topology.attributes(f"{_name}_list", core_list, size=CPULIST_SIZE)
+    topology.attributes(f"{_name}_list", core_list, size=cpulist_size)
 for _name in ("package_cpus", "core_siblings", "die_cpus"):
     topology.attributes(_name, package_mask)
-    topology.attributes(f"{_name}_list", package_list, size=CPULIST_SIZE)
+    topology.attributes(f"{_name}_list", package_list, size=cpulist_size)
 
 
 # -- cpuN/cache ----------------------------------------------------------------------------------------------------

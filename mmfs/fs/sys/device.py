@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from mmfs.fs.sys.root import DIRECTORY, bus
 from mmfs.kernfs import Directory, fail, sysfs_streq
+from mmfs.profile import Needs
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -144,10 +145,10 @@ def device(directory: Directory[T], of: Callable[[T], Device], *, subsystem: str
 
 def bus_type(
     name: str, devices: Callable[[Kernel], Iterable[str]], find: Callable[[Kernel, str], object | None],
-    where: str = "system",
+    where: str = "system", needs: Needs | None = None,
 ) -> None:
     """/sys/bus/NAME, with links to its devices. Linux: drivers/base/bus.c, bus_register(), subsys_register()."""
-    directory = bus.directory(name, mode=DIRECTORY)
+    directory = bus.directory(name, mode=DIRECTORY, needs=needs)
     links = directory.directory("devices", mode=DIRECTORY)
     directory.directory("drivers", mode=DIRECTORY)
 

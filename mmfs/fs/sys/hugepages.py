@@ -12,6 +12,7 @@ from mmfs.fs.sys.root import DIRECTORY, mm
 from mmfs.kernfs import Caller, Directory, fail, kstrtoul, memparse
 from mmfs.mm.hugetlb import Hstate
 from mmfs.mm.mempolicy import init_nodemask_of_mempolicy
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -105,7 +106,7 @@ for _directory in (pool_dir, node_pool_dir):
     _directory.attributes("demote_size", demote_size, demote_size_store, needs=can_be_demoted)
 
 
-@pool_dir.attribute("nr_hugepages_mempolicy", wants_caller=True)
+@pool_dir.attribute("nr_hugepages_mempolicy", wants_caller=True, needs=config("NUMA"))
 def nr_hugepages_mempolicy(pool: Pool, *, caller: Caller) -> int:
     """Pages in the pool; what is written makes them come and go where the writer's memory policy says."""
     return nr_hugepages(pool)

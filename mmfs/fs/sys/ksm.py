@@ -13,7 +13,7 @@ from mmfs.fs.sys.transparent_hugepage import choice
 from mmfs.kernfs import Directory, fail, kstrtouint
 from mmfs.kernfs.kstrtox import kstrtobool, kstrtoint, kstrtoul, sysfs_streq
 from mmfs.mm.ksm import KSM_RUN_UNMERGE, Ksm
-from mmfs.profile import Needs, since
+from mmfs.profile import Needs, config, since
 
 ADVISOR_MODES = ("none", "scan-time")
 
@@ -88,7 +88,7 @@ def _prune_millisecs(thread: Ksm, buf: str) -> None:
 _switch("run", lambda thread: thread.run, _run)
 _switch("pages_to_scan", lambda thread: thread.pages_to_scan, lambda thread, buf: thread.set_pages_to_scan(_uint(buf)))
 _switch("sleep_millisecs", lambda thread: thread.sleep_millisecs, lambda thread, buf: thread.set_sleep(_uint(buf)))
-_switch("merge_across_nodes", lambda thread: int(thread.loops.merge_across_nodes), _merge_across_nodes)
+_switch("merge_across_nodes", lambda thread: int(thread.loops.merge_across_nodes), _merge_across_nodes, config("NUMA"))
 _switch("max_page_sharing", lambda thread: int(thread.tree.max_page_sharing), _max_page_sharing)
 _switch("use_zero_pages", lambda thread: int(thread.loops.use_zero_pages), _use_zero_pages)
 _switch("smart_scan", lambda thread: int(thread.loops.smart_scan), _smart_scan, since(6, 12))

@@ -14,12 +14,13 @@ from mmfs.kernfs import fail, kstrtobool, kstrtoull, sysfs_match_string
 from mmfs.mm.memory_block import MemoryBlock
 from mmfs.mm.memory_hotplug import ONLINE_TYPES
 from mmfs.mm_types import PAGE_SHIFT
-from mmfs.profile import since
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
-memory = system.directory("memory", mode=DIRECTORY)
+BLOCKS = config("MEMORY_HOTPLUG")
+memory = system.directory("memory", mode=DIRECTORY, needs=BLOCKS)
 
 
 def memory_device(kernel: Kernel) -> Device:
@@ -89,7 +90,7 @@ def block_device(block: MemoryBlock) -> Device:
 
 block_dir = memory.family(list=names, lookup=find, mode=DIRECTORY)
 device(block_dir, block_device, subsystem="memory")
-bus_type("memory", names, find)
+bus_type("memory", names, find, needs=BLOCKS)
 
 
 @block_dir.attribute("online")

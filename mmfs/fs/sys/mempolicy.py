@@ -12,7 +12,7 @@ from mmfs.fs.sys.root import DIRECTORY, mm
 from mmfs.kernfs import kstrtobool
 from mmfs.kernfs.kstrtox import fail, kstrtou8, sysfs_streq
 from mmfs.mm.mempolicy import AUTO
-from mmfs.profile import since
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_NUMNODES: Final = 64
 
-mempolicy = mm.directory("mempolicy", mode=DIRECTORY, needs=since(6, 12))
+mempolicy = mm.directory("mempolicy", mode=DIRECTORY, needs=since(6, 12) & config("NUMA"))
 weighted_interleave = mempolicy.directory("weighted_interleave", mode=DIRECTORY)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mmfs.fs.proc.vmstat import Plan, node_stat_printed, zone_printed
 from mmfs.fs.sys.device import Device, bus_type, device, number_after
@@ -22,7 +22,7 @@ from mmfs.mm.compaction import compact_node
 from mmfs.mm.node_reclaim import reclaim_from_node
 from mmfs.mm.show_mem import node_page_state_pages
 from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
-from mmfs.mm_types import MAX_NR_ZONES, PAGE_SHIFT, NumaStatItem, ZoneStatItem
+from mmfs.mm_types import MAX_NR_ZONES, PAGE_SHIFT, PAGE_SIZE, NumaStatItem, ZoneStatItem
 from mmfs.mm_types import NodeStatItem as Item
 from mmfs.profile import Profile, config, since, until
 
@@ -30,8 +30,18 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.mmzone import PglistData
 
-CPULIST_SIZE: Final = 28672
-"""st_size of a list of CPUs. Linux: include/linux/cpumask.h, CPULIST_FILE_MAX_BYTES with 8192 CPUs."""
+def cpulist_size(of: HasKernel) -> int:
+    """st_size of a list of CPUs. Linux: include/linux/cpumask.h, CPULIST_FILE_MAX_BYTES."""
+    return max(of.kernel.profile.config_int("NR_CPUS") * 7 // 2, PAGE_SIZE)
+
+
+
+class HasKernel(Protocol):
+    """What belongs to a kernel."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """Its kernel."""
 
 
 class NodeDevice(NamedTuple):
@@ -46,7 +56,8 @@ class NodeDevice(NamedTuple):
         return self.pgdat.node_id
 
 
-node = system.directory("node", mode=DIRECTORY)
+NUMA = config("NUMA")
+node = system.directory("node", mode=DIRECTORY, needs=NUMA)
 
 
 def nodes_device(kernel: Kernel) -> Device:
@@ -121,7 +132,7 @@ def node_device(one: NodeDevice) -> Device:
 node_dir = node.family(list=names, lookup=find, mode=DIRECTORY)
 device(node_dir, node_device, subsystem="node")
 node_dir.directory("x86", mode=DIRECTORY)
-bus_type("node", names, find)
+bus_type("node", names, find, needs=NUMA)
 
 
 @node_dir.attribute("cpumap")
@@ -130,7 +141,7 @@ def cpumap(one: NodeDevice) -> str:
     return bitmap_mask(one.pgdat.cpus, len(one.kernel.cpus)) + "\n"
 
 
-@node_dir.attribute("cpulist", size=CPULIST_SIZE)
+@node_dir.attribute("cpulist", size=cpulist_size)
 def cpulist(one: NodeDevice) -> str:
     """The node's processors as a list."""
     return bitmap_list(one.pgdat.cpus) + "\n"

@@ -11,13 +11,15 @@ from mmfs.fs.sys.device import Device, bus_type, device, number_after
 from mmfs.fs.sys.root import DIRECTORY, mm, virtual
 from mmfs.kernfs import kstrtobool
 from mmfs.kernfs.bitmap import bitmap_list
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.memory_tiers import MemoryTier
 
-numa = mm.directory("numa", mode=DIRECTORY)
-tiering = virtual.directory("memory_tiering", mode=DIRECTORY)
+NUMA = config("NUMA")
+numa = mm.directory("numa", mode=DIRECTORY, needs=NUMA)
+tiering = virtual.directory("memory_tiering", mode=DIRECTORY, needs=NUMA)
 device(tiering, lambda kernel: Device(kernel, "virtual/memory_tiering"))
 
 
@@ -58,7 +60,7 @@ def find(kernel: Kernel, name: str) -> TierDevice | None:
 
 tier_dir = tiering.family(list=names, lookup=find, mode=DIRECTORY)
 device(tier_dir, lambda one: Device(one.kernel, f"virtual/memory_tiering/{one.name}"), subsystem="memory_tiering")
-bus_type("memory_tiering", names, find, "virtual")
+bus_type("memory_tiering", names, find, "virtual", NUMA)
 
 
 @tier_dir.attribute("nodelist")

@@ -156,7 +156,7 @@ def cpu_partial_store(cache: KmemCache, buf: str) -> None:
     cache.flush_all()
 
 
-@cache_dir.attribute("remote_node_defrag_ratio", mode=0o600)
+@cache_dir.attribute("remote_node_defrag_ratio", mode=0o600, needs=config("NUMA"))
 def remote_node_defrag_ratio(cache: KmemCache) -> int:
     """How often of a hundred times other nodes' partial slabs are used."""
     return int(cache.record["remote_node_defrag_ratio"]) // 10

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.proc.sys.root import fact, register_sysctl, sysctl_directory, tunable
 from mmfs.kernfs import fail
-from mmfs.kernfs.kstrtox import INT_MAX
+from mmfs.kernfs.kstrtox import INT_MAX, long_max
 from mmfs.kernfs.sysctl import (
     proc_dointvec,
     proc_dointvec_minmax,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.params import FsSysctl
 
-LONG_MAX: Final = (1 << 63) - 1
 BITS_PER_LONG: Final = 64
 NR_OPEN_MAX: Final = INT_MAX & -BITS_PER_LONG
 MAXOLDUID: Final = 65535
@@ -112,7 +111,7 @@ register_sysctl(fs, (
     tunable(of_fs, "dentry-negative", FLAG, field="dentry_negative", needs=since(6, 13)),
     fact("dentry-state", dentry_state),
     tunable(of_fs, "dir-notify-enable", INT),
-    tunable(of_fs, "file-max", proc_doulongvec_minmax(0, LONG_MAX)),
+    tunable(of_fs, "file-max", proc_doulongvec_minmax(0, long_max)),
     fact("file-nr", file_nr),
     fact("inode-nr", inode_nr),
     fact("inode-state", inode_state),
@@ -132,7 +131,7 @@ register_sysctl(fs, (
     tunable(of_fs, "suid_dumpable", proc_dointvec_minmax(0, 2)),
 ))  # fmt: skip
 
-register_sysctl(epoll, (tunable(of_fs, "max_user_watches", proc_doulongvec_minmax(0, LONG_MAX),
+register_sysctl(epoll, (tunable(of_fs, "max_user_watches", proc_doulongvec_minmax(0, long_max),
                                 field="epoll_max_user_watches"),))  # fmt: skip
 register_sysctl(fanotify, (
     tunable(of_fs, "max_queued_events", NATURAL, field="fanotify_max_queued_events"),

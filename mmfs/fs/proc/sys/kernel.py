@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.fs.proc.sys.root import fact, register_sysctl, sysctl_directory, tunable
 from mmfs.kernfs import Attribute, fail
-from mmfs.kernfs.kstrtox import INT_MAX
+from mmfs.kernfs.kstrtox import INT_MAX, long_max
 from mmfs.kernfs.sysctl import (
     HZ,
     proc_dointvec,
@@ -29,7 +29,7 @@ from mmfs.kernfs.sysctl import (
     proc_doulongvec_minmax,
     sysctl,
 )
-from mmfs.profile import since, until
+from mmfs.profile import config, since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from mmfs.kernel.scheduler import Scheduler
 
 IPCMNI: Final = 32768
-LONG_MAX: Final = (1 << 63) - 1
 MAX_THREADS: Final = 0x3FFFFFFF
 NEW_UTS_LEN: Final = 64
 CORENAME_MAX_SIZE: Final = 128
@@ -200,7 +199,7 @@ NATURAL = proc_dointvec_minmax(0)
 FLAG = proc_dointvec_minmax(0, 1)
 ULONG = proc_doulongvec_minmax()
 UINT = proc_douintvec_minmax()
-SECONDS = proc_doulongvec_minmax(0, LONG_MAX // HZ)
+SECONDS = proc_doulongvec_minmax(0, lambda: long_max() // HZ)
 NAME = proc_dostring(NEW_UTS_LEN + 1)
 
 def numa_balancing_changed(kernel: Kernel, _: int) -> None:
@@ -208,6 +207,7 @@ def numa_balancing_changed(kernel: Kernel, _: int) -> None:
     kernel.numa_balancing.set_mode(kernel.sysctl.numa_balancing)
 
 
+BALANCING = config("NUMA_BALANCING")
 SYS_INFO: Final = ("tasks", "mem", "timers", "locks", "ftrace", "", "all_bt", "blocked_tasks")
 """What can be told of a system in trouble, by bit. Linux 6.18: lib/sys_info.c, si_names."""
 
@@ -251,8 +251,8 @@ register_sysctl(kernel_dir, (
     tunable(of_ipc, "msgmnb", NATURAL),
     tunable(of_ipc, "msgmni", proc_dointvec_minmax(0, IPCMNI)),
     fact("ngroups_max", lambda kernel: f"{kernel.sysctl.ngroups_max}\n"),
-    tunable(of_sysctl, "numa_balancing", proc_dointvec_minmax(0, 4), numa_balancing_changed),
-    tunable(of_sysctl, "numa_balancing_promote_rate_limit_MBps", NATURAL, numa_balancing_changed),
+    tunable(of_sysctl, "numa_balancing", proc_dointvec_minmax(0, 4), numa_balancing_changed, needs=BALANCING),
+    tunable(of_sysctl, "numa_balancing_promote_rate_limit_MBps", NATURAL, numa_balancing_changed, needs=BALANCING),
     fact("osrelease", lambda kernel: f"{kernel.uts.release}\n"),
     fact("ostype", lambda kernel: f"{kernel.uts.sysname}\n"),
     tunable(of_sysctl, "overflowgid", proc_dointvec_minmax(0, MAXOLDUID)),

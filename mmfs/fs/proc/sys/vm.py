@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.fs.proc.sys.root import register_sysctl, sysctl_directory, tunable
 from mmfs.kernfs import Attribute, Caller, fail
-from mmfs.kernfs.kstrtox import UINT_MAX, ULONG_MAX
+from mmfs.kernfs.kstrtox import UINT_MAX, ulong_max
 from mmfs.kernfs.sysctl import (
     HZ,
     proc_dobool,
@@ -33,7 +33,7 @@ from mmfs.mm.mempolicy import init_nodemask_of_mempolicy
 from mmfs.mm.node_reclaim import node_reclaim_mode_changed
 from mmfs.mm.watermark import MIN_PERCPU_PAGELIST_HIGH_FRACTION
 from mmfs.mm_types import PAGE_SIZE
-from mmfs.profile import since, until
+from mmfs.profile import config, since, until
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -168,7 +168,7 @@ def stat_refresh_store(kernel: Kernel, buf: str) -> None:
 
 def _too_large(limit: int) -> bool:
     """More pages than an int counts, in the kernel's 64-bit arithmetic. Linux: DIV_ROUND_UP()."""
-    return (limit + PAGE_SIZE - 1 & ULONG_MAX) // PAGE_SIZE > UINT_MAX
+    return (limit + PAGE_SIZE - 1 & ulong_max()) // PAGE_SIZE > UINT_MAX
 
 
 def dirty_background_ratio_changed(kernel: Kernel, _: int) -> None:
@@ -317,6 +317,7 @@ def drop_caches_store(kernel: Kernel, buf: str, *, offset: int, caller: Caller) 
     return taken
 
 
+NUMA, LONG_64, LONG_32 = config("NUMA"), config("64BIT"), ~config("64BIT")
 INT = proc_dointvec()
 NATURAL = proc_dointvec_minmax(0)
 FLAG = proc_dointvec_minmax(0, 1)
@@ -340,7 +341,8 @@ register_sysctl(vm, (
     Attribute("drop_caches", None, drop_caches_store, mode=0o200, wants_offset=True, wants_caller=True),
     tunable(of_vm, "enable_soft_offline", FLAG, needs=since(6, 12)),
     tunable(of_vm, "extfrag_threshold", proc_dointvec_minmax(0, 1000)),
-    tunable(of_vm, "hugetlb_optimize_vmemmap", proc_dobool()),
+    tunable(of_vm, "highmem_is_dirtyable", FLAG, needs=config("HIGHMEM")),
+    tunable(of_vm, "hugetlb_optimize_vmemmap", proc_dobool(), needs=config("HUGETLB_PAGE_OPTIMIZE_VMEMMAP")),
     tunable(of_vm, "hugetlb_shm_group", INT),
     tunable(of_vm, "laptop_mode", proc_dointvec_jiffies(hz=HZ), needs=until(7, 0)),
     Attribute("laptop_mode", laptop_mode_ignored, laptop_mode_ignored_store, wants_offset=True, wants_caller=True,
@@ -352,19 +354,20 @@ register_sysctl(vm, (
     tunable(of_vm, "memory_failure_early_kill", FLAG),
     tunable(of_vm, "memory_failure_recovery", FLAG),
     tunable(of_vm, "min_free_kbytes", NATURAL, min_free_kbytes_changed),
-    tunable(of_vm, "min_slab_ratio", PERCENT),
-    tunable(of_vm, "min_unmapped_ratio", PERCENT),
+    tunable(of_vm, "min_slab_ratio", PERCENT, needs=NUMA),
+    tunable(of_vm, "min_unmapped_ratio", PERCENT, needs=NUMA),
     tunable(of_vm, "mmap_min_addr", ULONG, mmap_min_addr_changed, field="dac_mmap_min_addr"),
-    tunable(of_vm, "mmap_rnd_bits", proc_dointvec_minmax(28, 32), mode=0o600),
-    tunable(of_vm, "mmap_rnd_compat_bits", proc_dointvec_minmax(8, 16), mode=0o600),
+    tunable(of_vm, "mmap_rnd_bits", proc_dointvec_minmax(28, 32), mode=0o600, needs=LONG_64),
+    tunable(of_vm, "mmap_rnd_bits", proc_dointvec_minmax(8, 16), mode=0o600, needs=LONG_32),
+    tunable(of_vm, "mmap_rnd_compat_bits", proc_dointvec_minmax(8, 16), mode=0o600, needs=config("IA32_EMULATION")),
     tunable(of_vm, "movable_gigantic_pages", INT, needs=since(7, 0)),
     sysctl("nr_hugepages", ULONG, get=max_huge_pages, set=set_max_huge_pages),
     Attribute("nr_hugepages_mempolicy", nr_hugepages_mempolicy, nr_hugepages_mempolicy_store,
-              one_read=True, wants_offset=True, wants_caller=True),
+              one_read=True, wants_offset=True, wants_caller=True, needs=NUMA),
     sysctl("nr_overcommit_hugepages", ULONG, get=lambda kernel: kernel.hugetlb.default.nr_overcommit_huge_pages,
            set=set_nr_overcommit_huge_pages),
-    tunable(of_vm, "numa_stat", FLAG, numa_stat_changed),
-    Attribute("numa_zonelist_order", numa_zonelist_order, numa_zonelist_order_store),
+    tunable(of_vm, "numa_stat", FLAG, numa_stat_changed, needs=NUMA),
+    Attribute("numa_zonelist_order", numa_zonelist_order, numa_zonelist_order_store, needs=NUMA),
     tunable(of_vm, "oom_dump_tasks", INT),
     tunable(of_vm, "oom_kill_allocating_task", INT),
     tunable(of_overcommit, "overcommit_kbytes", ULONG, overcommit_kbytes_changed, field="sysctl_overcommit_kbytes"),
@@ -380,9 +383,10 @@ register_sysctl(vm, (
     tunable(of_vm, "swappiness", proc_dointvec_minmax(0, 200)),
     tunable(of_vm, "unprivileged_userfaultfd", FLAG),
     tunable(of_overcommit, "user_reserve_kbytes", ULONG, field="sysctl_user_reserve_kbytes"),
+    tunable(of_vm, "vdso_enabled", proc_dointvec_minmax(0, 1), needs=LONG_32),
     tunable(of_vm, "vfs_cache_pressure", NATURAL),
     tunable(of_vm, "vfs_cache_pressure_denom", proc_dointvec_minmax(100), needs=since(6, 18)),
     tunable(of_vm, "watermark_boost_factor", NATURAL, watermark_boost_factor_changed),
     tunable(of_vm, "watermark_scale_factor", proc_dointvec_minmax(1, 3000), watermark_scale_factor_changed),
-    tunable(of_vm, "zone_reclaim_mode", NATURAL, zone_reclaim_mode_changed),
+    tunable(of_vm, "zone_reclaim_mode", NATURAL, zone_reclaim_mode_changed, needs=NUMA),
 ))  # fmt: skip
