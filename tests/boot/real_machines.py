@@ -11,7 +11,7 @@ from typing import Any
 from mmfs.machine import Machine
 from mmfs.mm.memblock import Memblock, boot_memory
 from mmfs.mm_types import ZONE_NAMES
-from mmfs.profile import load_profile
+from mmfs.profile import Profile, load_profile
 from tests.golden.captures import MACHINES, at_boot
 
 BOOT = Path(__file__).parent.parent / "golden" / "boot"
@@ -57,6 +57,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 SHAPES |= {f"6.1/{name}": {"ram": name} | SHAPES[name] for name in ("128M", "512M", "1024M-c4", "4096M")}
 SHAPES["6.1/numa3+2"] = TWO
+SHAPES |= {f"686-pae/{name}": {"ram": name, "arch": "i386-pae"} for name in ("128M", "512M", "896M", "2048M", "60G")}
+SHAPES |= {
+    "686-pae/2048M-c4": {"ram": "2G", "cpus": 4, "arch": "i386-pae"},
+    "686-pae/4096M": {"ram": "4G", "arch": "i386-pae"},
+}
 
 
 @dataclass
@@ -82,12 +87,17 @@ class RealMachine:
     dmesg: list[str] | None = None
     min_free_kbytes: int | None = None
 
+    @property
+    def profile(self) -> Profile:
+        """The kernel that booted it."""
+        return load_profile(self.profile_name, self.machine.arch)
+
     @cached_property
     def memblock(self) -> Memblock:
         """Ours, with the kernel loaded where the real one was."""
         code = re.search(r"([0-9a-f]+)-[0-9a-f]+ : Kernel code", self.iomem)
         assert code
-        return boot_memory(self.machine, load_profile(self.profile_name), self.cmdline, 1, int(code[1], 16))
+        return boot_memory(self.machine, self.profile, self.cmdline, 1, int(code[1], 16))
 
     @cached_property
     def zones(self) -> dict[tuple[int, str], RealZone]:
@@ -128,7 +138,7 @@ def booted(name: str) -> RealMachine:
     return RealMachine(
         name,
         machine,
-        "6.1" if name.startswith("6.1/") else "6.12-deb12",
+        "6.1" if name.startswith(("6.1/", "686-pae/")) else "6.12-deb12",
         (folder / "cmdline").read_text().rstrip("\n"),
         (folder / "meminfo").read_text(),
         (folder / "zoneinfo").read_text(),

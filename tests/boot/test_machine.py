@@ -8,7 +8,8 @@ from typing import Any
 import psutil
 import pytest
 
-from mmfs.machine import MAX_RAM, MIN_RAM, Machine, Node
+from mmfs.arch import X86_64
+from mmfs.machine import MIN_RAM, Machine, Node
 from mmfs.sizes import format_size, parse_size
 
 G = 1 << 30
@@ -134,7 +135,7 @@ def test_la57() -> None:
     ("arguments", "message"),
     [
         ({"ram": MIN_RAM - 4096}, "too little"),
-        ({"ram": MAX_RAM + 4096}, "more than the 15T"),
+        ({"ram": X86_64.max_ram + 4096}, "more than the 15T"),
         ({"ram": "8 gigs"}, "not a size"),
         ({"ram": "8G", "cpus": 0}, "above zero"),
         ({"ram": "8G", "cpus": 10000}, "8192"),

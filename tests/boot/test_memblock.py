@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mmfs.machine import Machine
 from mmfs.mm.memblock import PAGE_SIZE, Memblock, MemblockError, boot_memory
-from mmfs.mm_types import ZONE_MOVABLE
+from mmfs.mm_types import MAX_NR_ZONES, ZONE_MOVABLE
 from mmfs.profile import load_profile
 
 PAGES = 64
@@ -118,7 +118,7 @@ def test_every_frame_is_accounted_for_once(shape: dict[str, Any], cmdline: str) 
         cmdline = "crashkernel=8M"
     block = boot_memory(machine, PROFILE, cmdline, 7)
     assert sum(zone.present for zone in block.zone_ranges) == block.phys_pages()
-    assert len(block.zone_ranges) == 5 * len(machine.nodes)
+    assert len(block.zone_ranges) == MAX_NR_ZONES * len(machine.nodes)
     free = sorted(block.free_ranges())
     assert all(one.end_pfn <= other.start_pfn for one, other in pairwise(free))
     for start, end, nid in free:

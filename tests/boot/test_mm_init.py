@@ -13,8 +13,10 @@ from mmfs.mm.percpu import pcpu_units_per_alloc
 from mmfs.mm.resource import Resource
 from mmfs.mm.system_hash import large_system_hash
 from mmfs.mm_types import ZONE_DMA32, ZONE_MOVABLE, ZONE_NORMAL
+from mmfs.profile import load_profile
 
 GB_PAGES = 1 << 18
+ZONES = mm_init.zone_types(load_profile())
 
 
 @pytest.mark.parametrize(
@@ -65,16 +67,17 @@ def test_pressure_threshold() -> None:
 
 
 def test_lowmem_reserve_of_empty_zones_and_ratio_zero() -> None:
-    rows = watermark.lowmem_reserves([3840, 0, 100000, 5000, 0], (256, 256, 32, 0, 0))
-    assert rows[0] == [0, 0, 100000 // 256, 105000 // 256, 105000 // 256]
-    assert rows[1] == [0] * 5
-    assert rows[2] == [0, 0, 0, 5000 // 32, 5000 // 32]
-    assert watermark.lowmem_reserves([3840, 1000, 0, 0, 0], (0, 256, 32, 0, 0))[0] == [0] * 5
+    ratios = watermark.LOWMEM_RESERVE_RATIO
+    rows = watermark.lowmem_reserves([3840, 0, 100000, 0, 5000, 0], ratios)
+    assert rows[0] == [0, 0, 100000 // 256, 100000 // 256, 105000 // 256, 105000 // 256]
+    assert rows[1] == [0] * 6
+    assert rows[2] == [0, 0, 0, 0, 5000 // 32, 5000 // 32]
+    assert watermark.lowmem_reserves([3840, 1000, 0, 0, 0, 0], (0, *ratios[1:]))[0] == [0] * 6
 
 
 def test_kernelcore_spreads_over_the_nodes() -> None:
     memory = [(1, 4 * GB_PAGES, 0), (4 * GB_PAGES, 5 * GB_PAGES, 1)]
-    limits = mm_init.zone_limits(1, 5 * GB_PAGES, 5 * GB_PAGES)
+    limits = mm_init.zone_limits(1, 5 * GB_PAGES, 5 * GB_PAGES, ZONES)
     assert mm_init.movable_zone(limits) == ZONE_NORMAL
     starts = mm_init.find_zone_movable_pfns(memory, limits, GB_PAGES // 2, 0)
     # Node 0 lies below the zone that Movable is cut from, so all of it is the kernel's.
@@ -88,7 +91,7 @@ def test_kernelcore_spreads_over_the_nodes() -> None:
 
 def test_movablecore_on_one_zone() -> None:
     memory = [(256, GB_PAGES, 0)]
-    limits = mm_init.zone_limits(256, GB_PAGES, GB_PAGES)
+    limits = mm_init.zone_limits(256, GB_PAGES, GB_PAGES, ZONES)
     assert mm_init.movable_zone(limits) == ZONE_DMA32
     starts = mm_init.find_zone_movable_pfns(memory, limits, 0, GB_PAGES // 4)
     assert GB_PAGES - starts[0] == GB_PAGES // 4

@@ -8,9 +8,9 @@ import pytest
 
 from mmfs.kernel.setup import boot_log
 from mmfs.mm import watermark
+from mmfs.mm.mm_init import zone_types
 from mmfs.mm.page_alloc import MOVABLE_APART, PCP_TUNED
-from mmfs.mm_types import ZONE_MOVABLE
-from mmfs.profile import load_profile
+from mmfs.mm_types import ZONE_HIGHMEM, ZONE_MOVABLE
 from tests.boot.real_machines import ALL, SHAPES, RealMachine, booted, real_machine
 
 # Where KASLR puts the direct map, the memory map and the CPU entry areas decides whether each needs a page
@@ -42,22 +42,24 @@ def our_watermarks(real: RealMachine) -> tuple[int, list[int], list[watermark.Wa
     """min_free_kbytes, managed pages and watermarks of each zone as the kernel computes them while it boots."""
     zones = real.memblock.zone_ranges
     managed = [real.memblock.managed_pages(z.start_pfn, z.end_pfn, z.nid, booted=False) for z in zones]
-    apart = MOVABLE_APART(load_profile(real.profile_name))
-    lowmem = sum(pages for pages, zone in zip(managed, zones, strict=True) if zone.zone_type != ZONE_MOVABLE)
+    high = {ZONE_HIGHMEM, ZONE_MOVABLE}
+    has_high = any(zone.spanned for zone in zones if zone.zone_type == ZONE_HIGHMEM)
+    apart = high if MOVABLE_APART(real.profile) or has_high else {ZONE_HIGHMEM}
+    lowmem = sum(pages for pages, zone in zip(managed, zones, strict=True) if zone.zone_type not in high)
 
     def marks(kbytes: int) -> list[watermark.Watermarks]:
         return [
-            watermark.zone_watermarks(pages, lowmem, kbytes, movable=apart and zone.zone_type == ZONE_MOVABLE)
+            watermark.zone_watermarks(pages, lowmem, kbytes, movable=zone.zone_type in apart)
             for pages, zone in zip(managed, zones, strict=True)
         ]
 
     min_free = watermark.calculate_min_free_kbytes(lowmem)
     if sum(managed) << 12 >= 512 << 20:  # below, transparent huge pages are off and khugepaged does not run
-        populated = sum(1 for zone in zones if zone.present and zone.zone_type != ZONE_MOVABLE)
+        populated = sum(1 for zone in zones if zone.present and zone.zone_type not in high)
         free = sum(
             max(pages - mark.high, 0)
             for pages, mark, zone in zip(managed, marks(min_free), zones, strict=True)
-            if zone.zone_type != ZONE_MOVABLE
+            if zone.zone_type not in high
         )
         min_free = max(min_free, watermark.recommended_min_free_kbytes(populated, free))
     return min_free, managed, marks(min_free)
@@ -74,7 +76,8 @@ def test_watermarks(real: RealMachine) -> None:
             boosted = ours + theirs.numbers.get("boost", 0)
             assert abs(theirs.numbers.get(name, boosted) - boosted) <= 1, (zone, name)
         own = [pages for pages, other in zip(managed, real.memblock.zone_ranges, strict=True) if other.nid == zone.nid]
-        reserve = tuple(watermark.lowmem_reserves(own)[zone.zone_type])
+        row = watermark.lowmem_reserves(own)[zone.zone_type]
+        reserve = tuple(row[other] for other in zone_types(real.profile))
         assert theirs.protection in ((), reserve)
 
 
@@ -90,7 +93,7 @@ def test_per_cpu_lists_and_thresholds(real: RealMachine) -> None:
         low, high, batch = watermark.pageset_high_and_batch(pages, mark.low, node_cpus, nr_cpus)
         assert theirs.numbers["batch"] == batch
         # The kernel tunes each list between the two; it is 0 until the list is first used. Older ones do not.
-        if PCP_TUNED(load_profile(real.profile_name)):
+        if PCP_TUNED(real.profile):
             assert all(now == 0 or min(low, now) <= now <= high for now in theirs.pcp_high)
         else:
             assert theirs.pcp_high == [low] * nr_cpus
@@ -114,7 +117,7 @@ def test_boot_log(name: str) -> None:
     assert real.dmesg is not None
     theirs = [re.sub(r"^\[ *[\d.]+\] ", "", line) for line in real.dmesg]
     available = next(int(match[1]) for line in theirs if (match := re.match(r"Memory: (\d+)K", line)))
-    log = boot_log(real.machine, load_profile(real.profile_name), real.memblock, nr_free_pages=available // 4)
+    log = boot_log(real.machine, real.profile, real.memblock, nr_free_pages=available // 4)
     for _, _, text in log:
         if MEASURED.search(text):
             continue

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from mmfs.arch import X86_64
 from mmfs.cli.machine_options import MachineOptions, parse_nodes
 from mmfs.cli.mount import Request, parse_rate, split_options
-from mmfs.machine import MAX_RAM, MIN_RAM
+from mmfs.machine import MIN_RAM
 from mmfs.mount.errors import MountError
 
 
@@ -49,7 +50,7 @@ def test_good_size(mmfs: Callable[..., Any], size: str) -> None:
     assert mmfs("show", "/proc/meminfo", "--ram", size, "--preset", "bare") == small
 
 
-@pytest.mark.parametrize("size", ["1", "4096", "1M", str(MIN_RAM - 4096), str(MAX_RAM + 4096), "1P"])
+@pytest.mark.parametrize("size", ["1", "4096", "1M", str(MIN_RAM - 4096), str(X86_64.max_ram + 4096), "1P"])
 def test_impossible_ram(mmfs: Callable[..., Any], size: str) -> None:
     """Less than Linux boots with, more than is simulated."""
     one_line(mmfs("show", "/proc/meminfo", "--ram", size), "ram")
@@ -91,6 +92,11 @@ def test_impossible_ram(mmfs: Callable[..., Any], size: str) -> None:
         (["show", "/proc/meminfo", "--machine", "/nonexistent.toml"], ["/nonexistent.toml"]),
         (["show", "/proc/meminfo", "--preset", "castle"], ["castle"]),
         (["show", "/proc/meminfo", "--profile", "1.0"], ["1.0"]),
+        (["show", "/proc/meminfo", "--arch", "i386"], ["'i386'", "x86_64, i386-pae"]),
+        (["show", "/proc/meminfo", "--arch", "i386-pae", "--ram", "65G"], ["65G", "64G", "i386-pae"]),
+        (["show", "/proc/meminfo", "--arch", "i386-pae", "--ram", "2G", "--maxmem", "4G"], ["maxmem", "i386-pae"]),
+        (["show", "/proc/meminfo", "--arch", "i386-pae", "--ram", "2G", "--nodes", "2"], ["nodes"]),
+        (["show", "/proc/meminfo", "--arch", "i386-pae", "--profile", "5.1"], ["5.1", "6.1, 6.12"]),
         (["show", "/proc/meminfo", "--like-host", "--preset", "bare"], ["--like-host"]),
         (["show", "/proc/meminfo", "--swap", "1"], ["swap"]),
         (["export", "/etc"], ["/etc", "not empty"]),

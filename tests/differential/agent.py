@@ -61,7 +61,7 @@ class Agent:
         work = Path(self._work.name)
         realkernel.make_disk(work / "disk", FILES)
         realkernel.make_swap(work / "swap", SWAP_BYTES)
-        files = {"init": (0o100755, realkernel.guest("agent.c"))}
+        files = {"init": (0o100755, realkernel.guest("agent.c", series))}
         command = realkernel.qemu(work, files, f"{memory_mb}M", 2, [work / "disk", work / "swap"], series)
         for node in range(nr_nodes if nr_nodes > 1 else 0):
             command += ["-object", f"memory-backend-ram,id=m{node},size={memory_mb // nr_nodes}M"]

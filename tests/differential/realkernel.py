@@ -25,6 +25,9 @@ MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
 """What the guest needs to have a disk; Debian's kernel has it as modules."""
 DISK_SECTORS = 256 << 11
 SERIES = "6.12"
+PAE = "-686-pae"
+"""Ends the name of a series of 32 bits; wants `dpkg --add-architecture i386` and gcc-multilib."""
+M32 = ("-m32", "-D_FILE_OFFSET_BITS=64", "-I/usr/include/x86_64-linux-gnu")
 Counters = dict[str, dict[str, int]]
 
 
@@ -32,10 +35,11 @@ def image_package(series: str) -> str:
     """The package that holds Debian's kernel of a series; skips the test where apt knows none."""
     if shutil.which("apt-cache") is None:
         pytest.skip("no apt to take Debian's kernel from")
-    for meta in (f"linux-image-{series}-amd64", "linux-image-amd64"):
+    version, pae, _ = series.partition(PAE)
+    for meta in ("linux-image-686-pae:i386",) if pae else (f"linux-image-{version}-amd64", "linux-image-amd64"):
         depends = subprocess.run(["apt-cache", "depends", meta], capture_output=True, text=True).stdout
-        if found := re.search(rf"Depends: (linux-image-{re.escape(series)}\.\S+)", depends):
-            return found[1]
+        if found := re.search(rf"Depends: (linux-image-{re.escape(version)}\.[^\s:]+)", depends):
+            return found[1] + (":i386" if pae else "")
     return pytest.skip(f"apt knows no kernel {series} (apt-get update?)")
 
 
@@ -101,10 +105,14 @@ def make_swap(path: Path, size: int) -> None:
 
 
 @cache
-def guest(source: str = "guest.c") -> bytes:
+def guest(source: str = "guest.c", series: str = SERIES) -> bytes:
     """The program that is the guest's init, linked statically."""
+    command = ["gcc", "-O1", "-w", "-static", "-pthread", *(M32 if series.endswith(PAE) else ())]
     with tempfile.TemporaryDirectory() as work:
-        subprocess.run(["gcc", "-O1", "-static", "-pthread", "-o", f"{work}/init", HERE / source], check=True)
+        made = subprocess.run([*command, "-o", f"{work}/init", HERE / source], capture_output=True, text=True)
+        if made.returncode and series.endswith(PAE):
+            pytest.skip("gcc makes no programs of 32 bits (apt install gcc-multilib)")
+        assert not made.returncode, made.stderr
         return Path(work, "init").read_bytes()
 
 

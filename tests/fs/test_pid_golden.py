@@ -32,11 +32,14 @@ NOT_SERVED_OF_PROGRAMS = NOT_SERVED | {
 }
 
 
+OTHER_KERNELS = {name for name, options in MACHINES.items() if options.keys() & {"profile", "arch"}}
+
+
 @cache
 def machine(name: str = "512M") -> tuple[Kernel, Task]:
     """A machine as a captured one, with a program on it; tests here only read."""
     kernel = mmfs.boot(preset="bare", seed=1, **MACHINES[name])  # type: ignore[arg-type]
-    program = "probe" if "profile" in MACHINES[name] else "golden"
+    program = "probe" if name in OTHER_KERNELS else "golden"
     task = kernel.spawn(program, argv=[program, "zoo", "/dev/shm/zoo.ready", "/data", "s"])
     kernel.run_for(0.1)  # until it has started and sleeps
     return kernel, task
@@ -151,7 +154,7 @@ def test_types_modes_and_errors() -> None:
     kinds = {"f": stat.S_IFREG, "d": stat.S_IFDIR, "l": stat.S_IFLNK}
     wrong = []
     for where, sort, row in rows:
-        kernel, pid = of_kind(sort, "512M-6.1" if where.startswith("512M-6.1") else "512M")
+        kernel, pid = of_kind(sort, name if (name := where.partition("/")[0]) in OTHER_KERNELS else "512M")
         path = re.sub(r"^/proc/\d+", f"/proc/{pid}", row.path)
         if path.rpartition("/")[2] in (NOT_SERVED if sort == "kthread" else NOT_SERVED_OF_PROGRAMS):
             continue
@@ -237,6 +240,8 @@ PIDS = {
     ("512M-6.1", "kthread"): ("00-boot", "2"),
     ("512M-6.1", "kswapd0"): ("00-boot", "44"),
     ("512M-6.1", "program"): ("02-zoo", "211"),
+    ("2G-686-pae", "kthread"): ("00-boot", "2"),
+    ("2G-686-pae", "program"): ("02-zoo", "214"),
 }
 
 
@@ -258,7 +263,7 @@ def test_layout(where: str, sort: str, name: str) -> None:
     assert_layout(kernel.read(f"/proc/{pid}/{name}"), file.read_bytes(), LAYOUTS[name], str(file))
 
 
-@pytest.mark.parametrize("where", ["512M", "512M-6.1"])
+@pytest.mark.parametrize("where", ["512M", "512M-6.1", "2G-686-pae"])
 def test_rows_of_smaps(where: str) -> None:
     """Of the heap, which both programs have."""
     kernel, pid = of_kind("program", where)

@@ -37,12 +37,13 @@ def all_of(path: str) -> Any:
 
 def machine(name: str) -> Machine:
     options = MACHINES[name]
-    return Machine.from_sizes(ram=options["ram"], cpus=2, swap="256M", nodes=options.get("nodes"))  # type: ignore[arg-type]
+    options = {key: options[key] for key in ("ram", "nodes", "arch") if key in options}
+    return Machine.from_sizes(cpus=2, swap="256M", **options)  # type: ignore[arg-type]
 
 
 def profile(name: str) -> Profile:
     """The kernel of a captured machine."""
-    return load_profile(str(MACHINES[name].get("profile", "6.12")))
+    return load_profile(str(MACHINES[name].get("profile", "6.12")), str(MACHINES[name].get("arch", "x86_64")))
 
 
 @all_of("/proc/meminfo")
@@ -78,7 +79,7 @@ def _zones_of(golden: Capture) -> Any:
     stats = (*zone_stat_text, *numa_stat_text)
     for section in re.split(r"^(?=Node )", text, flags=re.MULTILINE)[1:]:
         nid, name = re.match(r"Node (\d+), zone +(\w+)", section).groups()  # type: ignore[union-attr]
-        pgdat = nodes.setdefault(int(nid), SimpleNamespace(node_id=int(nid), node_zones=[], kswapd_failures=0))
+        pgdat = nodes.setdefault(int(nid), SimpleNamespace(node_id=int(nid), zones=[], kswapd_failures=0))
         body = section.split("  pages free")[1]
         if "per-node stats" in section:
             found = {item: re.search(rf"^      {item} +(\d+)$", section, re.M) for item in node_stat_text}
@@ -98,7 +99,7 @@ def _zones_of(golden: Capture) -> Any:
             for c, h, b in re.findall(r"count: (\d+)\n +high:  (\d+)\n +batch: (\d+)", body)
         ]
         threshold = re.search(r"vm stats threshold: (\d+)", body)
-        pgdat.node_zones.append(
+        pgdat.zones.append(
             SimpleNamespace(
                 name=name,
                 index=len(zone_stat),
@@ -143,10 +144,10 @@ def _free_areas(text: str) -> tuple[Any, dict[str, Any]]:
     nodes: dict[int, Any] = {}
     zones: dict[str, Any] = {}
     for nid, name in re.findall(r"^Node +(\d+), zone +(\w+)", text, re.M):
-        pgdat = nodes.setdefault(int(nid), SimpleNamespace(node_id=int(nid), node_zones=[]))
+        pgdat = nodes.setdefault(int(nid), SimpleNamespace(node_id=int(nid), zones=[]))
         if name not in zones:
             zones[name] = SimpleNamespace(name=name, populated=lambda: True, free={}, blocks=[])
-            pgdat.node_zones.append(zones[name])
+            pgdat.zones.append(zones[name])
     return SimpleNamespace(node_data=list(nodes.values())), zones
 
 
@@ -331,7 +332,7 @@ def test_softirqs(golden: Capture) -> None:
     assert list(_interrupts(golden.machine).interrupts.softirqs()) == [name.strip() for name, _ in rows]
 
 
-@pytest.mark.parametrize("name", ["512M", "512M-6.1"])
+@pytest.mark.parametrize("name", ["512M", "512M-6.1", "2G-686-pae"])
 def test_character_devices(name: str) -> None:
     chrdevs = CharDevices("console=ttyS0", profile(name))
     kernel = SimpleNamespace(chrdevs=chrdevs, block_devices=SimpleNamespace(majors={}))

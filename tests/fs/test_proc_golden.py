@@ -66,7 +66,7 @@ LAYOUTS: dict[str, Mask] = {
     "/proc/interrupts": only(r"^ *\w+: (( *\d+ ){2}| +\d+$)", each(only(r":.*$", columns))),
     "/proc/softirqs": only(r":.*$", columns),
     "/proc/ioports": exact,
-    "/proc/modules": only(r"0xffffffffc[0-9a-f]{7}", lambda text: "#" * len(text)),
+    "/proc/modules": only(r"0xf(fffffffc)?[0-9a-f]{7}", lambda text: "#" * len(text)),
 }
 
 # Files that some captures show after something that these machines did not do, and from which machine states.

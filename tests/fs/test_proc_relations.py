@@ -133,7 +133,7 @@ def test_values_at_boot_are_a_real_kernels(machine: tuple[str, Kernel]) -> None:
     for row in ("SwapTotal", "Percpu", "VmallocTotal", "Hugepagesize", "HugePages_Total", "HugePages_Free", "Hugetlb"):
         wanted = 262140 if row == "SwapTotal" else real[row]  # the capture was taken before swapon
         assert mine[row] == wanted, row
-    for row in ("DirectMap4k", "DirectMap2M", "DirectMap1G"):  # a boot's modules split four to six pages
+    for row in {"DirectMap4k", "DirectMap2M", "DirectMap1G"} & set(real):  # a boot's modules split four to six pages
         assert mine[row] == pytest.approx(real[row], abs=4 * 2048), row
     # Half of RAM less what hugetlb holds, plus swap.
     assert mine["CommitLimit"] == pytest.approx(real["CommitLimit"] + 262140, rel=0.01)

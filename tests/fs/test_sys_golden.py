@@ -43,6 +43,7 @@ MASKS: tuple[tuple[str, Mask], ...] = (
     (r"/proc/sys/kernel/threads-max", numbers),
     # run, and what ksmd had done by then in the guests
     (r"/sys/kernel/mm/ksm/(run|full_scans|general_profit|pages_\w+|stable_node_(chains|dups))", numbers),
+    (r"/sys/kernel/mm/transparent_hugepage/khugepaged/full_scans", numbers),
     (r"/proc/sys/vm/(user_reserve_kbytes|min_free_kbytes)", numbers),
 )
 

@@ -213,7 +213,7 @@ def test_fork_counts(kernel: Kernel, task: Task) -> None:
 
 @pytest.mark.parametrize(("pages", "threads"), [(244_832, 7651), (100, 20)])
 def test_threads_max_follows_memory(pages: int, threads: int) -> None:
-    assert fork.max_threads_of(pages) == threads
+    assert fork.max_threads_of(pages, 4) == threads
 
 
 @pytest.mark.machine(cpus=4)

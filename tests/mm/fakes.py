@@ -12,6 +12,7 @@ from signal import SIGBUS, SIGSEGV
 from types import SimpleNamespace
 from typing import Any
 
+from mmfs.arch import X86_64
 from mmfs.mm.fault import Fault
 from mmfs.mm_types import MM_ANONPAGES
 
@@ -207,9 +208,11 @@ class FakeKernel:
 
         self.cmdline = cmdline
         self.machine = SimpleNamespace(cpu=SimpleNamespace(la57=la57, flags=("ospke",)))
-        self.options: dict[str, bool] = {}
+        self.options = {"64BIT": True, "X86_INTEL_MEMORY_PROTECTION_KEYS": True}
         self.profile = SimpleNamespace(
-            config=lambda name: self.options.get(name, False), since=lambda major, minor: (major, minor) <= (6, 12)
+            arch=X86_64,
+            config=lambda name: self.options.get(name, False),
+            since=lambda major, minor: (major, minor) <= (6, 12),
         )
         self.vm = SimpleNamespace(
             max_map_count=65530, mmap_min_addr=65536, legacy_va_layout=0, mmap_rnd_bits=28, mmap_rnd_compat_bits=8

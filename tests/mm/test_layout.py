@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from mmfs.arch import X86_64
 from mmfs.mm import mmap, mmap_layout
 from mmfs.mm.mman import MAP_32BIT, MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, page_align
-from mmfs.mm.mmap_layout import DEFAULT_MAP_WINDOW, ELF_ET_DYN_BASE, STACK_TOP
 from tests.mm.fakes import GB, MB, PAGE, UNLIMITED, FakeKernel, FakeTask, check_mm, layout, new_mm
 
+DEFAULT_MAP_WINDOW = STACK_TOP = X86_64.map_window
+ELF_ET_DYN_BASE = X86_64.elf_et_dyn_base
 RW, PA = PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
 SEEDS = range(50)
 

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from mmfs.mm.mman import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_READ
-from mmfs.mm_types import BLK_VIRGIN, PAGEBLOCK_ORDER, VmEventItem, ZoneStatItem
+from mmfs.mm_types import (
+    BLK_VIRGIN,
+    MAX_NR_ZONES,
+    PAGEBLOCK_ORDER,
+    ZONE_MOVABLE,
+    ZONE_NORMAL,
+    VmEventItem,
+    ZoneStatItem,
+)
 
 MB = 1 << 20
 BLOCK = 128 * MB
@@ -79,7 +87,7 @@ def test_bad_writes_as_a_real_kernel_refuses_them(kernel: Any) -> None:
 def test_a_block_goes_offline_and_comes_to_another_zone(kernel: Any) -> None:
     """The steps and what they print are those of a real kernel: valid_zones, spans, which counters move."""
     block = empty_movable_block(kernel)
-    movable, normal = kernel.zone_of(0, 3), kernel.zone_of(0, 2)
+    movable, normal = kernel.zone_of(0, ZONE_MOVABLE), kernel.zone_of(0, ZONE_NORMAL)
     before, total = zone_facts(kernel, movable), mem_total(kernel)
     direct_map = re.findall(r"DirectMap.*", read(kernel, "/proc/meminfo"))
     assert write(kernel, block, "offline") == 0
@@ -109,7 +117,7 @@ def test_a_block_goes_offline_and_comes_to_another_zone(kernel: Any) -> None:
 def test_zones_begin_and_end_with_what_is_online(boot: Callable[..., Any]) -> None:
     """As find_smallest_section_pfn() and find_biggest_section_pfn(): a hole in the middle stays in the span."""
     kernel = boot(ram="4G", cpus=1, preset="bare", cmdline="movablecore=1G")
-    movable = kernel.zone_of(0, 3)
+    movable = kernel.zone_of(0, ZONE_MOVABLE)
     start, end = movable.zone_start_pfn, movable.zone_end_pfn
     first = start // 32768
     free = [
@@ -231,7 +239,7 @@ def test_a_module_as_a_real_machine_takes_it(boot: Callable[..., Any]) -> None:
     assert int(lines(kernel, "/proc/meminfo", r"DirectMap2M: +(\d+)")[0]) == int(mapped) + 262144
     assert "100000000-10fffffff : System RAM\n" in read(kernel, "/proc/iomem")
 
-    normal, movable = kernel.zone_of(0, 2), kernel.zone_of(0, 3)
+    normal, movable = kernel.zone_of(0, ZONE_NORMAL), kernel.zone_of(0, ZONE_MOVABLE)
     block = empty_movable_block(kernel)
     assert write(kernel, block, "offline") == 0
     assert write(kernel, block, "online_kernel") == 0
@@ -240,7 +248,7 @@ def test_a_module_as_a_real_machine_takes_it(boot: Callable[..., Any]) -> None:
     assert (normal.present_pages, normal.managed_pages) == (65536, 65536)
     assert normal.zone_end_pfn == 33 * 32768
     assert [mark // 16 for mark in (normal.min_wmark_pages(), normal.low_wmark_pages())] == [3256 // 16, 4070 // 16]
-    assert int(kernel.page_alloc.buddy.pcps.reshape(-1, 5)[0]["batch"][2]) == 15
+    assert int(kernel.page_alloc.buddy.pcps.reshape(-1, MAX_NR_ZONES)[0]["batch"][ZONE_NORMAL]) == 15
 
     assert write(kernel, 33, "online_movable") == 0
     assert movable.zone_end_pfn == 34 * 32768

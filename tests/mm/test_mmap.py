@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mmfs.arch import X86_64
 from mmfs.mm import mmap
 from mmfs.mm.mman import (
     MAP_ANONYMOUS,
@@ -27,12 +28,12 @@ from mmfs.mm.mman import (
     RLIMIT_STACK,
     VM_SHARED,
 )
-from mmfs.mm.mmap_layout import STACK_TOP
 from mmfs.mm.stack import expand_stack
 from tests.mm.fakes import GB, KB, MB, PAGE, FakeFile, FakeKernel, FakeMemory, FakeTask, check_mm, layout, new_mm
 
 RW, PA = PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
 AT = 0x10000000
+STACK_TOP = X86_64.map_window
 
 
 @pytest.fixture

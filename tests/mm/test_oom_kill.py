@@ -44,6 +44,11 @@ def lines(kernel: Kernel) -> list[str]:
     return [record.text for record in kernel.printk.ring]
 
 
+def meminfo(kernel: Any) -> dict[str, int]:
+    """Its rows in kB."""
+    return {name: int(kb) for name, kb in re.findall(r"(\w+): +(\d+)", kernel.read("/proc/meminfo").decode())}
+
+
 # ---- the report -------------------------------------------------------------------------------------------------
 
 
@@ -64,6 +69,30 @@ def test_report_is_a_real_kernels(boot: Boot, log: Any) -> None:
     golden = report(log.read_text())
     assert len(golden) > 40
     assert report(log_since(kernel, seq)) == golden
+
+
+@pytest.mark.slow  # thousands of processes
+def test_lowmem_runs_out_as_on_a_real_686_pae(boot: Boot) -> None:
+    """60 GB, of which the kernel can use what the memory map leaves of 880 MB: forks take it, 58 GB stay free."""
+    kernel = boot(ram="60G", cpus=2, preset="bare", arch="i386-pae", cmdline="psi=1")
+    kernel.vm.oom_dump_tasks = 0
+    header, *rows = (LOGS / "686-pae" / "forks.tsv").read_text().splitlines()
+    real = {int(count): dict(zip(header.split()[1:], map(int, kb), strict=True)) for count, *kb in map(str.split, rows)}
+    hold, probe = kernel.spawn("probe"), kernel.spawn("probe")
+    hold.touch(hold.mmap("300M"), "300M", write=True)
+    start, forks, seq = meminfo(kernel), 0, kernel.printk.next_seq
+    while hold.alive:
+        probe.fork()
+        forks += 1
+        if forks in real:
+            now = meminfo(kernel)
+            for row in ("LowFree", "KernelStack", "SUnreclaim"):
+                assert now[row] - start[row] == pytest.approx(real[forks][row] - real[0][row], rel=0.04), (forks, row)
+    assert forks == pytest.approx(5570, rel=0.04)
+    assert meminfo(kernel)["HighFree"] > 58 << 20
+    golden, own = report((LOGS / "686-pae" / "forks.dmesg").read_text()), report(log_since(kernel, seq))
+    assert own[0].startswith("probe invoked oom-killer: "), "for whichever of fork's allocations"
+    assert own[1:] == golden[1:]
 
 
 @pytest.mark.slow

@@ -29,11 +29,15 @@ class Snapshot:
         self.vmstat = {k: int(v) for k, v in re.findall(r"^(\w+) (\d+)$", (proc / "vmstat").read_text(), re.M)}
         zones = re.split(r"^(?=Node )", (proc / "zoneinfo").read_text(), flags=re.M)[1:]
         self.wmark_low = 0
+        self.highmem = 0
         self.totalreserve = BOOST_AT_SUM.get((machine, snapshot), 0)
         for zone in zones:
             of = {k: int(v) for k, v in reversed(re.findall(r"^ +(\w+) +(\d+)$", zone, re.M))}
             protection = [int(word) for word in re.search(r"protection: \((.*)\)", zone)[1].split(",")]  # type: ignore[index]
             self.wmark_low += of["low"]
+            if "HighMem" in zone.partition("\n")[0]:
+                free = of["nr_free_pages"]
+                self.highmem += free - min(free, of["high"]) + of["nr_zone_inactive_file"] + of["nr_zone_active_file"]
             self.totalreserve += min(of["high"] - of["boost"] + max(protection), of["managed"])
         self.zone = [self.vmstat.get(name, 0) for name in zone_stat_text]
         self.node = [self.vmstat.get(name, 0) for name in node_stat_text]
@@ -59,7 +63,7 @@ def test_mem_available(machine: str, snapshot: str) -> None:
 @pytest.mark.parametrize(("machine", "snapshot"), moments())
 def test_dirty_thresholds(machine: str, snapshot: str) -> None:
     real = Snapshot(machine, snapshot)
-    dirtyable = global_dirtyable_memory(real.zone, real.node, real.totalreserve)
+    dirtyable = global_dirtyable_memory(real.zone, real.node, real.totalreserve, real.highmem)
     background, threshold = global_dirty_limits(VmSysctl(), dirtyable)
     assert threshold == pytest.approx(real.vmstat["nr_dirty_threshold"], abs=SLACK_PAGES)
     assert background == pytest.approx(real.vmstat["nr_dirty_background_threshold"], abs=SLACK_PAGES)

@@ -105,7 +105,7 @@ def test_what_cannot_start_is_told(boot: Boot) -> None:
     ("tables", "wrong"),
     [
         ({"machin": {}}, "no table [machin] (known: machine, sysctl, cgroup, program, write)"),
-        ({"machine": {"rum": 1}}, "machine: no key 'rum' (known: cgroup, cmdline, cpus, disks, machine, "),
+        ({"machine": {"rum": 1}}, "machine: no key 'rum' (known: arch, cgroup, cmdline, cpus, disks, machine, "),
         ({"machine": {"cpus": "2"}}, "machine: cpus: '2' is not a number"),
         ({"machine": 5}, "machine: write [machine] and its keys below"),
         ({"program": {"name": "leak"}}, "program: write [[program]], once for each"),
