@@ -57,7 +57,7 @@ What follows is what differs, file by file and row by row: x where a kernel has 
 """
 SKIPPED: Final = re.compile(
     r"/sim(/|$)|/proc/(?!1(/|$))\d+|/proc/1/(fd|fdinfo|map_files|task)/|/sys/fs/cgroup/(?!g)|/sys/module/(?!zswap)"
-    r"|/sys/kernel/slab/(?!dentry(/|$))|/sys/devices/virtual/bdi/(?!254:0(/|$))"
+    r"|/sys/kernel/slab/(?!dentry(/|$))|/sys/(devices/virtual|kernel/debug)/bdi/(?!254:0(/|$))"
 )
 """Of what there are many alike, and what is of mmfs alone."""
 ROWS: Final = (
