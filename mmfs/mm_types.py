@@ -93,6 +93,7 @@ PG_ANON_EXCLUSIVE = 1 << 11
 PG_MEMCG_KMEM = 1 << 12  # Linux: in page->memcg_data
 PG_RESERVED = 1 << 13
 PG_PRIVATE = 1 << 14
+PG_PARTIALLY_MAPPED = 1 << 15  # Linux: PG_reclaim of the second page
 PG_RECLAIM = 1 << 16
 PG_READAHEAD = PG_RECLAIM
 PG_SWAPBACKED = 1 << 17
@@ -379,9 +380,9 @@ NR_MEMCG_MEMORY_EVENTS = len(MemcgMemoryEvent)
 
 # struct page: 32 bytes a frame. nxt/prv are frame numbers (list heads lie past the last frame);
 # mapping is the id of an anon_vma (PG_ANON) or address_space; index the low 32 bits of the page offset
-# there; private the order of a free block, or the slot of a page in the swap cache. A huge page has a record of its own
-# (fastpath/frames.py); its frames have theirs, marked PG_TAIL, only while entries of their own map some, or a file has
-# it.
+# there; private the order of a free block, or the slot of a page in the swap cache. A folio of several pages has a
+# record of its own (fastpath/frames.py); its frames have theirs, marked PG_TAIL, with its order in mlock_count: those
+# of a huge page only while entries of their own map some, or a file has it.
 PAGE_DTYPE = np.dtype(
     [
         ("flags", "u4"),
@@ -396,9 +397,8 @@ PAGE_DTYPE = np.dtype(
     ]
 )
 
-# One pageblock: 32 bytes. nxt/prv are block numbers: a free list's, or of huge pages that may be split; order that of a
-# free block. A huge page's PMD entries are counted in mapcount, its frames that entries of their own map in nr_mapped;
-# deferred: it is on the queue of those that may be split, partially: as it is only mapped in part.
+# One pageblock: 32 bytes. nxt/prv are block numbers: a free list's; order that of a free block. A huge page's PMD
+# entries are counted in mapcount, its frames that entries of their own map in nr_mapped.
 BLOCK_DTYPE = np.dtype(
     [
         ("nxt", "u4"),
@@ -408,10 +408,9 @@ BLOCK_DTYPE = np.dtype(
         ("state", "u1"),
         ("migratetype", "u1"),
         ("order", "u1"),
-        ("deferred", "u1"),
-        ("zone", "u2"),
-        ("partially", "u1"),
         ("pad", "u1"),
+        ("zone", "u2"),
+        ("pad2", "u2"),
         ("skip", "i4"),  # compaction found nothing there
         ("spare", "u4"),
     ]

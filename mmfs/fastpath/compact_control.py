@@ -193,7 +193,7 @@ class CompactZones:
             return True
         at = first
         while at < first + PAGEBLOCK_NR_PAGES:
-            if (check_source and self.frames.page[at].flags & PG_LRU) or (
+            if (check_source and self.frames.page[self.frames.folio_of(at)].flags & PG_LRU) or (
                 check_target and self.frames.page[at].flags & PG_BUDDY
             ):
                 self.frames.block[block].skip = 0

@@ -21,7 +21,7 @@ cdef class FreeScanner:
     cdef void search_done(self, CompactControl cc, long found, bint start, long highest, long min_pfn) noexcept nogil
     cdef void fast_isolate_around(self, CompactControl cc, long pfn) noexcept nogil
     cdef void isolate_freepages(self, CompactControl cc) noexcept nogil
-    cdef long compaction_alloc(self, CompactControl cc) noexcept nogil
-    cdef int first_order(self, CompactControl cc) noexcept nogil
+    cdef long compaction_alloc(self, CompactControl cc, int order) noexcept nogil
+    cdef int first_order(self, CompactControl cc, int order) noexcept nogil
     cdef void compaction_free(self, CompactControl cc, long pfn) noexcept nogil
     cpdef long release_free_list(self, CompactControl cc) noexcept nogil

@@ -232,32 +232,32 @@ class FreeScanner:
 
     # ------------------------------------------------------------------------------ giving and taking back
 
-    def compaction_alloc(self, cc):
-        """A free page to move one to, or -1. Linux: compaction_alloc()."""
-        order: cython.int = self.first_order(cc)
+    def compaction_alloc(self, cc, order):
+        """A free block to move one of this order to, or -1. Linux: compaction_alloc()."""
+        at: cython.int = self.first_order(cc, order)
         pfn: cython.long
-        if order < 0:
+        if at < 0:
             self.isolate_freepages(cc)
-            order = self.first_order(cc)
-            if order < 0:
+            at = self.first_order(cc, order)
+            if at < 0:
                 return -1
-        pfn = self.frames.page[cc.freepages + order].nxt
+        pfn = self.frames.page[cc.freepages + at].nxt
         self.frames.page_list_del(pfn)
-        while order > 0:
-            order -= 1
-            self.frames.page[pfn + (1 << order)].private = order
-            self.frames.page_list_add(cc.freepages + order, pfn + (1 << order))
+        while at > order:
+            at -= 1
+            self.frames.page[pfn + (1 << at)].private = at
+            self.frames.page_list_add(cc.freepages + at, pfn + (1 << at))
         self.frames.page[pfn].private = 0
-        cc.nr_freepages -= 1
-        cc.nr_migratepages -= 1
+        cc.nr_freepages -= 1 << order
+        cc.nr_migratepages -= 1 << order
         return pfn
 
-    def first_order(self, cc):
-        """The smallest order of which a block was taken, or -1."""
-        order: cython.int
-        for order in range(PAGEBLOCK_ORDER):
+    def first_order(self, cc, order):
+        """The smallest order, from this one on, of which a block was taken, or -1."""
+        while order < PAGEBLOCK_ORDER:
             if self.frames.page[cc.freepages + order].nxt != cython.cast(cython.uint, cc.freepages + order):
                 return order
+            order += 1
         return -1
 
     def compaction_free(self, cc, pfn):

@@ -18,6 +18,8 @@ cdef class MigrateScanner:
     cdef void putback(self, CompactControl cc) noexcept nogil
     cdef bint suitable_migration_source(self, CompactControl cc, long pfn) noexcept nogil
     cdef bint movable(self, CompactControl cc, long pfn) noexcept nogil
+    cdef long folio_at(self, long pfn) noexcept nogil
+    cdef bint skip_isolation_on_order(self, int order, int target) noexcept nogil
     cdef long isolate_whole(self, CompactControl cc, long low, long end) noexcept nogil
     cdef void isolate_migratepages_block(self, CompactControl cc, long low, long end) noexcept nogil
     cdef long reinit_migrate_pfn(self, CompactControl cc) noexcept nogil

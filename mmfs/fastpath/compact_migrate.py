@@ -6,7 +6,7 @@ with a pageblock that has free blocks already (`fast_find_migrateblock`).
 
 Linux: mm/compaction.c, isolate_migratepages() and its like.
 
-Simplified: huge pages are never moved.
+Simplified: huge pages of a pageblock are never moved.
 """
 
 import cython
@@ -46,15 +46,26 @@ class MigrateScanner:
         return self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype == cc.migratetype
 
     def movable(self, cc, pfn):
-        """Whether a page on a list may be taken off it to be moved. Linux: isolate_migratepages_block(), its checks."""
+        """Whether a folio on a list may be taken off it to be moved. Linux: isolate_migratepages_block()."""
         flags: cython.uint = self.frames.page[pfn].flags
-        if not flags & PG_LRU or flags & PG_HEAD:
+        if not flags & PG_LRU or (flags & PG_HEAD and pfn < self.frames.mthp):
             return False
         if not flags & PG_ANON and not cc.gfp & GFP_FS_BIT:
             return False
         if flags & PG_UNEVICTABLE and not self.unevictable_allowed:
             return False
         return cc.mode == MIGRATE_SYNC or not flags & PG_WRITEBACK
+
+    def folio_at(self, pfn):
+        """The folio of 4 to 256 pages that begins at a frame, or the frame itself."""
+        folio: cython.long = pfn
+        if self.frames.page[pfn].flags & (PG_TAIL | PG_ANON) == PG_TAIL | PG_ANON:
+            folio = self.frames.folio_of(pfn)
+        return folio if folio >= self.frames.mthp and self.frames.folio_pfn(folio) == pfn else pfn
+
+    def skip_isolation_on_order(self, order, target):
+        """Whether moving a folio of this order would not help one who wants the other. Linux: mm/compaction.c."""
+        return order > 0 and target >= 0 and order >= target
 
     def isolate_whole(self, cc, low, end):
         """Pass over a pageblock without pages of its own, or of one huge page; pages scanned, or 0: it has some."""
@@ -70,6 +81,7 @@ class MigrateScanner:
         scanned: cython.long = 0
         isolated: cython.long = 0
         skip_pfn: cython.long = 0
+        folio: cython.long
         size: cython.long
         skip_on_failure: cython.bint = cc.direct and cc.mode == MIGRATE_ASYNC
         first: cython.long = -1
@@ -94,22 +106,26 @@ class MigrateScanner:
                 scanned += size - 1
                 low += size
                 continue
-            if self.movable(cc, low):
+            folio = self.folio_at(low)
+            size = self.frames.nr_pages(folio)
+            scanned += size - 1
+            if not self.skip_isolation_on_order(self.frames.folio_order(folio), cc.order) and self.movable(cc, folio):
                 if first >= 0 and not updated:
                     updated = True
                     if self.zones.test_and_set_skip(cc, first) and not cc.finish_pageblock:
                         low = end
                         aborted = True
                         break
-                self.migration.isolate(low)
-                cc.pfn[cc.nr_isolated] = low
+                self.migration.isolate(folio)
+                cc.pfn[cc.nr_isolated] = folio
                 cc.nr_isolated += 1
-                cc.nr_migratepages += 1
-                isolated += 1
-                low += 1
+                cc.nr_migratepages += size
+                isolated += size
+                low += size
                 if cc.nr_migratepages >= SWAP_CLUSTER_MAX and not cc.finish_pageblock:
                     break
                 continue
+            low += size - 1
             if skip_on_failure:
                 if isolated:
                     self.putback(cc)

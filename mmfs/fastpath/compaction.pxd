@@ -33,5 +33,6 @@ cdef class Compaction:
     cdef int finished(self, CompactControl cc) noexcept nogil
     cdef void begin(self, CompactControl cc) noexcept nogil
     cdef int migrate_pages(self, CompactControl cc) noexcept nogil
+    cdef int migrate_large(self, CompactControl cc, int at) noexcept nogil
     cdef int round(self, CompactControl cc) noexcept nogil
     cpdef int compact_zone(self, CompactControl cc) noexcept nogil

@@ -159,7 +159,10 @@ class Compaction:
         dst: cython.long
         failed: cython.int = 0
         while i > 0:
-            dst = self.free.compaction_alloc(cc)
+            if cc.pfn[i - 1] >= self.frames.huge:
+                i = self.migrate_large(cc, i - 1)
+                continue
+            dst = self.free.compaction_alloc(cc, 0)
             if dst < 0:
                 break
             i -= 1
@@ -176,6 +179,30 @@ class Compaction:
             failed = -1
         cc.nr_migratepages = 0
         return failed
+
+    def migrate_large(self, cc, at):
+        """Move the folio at the last position, or have its pages moved in its place: how many entries are left.
+
+        Linux: migrate_pages_batch(), try_split_folio().
+        """
+        folio: cython.long = cc.pfn[at]
+        first: cython.long = self.frames.folio_pfn(folio)
+        end: cython.long = first + self.frames.nr_pages(folio)
+        dst: cython.long = -1
+        pfn: cython.long
+        if self.migration.moves_whole(folio):
+            dst = self.free.compaction_alloc(cc, self.frames.folio_order(folio))
+        if dst >= 0:
+            self.migration.migrate_large(folio, dst)
+            return at
+        if not self.migration.split_large(folio):
+            self.migration.putback(folio)
+            return at
+        for pfn in range(first, end):
+            if self.frames.page[pfn].flags & PG_ANON and not self.frames.page[pfn].flags & (PG_LRU | PG_BATCHED):
+                cc.pfn[at] = pfn
+                at += 1
+        return at
 
     def round(self, cc):
         """Take pages and move them; _CONTINUE, or that memory has run out. Linux: the loop of compact_zone()."""

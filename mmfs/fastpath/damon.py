@@ -37,13 +37,8 @@ class DamonLoops:
 
     def get_folio(self, pfn):
         """The record of the page that a frame is of, or -1 if it is on no list. Linux: damon_get_folio()."""
-        block: cython.long = pfn >> PAGEBLOCK_ORDER
-        folio: cython.long = self.frames.huge + block
-        if not self.frames.page[folio].flags & PG_HEAD:
-            if self.frames.block[block].state != BLK_SPLIT:
-                return -1
-            folio = pfn
-        return folio if self.frames.page[folio].flags & PG_LRU else -1
+        folio: cython.long = self.frames.page_folio(pfn)
+        return folio if folio >= 0 and self.frames.page[folio].flags & PG_LRU else -1
 
     def mkold(self, at, folio):
         """An entry forgets an access, of which the page knows then. Linux: damon_ptep_mkold()."""
@@ -116,16 +111,14 @@ class DamonLoops:
 
         Linux: damon_folio_mkold_one(), damon_folio_young_one().
         """
-        pfn: cython.long = folio
-        end: cython.long = folio + 1
+        pfn: cython.long = self.frames.folio_pfn(folio)
+        end: cython.long = pfn + self.frames.nr_pages(folio)
         at: cython.long
         addr: cython.long
-        if folio >= self.frames.huge:
+        if self.frames.huge <= folio < self.frames.mthp:
             at = self.rmap.find_pmd(vma, folio)
             if at >= 0:
                 return self.visit(at, folio, mark)
-            pfn = (folio - self.frames.huge) << PAGEBLOCK_ORDER
-            end = pfn + HPAGE_PMD_NR
         while pfn < end:
             addr = self.rmap.start_address(vma, self.frames.page[pfn].index)
             while addr < self.rmap.vma[vma].end:
@@ -249,10 +242,8 @@ class DamonLoops:
                 if action == _PAGEOUT:
                     self.frames.page[folio].flags &= ~(PG_REFERENCED | PG_YOUNG)
                     out[n] = folio
-                elif folio >= self.frames.huge:
-                    out[n] = (folio - self.frames.huge) << PAGEBLOCK_ORDER
                 else:
-                    out[n] = folio
+                    out[n] = self.frames.folio_pfn(folio)
                 n += 1
         self.next_pfn = pfn
         return n

@@ -26,6 +26,6 @@ cdef class Demotion:
     cdef bint can_demote(self, int nid) noexcept nogil
     cdef long alloc_on(self, int order, int nid, unsigned long mask) noexcept nogil
     cdef long alloc_migrate_folio(self, int order, int nid, unsigned long allowed) noexcept nogil
-    cdef bint demote_huge(self, long folio, int nid, unsigned long allowed) noexcept nogil
+    cdef bint demote_large(self, long folio, int nid, unsigned long allowed) noexcept nogil
     cdef bint demote_page(self, long pfn, int nid, unsigned long allowed) noexcept nogil
     cdef long demote_folio_list(self, unsigned int[::1] folio, long n, int source) noexcept nogil

@@ -6,7 +6,7 @@ Which nodes a node demotes to is policy's (mm/memory_tiers.py), which fills ``pr
 
 Linux: mm/vmscan.c, can_demote(), demote_folio_list(), alloc_migrate_folio(); mm/memory-tiers.c, next_demotion_node().
 
-Simplified: for a huge page the target is not compacted; without a free pageblock there it is split at once.
+Simplified: for a large folio the target is not compacted; without a free block of its size there it is split at once.
 """
 
 import cython
@@ -95,21 +95,22 @@ class Demotion:
             pfn = self.alloc_on(order, nid, allowed)
         return pfn
 
-    def demote_huge(self, folio, nid, allowed):
-        """Move a huge page that is not being written; False: it is 512 pages now.
+    def demote_large(self, folio, nid, allowed):
+        """Move a folio of several pages that is not being written; False: it is single pages now.
 
         Linux: migrate_pages_batch(), try_split_folio().
         """
         dst: cython.long = -1
-        if self.frames.block[folio - self.frames.huge].state == BLK_HUGE:
-            dst = self.alloc_migrate_folio(HPAGE_PMD_ORDER, nid, allowed)
+        nr: cython.long = self.frames.nr_pages(folio)
+        if self.migration.moves_whole(folio):
+            dst = self.alloc_migrate_folio(self.frames.folio_order(folio), nid, allowed)
             if dst >= 0:
-                self.migration.migrate_huge(folio, dst)
-                self.nr_demoted += HPAGE_PMD_NR
+                self.migration.migrate_large(folio, dst)
+                self.nr_demoted += nr
                 return True
-            self.event[THP_MIGRATION_FAIL] += 1
-        self.event[THP_MIGRATION_SPLIT] += 1
-        self.migration.split.split_folio(folio)
+            if folio < self.frames.mthp:
+                self.event[THP_MIGRATION_FAIL] += 1
+        self.migration.split_large(folio)
         return False
 
     def demote_page(self, pfn, nid, allowed):
@@ -135,18 +136,20 @@ class Demotion:
         left: cython.long = 0
         pfn: cython.long
         first: cython.long
+        nr: cython.long
         self.nr_demoted = 0
         self.full = False
         while n > 0 and not self.full:
             n -= 1
             pfn = folio[n]
+            first = self.frames.folio_pfn(pfn)
+            nr = self.frames.nr_pages(pfn)
             if pfn < self.frames.huge:
                 if not self.demote_page(pfn, nid, allowed):
                     self.kept[left] = cython.cast(cython.uint, pfn)
                     left += 1
-            elif not self.demote_huge(pfn, nid, allowed):
-                first = (pfn - self.frames.huge) << PAGEBLOCK_ORDER
-                for pfn in range(first, first + HPAGE_PMD_NR):
+            elif not self.demote_large(pfn, nid, allowed):
+                for pfn in range(first, first + nr):
                     if self.frames.page[pfn].flags & (PG_ANON | PG_SWAPBACKED):
                         folio[n] = cython.cast(cython.uint, pfn)
                         n += 1

@@ -30,10 +30,9 @@ cdef packed struct BlockRec:
     unsigned char state
     unsigned char migratetype
     unsigned char order
-    unsigned char deferred
-    unsigned short zone
-    unsigned char partially
     unsigned char pad
+    unsigned short zone
+    unsigned short pad2
     int skip
     unsigned int spare
 
@@ -50,6 +49,8 @@ cdef class Frames:
     cdef readonly long next_page_head
     cdef readonly long next_block_head
     cdef readonly long huge
+    cdef readonly long mthp
+    cdef readonly long mthp_pfns
     cdef long page_heads_end
     cdef long block_heads_end
     cpdef long new_page_head(self)
@@ -69,8 +70,11 @@ cdef class Frames:
     cdef void block_list_del(self, long block) noexcept nogil
     cdef long block_of(self, long folio) noexcept nogil
     cdef long zone_of(self, long folio) noexcept nogil
+    cdef int folio_order(self, long folio) noexcept nogil
     cdef long nr_pages(self, long folio) noexcept nogil
     cdef long folio_pfn(self, long folio) noexcept nogil
+    cdef long large_folio(self, long pfn, int order) noexcept nogil
     cdef long folio_of(self, long pfn) noexcept nogil
+    cdef long page_folio(self, long pfn) noexcept nogil
     cdef bint valid(self, long pfn) noexcept nogil
     cdef void clear_table(self, long pfn) noexcept nogil

@@ -11,9 +11,13 @@ Lists are intrusive and circular; their heads are extra records past the last fr
 
 A huge page of a pageblock has one record too, past the list heads: ``huge + block``. It stands for all of it where a
 page may be handed on: on the lists of pages, in batches, charged, counted (``nr_pages()``). So a *folio* is one number,
-a frame's or one above ``huge``. Records of its 512 frames are written only once some of them are mapped by
+a frame's or one from ``huge`` on. Records of its 512 frames are written only once some of them are mapped by
 entries of their own (the block is SPLIT then, its frames PG_TAIL), or at once if the page is a file's, for the page
 cache finds them one by one; ``folio_of()`` leads from a frame to its folio.
+
+A folio of 4 to 256 pages has its record behind those: ``mthp`` and a quarter of its first frame's number. Its frames
+have theirs always, PG_TAIL; ``mlock_count`` of each is the folio's order. Folio numbers are below 2^32: only frames
+below ``mthp_pfns`` can be of such folios, which on machines of up to 11 TB are all.
 
 Linux: include/linux/mm_types.h, struct page, struct folio; mm/mm_init.c, the deferred initialisation of struct pages.
 """
@@ -98,7 +102,9 @@ class Frames:
         self.page_heads_end = last_frame + page_heads
         self.block_heads_end = self.nr_blocks + block_heads
         self.huge = self.page_heads_end
-        self.pages = lazy_array(self.page_heads_end + self.nr_blocks, PAGE_DTYPE)
+        self.mthp = self.huge + self.nr_blocks
+        self.mthp_pfns = min(last_frame, ((1 << 32) - self.mthp - 1) << 2)
+        self.pages = lazy_array(self.mthp + (self.mthp_pfns >> 2), PAGE_DTYPE)
         self.blocks = lazy_array(self.block_heads_end, BLOCK_DTYPE)
         self.entries = lazy_array(last_frame * 512, np.uint64)
         self.page = view(self.pages)
@@ -219,23 +225,57 @@ class Frames:
 
     def block_of(self, folio):
         """The pageblock of a folio."""
-        return folio - self.huge if folio >= self.huge else folio >> PAGEBLOCK_ORDER
+        return self.folio_pfn(folio) >> PAGEBLOCK_ORDER
 
     def zone_of(self, folio):
         """The zone of a folio. Linux: folio_zone()."""
-        return self.block[folio - self.huge if folio >= self.huge else folio >> PAGEBLOCK_ORDER].zone
+        return self.block[self.folio_pfn(folio) >> PAGEBLOCK_ORDER].zone
+
+    def folio_order(self, folio):
+        """Linux: folio_order()."""
+        if folio < self.huge:
+            return 0
+        return HPAGE_PMD_ORDER if folio < self.mthp else self.page[(folio - self.mthp) << 2].mlock_count
 
     def nr_pages(self, folio):
         """Linux: folio_nr_pages()."""
-        return HPAGE_PMD_NR if folio >= self.huge else 1
+        return 1 if folio < self.huge else cython.cast(cython.long, 1) << self.folio_order(folio)
 
     def folio_pfn(self, folio):
         """The first frame of a folio. Linux: folio_pfn()."""
-        return (folio - self.huge) << PAGEBLOCK_ORDER if folio >= self.huge else folio
+        if folio < self.huge:
+            return folio
+        return (folio - self.huge) << PAGEBLOCK_ORDER if folio < self.mthp else (folio - self.mthp) << 2
+
+    def large_folio(self, pfn, order):
+        """The folio of an order above 0 that begins at a frame."""
+        return self.huge + (pfn >> PAGEBLOCK_ORDER) if order == HPAGE_PMD_ORDER else self.mthp + (pfn >> 2)
 
     def folio_of(self, pfn):
         """The folio of a frame that an entry maps. Linux: page_folio()."""
-        return self.huge + (pfn >> PAGEBLOCK_ORDER) if self.page[pfn].flags & PG_TAIL else pfn
+        order: cython.int
+        if self.page[pfn].flags & (PG_TAIL | PG_SLAB) != PG_TAIL:
+            return pfn
+        order = self.page[pfn].mlock_count
+        return self.large_folio(pfn >> order << order, order)
+
+    def page_folio(self, pfn):
+        """The folio of a frame that need not have a record, or -1: nobody uses it. Linux: page_folio()."""
+        if self.block[pfn >> PAGEBLOCK_ORDER].state == BLK_HUGE:
+            return self.huge + (pfn >> PAGEBLOCK_ORDER)
+        return self.folio_of(pfn) if self.block[pfn >> PAGEBLOCK_ORDER].state == BLK_SPLIT else -1
+
+    def folio(self, pfn: cython.long):
+        """page_folio(), for policy."""
+        return self.page_folio(pfn)
+
+    def first_frame(self, folio: cython.long):
+        """folio_pfn(), for policy."""
+        return self.folio_pfn(folio)
+
+    def order(self, folio: cython.long):
+        """folio_order(), for policy."""
+        return self.folio_order(folio)
 
     def valid(self, pfn):
         """Whether the frame has a page record of its own."""

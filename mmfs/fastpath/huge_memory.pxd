@@ -29,10 +29,11 @@ cdef class HugeMemory:
     cdef public bint use_zero_page
     cdef public bint slow
     cdef public bint slow_madvised
-    cdef public bint give_up
     cdef public int flags
     cdef public int flags_madvised
     cdef public long handed
+    cdef public int wanted
+    cdef int answered
     cdef public long zero_pfn
     cdef public long zero_users
     cdef public long page_zero
@@ -46,7 +47,8 @@ cdef class HugeMemory:
     cdef long withdraw(self, long pmd) noexcept nogil
     cdef void zap_deposited(self, long mm, long pmd) noexcept nogil
     cdef bint allowed(self, long mm, long vma, long addr) noexcept nogil
-    cdef long alloc(self, long vma, long index, bint madvised) noexcept nogil
+    cdef long alloc(self, long vma, long index, int order, bint madvised) noexcept nogil
+    cdef long take_handed(self) noexcept nogil
     cdef int count_fallback(self) noexcept nogil
     cdef int zero_fault(self, long mm, long vma, long addr, long pmd) noexcept nogil
     cdef int fault(self, long mm, long vma, long addr, long pmd, bint write) noexcept nogil
@@ -65,7 +67,8 @@ cdef class HugeMemory:
     cdef void add_rmap(self, long pfn) noexcept nogil
     cdef void add_rmaps(self, long pfn, long nr, bint exclusive) noexcept nogil
     cdef void remove_rmap(self, long pfn, long nr) noexcept nogil
+    cdef int entire_mapcount(self, long folio) noexcept nogil
     cdef void free(self, long folio) noexcept nogil
-    cdef void clear(self, long folio) noexcept nogil
+    cdef void clear(self, long folio, int order) noexcept nogil
     cdef void deferred_split(self, long folio) noexcept nogil
     cdef void forget(self, long folio) noexcept nogil

@@ -7,7 +7,7 @@ any time without memory: split_pmd() writes the frames' records and 512 entries.
 and is still one folio; the split of the folio itself is in fastpath/huge_split.py.
 
 Counts: a folio's ``mapcount`` is of all entries, PMDs and others; its block has PMD entries (``mapcount``) and how many
-frames entries of their own map (``nr_mapped``).
+frames entries of their own map (``nr_mapped``). Smaller folios (fastpath/anon_folio.py) have only the former.
 
 Linux: mm/huge_memory.c; mm/rmap.c, __folio_add_rmap(), __folio_remove_rmap(); mm/pgtable-generic.c.
 
@@ -31,11 +31,11 @@ class HugeMemory:
 
     Policy (mm/huge_memory.py) sets ``always`` and ``madvise``: which VMAs get some; ``use_zero_page``; ``flags`` and
     ``flags_madvised``: ALLOC_* for the first try; ``slow`` and ``slow_madvised``: whether it has more to try when the
-    free lists have none. It then finds one, ``handed``, or sets ``give_up``.
+    free lists have none of the order ``wanted``. It then finds one, ``handed``, or has the fault do without.
 
-    ``stats`` int64 [order, MthpStatItem]: what hugepages-2048kB/stats tells. ``zero_pfn``: the huge page of zeros, -1
-    while there is none; ``zero_users``: address spaces that hold it. ``queue``: the list heads, by node, of folios that
-    are mapped in part; ``queued`` [nodes] int64 how many.
+    ``stats`` int64 [order, MthpStatItem]: what hugepages-SIZEkB/stats tells. ``zero_pfn``: the huge page of zeros, -1
+    while there is none; ``zero_users``: address spaces that hold it. ``queue``: by node, the heads of the lists of the
+    first frames of folios that are mapped in part (PG_PARTIALLY_MAPPED); ``queued`` [nodes] int64 how many.
     """
 
     def __init__(self, areas, folios, tlb):
@@ -52,14 +52,14 @@ class HugeMemory:
         self.vma = view(areas.vmas)
         self.event = self.folios.event
         self.always = self.madvise = self.use_zero_page = False
-        self.slow = self.slow_madvised = self.give_up = False
+        self.slow = self.slow_madvised = False
         self.flags = self.flags_madvised = ALLOC_WMARK_LOW
         self.handed = self.zero_pfn = -1
-        self.zero_users = 0
+        self.zero_users = self.wanted = self.answered = 0
         self.page_zero = 0
         self.stats = np.zeros((HPAGE_PMD_ORDER + 1, NR_MTHP_STATS), np.int64)
         self.stat = view(self.stats)
-        self.queues = np.array([self.frames.new_block_head() for _ in range(self.lru.nr_nodes)], np.int64)
+        self.queues = np.array([self.frames.new_page_head() for _ in range(self.lru.nr_nodes)], np.int64)
         self.queue = view(self.queues)
         self.queued_counts = np.zeros(self.lru.nr_nodes, np.int64)
         self.queued = view(self.queued_counts)
@@ -99,24 +99,35 @@ class HugeMemory:
             return False
         return self.always or (self.madvise and flags & VMF_HUGEPAGE != 0)
 
-    def alloc(self, vma, index, madvised):
-        """A free pageblock for a fault: its first frame; -1: none, -2: policy has more to try.
+    def alloc(self, vma, index, order, madvised):
+        """A free block for a fault: its first frame; -1: none, -2: policy has more to try.
 
-        Linux: vma_alloc_folio() of a huge page, __alloc_pages().
+        Linux: vma_alloc_folio() of a large folio, __alloc_pages().
         """
-        pfn: cython.long = self.handed
+        pfn: cython.long
         flags: cython.int = self.flags_madvised if madvised else self.flags
-        if pfn >= 0:
-            self.handed = -1
-            return pfn
-        if self.give_up:
-            self.give_up = False
-            return -1
-        pfn = self.areas.alloc_huge(vma, index, flags)
+        if self.wanted:
+            pfn = self.take_handed()
+            if pfn >= 0 and self.answered == order:
+                return pfn
+            if pfn >= 0:
+                self.buddy.free(pfn, self.answered)
+            elif self.answered == order:
+                return -1
+        pfn = self.areas.alloc_large(vma, index, order, flags)
         if pfn < 0:
             if self.slow_madvised if madvised else self.slow:
+                self.wanted = order
                 return -2
-            pfn = self.areas.alloc_huge(vma, index, flags & ~(ALLOC_WMARK_LOW | ALLOC_KSWAPD))
+            pfn = self.areas.alloc_large(vma, index, order, flags & ~(ALLOC_WMARK_LOW | ALLOC_KSWAPD))
+        return pfn
+
+    def take_handed(self):
+        """What policy has found of the order ``answered``, which was wanted: its first frame, or -1."""
+        pfn: cython.long = self.handed
+        self.answered = self.wanted
+        self.wanted = 0
+        self.handed = -1
         return pfn
 
     def count_fallback(self):
@@ -163,7 +174,7 @@ class HugeMemory:
         table: cython.long
         if not write and self.use_zero_page:
             return self.zero_fault(mm, vma, addr, pmd)
-        pfn = self.alloc(vma, index, flags & VMF_HUGEPAGE != 0)
+        pfn = self.alloc(vma, index, HPAGE_PMD_ORDER, flags & VMF_HUGEPAGE != 0)
         if pfn == -2:
             return FAULT_HUGE
         if pfn < 0:
@@ -194,7 +205,6 @@ class HugeMemory:
         self.frames.block[block].state = BLK_HUGE
         self.frames.block[block].mapcount = 1
         self.frames.block[block].nr_mapped = 0
-        self.frames.block[block].deferred = self.frames.block[block].partially = 0
         self.frames.page[folio].flags = PG_UPTODATE | PG_SWAPBACKED | PG_ANON | PG_ANON_EXCLUSIVE | PG_HEAD
         self.frames.page[folio].mapping = self.vma[vma].anon_vma
         self.frames.page[folio].index = self.areas.index(vma, start)
@@ -261,7 +271,7 @@ class HugeMemory:
             self.frames.page[first + i].private = 0
             self.frames.page[first + i].mapcount = 0
             self.frames.page[first + i].memcg = 0
-            self.frames.page[first + i].mlock_count = 0
+            self.frames.page[first + i].mlock_count = HPAGE_PMD_ORDER
         self.frames.block[block].state = BLK_SPLIT
 
     def split_pmd(self, mm, addr, pmd):
@@ -391,16 +401,16 @@ class HugeMemory:
             self.free(folio)
 
     def add_rmap(self, pfn):
-        """One entry more maps a frame of a huge page. Linux: folio_try_dup_anon_rmap_pte()."""
+        """One entry more maps a frame of a large folio. Linux: folio_try_dup_anon_rmap_pte()."""
         self.frames.page[pfn].mapcount += 1
-        self.frames.page[self.frames.huge + (pfn >> PAGEBLOCK_ORDER)].mapcount += 1
+        self.frames.page[self.frames.folio_of(pfn)].mapcount += 1
 
     def add_rmaps(self, pfn, nr, exclusive):
-        """One entry more maps each of ``nr`` frames of a huge page that no PMD entry maps.
+        """One entry more maps each of ``nr`` frames of a large folio that no PMD entry maps.
 
         Linux: folio_add_anon_rmap_ptes().
         """
-        block: cython.long = pfn >> PAGEBLOCK_ORDER
+        folio: cython.long = self.frames.folio_of(pfn)
         first: cython.long = 0
         i: cython.long
         for i in range(pfn, pfn + nr):
@@ -408,52 +418,60 @@ class HugeMemory:
             self.add_rmap(i)
             if exclusive:
                 self.frames.page[i].flags |= PG_ANON_EXCLUSIVE
-        self.frames.block[block].nr_mapped += cython.cast(cython.int, first)
+        if folio < self.frames.mthp:
+            self.frames.block[pfn >> PAGEBLOCK_ORDER].nr_mapped += cython.cast(cython.int, first)
         if first:
-            self.memcg.mod_folio_state(self.frames.huge + block, NR_ANON_MAPPED, first)
+            self.memcg.mod_folio_state(folio, NR_ANON_MAPPED, first)
 
     def remove_rmap(self, pfn, nr):
-        """One entry less maps each of ``nr`` frames of a huge page; the last frees it if it is not in the swap cache.
+        """One entry less maps each of ``nr`` frames of a large folio; the last frees it if it is not in the swap cache.
 
         Linux: folio_remove_rmap_ptes().
         """
-        block: cython.long = pfn >> PAGEBLOCK_ORDER
-        folio: cython.long = self.frames.huge + block
+        folio: cython.long = self.frames.folio_of(pfn)
+        whole: cython.int = self.entire_mapcount(folio)
         i: cython.long
         last: cython.long = 0
         for i in range(pfn, pfn + nr):
             self.frames.page[i].mapcount -= 1
             last += self.frames.page[i].mapcount == 0
         self.frames.page[folio].mapcount -= cython.cast(cython.int, nr)
-        self.frames.block[block].nr_mapped -= cython.cast(cython.int, last)
-        if last and self.frames.block[block].mapcount == 0:
+        if folio < self.frames.mthp:
+            self.frames.block[folio - self.frames.huge].nr_mapped -= cython.cast(cython.int, last)
+        if last and whole == 0:
             self.memcg.mod_folio_state(folio, NR_ANON_MAPPED, -last)
-            if self.frames.block[block].nr_mapped:
+            if self.frames.page[folio].mapcount:
                 self.deferred_split(folio)
         if self.frames.page[folio].mapcount == 0 and not self.frames.page[folio].flags & PG_SWAPCACHE:
             self.free(folio)
 
+    def entire_mapcount(self, folio):
+        """How many PMD entries map a large folio. Linux: folio_entire_mapcount()."""
+        return self.frames.block[folio - self.frames.huge].mapcount if folio < self.frames.mthp else 0
+
     def free(self, folio):
-        """Free a huge page that nobody maps. Linux: __folio_put()."""
-        block: cython.long = folio - self.frames.huge
-        first: cython.long = block << PAGEBLOCK_ORDER
+        """Free a large folio that nobody maps. Linux: __folio_put()."""
+        order: cython.int = self.frames.folio_order(folio)
+        first: cython.long = self.frames.folio_pfn(folio)
         i: cython.long
         if self.frames.page[folio].flags & PG_LRU:
             self.lru.del_page(folio)
         self.forget(folio)
         self.memcg.uncharge_folio(folio)
-        if self.frames.block[block].state == BLK_SPLIT:
-            for i in range(HPAGE_PMD_NR):
-                self.frames.page[first + i].flags = self.frames.page[first + i].mapping = 0
-                self.frames.page[first + i].index = 0
-        self.clear(folio)
-        self.buddy.free(first, HPAGE_PMD_ORDER)
+        if self.frames.block[first >> PAGEBLOCK_ORDER].state == BLK_SPLIT:
+            for i in range(first, first + (1 << order)):
+                self.frames.page[i].flags = self.frames.page[i].mapping = self.frames.page[i].index = 0
+                self.frames.page[i].mlock_count = 0
+        self.clear(folio, order)
+        self.buddy.free(first, order)
 
-    def clear(self, folio):
+    def clear(self, folio, order):
         """The folio is no more: what its record said."""
-        self.stat[HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON] -= self.frames.page[folio].flags & PG_ANON != 0
-        self.frames.block[folio - self.frames.huge].state = BLK_SPLIT
-        self.frames.block[folio - self.frames.huge].mapcount = self.frames.block[folio - self.frames.huge].nr_mapped = 0
+        block: cython.long = folio - self.frames.huge
+        self.stat[order, MTHP_STAT_NR_ANON] -= self.frames.page[folio].flags & PG_ANON != 0
+        if order == HPAGE_PMD_ORDER:
+            self.frames.block[block].state = BLK_SPLIT
+            self.frames.block[block].mapcount = self.frames.block[block].nr_mapped = 0
         self.frames.page[folio].flags = self.frames.page[folio].mapping = self.frames.page[folio].index = 0
         self.frames.page[folio].private = 0
         self.frames.page[folio].mapcount = 0
@@ -462,28 +480,26 @@ class HugeMemory:
     # ------------------------------------------------------------------------------ the queue of those mapped in part
 
     def deferred_split(self, folio):
-        """A huge page is mapped only in part: it may be split when memory is short. Linux: deferred_split_folio()."""
-        block: cython.long = folio - self.frames.huge
-        nid: cython.int = self.buddy.zone[self.frames.block[block].zone].nid
-        if self.frames.block[block].partially or self.frames.page[folio].flags & PG_SWAPCACHE:
+        """A folio is mapped only in part: it may be split when memory is short. Linux: deferred_split_folio()."""
+        order: cython.int = self.frames.folio_order(folio)
+        nid: cython.int = self.buddy.zone[self.frames.zone_of(folio)].nid
+        if self.frames.page[folio].flags & (PG_PARTIALLY_MAPPED | PG_SWAPCACHE):
             return
-        self.frames.block[block].partially = 1
-        self.event[THP_DEFERRED_SPLIT_PAGE] += 1
-        self.stat[HPAGE_PMD_ORDER, MTHP_STAT_SPLIT_DEFERRED] += 1
-        self.stat[HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON_PARTIALLY_MAPPED] += 1
-        self.frames.block[block].deferred = 1
-        self.frames.block_list_add_tail(self.queue[nid], block)
+        self.frames.page[folio].flags |= PG_PARTIALLY_MAPPED
+        if order == HPAGE_PMD_ORDER:
+            self.event[THP_DEFERRED_SPLIT_PAGE] += 1
+        self.stat[order, MTHP_STAT_SPLIT_DEFERRED] += 1
+        self.stat[order, MTHP_STAT_NR_ANON_PARTIALLY_MAPPED] += 1
+        self.frames.page_list_add_tail(self.queue[nid], self.frames.folio_pfn(folio))
         self.queued[nid] += 1
 
     def forget(self, folio):
-        """A huge page goes, or is split: it is not on the queue any more. Linux: __folio_unqueue_deferred_split()."""
-        block: cython.long = folio - self.frames.huge
-        if self.frames.block[block].deferred:
-            self.frames.block_list_del(block)
-            self.queued[self.buddy.zone[self.frames.block[block].zone].nid] -= 1
-        if self.frames.block[block].partially:
-            self.stat[HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON_PARTIALLY_MAPPED] -= 1
-        self.frames.block[block].deferred = self.frames.block[block].partially = 0
+        """A folio goes, or is split: it is not on the queue any more. Linux: __folio_unqueue_deferred_split()."""
+        if self.frames.page[folio].flags & PG_PARTIALLY_MAPPED:
+            self.frames.page[folio].flags &= ~cython.cast(cython.uint, PG_PARTIALLY_MAPPED)
+            self.frames.page_list_del(self.frames.folio_pfn(folio))
+            self.queued[self.buddy.zone[self.frames.zone_of(folio)].nid] -= 1
+            self.stat[self.frames.folio_order(folio), MTHP_STAT_NR_ANON_PARTIALLY_MAPPED] -= 1
 
     # ------------------------------------------------------------------------------ for mm
 
@@ -502,5 +518,5 @@ class HugeMemory:
         return True
 
     def folios_queued(self, nid: cython.int):
-        """The huge pages on a node's queue, the oldest first: for checks."""
-        return [self.frames.huge + block for block in self.frames.walk_blocks(self.queue[nid])]
+        """The folios on a node's queue, the oldest first: for checks."""
+        return [self.frames.folio_of(pfn) for pfn in self.frames.walk_pages(self.queue[nid])]

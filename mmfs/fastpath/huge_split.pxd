@@ -22,4 +22,8 @@ cdef class HugeSplit:
     cdef void split_file(self, long folio) noexcept nogil
     cdef void finish(self, long folio) noexcept nogil
     cdef void become_page(self, long folio, long pfn) noexcept nogil
-    cdef void replace_on_list(self, long folio) noexcept nogil
+    cdef bint split_to_order(self, long folio, int new_order) noexcept nogil
+    cdef void unmap_folio(self, long folio, int order) noexcept nogil
+    cdef void count_split(self, int order) noexcept nogil
+    cdef long become_folio(self, long pfn, int order) noexcept nogil
+    cdef void replace_on_list(self, long folio, long first, int order, int new_order) noexcept nogil

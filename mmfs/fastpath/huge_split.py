@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Splitting huge pages into 512 pages, and the queue of those for which that would free memory.
+"""Splitting folios into pages or smaller folios, and the queue of those for which that would free memory.
 
 Linux: mm/huge_memory.c, split_huge_page_to_list_to_order(), __split_huge_page(), deferred_split_scan().
 
@@ -16,6 +16,7 @@ _LIST_FLAGS = cython.declare(
     PG_REFERENCED | PG_ACTIVE | PG_WORKINGSET | PG_DIRTY | PG_SWAPBACKED | PG_UNEVICTABLE | PG_LRU | PG_YOUNG | PG_IDLE
     | PG_RECLAIM,
 )  # fmt: skip
+_FOLIO_FLAGS = cython.declare(cython.uint, PG_UPTODATE | PG_ANON | PG_HEAD)
 
 
 class HugeSplit:
@@ -32,12 +33,14 @@ class HugeSplit:
         self.stat = self.huge.stat
 
     def split_folio(self, folio):
-        """Make a huge page 512 pages, on its list in its place; those that nobody has are freed at once.
+        """Make a folio single pages, on its list in its place; those that nobody has are freed at once.
 
-        One that is on no list, for reclaim has taken it off, leaves 512 pages that are on none. False: it is being
+        One that is on no list, for reclaim has taken it off, leaves pages that are on none. False: it is being
         written, and stays as it is. Linux: split_folio().
         """
-        block: cython.long = folio - self.frames.huge
+        order: cython.int = self.frames.folio_order(folio)
+        first: cython.long = self.frames.folio_pfn(folio)
+        end: cython.long = first + (cython.cast(cython.long, 1) << order)
         cached: cython.bint = self.frames.page[folio].flags & PG_SWAPCACHE != 0
         pfn: cython.long
         if self.frames.page[folio].flags & PG_WRITEBACK:
@@ -45,16 +48,16 @@ class HugeSplit:
         if self.frames.page[folio].mapping and not self.frames.page[folio].flags & PG_ANON:
             self.split_file(folio)
             return True
-        self.rmap.split_pmds(folio)
-        if self.frames.block[block].state == BLK_HUGE:
-            self.huge.write_frames(block)
-        self.huge.forget(folio)
-        for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
+        self.unmap_folio(folio, order)
+        for pfn in range(first, end):
             self.become_page(folio, pfn)
             if cached:
                 self.swap.become_page(folio, pfn)
-        self.finish(folio)
-        for pfn in range(block << PAGEBLOCK_ORDER, (block + 1) << PAGEBLOCK_ORDER):
+        if self.frames.page[folio].flags & PG_LRU:
+            self.replace_on_list(folio, first, order, 0)
+        self.huge.clear(folio, order)
+        self.count_split(order)
+        for pfn in range(first, end):
             if self.frames.page[pfn].mapcount == 0 and (not cached or self.swap.free_swap(pfn)):
                 self.huge.folios.free_page(pfn)
         return True
@@ -82,10 +85,57 @@ class HugeSplit:
     def finish(self, folio):
         """Its pages take the place of a huge page, which is no more."""
         if self.frames.page[folio].flags & PG_LRU:
-            self.replace_on_list(folio)
-        self.huge.clear(folio)
-        self.event[THP_SPLIT_PAGE] += 1
-        self.stat[HPAGE_PMD_ORDER, MTHP_STAT_SPLIT] += 1
+            self.replace_on_list(folio, self.frames.folio_pfn(folio), HPAGE_PMD_ORDER, 0)
+        self.huge.clear(folio, HPAGE_PMD_ORDER)
+        self.count_split(HPAGE_PMD_ORDER)
+
+    def split_to_order(self, folio, new_order):
+        """split_folio() into folios of an order above 1. False: it is a file's, in the swap cache, or not so large.
+
+        Linux: split_folio_to_order().
+        """
+        order: cython.int = self.frames.folio_order(folio)
+        first: cython.long = self.frames.folio_pfn(folio)
+        end: cython.long = first + (cython.cast(cython.long, 1) << order)
+        nr: cython.long = cython.cast(cython.long, 1) << new_order
+        head: cython.uint = self.frames.page[folio].flags & _LIST_FLAGS | _FOLIO_FLAGS
+        memcg: cython.ushort = self.frames.page[folio].memcg
+        gen: cython.ushort = self.frames.page[folio].mlock_count
+        mapping: cython.uint = self.frames.page[folio].mapping
+        pfn: cython.long = first
+        if order <= new_order or self.frames.page[folio].flags & (PG_ANON | PG_SWAPCACHE) != PG_ANON:
+            return False
+        if end > self.frames.mthp_pfns:
+            return False
+        self.unmap_folio(folio, order)
+        if head & PG_LRU:
+            self.replace_on_list(folio, first, order, new_order)
+        self.huge.clear(folio, order)
+        self.count_split(order)
+        while pfn < end:
+            folio = self.become_folio(pfn, new_order)
+            self.frames.page[folio].flags = head
+            self.frames.page[folio].mapping = mapping
+            self.frames.page[folio].memcg = memcg
+            self.frames.page[folio].mlock_count = gen
+            if self.frames.page[folio].mapcount == 0:
+                self.huge.free(folio)
+            pfn += nr
+        return True
+
+    def unmap_folio(self, folio, order):
+        """Have a folio mapped by entries of its frames only, and off the queue. Linux: unmap_folio()."""
+        if order == HPAGE_PMD_ORDER:
+            self.rmap.split_pmds(folio)
+            if self.frames.block[folio - self.frames.huge].state == BLK_HUGE:
+                self.huge.write_frames(folio - self.frames.huge)
+        self.huge.forget(folio)
+
+    def count_split(self, order):
+        """A folio was split. Linux: the end of split_huge_page_to_list_to_order()."""
+        if order == HPAGE_PMD_ORDER:
+            self.event[THP_SPLIT_PAGE] += 1
+        self.stat[order, MTHP_STAT_SPLIT] += 1
 
     def become_page(self, folio, pfn):
         """A frame is a page of its own from now on. Linux: __split_huge_page_tail()."""
@@ -95,30 +145,49 @@ class HugeSplit:
         self.frames.page[pfn].memcg = self.frames.page[folio].memcg
         self.frames.page[pfn].mlock_count = self.frames.page[folio].mlock_count
 
-    def replace_on_list(self, folio):
-        """Put the pages where the huge page stands, the first next to be reclaimed. Linux: lru_add_page_tail()."""
-        pfn: cython.long = (folio - self.frames.huge) << PAGEBLOCK_ORDER
-        after: cython.long = self.frames.page[folio].nxt
+    def become_folio(self, pfn, order):
+        """The frames from ``pfn`` on are a folio of their own from now on: which. Linux: __split_huge_page_tail()."""
+        folio: cython.long = self.frames.large_folio(pfn, order)
+        mapcount: cython.int = 0
         i: cython.long
+        for i in range(pfn, pfn + (1 << order)):
+            self.frames.page[i].mlock_count = cython.cast(cython.ushort, order)
+            mapcount += self.frames.page[i].mapcount
+        self.frames.page[folio].index = self.frames.page[pfn].index
+        self.frames.page[folio].private = 0
+        self.frames.page[folio].mapcount = mapcount
+        self.stat[order, MTHP_STAT_NR_ANON] += 1
+        return folio
+
+    def replace_on_list(self, folio, first, order, new_order):
+        """Put what a folio becomes where it stands, the first next to be reclaimed. Linux: lru_add_page_tail()."""
+        after: cython.long = self.frames.page[folio].nxt
+        pfn: cython.long = first
+        part: cython.long
         self.frames.page_list_del(folio)
-        for i in range(HPAGE_PMD_NR):
-            self.frames.page_list_add_tail(after, pfn + i)
-            after = pfn + i
+        while pfn < first + (1 << order):
+            part = self.frames.large_folio(pfn, new_order) if new_order else pfn
+            self.frames.page_list_add_tail(after, part)
+            after = part
+            pfn += 1 << new_order
 
     # ------------------------------------------------------------------------------ for mm
 
-    def split_huge_page(self, folio: cython.long):
-        """split_folio(), for policy."""
-        self.split_folio(folio)
+    def split_huge_page(self, folio: cython.long, new_order: cython.int = 0):
+        """split_folio() or split_to_order(), for policy."""
+        if new_order:
+            self.split_to_order(folio, new_order)
+        else:
+            self.split_folio(folio)
 
     def split_queued(self, nid: cython.int, nr: cython.long):
-        """Split the first pages of a node's queue, on which none is in the swap cache; how many.
+        """Split the first folios of a node's queue, on which none is in the swap cache; how many.
 
         Linux: deferred_split_scan().
         """
         head: cython.long = self.huge.queue[nid]
         done: cython.long = 0
-        while done < nr and self.frames.block[head].nxt != head:
-            self.split_folio(self.frames.huge + self.frames.block[head].nxt)
+        while done < nr and self.frames.page[head].nxt != cython.cast(cython.uint, head):
+            self.split_folio(self.frames.folio_of(self.frames.page[head].nxt))
             done += 1
         return done

@@ -50,9 +50,7 @@ class KsmScan:
 
     def folio_of(self, pfn):
         """The folio of a frame, which need not have a record. Linux: page_folio()."""
-        if self.frames.block[pfn >> PAGEBLOCK_ORDER].state == BLK_HUGE:
-            return self.frames.huge + (pfn >> PAGEBLOCK_ORDER)
-        return self.frames.folio_of(pfn)
+        return self.frames.page_folio(pfn)
 
     # ------------------------------------------------------------------------------ what is in pages
 
@@ -83,7 +81,7 @@ class KsmScan:
             key = cython.cast(cython.ulong, self.frames.page[folio].mapping) << 33
             key |= cython.cast(cython.ulong, self.frames.page[folio].index) << 1
             if folio != pfn:
-                key += cython.cast(cython.ulong, pfn & (HPAGE_PMD_NR - 1)) << 1
+                key += cython.cast(cython.ulong, pfn - self.frames.folio_pfn(folio)) << 1
             key = self.mix(self.mix(key) ^ _GAMMA)
         if not self.merge_across_nodes:
             key ^= self.mix(cython.cast(cython.ulong, self.mmu.buddy.zone[self.frames.zone_of(folio)].nid))
@@ -218,6 +216,7 @@ class KsmScan:
         at: cython.long
         other: cython.long
         n: cython.long
+        together: cython.bint
         if (
             self.mmu.vma[vma].mm != cython.cast(cython.int, b.mm)
             or not self.mmu.vma[vma].start <= b.address < self.mmu.vma[vma].end
@@ -227,8 +226,9 @@ class KsmScan:
         other = self.page_at(b.mm, b.address)
         if other < 0 or other == pfn:
             return
+        together = folio != pfn and self.folio_of(other) == folio
         at = self.entry_at(a.mm, addr)
-        if at < 0 or (folio != pfn and other >> PAGEBLOCK_ORDER == pfn >> PAGEBLOCK_ORDER):
+        if at < 0 or together:
             return
         if self.entry_at(b.mm, b.address) < 0:
             return

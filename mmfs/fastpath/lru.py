@@ -6,7 +6,7 @@ waits in its CPU's batch (``folio_batch``, 31 pages) and is on no list until the
 Active and Inactive lag AnonPages by some pages. Moves (activate, deactivate, rotate to the tail) wait in batches of
 their own; until then the page stays where it is. PG_BATCHED says that a page waits in one of them.
 
-A huge page is one entry of a list and counts as its 512 pages (fastpath/frames.py); it does not wait in a batch.
+A folio of several pages is one entry of a list and counts as all of them (fastpath/frames.py); it waits in no batch.
 
 ``enabled`` says whether the multi-generational lists rule (lru_gen_enabled()): then evictable pages are in the
 generations of ``gen`` (fastpath/lru_gen.py) and the lists here hold only the unevictable ones.
@@ -85,7 +85,7 @@ class Lru:
 
     def lruvec_of(self, pfn):
         """The number of a page's lruvec. Linux: folio_lruvec()."""
-        block: cython.long = pfn - self.frames.huge if pfn >= self.frames.huge else pfn >> PAGEBLOCK_ORDER
+        block: cython.long = pfn >> PAGEBLOCK_ORDER if pfn < self.frames.huge else self.frames.block_of(pfn)
         return self.frames.page[pfn].memcg * self.nr_nodes + self.buddy.zone[self.frames.block[block].zone].nid
 
     def lru_of(self, flags):

@@ -393,17 +393,18 @@ class LruGen:
     def refault(self, lruvec, pfn, token, mask, workingset, in_fault):
         """A page that was evicted with this token is back. Linux: lru_gen_refault()."""
         kind: cython.int = 0 if self.frames.page[pfn].flags & PG_SWAPBACKED else 1
+        nr: cython.long = self.frames.nr_pages(pfn)
         refs: cython.int
-        self.memcg.mod_folio_state(pfn, WORKINGSET_REFAULT_ANON + kind, 1)
+        self.memcg.mod_folio_state(pfn, WORKINGSET_REFAULT_ANON + kind, nr)
         if not self.test_recent(lruvec, kind, token, mask):
             return
         refs = cython.cast(cython.int, token & ((1 << LRU_REFS_WIDTH) - 1)) + (1 if workingset else 0)
-        self.refault_count[lruvec, kind * _TIERS + self.tier_of(refs)] += 1
-        self.memcg.mod_folio_state(pfn, WORKINGSET_ACTIVATE_ANON + kind, 1)
+        self.refault_count[lruvec, kind * _TIERS + self.tier_of(refs)] += nr
+        self.memcg.mod_folio_state(pfn, WORKINGSET_ACTIVATE_ANON + kind, nr)
         if in_fault or refs >= (1 << LRU_REFS_WIDTH) - 1:
             self.frames.page[pfn].mlock_count |= LRU_REFS_MASK
             self.frames.page[pfn].flags |= PG_WORKINGSET
-            self.memcg.mod_folio_state(pfn, WORKINGSET_RESTORE_ANON + kind, 1)
+            self.memcg.mod_folio_state(pfn, WORKINGSET_RESTORE_ANON + kind, nr)
 
     # ------------------------------------------------------------------------------ checks
 

@@ -2,6 +2,8 @@
 """Advice that acts on the pages of an address range: to drop them, to reclaim them, or to read them.
 
 Linux: mm/madvise.c.
+
+Simplified: a large folio is split before pages of it may be freed (MADV_FREE).
 """
 
 import cython
@@ -78,18 +80,20 @@ class Madvise:
         return 1
 
     def whole_folio(self, at, most):
-        """The huge page whose frames the entries from ``at`` on, at most so many, map in order; -1 if it is mapped
+        """The large folio whose frames the entries from ``at`` on, at most so many, map in order; -1 if it is mapped
         elsewhere too, or there is none. Linux: madvise_folio_pte_batch().
         """
         pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
         folio: cython.long
         i: cython.long
-        if most < HPAGE_PMD_NR or pfn & (HPAGE_PMD_NR - 1) or not self.frames.entry[at] & _MAPPED:
+        if not self.frames.entry[at] & _MAPPED or not self.tables.is_tail(at):
             return -1
-        folio = self.frames.huge + (pfn >> PAGEBLOCK_ORDER)
-        if self.frames.page[folio].mapcount != HPAGE_PMD_NR:
+        folio = self.frames.folio_of(pfn)
+        if pfn != self.frames.folio_pfn(folio) or most < self.frames.nr_pages(folio):
             return -1
-        for i in range(HPAGE_PMD_NR):
+        if self.frames.page[folio].mapcount != self.frames.nr_pages(folio):
+            return -1
+        for i in range(self.frames.nr_pages(folio)):
             if not self.frames.entry[at + i] & _MAPPED or self.frames.entry[at + i] & PTE_SPECIAL:
                 return -1
             if cython.cast(cython.long, (self.frames.entry[at + i] & PTE_PFN_MASK) >> 12) != pfn + i:
@@ -125,10 +129,11 @@ class Madvise:
         while at < end:
             pfn = self.whole_folio(at, end - at)
             if pfn >= 0:
-                for i in range(at, at + (0 if pageout else HPAGE_PMD_NR)):
+                nr = self.frames.nr_pages(pfn)
+                for i in range(at, at + (0 if pageout else nr)):
                     self.frames.entry[i] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
                 done += self.cold_or_pageout_folio(pfn, out, n + done, pageout)
-                at += HPAGE_PMD_NR
+                at += nr
                 continue
             pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
             if (

@@ -386,7 +386,7 @@ class Memcontrol:
 
     def mod_folio_state(self, pfn, item, nr):
         """Change a counter of the node and lruvec of a folio. Linux: __lruvec_stat_mod_folio()."""
-        block: cython.long = pfn - self.frames.huge if pfn >= self.frames.huge else pfn >> PAGEBLOCK_ORDER
+        block: cython.long = pfn >> PAGEBLOCK_ORDER if pfn < self.frames.huge else self.frames.block_of(pfn)
         nid: cython.long = self.buddy.zone[self.frames.block[block].zone].nid
         self.mod_lruvec_state(self.frames.page[pfn].memcg * self.nr_nodes + nid, nid, item, nr)
 

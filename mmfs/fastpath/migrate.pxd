@@ -4,6 +4,7 @@ from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.filemap cimport Filemap
 from mmfs.fastpath.folio cimport Folios
+from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.huge_split cimport HugeSplit
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.memcontrol cimport Memcontrol
@@ -16,6 +17,7 @@ from mmfs.fastpath.vma cimport VmaRec, Vmas
 cdef class Migration:
     cdef readonly Rmap rmap
     cdef readonly HugeSplit split
+    cdef readonly HugeMemory huge
     cdef readonly Filemap filemap
     cdef readonly Folios folios
     cdef readonly Frames frames
@@ -35,7 +37,8 @@ cdef class Migration:
     cdef unsigned char[::1] toptier
     cdef bint several
     cdef public bint tiering
-    cdef long moved_block
+    cdef long moved_first
+    cdef long moved_end
     cdef public long cpu_ns
     cdef public long cost_move
     cdef public long now_ns
@@ -55,6 +58,11 @@ cdef class Migration:
     cpdef bint migrate_folio(self, long src, long dst) noexcept nogil
     cdef void remap_pmds(self, long folio, long new) noexcept nogil
     cdef void migrate_huge(self, long folio, long dst) noexcept nogil
-    cdef bint huge_is_shared(self, long folio) noexcept nogil
-    cdef int huge_to_node(self, long folio, int nid, bint shared) noexcept nogil
+    cdef bint moves_whole(self, long folio) noexcept nogil
+    cdef void migrate_large(self, long folio, long dst) noexcept nogil
+    cdef void move_frame(self, long folio, long src, long dst, int order) noexcept nogil
+    cdef void account_large(self, long folio, int sign) noexcept nogil
+    cdef bint large_is_shared(self, long folio) noexcept nogil
+    cdef int large_to_node(self, long folio, int nid, bint shared) noexcept nogil
+    cdef bint split_large(self, long folio) noexcept nogil
     cdef int move_to_node(self, long pfn, int nid, bint shared) noexcept nogil

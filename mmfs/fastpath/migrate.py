@@ -8,7 +8,8 @@ cannot move now goes back to its list (`putback()`).
 Linux: mm/migrate.c.
 
 Simplified: nobody else runs within a call, so a page is moved in one go, without migration entries; where Linux would
-wait for a disk, the page stays. A huge page of a file, or of which entries map single frames, is split first.
+wait for a disk, the page stays. A huge page of a file, or of which entries map single frames, is split first, as is a
+folio that is mapped in part.
 """
 
 from errno import EACCES, EBUSY, ENOMEM
@@ -31,7 +32,7 @@ _EBUSY = cython.declare(cython.int, EBUSY)
 _EACCES = cython.declare(cython.int, EACCES)
 _ENOMEM = cython.declare(cython.int, ENOMEM)
 _CPUPID_MASK = cython.declare(cython.long, (1 << 21) - 1)
-_SPLIT = cython.declare(cython.int, -1000)  # it is 512 pages now
+_SPLIT = cython.declare(cython.int, -1000)  # it is single pages now
 
 
 class Migration:
@@ -45,6 +46,7 @@ class Migration:
     def __init__(self, rmap, split, filemap, vmstat):
         self.rmap = rmap
         self.split = split
+        self.huge = split.huge
         self.filemap = filemap
         self.folios = rmap.folios
         self.frames = rmap.frames
@@ -64,7 +66,7 @@ class Migration:
         self.toptiers = np.ones(self.lru.nr_nodes, np.uint8)
         self.toptier = view(self.toptiers)
         self.tiering = False
-        self.moved_block = -1
+        self.moved_first = self.moved_end = 0
         self.cpu_ns = self.cost_move = self.now_ns = 0
 
     # ------------------------------------------------------------------------------ who used a page last
@@ -78,14 +80,14 @@ class Migration:
 
     def last_cpupid(self, folio):
         """What was noted of a folio, all ones if nothing was."""
-        frame: cython.long = folio if folio < self.frames.huge else (folio - self.frames.huge) << PAGEBLOCK_ORDER
+        frame: cython.long = self.frames.folio_pfn(folio)
         if self.cpupid[frame] == 0 or self.place[frame] != self.place_of(folio):
             return _CPUPID_MASK
         return self.cpupid[frame] - 1
 
     def set_cpupid(self, folio, cpupid):
         """Note it."""
-        frame: cython.long = folio if folio < self.frames.huge else (folio - self.frames.huge) << PAGEBLOCK_ORDER
+        frame: cython.long = self.frames.folio_pfn(folio)
         self.cpupid[frame] = cython.cast(cython.uint, cpupid + 1)
         self.place[frame] = self.place_of(folio)
 
@@ -280,7 +282,7 @@ class Migration:
         self.frames.page[to].flags |= PG_HEAD
         self.frames.block[new].state = BLK_HUGE
         self.frames.block[new].mapcount = self.frames.block[old].mapcount
-        self.frames.block[new].nr_mapped = self.frames.block[new].deferred = self.frames.block[new].partially = 0
+        self.frames.block[new].nr_mapped = 0
         self.memcg.mod_folio_state(to, NR_ANON_MAPPED, HPAGE_PMD_NR)
         self.memcg.mod_folio_state(to, NR_ANON_THPS, HPAGE_PMD_NR)
         self.lru.add(to, False)
@@ -292,52 +294,131 @@ class Migration:
         self.event[THP_MIGRATION_SUCCESS] += 1
         self.cpu_ns += self.cost_move * HPAGE_PMD_NR
 
-    def huge_is_shared(self, folio):
-        """Whether several processes seem to map it. Linux: folio_likely_mapped_shared()."""
-        block: cython.long = folio - self.frames.huge
-        count: cython.int = self.frames.page[folio].mapcount
-        if self.frames.block[block].state == BLK_HUGE or count <= 1:
-            return count > 1
-        return self.frames.block[block].mapcount or count > HPAGE_PMD_NR or (
-            self.frames.page[block << PAGEBLOCK_ORDER].mapcount > 1
+    # ------------------------------------------------------------------------------ folios of several pages
+
+    def moves_whole(self, folio):
+        """Whether a folio can be moved as one, given a free block; else it is split first."""
+        if folio < self.frames.mthp:
+            return self.frames.block[folio - self.frames.huge].state == BLK_HUGE
+        return (
+            not self.frames.page[folio].flags & (PG_PARTIALLY_MAPPED | PG_WRITEBACK)
+            and self.frames.mthp_pfns >= self.frames.nr_frames
         )
 
-    def huge_to_node(self, folio, nid, shared):
-        """Move a huge page to a node, whole if there is a pageblock free: the node, a negative errno, or _SPLIT.
+    def migrate_large(self, folio, dst):
+        """Move an isolated folio that moves_whole() to the free block at frame ``dst``; its own is freed.
+
+        Linux: migrate_folio_unmap(), migrate_folio_move(), for a large folio.
+        """
+        order: cython.int = self.frames.folio_order(folio)
+        first: cython.long = self.frames.folio_pfn(folio)
+        nr: cython.long = cython.cast(cython.long, 1) << order
+        to: cython.long = self.frames.large_folio(dst, order)
+        i: cython.long
+        if folio < self.frames.mthp:
+            self.migrate_huge(folio, dst)
+            return
+        self.account_large(folio, -1)
+        for i in range(nr):
+            if self.frames.page[first + i].mapcount:
+                self.remap(first + i, first + i, dst + i)
+            self.move_frame(folio, first + i, dst + i, order)
+        self.move_record(folio, to)
+        self.frames.page[to].flags |= PG_HEAD
+        if self.frames.page[to].flags & PG_SWAPCACHE:
+            for i in range(nr):
+                self.slots.cached[self.frames.page[to].private + i] = to + 1
+        self.account_large(to, 1)
+        self.lru.add(to, False)
+        self.lru.drain(self.buddy.cpu)
+        self.buddy.free(first, order)
+        self.event[PGMIGRATE_SUCCESS] += nr
+        self.cpu_ns += self.cost_move * nr
+
+    def move_frame(self, folio, src, dst, order):
+        """Make the record of a folio's frame that of another, itself that of a free page."""
+        old = address(self.frames.page[src])
+        new = address(self.frames.page[dst])
+        self.frames.page[folio].flags |= old.flags & PG_DIRTY
+        new.flags = old.flags & ~cython.cast(cython.uint, PG_DIRTY)
+        new.mapping, new.index, new.private, new.mapcount = old.mapping, old.index, 0, old.mapcount
+        new.memcg = 0
+        new.mlock_count = cython.cast(cython.ushort, order)
+        old.flags = old.mapping = old.index = 0
+        old.mapcount = 0
+        old.mlock_count = 0
+
+    def account_large(self, folio, sign):
+        """account() for a folio of several pages that no PMD entry maps."""
+        first: cython.long = self.frames.folio_pfn(folio)
+        nr: cython.long = self.frames.nr_pages(folio)
+        mapped: cython.long = 0
+        i: cython.long
+        for i in range(first, first + nr):
+            mapped += self.frames.page[i].mapcount > 0
+        self.memcg.mod_folio_state(folio, NR_ANON_MAPPED, sign * mapped)
+        if self.frames.page[folio].flags & PG_SWAPCACHE:
+            self.memcg.mod_folio_state(folio, NR_FILE_PAGES, sign * nr)
+            self.memcg.mod_folio_state(folio, NR_SWAPCACHE, sign * nr)
+
+    def large_is_shared(self, folio):
+        """Whether several processes seem to map it. Linux: folio_likely_mapped_shared()."""
+        count: cython.int = self.frames.page[folio].mapcount
+        first: cython.long = self.frames.folio_pfn(folio)
+        if self.frames.block[first >> PAGEBLOCK_ORDER].state == BLK_HUGE or count <= 1:
+            return count > 1
+        return self.huge.entire_mapcount(folio) or count > self.frames.nr_pages(folio) or (
+            self.frames.page[first].mapcount > 1
+        )
+
+    def large_to_node(self, folio, nid, shared):
+        """Move a large folio to a node, whole if there is a block free: the node, a negative errno, or _SPLIT.
 
         Linux: migrate_pages(), try_split_folio().
         """
         dst: cython.long = -1
         if not self.frames.page[folio].flags & PG_LRU:
             return -_EBUSY
-        if not shared and self.huge_is_shared(folio):
+        if not shared and self.large_is_shared(folio):
             return -_EACCES
-        if self.frames.block[folio - self.frames.huge].state == BLK_HUGE:
+        if self.moves_whole(folio):
             dst = self.buddy.alloc(
-                HPAGE_PMD_ORDER, MIGRATE_MOVABLE, nid, ZONE_MOVABLE, ALLOC_WMARK_LOW | ALLOC_KSWAPD,
+                self.frames.folio_order(folio), MIGRATE_MOVABLE, nid, ZONE_MOVABLE, ALLOC_WMARK_LOW | ALLOC_KSWAPD,
                 cython.cast(cython.ulong, 1) << nid,
             )  # fmt: skip
         if dst < 0:
-            if not self.split.split_folio(folio):
+            if not self.split_large(folio):
                 return -_EBUSY
-            self.event[THP_MIGRATION_SPLIT] += 1
             return _SPLIT
+        self.moved_first = self.frames.folio_pfn(folio)
+        self.moved_end = self.moved_first + self.frames.nr_pages(folio)
         self.isolate(folio)
-        self.migrate_huge(folio, dst)
-        self.moved_block = folio - self.frames.huge
+        self.migrate_large(folio, dst)
         return nid
+
+    def split_large(self, folio):
+        """A folio of several pages cannot be moved: have its pages moved. False: it is being written.
+
+        Linux: try_split_folio(). THP_MIGRATION_SPLIT counts huge pages only.
+        """
+        if not self.split.split_folio(folio):
+            return False
+        if folio < self.frames.mthp:
+            self.event[THP_MIGRATION_SPLIT] += 1
+        return True
 
     # ------------------------------------------------------------------------------ to another node
 
     def move_to_node(self, pfn, nid, shared):
         """Move a page to a node: the node, or a negative errno. Linux: migrate_to_node(), add_folio_for_migration()."""
         block: cython.long = pfn >> PAGEBLOCK_ORDER
+        folio: cython.long = self.frames.page_folio(pfn)
         dst: cython.long
         status: cython.int
-        if block == self.moved_block or self.buddy.zone[self.frames.block[block].zone].nid == nid:
+        if self.moved_first <= pfn < self.moved_end or self.buddy.zone[self.frames.block[block].zone].nid == nid:
             return nid
-        if self.frames.page[self.frames.huge + block].flags & PG_HEAD:
-            status = self.huge_to_node(self.frames.huge + block, nid, shared)
+        if folio >= self.frames.huge and self.frames.page[folio].flags & PG_HEAD:
+            status = self.large_to_node(folio, nid, shared)
             if status != _SPLIT:
                 return status
         if not self.frames.page[pfn].flags & PG_LRU or self.frames.page[pfn].flags & PG_HEAD:
@@ -361,7 +442,7 @@ class Migration:
     def move_pages(self, pfns: cython.long[::1], nid: cython.int, shared: cython.bint, status: cython.int[::1]):
         """Move pages to a node, ``shared`` also those of several processes; ``status``: as move_to_node()."""
         i: cython.Py_ssize_t
-        self.moved_block = -1
+        self.moved_first = self.moved_end = 0
         with cython.nogil:
             self.lru.drain_all()
             for i in range(pfns.shape[0]):

@@ -15,6 +15,7 @@ from mmfs.fastpath.swap_map cimport SwapMap
 from mmfs.fastpath.zswap cimport Zswap
 from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.lru_gen_walk cimport LruGenWalk
+from mmfs.fastpath.anon_folio cimport AnonFolios
 from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.huge_split cimport HugeSplit
 from mmfs.fastpath.huge_file cimport HugeFile
@@ -41,6 +42,7 @@ cdef class Mmu:
     cdef readonly Swap swap
     cdef readonly LruGenWalk lru_gen_walk
     cdef readonly HugeMemory huge
+    cdef readonly AnonFolios anon_folios
     cdef readonly Shmem shmem
     cdef readonly HugeSplit huge_split
     cdef readonly Rmap rmap
@@ -89,6 +91,7 @@ cdef class Mmu:
     cdef void map_copy(self, long mm, long vma, long addr, long at, long pfn) noexcept nogil
     cdef void add_anon(self, long mm, long vma, long addr, long pfn) noexcept nogil
     cdef int anonymous_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
+    cdef int large_fault(self, long mm, long vma, long addr, long at) noexcept nogil
     cdef bint can_reuse(self, long vma, long pfn) noexcept nogil
     cdef long shmem_fault(self, long m, long index) noexcept nogil
     cdef int swap_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil

@@ -13,6 +13,7 @@ A page of a file that is not cached, or not yet read, stops the loop with FAULT_
 
 import cython
 
+from mmfs.fastpath.anon_folio import AnonFolios
 from mmfs.fastpath.compaction import Compaction
 from mmfs.fastpath.filemap import Filemap
 from mmfs.fastpath.folio import Folios
@@ -75,13 +76,14 @@ class Mmu:
         self.vma = view(self.vmas)
         self.huge = HugeMemory(self.areas, self.folios, self.tlb)
         self.huge.page_zero = zero_pfn
+        self.anon_folios = AnonFolios(self.huge)
         self.swap = Swap(self.folios, self.huge, vmstat)
         self.lru_gen_walk = LruGenWalk(self.areas, self.folios)
         self.rmap = Rmap(self.areas, self.folios, self.tlb, self.swap, self.lru_gen_walk, self.huge)
         self.shmem = Shmem(self.filemap, self.rmap)
         self.huge_split = HugeSplit(self.huge, self.shmem)
         self.swap_state = SwapState(self.areas, self.folios, self.swap)
-        self.swapin = SwapIn(self.swap_state, self.shmem)
+        self.swapin = SwapIn(self.swap_state, self.shmem, self.anon_folios)
         self.zswap_writeback = ZswapWriteback(self.swap_state)
         self.compaction = Compaction(Migration(self.rmap, self.huge_split, self.filemap, vmstat), vmstat)
         self.numa = Numa(self.areas, self.compaction.migration, lru.nr_nodes)
@@ -123,9 +125,7 @@ class Mmu:
         """The next fault begins at the watermark of ``alloc_flags`` again. Whether there is something left to clear."""
         self.filemap.locked = -1
         self.walker.alloc_flags = alloc_flags
-        return (
-            self.buddy.handed >= 0 or self.buddy.wake_kswapd or self.huge.handed >= 0 or self.huge.give_up
-        )
+        return self.buddy.handed >= 0 or self.buddy.wake_kswapd or self.huge.wanted != 0
 
     def task_ns(self):
         """The task's time."""
@@ -169,6 +169,7 @@ class Mmu:
 
     def anonymous_fault(self, mm, vma, addr, at, write):
         """First access to anonymous memory. Linux: do_anonymous_page()."""
+        result: cython.int
         pfn: cython.long
         flags: cython.ulong = self.vma[vma].flags
         if not write:
@@ -176,6 +177,10 @@ class Mmu:
                 cython.cast(cython.ulong, self.zero_pfn) << 12 | self.areas.prot(flags) | PTE_SPECIAL
             )
             return FAULT_DONE
+        if self.anon_folios.enabled:
+            result = self.large_fault(mm, vma, addr, at)
+            if result != FAULT_FALLBACK:
+                return result
         pfn = self.areas.alloc_charged(
             vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), self.mm[mm].memcg
         )
@@ -187,6 +192,13 @@ class Mmu:
             | (PTE_RW if flags & VMF_WRITE else 0)
         )
         return FAULT_DONE
+
+    def large_fault(self, mm, vma, addr, at):
+        """Serve a write to anonymous memory with a folio of several pages; as AnonFolios.fault()."""
+        result: cython.int = self.anon_folios.fault(mm, vma, addr, at)
+        if result == FAULT_DONE:
+            self.cpu_ns += (self.cost_huge - self.cost_fault) * self.anon_folios.nr // HPAGE_PMD_NR
+        return result
 
     def can_reuse(self, vma, pfn):
         """Whether a write may go to the page itself: nobody else has it. Linux: wp_can_reuse_anon_folio()."""
@@ -440,7 +452,7 @@ class Mmu:
             result = self.anonymous_fault(mm, vma, addr, at, write)
         else:
             result = self.file_fault(mm, vma, addr, at, write)
-        if result != FAULT_OOM and result != FAULT_FILE:
+        if result != FAULT_OOM and result != FAULT_FILE and result != FAULT_HUGE:
             self.count_fault(mm)
         return result
 

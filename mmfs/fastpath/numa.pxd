@@ -70,6 +70,7 @@ cdef class Numa:
     cdef bint can_change_writable(self, long vma, unsigned long entry, long pfn) noexcept nogil
     cdef void restore(self, long vma, long at, bint writable) noexcept nogil
     cdef void do_numa_page(self, long vma, long at) noexcept nogil
+    cdef void restore_large(self, long vma, long at, long folio) noexcept nogil
     cdef void rebuild_large(self, long vma, long at, long pfn) noexcept nogil
     cdef void do_huge_pmd_numa_page(self, long vma, long pmd) noexcept nogil
     cpdef long check_cpupid(self, long pfn) noexcept nogil

@@ -203,7 +203,7 @@ class Numa:
     def is_shared(self, folio):
         """Whether several processes seem to map it. Linux: folio_likely_mapped_shared()."""
         if folio >= self.frames.huge:
-            return self.migration.huge_is_shared(folio)
+            return self.migration.large_is_shared(folio)
         return self.frames.page[folio].mapcount > 1
 
     def balanced(self, nid, nr):
@@ -228,11 +228,11 @@ class Numa:
             if self.mode & _TIERING:
                 self.wake |= cython.cast(cython.ulong, 1) << nid
             return False
-        return flags & PG_LRU != 0
+        return flags & PG_LRU != 0 and (nr == 1 or self.migration.moves_whole(folio))
 
     def migrate_misplaced(self, folio, vma, nid, source):
         """Move a page; whether it has. Linux: migrate_misplaced_folio()."""
-        order: cython.int = HPAGE_PMD_ORDER if folio >= self.frames.huge else 0
+        order: cython.int = self.frames.folio_order(folio)
         nr: cython.long = 1 << order
         memcg: cython.long = self.frames.page[folio].memcg
         dst: cython.long
@@ -246,7 +246,7 @@ class Numa:
         if dst >= 0 and order and not self.frames.page[folio].flags & PG_ANON:
             self.buddy.free(dst, order)
         elif dst >= 0 and order:
-            self.migration.migrate_huge(folio, dst)
+            self.migration.migrate_large(folio, dst)
             moved = True
         elif dst >= 0:
             moved = self.migration.migrate_folio(folio, dst)
@@ -256,7 +256,7 @@ class Numa:
                 self.buddy.free(dst, 0)
         if not moved:
             self.event[PGMIGRATE_FAIL] += nr
-            if order:
+            if order == HPAGE_PMD_ORDER:
                 self.event[THP_MIGRATION_FAIL] += 1
             self.migration.putback(folio)
             return False
@@ -337,26 +337,40 @@ class Numa:
             self.restore(vma, at, self.can_change_writable(vma, self.frames.entry[at], pfn))
 
     def rebuild_large(self, vma, at, pfn):
-        """A fault at an entry of a part of a huge page: the entries of all its parts here give access again.
+        """A fault at an entry of a part of a large folio: it moves, or all its entries here give access again.
 
-        Linux: do_numa_page(), numa_rebuild_large_mapping().
+        Linux: do_numa_page().
         """
         folio: cython.long = self.frames.folio_of(pfn)
-        block: cython.long = pfn >> PAGEBLOCK_ORDER
-        nid: cython.int = self.buddy.zone[self.frames.block[block].zone].nid
+        nr: cython.long = self.frames.nr_pages(folio)
+        nid: cython.int = self.buddy.zone[self.frames.zone_of(folio)].nid
         last: cython.long = _CPUPID_MASK if self.use_access_time(nid) else self.last_cpupid(folio)
-        i: cython.long
+        if folio >= self.frames.mthp:
+            if not self.hint_fault(folio, vma, nr):
+                self.restore_large(vma, at, folio)
+            return
         self.flag_migrated = False
         self.flag_local = nid == self.buddy.cpu_node[self.buddy.cpu]
         self.memcg.count_events(self.frames.page[folio].memcg, NUMA_HINT_FAULTS, 1)
         if self.flag_local:
             self.event[NUMA_HINT_FAULTS_LOCAL] += 1
-        self.flag_failed = self.mpol_misplaced(folio, vma, nid, HPAGE_PMD_NR) != _NO_NODE
+        self.flag_failed = self.mpol_misplaced(folio, vma, nid, nr) != _NO_NODE
+        self.restore_large(vma, at, folio)
+        self.task_numa_fault(last, nid, nr)
+
+    def restore_large(self, vma, at, folio):
+        """Have the entries of a table that map a large folio's frames give access again.
+
+        Linux: numa_rebuild_large_mapping().
+        """
+        first: cython.long = self.frames.folio_pfn(folio)
+        end: cython.long = first + self.frames.nr_pages(folio)
+        pfn: cython.long
+        i: cython.long
         for i in range(at & -512, (at & -512) + 512):
             pfn = (self.frames.entry[i] & PTE_PFN_MASK) >> 12
-            if self.frames.entry[i] & (PTE_PRESENT | PTE_GLOBAL) == PTE_GLOBAL and pfn >> PAGEBLOCK_ORDER == block:
+            if self.frames.entry[i] & (PTE_PRESENT | PTE_GLOBAL) == PTE_GLOBAL and first <= pfn < end:
                 self.restore(vma, i, self.can_change_writable(vma, self.frames.entry[i], pfn))
-        self.task_numa_fault(last, nid, HPAGE_PMD_NR)
 
     def do_huge_pmd_numa_page(self, vma, pmd):
         """A fault at an entry of a huge page. Linux: do_huge_pmd_numa_page()."""

@@ -19,14 +19,8 @@ class PageIdle:
 
     def get_folio(self, pfn):
         """The record of the page of a frame, or -1 if it is none of a user. Linux: page_idle_get_folio()."""
-        block: cython.long = pfn >> PAGEBLOCK_ORDER
-        folio: cython.long = self.frames.huge + block
-        if self.frames.page[folio].flags & PG_HEAD:
-            if pfn & (HPAGE_PMD_NR - 1):
-                return -1
-        elif self.frames.block[block].state == BLK_SPLIT:
-            folio = pfn
-        else:
+        folio: cython.long = self.frames.page_folio(pfn)
+        if folio < 0 or self.frames.folio_pfn(folio) != pfn:
             return -1
         return folio if self.frames.page[folio].flags & PG_LRU else -1
 
@@ -77,7 +71,8 @@ class PageIdle:
             vma = self.rmap.chain[link].vma
             link = self.rmap.chain[link].nxt
             young |= (
-                self.rmap.huge_clear_young(vma, folio) if folio >= self.frames.huge else self.clear_young(vma, folio)
+                self.rmap.large_clear_young(vma, folio, False)
+                if folio >= self.frames.huge else self.clear_young(vma, folio)
             )
         if young:
             self.frames.page[folio].flags = self.frames.page[folio].flags & ~PG_IDLE | PG_YOUNG

@@ -21,7 +21,7 @@ cdef class PageIsolation:
     cpdef void unisolate_block(self, long block) noexcept nogil
     cpdef void split(self, long pfn) noexcept nogil
     cdef long migrate_page(self, long pfn, int nid, int highest, unsigned long nodemask) noexcept nogil
-    cdef bint migrate_huge(self, long block, int nid, int highest, unsigned long nodemask) noexcept nogil
+    cdef bint migrate_large(self, long folio, int nid, int highest, unsigned long nodemask) noexcept nogil
     cpdef long migrate_range(self, long start, long end, int nid, int highest, unsigned long nodemask) noexcept nogil
     cpdef long next_used(self, long start, long end) noexcept nogil
     cpdef void take_isolated(self, long zone, long start, long end) noexcept nogil

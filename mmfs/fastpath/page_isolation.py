@@ -38,20 +38,27 @@ class PageIsolation:
         pfn: cython.long = block << PAGEBLOCK_ORDER
         end: cython.long = pfn + PAGEBLOCK_NR_PAGES
         flags: cython.uint
+        folio: cython.long
+        size: cython.long
         if self.frames.block[block].state == BLK_RESERVED:
             return pfn
         if self.frames.block[block].state != BLK_SPLIT or self.frames.page[self.frames.huge + block].flags & PG_HEAD:
             return -1
         while pfn < end:
+            size = 1
             flags = self.frames.page[pfn].flags
             if flags & PG_RESERVED:
                 return pfn
             if flags & PG_BUDDY:
                 pfn += 1 << self.frames.page[pfn].private
                 continue
+            if flags & (PG_TAIL | PG_ANON) == PG_TAIL | PG_ANON:
+                folio = self.frames.folio_of(pfn)
+                flags = self.frames.page[folio].flags
+                size = self.frames.folio_pfn(folio) + self.frames.nr_pages(folio) - pfn
             if not movable_zone and not flags & (PG_LRU | PG_PCP | PG_HWPOISON):
                 return pfn
-            pfn += 1
+            pfn += size
         return -1
 
     def isolate_block(self, block):
@@ -88,9 +95,9 @@ class PageIsolation:
     # ------------------------------------------------------------------------------ pages
 
     def split(self, pfn):
-        """Make the huge page that a frame belongs to single pages, if it is one. Linux: try_to_split_thp_page()."""
-        folio: cython.long = self.frames.huge + (pfn >> PAGEBLOCK_ORDER)
-        if self.frames.page[folio].flags & PG_HEAD:
+        """Make the large folio that a frame belongs to single pages, if it is one. Linux: try_to_split_thp_page()."""
+        folio: cython.long = self.frames.page_folio(pfn)
+        if folio >= self.frames.huge and self.frames.page[folio].flags & PG_HEAD:
             self.migration.split.split_folio(folio)
 
     def migrate_page(self, pfn, nid, highest, nodemask):
@@ -112,26 +119,25 @@ class PageIsolation:
         self.nr_failed += 1
         return -2
 
-    def migrate_huge(self, block, nid, highest, nodemask):
-        """Move a huge page away, or split it where no pageblock is free for it: whether there is nothing more to do.
+    def migrate_large(self, folio, nid, highest, nodemask):
+        """Move a large folio away, or split it where no block is free for it: whether there is nothing more to do.
 
         Linux: migrate_pages(), try_split_folio().
         """
-        folio: cython.long = self.frames.huge + block
+        nr: cython.long = self.frames.nr_pages(folio)
         dst: cython.long = -1
-        if self.frames.block[block].state == BLK_HUGE:
+        if self.migration.moves_whole(folio):
             dst = self.buddy.alloc(
-                HPAGE_PMD_ORDER, MIGRATE_MOVABLE, nid, highest, ALLOC_WMARK_LOW | ALLOC_KSWAPD, nodemask
+                self.frames.folio_order(folio), MIGRATE_MOVABLE, nid, highest, ALLOC_WMARK_LOW | ALLOC_KSWAPD, nodemask
             )
         if dst < 0:
-            if not self.migration.split.split_folio(folio):
+            if not self.migration.split_large(folio):
                 self.nr_failed += 1
                 return True
-            self.event[THP_MIGRATION_SPLIT] += 1
             return False
         self.migration.isolate(folio)
-        self.migration.migrate_huge(folio, dst)
-        self.nr_moved += HPAGE_PMD_NR
+        self.migration.migrate_large(folio, dst)
+        self.nr_moved += nr
         return True
 
     def migrate_range(self, start, end, nid, highest, nodemask):
@@ -141,12 +147,16 @@ class PageIsolation:
         """
         pfn: cython.long = start
         block: cython.long
+        folio: cython.long
+        after: cython.long
         self.nr_failed = self.nr_moved = 0
         while pfn < end:
             block = pfn >> PAGEBLOCK_ORDER
-            if self.frames.page[self.frames.huge + block].flags & PG_HEAD:
-                if self.migrate_huge(block, nid, highest, nodemask):
-                    pfn = (block + 1) << PAGEBLOCK_ORDER
+            folio = self.frames.page_folio(pfn)
+            if folio >= self.frames.huge and self.frames.page[folio].flags & PG_HEAD:
+                after = self.frames.folio_pfn(folio) + self.frames.nr_pages(folio)
+                if self.migrate_large(folio, nid, highest, nodemask):
+                    pfn = after
                 continue
             if self.frames.block[block].state != BLK_SPLIT:
                 pfn = (block + 1) << PAGEBLOCK_ORDER

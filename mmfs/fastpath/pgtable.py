@@ -7,6 +7,8 @@ fastpath/madvise.py.
 
 Linux: mm/memory.c, unmap_page_range(), copy_page_range(), free_pgd_range(); mm/mprotect.c,
 change_protection(); mm/mremap.c, move_page_tables(); mm/swapfile.c, unuse_vma().
+
+Simplified: a large folio is split before pages of it are locked.
 """
 
 import cython
@@ -78,7 +80,7 @@ class PageTables:
         return at
 
     def split_folio_at(self, at):
-        """Split the huge page of which an entry maps a frame, if it does. False: that is being written."""
+        """Split the large folio of which an entry maps a frame, if it does. False: that is being written."""
         pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
         if self.frames.entry[at] & _MAPPED and self.frames.page[pfn].flags & PG_TAIL:
             return self.mmu.huge_split.split_folio(self.frames.folio_of(pfn))
@@ -110,25 +112,26 @@ class PageTables:
             self.mmu.lru.mark_accessed(folio)
 
     def is_tail(self, at):
-        """Whether an entry that is mapped maps a frame of a huge page."""
+        """Whether an entry that is mapped maps a frame of a large folio."""
         return (
             not self.frames.entry[at] & PTE_SPECIAL
             and self.frames.page[(self.frames.entry[at] & PTE_PFN_MASK) >> 12].flags & PG_TAIL != 0
         )
 
     def zap_frames(self, mm, vmflags, at, most):
-        """Clear the entries from ``at`` on, of at most so many, that map a huge page's frames in order; how many.
+        """Clear the entries from ``at`` on, of at most so many, that map a large folio's frames in order; how many.
 
         Linux: zap_present_ptes(), folio_pte_batch().
         """
         pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        folio: cython.long = self.frames.folio_of(pfn)
         nr: cython.long = 0
         bits: cython.ulong = 0
+        most = min(most, self.frames.folio_pfn(folio) + self.frames.nr_pages(folio) - pfn)
         while (
             nr < most
             and self.frames.entry[at + nr] & _MAPPED
             and cython.cast(cython.long, (self.frames.entry[at + nr] & PTE_PFN_MASK) >> 12) == pfn + nr
-            and (pfn + nr) >> PAGEBLOCK_ORDER == pfn >> PAGEBLOCK_ORDER
         ):
             bits |= self.frames.entry[at + nr]
             self.frames.entry[at + nr] = 0

@@ -61,7 +61,7 @@ cdef class Rmap:
     cdef bint try_to_unmap(self, long pfn) noexcept nogil
     cdef long find_pmd(self, long vma, long folio) noexcept nogil
     cdef void split_pmds(self, long folio) noexcept nogil
-    cdef bint huge_clear_young(self, long vma, long folio) noexcept nogil
+    cdef bint large_clear_young(self, long vma, long folio, bint around) noexcept nogil
     cdef bint was_young(self, long pfn, bint young) noexcept nogil
     cdef void add_anon_rmap(self, long vma, long addr, long pfn, bint exclusive) noexcept nogil
     cdef void remove_rmap(self, long pfn) noexcept nogil

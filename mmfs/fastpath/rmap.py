@@ -152,7 +152,7 @@ class Rmap:
         return -1
 
     def split_pmds(self, folio):
-        """Take apart every PMD entry that maps a huge page. Linux: unmap_folio(), split_huge_pmd_address()."""
+        """Take apart every PMD entry that maps a huge page. Linux: split_huge_pmd_address()."""
         link: cython.long = self.head[self.frames.page[folio].mapping]
         vma: cython.long
         pmd: cython.long
@@ -229,10 +229,13 @@ class Rmap:
 
     # ------------------------------------------------------------------------------ who accessed it
 
-    def huge_clear_young(self, vma, folio):
-        """Whether a VMA's entries say that a huge page was accessed, its PMD's or its frames'; they forget it."""
-        first: cython.long = (folio - self.frames.huge) << PAGEBLOCK_ORDER
-        pmd: cython.long = self.find_pmd(vma, folio)
+    def large_clear_young(self, vma, folio, around):
+        """Whether a VMA's entries say that a large folio was accessed, its PMD's or its frames'; they forget it.
+
+        ``around``: what is used near those of its frames is promoted.
+        """
+        first: cython.long = self.frames.folio_pfn(folio)
+        pmd: cython.long = self.find_pmd(vma, folio) if folio < self.frames.mthp else -1
         pfn: cython.long
         addr: cython.long
         at: cython.long
@@ -240,11 +243,13 @@ class Rmap:
         if pmd >= 0 and self.frames.entry[pmd] & PTE_ACCESSED:
             self.frames.entry[pmd] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
             young = True
-        if pmd < 0 and self.frames.block[folio - self.frames.huge].nr_mapped:
-            for pfn in range(first, first + HPAGE_PMD_NR):
+        if pmd < 0 and self.frames.page[folio].mapcount > self.huge.entire_mapcount(folio):
+            for pfn in range(first, first + self.frames.nr_pages(folio)):
                 addr = self.start_address(vma, self.frames.page[pfn].index)
                 at = self.find(self.vma[vma].mm, addr, pfn) if addr < self.vma[vma].end else -1
-                if at >= 0 and self.frames.entry[at] & PTE_ACCESSED:
+                if at >= 0 and around:
+                    young |= self.lru_gen_walk.look_around(at, addr, vma, folio)
+                elif at >= 0 and self.frames.entry[at] & PTE_ACCESSED:
                     self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
                     young = True
         return young
@@ -297,7 +302,8 @@ class Rmap:
         while link and not self.vm_flags & VMF_LOCKED:
             vma = self.chain[link].vma
             if pfn >= self.frames.huge:
-                young = self.was_young(pfn, self.huge_clear_young(vma, pfn))
+                young = self.large_clear_young(vma, pfn, self.folios.lru.enabled and pfn >= self.frames.mthp)
+                young = self.was_young(pfn, young)
             else:
                 young = self.referenced_one(vma, pfn)
             if young:
@@ -360,19 +366,20 @@ class Rmap:
         self.mm[mm].rss_swap += 1
 
     def unmap_huge(self, folio):
-        """try_to_unmap() for a huge page of the swap cache: each entry of each of its frames becomes a swap entry."""
+        """try_to_unmap() for a large folio of the swap cache: each entry of each of its frames becomes a swap entry."""
         first: cython.long = self.frames.folio_pfn(folio)
         link: cython.long = self.first(folio)
         vma: cython.long
         addr: cython.long
         at: cython.long
         pfn: cython.long
-        self.split_pmds(folio)
+        if folio < self.frames.mthp:
+            self.split_pmds(folio)
         while link and self.frames.page[folio].mapcount:
             vma = self.chain[link].vma
             link = self.chain[link].nxt
             self.update_hiwater_rss(self.vma[vma].mm)
-            for pfn in range(first, first + HPAGE_PMD_NR):
+            for pfn in range(first, first + self.frames.nr_pages(folio)):
                 addr = self.start_address(vma, self.frames.page[pfn].index)
                 while addr < self.vma[vma].end and self.frames.page[pfn].mapcount:
                     at = self.find(self.vma[vma].mm, addr, pfn)

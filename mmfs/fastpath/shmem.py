@@ -145,7 +145,7 @@ class Shmem:
         pfn: cython.long
         if first + HPAGE_PMD_NR > self.mapping[m].slots or not self.is_vacant(m, first):
             return -1
-        pfn = self.huge.alloc(vma, first, advised)
+        pfn = self.huge.alloc(vma, first, HPAGE_PMD_ORDER, advised)
         if pfn == -2:
             return _LATER
         if pfn < 0:
@@ -169,7 +169,6 @@ class Shmem:
         self.memcg.commit_charge(folio, memcg)
         self.frames.block[block].state = BLK_SPLIT
         self.frames.block[block].mapcount = self.frames.block[block].nr_mapped = 0
-        self.frames.block[block].deferred = self.frames.block[block].partially = 0
         self.frames.page[folio].flags = PG_UPTODATE | PG_SWAPBACKED | PG_HEAD
         self.frames.page[folio].private = 0
         self.frames.page[folio].mapcount = 0
@@ -178,7 +177,8 @@ class Shmem:
             self.frames.page[i].flags = PG_UPTODATE | PG_SWAPBACKED | PG_TAIL
             self.frames.page[i].private = 0
             self.frames.page[i].mapcount = 0
-            self.frames.page[i].memcg = self.frames.page[i].mlock_count = 0
+            self.frames.page[i].memcg = 0
+            self.frames.page[i].mlock_count = HPAGE_PMD_ORDER
         self.insert(m, first, folio)
         self.lru.add(folio, in_fault)
         if self.mapping[m].size < first + HPAGE_PMD_NR and not self.mapping[m].shrinking:

@@ -41,7 +41,7 @@ cdef class Swap:
     cdef void drain_slot_caches(self) noexcept nogil
     cdef bint check_cache_active(self) noexcept nogil
     cdef long alloc_slot(self, long folio) noexcept nogil
-    cdef long find_slots(self) noexcept nogil
+    cdef long find_slots(self, long folio) noexcept nogil
     cdef long find_slot(self) noexcept nogil
     cdef void free_slot(self, long slot) noexcept nogil
     cdef void duplicate(self, long slot) noexcept nogil

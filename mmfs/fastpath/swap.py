@@ -8,8 +8,8 @@ A page that reclaim picks gets a slot and enters the swap cache (add_to_swap()),
 In front of the areas each CPU has two caches of 64 slots: those it will use next, and those it has freed. Both count
 as used until they are given back.
 
-A huge page gets 512 neighbouring slots at once, straight from an area, and is written in one piece; only if there are
-none is it split first (fastpath/vmscan.py).
+A large folio gets as many neighbouring slots at once, straight from an area, and is written in one piece; only if there
+are none is it split first (fastpath/vmscan.py).
 
 Linux: mm/swap_state.c; mm/swapfile.c; mm/swap_slots.c; mm/page_io.c.
 """
@@ -101,7 +101,7 @@ class Swap:
 
         Linux: mm/swap_slots.c, folio_alloc_swap().
         """
-        slot: cython.long = self.find_slots() if folio >= self.frames.huge else self.find_slot()
+        slot: cython.long = self.find_slots(folio) if folio >= self.frames.huge else self.find_slot()
         memcg: cython.long = self.frames.page[folio].memcg
         nr: cython.long = self.frames.nr_pages(folio)
         i: cython.long
@@ -118,9 +118,9 @@ class Swap:
             self.slots.memcg_of[i] = cython.cast(cython.ushort, memcg)
         return slot
 
-    def find_slots(self):
-        """The first of 512 slots that nobody uses; or 0."""
-        return self.allocator.found[0] if self.allocator.get_swap_pages(1, HPAGE_PMD_ORDER) else 0
+    def find_slots(self, folio):
+        """The first of as many slots that nobody uses as a folio has pages; or 0."""
+        return self.allocator.found[0] if self.allocator.get_swap_pages(1, self.frames.folio_order(folio)) else 0
 
     def find_slot(self):
         """A slot that nobody uses, from the CPU's cache if it keeps one; or 0."""
@@ -343,9 +343,10 @@ class Swap:
     def count_swpout(self, folio):
         """A page is written to its area. Linux: count_swpout_vm_event()."""
         self.memcg.count_events(self.frames.page[folio].memcg, PSWPOUT, self.frames.nr_pages(folio))
-        if folio >= self.frames.huge:
+        if self.frames.huge <= folio < self.frames.mthp:
             self.memcg.count_events(self.frames.page[folio].memcg, THP_SWPOUT, 1)
-            self.mthp_stat[HPAGE_PMD_ORDER, MTHP_STAT_SWPOUT] += 1
+        if folio >= self.frames.huge:
+            self.mthp_stat[self.frames.folio_order(folio), MTHP_STAT_SWPOUT] += 1
 
     def write_to_zram(self, t, folio, slot):
         """As writepage(), to an area that lies in memory. Linux: swap_writepage_bdev_sync()."""

@@ -144,7 +144,7 @@ class SwapState:
             if self.zswap.exclusive:
                 self.frames.page[pfn].flags |= PG_DIRTY
             return
-        self.memcg.count_events(self.frames.page[pfn].memcg, PSWPIN, 1)
+        self.memcg.count_events(self.frames.page[self.frames.folio_of(pfn)].memcg, PSWPIN, 1)
         if self.area[t].flags & SWP_SYNCHRONOUS_IO:
             self.swap.slots.devices.zram_read(t, slot - self.area[t].base)
             return

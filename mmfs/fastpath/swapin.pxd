@@ -2,6 +2,7 @@ cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.buddy cimport Buddy
+from mmfs.fastpath.anon_folio cimport AnonFolios
 from mmfs.fastpath.folio cimport Folios
 from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.lru cimport Lru
@@ -17,6 +18,8 @@ from mmfs.fastpath.vma cimport VmaRec, Vmas
 @cython.final
 cdef class SwapIn:
     cdef readonly SwapState state
+    cdef readonly AnonFolios anon_folios
+    cdef readonly HugeMemory huge
     cdef readonly Frames frames
     cdef readonly Buddy buddy
     cdef readonly Folios folios
@@ -37,8 +40,11 @@ cdef class SwapIn:
     cdef bint alone_in_zram(self, long slot) noexcept nogil
     cdef bint might_need_to_copy(self, long vma, long addr, long pfn) noexcept nogil
     cdef int map_copy(self, long mm, long vma, long addr, long at) noexcept nogil
-    cdef bint is_whole(self, long vma, long addr, long at, long index) noexcept nogil
+    cdef bint is_whole(self, long vma, long addr, long at, long index, long nr) noexcept nogil
     cdef void map_huge(self, long mm, long vma, long addr, long at, long folio, bint write) noexcept nogil
+    cdef bint can_swapin(self, long vma, long addr, long at, long slot, int order) noexcept nogil
+    cdef int swap_in_large(self, long mm, long vma, long addr, long at, long slot, bint write) noexcept nogil
+    cdef void map_large(self, long mm, long vma, long addr, long at, long slot, long pfn, int order, long memcg, bint write) noexcept nogil
     cdef bint may_be_exclusive(self, long folio, long slot, unsigned long entry) noexcept nogil
     cdef bint wants_no_slot(self, long vma, long folio, bint write) noexcept nogil
     cdef void map_page(self, long mm, long vma, long addr, long at, long pfn, bint write) noexcept nogil

@@ -2,7 +2,8 @@
 """Swapping in: a fault on a swap entry, a page of shared memory that is out, and the emptying of an area.
 
 If the page is still in the swap cache, the fault is minor. Else it is read, with its neighbours
-(fastpath/swap_state.py).
+(fastpath/swap_state.py); or from zram in one folio of a size that is enabled (fastpath/anon_folio.py), if the slots lie
+together as they did when one was swapped out.
 
 Linux: mm/memory.c, do_swap_page(); mm/shmem.c, shmem_swapin_folio(); mm/swapfile.c, unuse_pte().
 """
@@ -13,13 +14,17 @@ if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 _NO_MEMORY = cython.declare(cython.long, -2)
+_HAS_CACHE = cython.declare(cython.uint, 1 << 30)
+_SHADOW = cython.declare(cython.ulong, 1 << 63)
 
 
 class SwapIn:
     """Swap-in for all address spaces. ``state``: what is read. ``major``: the last fault has read."""
 
-    def __init__(self, state, shmem):
+    def __init__(self, state, shmem, anon_folios):
         self.state = state
+        self.anon_folios = anon_folios
+        self.huge = anon_folios.huge
         self.frames = state.frames
         self.buddy = state.buddy
         self.folios = state.folios
@@ -43,11 +48,17 @@ class SwapIn:
         """
         slot: cython.long = self.swap.slots.slot_of(self.frames.entry[at])
         pfn: cython.long = -1
+        result: cython.int
         self.major = False
         if self.state.pending_slot != slot or self.state.pending_addr != addr:
             pfn = self.state.swap_cache_get(slot, vma, addr)
         if pfn < 0:
             self.direct = self.alone_in_zram(slot)
+            if self.direct and self.anon_folios.enabled:
+                result = self.swap_in_large(mm, vma, addr, at, slot, write)
+                if result != FAULT_FALLBACK:
+                    self.direct = False
+                    return result
             if self.direct:
                 pfn = self.state.read_swap_cache(vma, slot, self.areas.index(vma, addr))
             else:
@@ -112,24 +123,24 @@ class SwapIn:
             self.area[self.swap.slots.type[slot >> 9]].flags & SWP_SYNCHRONOUS_IO != 0 and self.swap.owners(slot) == 1
         )
 
-    def is_whole(self, vma, addr, at, index):
-        """Whether the swap entry ``at`` is the ``index``th of 512 that a table has in order, alike, in one VMA.
+    def is_whole(self, vma, addr, at, index, nr):
+        """Whether the swap entry ``at`` is the ``index``th of ``nr`` that a table has in order, alike, in one VMA.
 
         Linux: swap_pte_batch().
         """
         start: cython.long = addr - (index << 12)
-        end: cython.long = start + HPAGE_PMD_SIZE
+        end: cython.long = start + nr * PAGE_SIZE
         first: cython.ulong = self.frames.entry[at] + (cython.cast(cython.ulong, index) << SWP_OFFSET_FIRST_BIT)
-        i: cython.long
-        if at & (HPAGE_PMD_NR - 1) != index or start < self.vma[vma].start or end > self.vma[vma].end:
+        i: cython.long = (at & 511) - index
+        if i < 0 or i + nr > 512 or start < self.vma[vma].start or end > self.vma[vma].end:
             return False
-        for i in range(HPAGE_PMD_NR):
+        for i in range(nr):
             if self.frames.entry[at - index + i] != first - (cython.cast(cython.ulong, i) << SWP_OFFSET_FIRST_BIT):
                 return False
         return True
 
     def map_huge(self, mm, vma, addr, at, folio, write):
-        """Map a huge page of the swap cache again: all its frames if their swap entries stand together, else the one.
+        """Map a large folio of the swap cache again: all its frames if their swap entries stand together, else the one.
 
         Linux: the second half of do_swap_page().
         """
@@ -142,8 +153,8 @@ class SwapIn:
         bits: cython.ulong = self.areas.prot(flags) | (PTE_SOFT_DIRTY if entry & SWP_SOFT_DIRTY else 0)
         exclusive: cython.bint = self.may_be_exclusive(folio, slot, entry)
         i: cython.long
-        if self.is_whole(vma, addr & PAGE_MASK, at, index):
-            nr = HPAGE_PMD_NR
+        if self.is_whole(vma, addr & PAGE_MASK, at, index, self.frames.nr_pages(folio)):
+            nr = self.frames.nr_pages(folio)
             at -= index
             pfn -= index
             slot -= index
@@ -159,6 +170,79 @@ class SwapIn:
         self.rmap.huge.add_rmaps(pfn, nr, exclusive)
         for i in range(nr):
             self.frames.entry[at + i] = cython.cast(cython.ulong, pfn + i) << 12 | bits
+
+    def can_swapin(self, vma, addr, at, slot, order):
+        """Whether an address's swap entry and its neighbours can come back as a folio of this order.
+
+        Linux: can_swapin_thp(), thp_swap_suitable_orders().
+        """
+        nr: cython.long = cython.cast(cython.long, 1) << order
+        index: cython.long = (addr >> PAGE_SHIFT) & (nr - 1)
+        offset: cython.long = slot - self.area[self.swap.slots.type[slot >> 9]].base
+        i: cython.long
+        if (offset & (nr - 1)) != index or not self.is_whole(vma, addr & PAGE_MASK, at, index, nr):
+            return False
+        for i in range(slot - index, slot - index + nr):
+            if self.swap.count[i] & _HAS_CACHE or (
+                self.swap.slots.zswap.holds_zero(i) != self.swap.slots.zswap.holds_zero(slot)
+            ):
+                return False
+        return True
+
+    def swap_in_large(self, mm, vma, addr, at, slot, write):
+        """Serve a fault on a swap entry of zram with a folio: FAULT_DONE, _FALLBACK: with a page, or _HUGE.
+
+        Linux: alloc_swap_folio().
+        """
+        orders: cython.uint = self.anon_folios.allowable_orders(mm, vma)
+        order: cython.int = self.anon_folios.next_order(orders, HPAGE_PMD_ORDER)
+        memcg: cython.long = self.memcg.swapin_memcg(self.swap.slots.memcg_of[slot], self.memcg.current)
+        pfn: cython.long
+        if self.swap.slots.zswap.ever_enabled:
+            return FAULT_FALLBACK
+        while order and not self.can_swapin(vma, addr, at, slot, order):
+            order = self.anon_folios.next_order(orders, order)
+        if self.huge.wanted and self.huge.wanted < order:
+            order = self.huge.wanted
+        while order:
+            pfn = self.huge.alloc(vma, self.areas.index(vma, addr), order, self.vma[vma].flags & VMF_HUGEPAGE != 0)
+            if pfn == -2:
+                return FAULT_HUGE
+            if pfn >= 0 and self.memcg.charge(memcg, cython.cast(cython.long, 1) << order):
+                self.map_large(mm, vma, addr, at, slot, pfn, order, memcg, write)
+                self.major = True
+                return FAULT_DONE
+            if pfn >= 0:
+                self.memcg.failed = -1
+                self.buddy.free(pfn, order)
+            order = self.anon_folios.next_order(orders, order)
+        return FAULT_FALLBACK
+
+    def map_large(self, mm, vma, addr, at, slot, pfn, order, memcg, write):
+        """Read a folio into a charged block and map it in place of its swap entries. Linux: do_swap_page()."""
+        nr: cython.long = cython.cast(cython.long, 1) << order
+        index: cython.long = (addr >> PAGE_SHIFT) & (nr - 1)
+        folio: cython.long = self.frames.large_folio(pfn, order)
+        flags: cython.ulong = self.vma[vma].flags
+        bits: cython.ulong = self.areas.prot(flags)
+        shadow: cython.ulong = self.swap.cached[slot - index]
+        i: cython.long
+        if self.frames.entry[at] & SWP_SOFT_DIRTY:
+            bits |= PTE_SOFT_DIRTY
+        if flags & VMF_WRITE and (flags & VMF_SOFTDIRTY or bits & PTE_SOFT_DIRTY):
+            bits |= PTE_RW | (PTE_DIRTY | PTE_SOFT_DIRTY if write else 0)
+        self.anon_folios.add_new(vma, self.anon_folios.start_of(addr, order), pfn, order, memcg)
+        if shadow & _SHADOW:
+            self.folios.workingset.refault(folio, shadow, self.state.has_recency(vma))
+        self.lru.add(folio, self.state.has_recency(vma))
+        self.mm[mm].rss_anon += nr
+        self.mm[mm].rss_swap -= nr
+        for i in range(nr):
+            self.state.read_folio(pfn + i, slot - index + i)
+            if self.memcg.memsw:
+                self.swap.slots.uncharge(slot - index + i)
+            self.swap.entry_free(slot - index + i)
+            self.frames.entry[at - index + i] = cython.cast(cython.ulong, pfn + i) << PAGE_SHIFT | bits
 
     def may_be_exclusive(self, folio, slot, entry):
         """Whether a swap entry says that nobody else has the page, and nobody is reading it to write it to a disk."""

@@ -33,7 +33,7 @@ cdef class Vmas:
     cpdef int policy_node(self, long vma, long index) noexcept nogil
     cpdef int node_in_turn(self, unsigned long mask, long index, bint weighted) noexcept nogil
     cdef int turns(self, int node, bint weighted) noexcept nogil
-    cdef long alloc_huge(self, long vma, long index, int alloc_flags) noexcept nogil
+    cdef long alloc_large(self, long vma, long index, int order, int alloc_flags) noexcept nogil
     cdef long alloc_charged(self, long vma, long index, long memcg) noexcept nogil
     cdef unsigned long prot(self, unsigned long flags) noexcept nogil
     cdef unsigned int index(self, long vma, long addr) noexcept nogil

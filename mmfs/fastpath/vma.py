@@ -102,15 +102,32 @@ class Vmas:
         """How many pages in turn a node gets. Linux: get_il_weight()."""
         return max(self.weight[node], cython.cast(cython.uchar, 1)) if weighted else 1
 
-    def alloc_huge(self, vma, index, alloc_flags):
-        """A free pageblock for a VMA, from the node its memory policy prefers only; or -1.
+    def alloc_large(self, vma, index, order, alloc_flags):
+        """A free block for a VMA by its memory policy, a pageblock from the node that this prefers only; or -1.
 
-        Linux: mm/mempolicy.c, alloc_pages_mpol(), for a huge page.
+        Linux: mm/mempolicy.c, alloc_pages_mpol(), for a large folio.
         """
-        node: cython.int = self.policy_node(vma, index >> HPAGE_PMD_ORDER)
-        return self.buddy.alloc(
-            HPAGE_PMD_ORDER, MIGRATE_MOVABLE, node, ZONE_MOVABLE, alloc_flags, cython.cast(cython.ulong, 1) << node
-        )
+        node: cython.int = self.policy_node(vma, index >> order)
+        policy: cython.int = self.vma[vma].policy
+        mask: cython.ulong = ~cython.cast(cython.ulong, 0)
+        pfn: cython.long
+        if order == HPAGE_PMD_ORDER:
+            mask = cython.cast(cython.ulong, 1) << node
+        elif policy == POLICY_NODE or policy == POLICY_MANY:
+            mask = self.vma[vma].nodemask
+        pfn = self.buddy.alloc(order, MIGRATE_MOVABLE, node, ZONE_MOVABLE, alloc_flags, mask)
+        if order == HPAGE_PMD_ORDER:
+            return pfn
+        if pfn < 0 and policy == POLICY_MANY:
+            pfn = self.buddy.alloc(
+                order, MIGRATE_MOVABLE, node, ZONE_MOVABLE, alloc_flags, ~cython.cast(cython.ulong, 0)
+            )
+        if pfn >= self.frames.mthp_pfns:
+            self.buddy.free(pfn, order)
+            return -1
+        if pfn >= 0 and policy == POLICY_IN_TURN:
+            self.count_interleave_hit(self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, node)
+        return pfn
 
     def alloc_charged(self, vma, index, memcg):
         """A movable page for a VMA, charged; -1: no memory, or above a limit. Linux: folio_prealloc()."""

@@ -83,6 +83,7 @@ cdef class Vmscan:
     cdef readonly Demotion demotion
     cdef long nr_demote
     cdef long nr_demoted
+    cdef long nr_split
     cdef bint demoting
     cdef unsigned int[::1] rotated
     cdef long nr_scanned

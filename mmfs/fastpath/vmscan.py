@@ -105,7 +105,7 @@ class Vmscan:
         self.kept = view(np.zeros(_LIST_MAX + HPAGE_PMD_NR, np.uint32))
         self.demote = view(np.zeros(_LIST_MAX + HPAGE_PMD_NR, np.uint32))
         self.demotion = Demotion(migration, self.lru.nr_nodes, _LIST_MAX + HPAGE_PMD_NR)
-        self.nr_demote = self.nr_demoted = 0
+        self.nr_demote = self.nr_demoted = self.nr_split = 0
         self.demoting = False
         self.rotated = view(np.zeros(32, np.uint32))
         self.nr_scanned = self.nr_taken = self.nr_left = self.nr_reclaimed = self.nr_pageout = self.coming = 0
@@ -261,7 +261,7 @@ class Vmscan:
         if flags & PG_ANON and flags & PG_SWAPBACKED and not flags & PG_SWAPCACHE:
             if not sc.gfp & GFP_IO_BIT:
                 return _KEEP
-            if pfn >= self.frames.huge and self.frames.block[pfn - self.frames.huge].partially:
+            if flags & PG_PARTIALLY_MAPPED:
                 return self.split(pfn, sc)
             if not self.swap.add_to_swap(pfn):
                 return self.split_to_swap(pfn, sc) if pfn >= self.frames.huge else _ACTIVATE
@@ -297,15 +297,17 @@ class Vmscan:
         return sc.gfp & (GFP_FS_BIT | GFP_IO_BIT) != 0 and sc.may_writepage
 
     def split(self, folio, sc):
-        """Have the pages of a huge page reclaimed one by one. Linux: shrink_folio_list(), split_folio_to_list()."""
-        sc.nr_scanned -= HPAGE_PMD_NR
+        """Have the ``nr_split`` pages of a folio reclaimed one by one. Linux: split_folio_to_list()."""
+        self.nr_split = self.frames.nr_pages(folio)
+        sc.nr_scanned -= self.nr_split
         self.huge_split.split_folio(folio)
         return _SPLIT
 
     def split_to_swap(self, folio, sc):
-        """A huge page cannot be swapped in one piece: have its pages swapped. Linux: shrink_folio_list()."""
-        self.memcg.count_events(self.frames.page[folio].memcg, THP_SWPOUT_FALLBACK, 1)
-        self.huge_split.stat[HPAGE_PMD_ORDER, MTHP_STAT_SWPOUT_FALLBACK] += 1
+        """A folio cannot be swapped in one piece: have its pages swapped. Linux: shrink_folio_list()."""
+        if folio < self.frames.mthp:
+            self.memcg.count_events(self.frames.page[folio].memcg, THP_SWPOUT_FALLBACK, 1)
+        self.huge_split.stat[self.frames.folio_order(folio), MTHP_STAT_SWPOUT_FALLBACK] += 1
         return self.split(folio, sc)
 
     def pageout(self, pfn, sc, references):
@@ -422,8 +424,8 @@ class Vmscan:
             if result != _SPLIT:
                 self.note_result(pfn, result)
                 continue
-            first = (pfn - self.frames.huge) << PAGEBLOCK_ORDER
-            for pfn in range(first, first + HPAGE_PMD_NR):
+            first = self.frames.folio_pfn(pfn)
+            for pfn in range(first, first + self.nr_split):
                 if self.frames.page[pfn].flags & (PG_ANON | PG_SWAPBACKED):
                     self.note_result(pfn, self.shrink_folio(pfn, sc, ignore_references))
 

@@ -91,6 +91,7 @@ class Workingset:
     def refault(self, pfn, shadow, in_fault):
         """A page that had been evicted is back, not on a list yet. Linux: workingset_refault()."""
         lruvec: cython.long = self.lru.lruvec_of(pfn)
+        nr: cython.long = self.frames.nr_pages(pfn)
         file: cython.bint = not self.frames.page[pfn].flags & PG_SWAPBACKED
         if self.lru.enabled:
             if self.shadow_lruvec(shadow) == lruvec:
@@ -99,13 +100,13 @@ class Workingset:
                     cython.cast(cython.long, _EVICTION_MASK), (shadow & 1) != 0, in_fault,
                 )
             return
-        self.lru.memcg.mod_folio_state(pfn, WORKINGSET_REFAULT_ANON + file, 1)
+        self.lru.memcg.mod_folio_state(pfn, WORKINGSET_REFAULT_ANON + file, nr)
         if not self.test_recent(shadow, file):
             return
         self.frames.page[pfn].flags |= PG_ACTIVE
-        self.lru.age_nonresident(lruvec, 1)
-        self.lru.memcg.mod_folio_state(pfn, WORKINGSET_ACTIVATE_ANON + file, 1)
+        self.lru.age_nonresident(lruvec, nr)
+        self.lru.memcg.mod_folio_state(pfn, WORKINGSET_ACTIVATE_ANON + file, nr)
         if shadow & 1:
             self.frames.page[pfn].flags |= PG_WORKINGSET
-            self.lru.note_cost(lruvec, file, 1, 0)
-            self.lru.memcg.mod_folio_state(pfn, WORKINGSET_RESTORE_ANON + file, 1)
+            self.lru.note_cost(lruvec, file, nr, 0)
+            self.lru.memcg.mod_folio_state(pfn, WORKINGSET_RESTORE_ANON + file, nr)

@@ -47,6 +47,7 @@ cdef class Zswap:
     cdef bint is_zero(self, long folio) noexcept nogil
     cdef bint store_zero(self, long folio, long slot) noexcept nogil
     cdef void set_zero(self, long slot) noexcept nogil
+    cdef bint holds_zero(self, long slot) noexcept nogil
     cdef void clear_zero(self, long slot) noexcept nogil
     cdef bint store(self, long pfn, long slot) noexcept nogil
     cdef bint compress(self, long pfn, long slot) noexcept nogil

@@ -146,6 +146,10 @@ class Zswap:
             self.entry[slot].flags |= _ZERO
             self.nr_zero += 1
 
+    def holds_zero(self, slot):
+        """Whether a slot's page is zero. Linux: swap_zeromap_batch()."""
+        return self.nr_zero != 0 and self.entry[slot].flags & _ZERO != 0
+
     def clear_zero(self, slot):
         """A slot's page is not zero any more. Linux: swap_zeromap_folio_clear()."""
         if self.nr_zero and self.entry[slot].flags & _ZERO:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmfs.mm import check_damon, check_huge, check_hugetlb, check_ksm, check_memcg, check_swap
 from mmfs.mm.filemap import NODE_SLOTS
+from mmfs.mm.folio import nr_pages, of_tails
 from mmfs.mm.pgd import PTRS_PER_PGD
 from mmfs.mm_types import (
     BLK_HUGETLB,
@@ -268,8 +269,7 @@ def _check_vma_entries(
     rss[2] += int(shmem.sum())
     rss[1] += len(pfns) - int(anon.sum()) - int(shmem.sum())
     mapped.frames.append(pfns)
-    tails = pfns[pages["flags"] & PG_TAIL != 0] >> PAGEBLOCK_ORDER
-    mapped.singly.update((kernel.frames.huge + tails).tolist())
+    mapped.singly.update(of_tails(kernel.frames, pfns[pages["flags"] & PG_TAIL != 0]).tolist())
     index = (vma.vm_pgoff + ((addresses - vma.vm_start) >> 12)) & 0xFFFF_FFFF
     ksm = pages["flags"] & PG_KSM != 0
     for i in np.flatnonzero((anon | (pages["mapping"] != 0)) & ~ksm & (pages["index"] != index))[:1]:
@@ -313,7 +313,7 @@ def _check_lruvec(kernel: Kernel, number: int, mapped: _Mapped, totals: list[int
     for kind in range(NR_LRU_LISTS):
         where = f"lruvec {number}: list {kind}"
         pages = np.array(lru.pages(number, kind), np.int64)
-        total = int(np.where(pages >= frames.huge, HPAGE_PMD_NR, 1).sum()) + generations[kind]
+        total = int(nr_pages(frames, pages).sum()) + generations[kind]
         totals[kind] += total
         if kind != LRU_UNEVICTABLE and lru.enabled and len(pages):
             raise AssertionError(f"{where} is not empty while generations rule")

@@ -1,4 +1,4 @@
-"""The invariants of huge pages: what maps them, what lies in store for them, where they are listed and counted."""
+"""The invariants of large folios: what maps them, what lies in store for them, where they are listed and counted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmfs.mm.folio import folio_order, folio_pfn, large_folios
 from mmfs.mm_types import (
     BLK_HUGE,
     BLK_HUGETLB,
@@ -18,8 +19,8 @@ from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGEBLOCK_ORDER,
     PG_ANON,
-    PG_HEAD,
     PG_MEMCG_KMEM,
+    PG_PARTIALLY_MAPPED,
     PG_SWAPCACHE,
     PG_TABLE,
     PG_TAIL,
@@ -123,41 +124,53 @@ def check_files(kernel: Kernel, folios: list[int]) -> set[int]:
     return found
 
 
+def _check_folio(kernel: Kernel, folio: int, whole: int, singly: int, queued: bool) -> None:
+    """One large folio, which so many PMD entries and so many others map."""
+    frames = kernel.frames
+    record, order, first = frames.pages[folio], folio_order(frames, folio), folio_pfn(frames, folio)
+    where = f"folio of order {order} at {first:#x}"
+    block, pages = frames.blocks[first >> PAGEBLOCK_ORDER], frames.pages[first : first + (1 << order)]
+    _same(f"{where}: entries", whole + singly, int(record["mapcount"]))
+    _same(f"{where}: PMD entries", whole, int(block["mapcount"]))
+    if block["state"] == BLK_SPLIT:
+        if order == HPAGE_PMD_ORDER:
+            _same(f"{where}: frames mapped singly", int((pages["mapcount"] > 0).sum()), int(block["nr_mapped"]))
+        if not ((pages["flags"] & PG_TAIL != 0) & (pages["mlock_count"] == order)).all():
+            raise AssertionError(f"{where}: a frame is not marked as part of it")
+        _same(f"{where}: entries of its frames", singly, int(pages["mapcount"].sum()))
+        indices = (int(record["index"]) + np.arange(1 << order)) & 0xFFFF_FFFF
+        _same(f"{where}: places of its frames", pages["index"].tolist(), indices.tolist())
+    else:
+        _same(f"{where}: state", (int(block["state"]), order), (BLK_HUGE, HPAGE_PMD_ORDER))
+        _same(f"{where}: frames mapped singly", 0, int(block["nr_mapped"]))
+    _same(f"{where}: queued", int(record["flags"]) & PG_PARTIALLY_MAPPED != 0, queued)
+    if record["flags"] & PG_SWAPCACHE and (whole or queued):
+        raise AssertionError(f"{where}: in the swap cache, but mapped whole, or queued to be split")
+
+
 def check_huge(kernel: Kernel, whole: Counter[int], singly: Counter[int]) -> None:
-    """Each huge page against the entries that map it, all of them against the counters, the queue against its marks."""
+    """Each large folio against what maps it, all of them against the counters, the queue against its marks."""
     frames, fast = kernel.frames, kernel.mmu.huge
-    folios = frames.pages[frames.huge :]
-    found = (frames.huge + np.flatnonzero(folios["flags"] & PG_HEAD)).tolist()
-    cached = (frames.huge + np.flatnonzero(folios["flags"] & PG_SWAPCACHE)).tolist()
-    files = [folio for folio in found if not folios[folio - frames.huge]["flags"] & PG_ANON]
+    folios = large_folios(frames)
+    found = folios.tolist()
+    flags = frames.pages["flags"][folios]
+    cached, files = folios[flags & PG_SWAPCACHE != 0].tolist(), folios[flags & PG_ANON == 0].tolist()
     in_files = check_files(kernel, [folio for folio in files if folio not in cached])
     known = whole.keys() | singly.keys() | set(cached) | in_files
-    _same("huge pages that are mapped, or cached", sorted(known), found)
+    _same("large folios that are mapped, cached, or in files", known, set(found))
     queued = [folio for nid in range(kernel.lru.nr_nodes) for folio in fast.folios_queued(nid)]
     for folio in found:
-        record, block = frames.pages[folio], frames.blocks[folio - frames.huge]
-        where = f"huge page {folio - frames.huge:#x}"
-        _same(f"{where}: entries", whole[folio] + singly[folio], int(record["mapcount"]))
-        _same(f"{where}: PMD entries", whole[folio], int(block["mapcount"]))
-        first = (folio - frames.huge) << PAGEBLOCK_ORDER
-        pages = frames.pages[first : first + HPAGE_PMD_NR]
-        if block["state"] == BLK_SPLIT:
-            _same(f"{where}: frames mapped singly", int((pages["mapcount"] > 0).sum()), int(block["nr_mapped"]))
-            if not (pages["flags"] & PG_TAIL != 0).all():
-                raise AssertionError(f"{where}: a frame is not marked as part of it")
-        else:
-            _same(f"{where}: state", int(block["state"]), BLK_HUGE)
-            _same(f"{where}: frames mapped singly", 0, int(block["nr_mapped"]))
-        _same(f"{where}: queued", bool(block["deferred"]), folio in queued)
-        if record["flags"] & PG_SWAPCACHE and (whole[folio] or folio in queued):
-            raise AssertionError(f"{where}: in the swap cache, but mapped whole, or queued to be split")
-    _same("queues of huge pages", len(queued), int(fast.queued_counts.sum()))
+        _check_folio(kernel, folio, whole[folio], singly[folio], folio in queued)
+    _same("queues of folios to split", len(queued), int(fast.queued_counts.sum()))
     state, of_files = kernel.vmstat.global_node_page_state, len(whole.keys() & set(files))
     _same("nr_anon_thps", (len(whole) - of_files) * HPAGE_PMD_NR, state(NodeStatItem.NR_ANON_THPS))
     _same("nr_shmem_pmdmapped", of_files * HPAGE_PMD_NR, state(NodeStatItem.NR_SHMEM_PMDMAPPED))
-    _same("nr_anon", len(found) - len(files), int(fast.stats[HPAGE_PMD_ORDER, MthpStatItem.MTHP_STAT_NR_ANON]))
-    partially = sum(int(frames.blocks[folio - frames.huge]["partially"]) for folio in found)
-    count = int(fast.stats[HPAGE_PMD_ORDER, MthpStatItem.MTHP_STAT_NR_ANON_PARTIALLY_MAPPED])
-    _same("nr_anon_partially_mapped", partially, count)
+    counts = np.zeros((2, HPAGE_PMD_ORDER + 1), np.int64)
+    for folio in set(found) - set(files):
+        counts[0, folio_order(frames, folio)] += 1
+        counts[1, folio_order(frames, folio)] += int(frames.pages[folio]["flags"]) & PG_PARTIALLY_MAPPED != 0
+    items = MthpStatItem.MTHP_STAT_NR_ANON, MthpStatItem.MTHP_STAT_NR_ANON_PARTIALLY_MAPPED
+    for item, count in zip(items, counts.tolist(), strict=True):
+        _same(f"{item.name} by order", count, fast.stats[:, item].tolist())
     holders = sum(int(kernel.mmu.mms[row]["flags"]) & MMF_HUGE_ZERO_PAGE != 0 for row in kernel.mms)
     _same("holders of the huge page of zeros", holders, int(fast.zero_users))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmfs.mm.folio import large_folios, nr_pages
 from mmfs.mm_types import (
     BLK_SPLIT,
-    HPAGE_PMD_NR,
     MEMCG_COUNTER_KMEM,
     MEMCG_COUNTER_MEMORY,
     MEMCG_COUNTER_SWAP,
@@ -17,7 +17,6 @@ from mmfs.mm_types import (
     PAGE_SIZE,
     PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
-    PG_HEAD,
     PG_MEMCG_KMEM,
     MemcgStatItem,
     NodeStatItem,
@@ -45,9 +44,10 @@ def pages_by_row(kernel: Kernel) -> tuple[dict[int, int], Counter[int]]:
         if memcgs.any():
             for memcg, count in zip(*np.unique(memcgs, return_counts=True), strict=True):
                 found[int(memcg)] = found.get(int(memcg), 0) + int(count)
-    folios = kernel.frames.pages[kernel.frames.huge :]
-    for row in folios["memcg"][folios["flags"] & PG_HEAD != 0].tolist():
-        found[row] = found.get(row, 0) + HPAGE_PMD_NR
+    folios = large_folios(kernel.frames)
+    rows, sizes = kernel.frames.pages["memcg"][folios].tolist(), nr_pages(kernel.frames, folios).tolist()
+    for row, size in zip(rows, sizes, strict=True):
+        found[row] = found.get(row, 0) + size
     found.pop(0, None)
     return found, kmem
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmfs.mm.folio import nr_pages
 from mmfs.mm.swapfile import SWAP_MAP_BAD
 from mmfs.mm_types import (
-    HPAGE_PMD_NR,
     PG_SWAPCACHE,
     SLOT_SWAP,
     SWAPFILE_CLUSTER,
@@ -80,7 +80,7 @@ def check_area(kernel: Kernel, area: SwapInfoStruct, entries: Counter[int], kept
     first, number = np.unique(folios, return_index=True)[1], np.unique(folios, return_inverse=True)[1]
     slots_of = pages["private"].astype(np.int64) + np.arange(len(here)) - first[number]
     _same(f"{area.file}: slots of cached pages", slots_of.tolist(), (here + base).tolist())
-    sizes = np.where(folios[first] >= kernel.frames.huge, HPAGE_PMD_NR, 1)
+    sizes = nr_pages(kernel.frames, folios[first])
     _same(f"{area.file}: how many of each", np.bincount(number, minlength=0).tolist(), sizes.tolist())
     if not (pages["flags"] & PG_SWAPCACHE).all():
         raise AssertionError(f"{area.file}: a page is not marked as cached")

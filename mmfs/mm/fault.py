@@ -219,7 +219,7 @@ def _huge_fault(mm: MmStruct, addr: int) -> None:
     vma = mm.vma_lookup(addr)
     assert vma is not None
     task_of(mm).account_faults()
-    mm.kernel.thp.alloc_slowly(vma, addr)
+    mm.kernel.thp.alloc_slowly(vma, addr, _nodemask(mm, addr))
     if mm.row < 0:
         raise Fault(SIGKILL, addr)
 

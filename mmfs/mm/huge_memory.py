@@ -5,9 +5,11 @@ An anonymous mapping that spans 2 MB on its boundary may be backed there by one 
 by madvise(); `defrag` says whether the fault may reclaim and compact for it, have kswapd do so, or does without. Where
 part of a huge page has been unmapped, the rest of it is lost until it is split, which reclaim does through a shrinker.
 
+Sizes between, from 16 KB on (fastpath/anon_folio.py), are allowed by `hugepages-SIZEkB/enabled`, each for itself.
+
 Linux: mm/huge_memory.c.
 
-Simplified: only pages of 2 MB; the sizes between have their switches, and no pages yet.
+Simplified: shared memory has only pages of 2 MB; the sizes between have their switches, and no pages yet.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from mmfs.mm.cmdline import memparse
+from mmfs.mm.debug import LOG_WARNING
 from mmfs.mm.mman import VM_HUGEPAGE, VM_NOHUGEPAGE
 from mmfs.mm.rows import get_mm_flags, set_mm_flags
 from mmfs.mm.shmem_huge import SHMEM_ORDERS
@@ -41,6 +45,7 @@ from mmfs.mm_types import (
     PG_ANON,
     PG_TAIL,
 )
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,6 +63,8 @@ ENABLED: Final = ("always", "madvise", "never")
 DEFRAG: Final = ("always", "defer", "defer+madvise", "madvise", "never")
 ANON_MODES: Final = ("always", "inherit", "madvise", "never")
 ANON_ORDERS: Final = range(2, HPAGE_PMD_ORDER + 1)
+MULTI_SIZE: Final = since(6, 12)
+"""Whether there are sizes below 2 MB."""
 SMALLEST_MACHINE: Final = 512 << 20 - PAGE_SHIFT
 """Machines with fewer pages begin with everything off."""
 
@@ -75,7 +82,7 @@ class TransparentHugepage:
         self.enabled = "always" if kernel.profile.config("TRANSPARENT_HUGEPAGE_ALWAYS") else "madvise"
         self.defrag = "madvise"
         self.khugepaged_defrag = self.use_zero_page = self.shrink_underused = True
-        self.anon_orders = {order: "inherit" if order == HPAGE_PMD_ORDER else "never" for order in ANON_ORDERS}
+        self.anon_orders = self._anon_orders_at_boot()
         for word in kernel.cmdline.split():
             if word.startswith("transparent_hugepage=") and word.partition("=")[2] in ENABLED:
                 self.enabled = word.partition("=")[2]
@@ -91,6 +98,7 @@ class TransparentHugepage:
             mode = self.enabled
         fast = self.fast
         fast.always, fast.madvise = mode == "always", mode == "madvise"
+        self._apply_sizes()
         fast.use_zero_page = self.use_zero_page
         for madvised in (False, True):
             gfp = self.gfp_mask(madvised)
@@ -99,6 +107,30 @@ class TransparentHugepage:
                 fast.flags_madvised, fast.slow_madvised = flags, bool(gfp & GFP_RECLAIM)
             else:
                 fast.flags, fast.slow = flags, bool(gfp & GFP_RECLAIM)
+
+    def _anon_orders_at_boot(self) -> dict[int, str]:
+        """For whom each size is enabled, as the command line says. Linux: hugepage_init_sysfs(), setup_thp_anon()."""
+        words = [word.partition("=")[2] for word in self.kernel.cmdline.split() if word.startswith("thp_anon=")]
+        orders, configured = dict.fromkeys(ANON_ORDERS, "never"), False
+        for text in words if MULTI_SIZE(self.kernel) else ():
+            try:
+                orders |= parse_thp_anon(text)
+                configured = True
+            except ValueError:
+                message = f"huge_memory: thp_anon={text}: error parsing string, ignoring setting"
+                self.kernel.printk.emit(message, LOG_WARNING)
+        return orders if configured else orders | {HPAGE_PMD_ORDER: "inherit"}
+
+    def _apply_sizes(self) -> None:
+        """Tell the fast path which sizes below 2 MB are enabled."""
+        masks = {"always": 0, "madvise": 0}
+        for order, mode in self.anon_orders.items():
+            mode = self.enabled if mode == "inherit" else mode
+            if order < HPAGE_PMD_ORDER and mode in masks:
+                masks[mode] |= 1 << order
+        sizes = self.kernel.mmu.anon_folios
+        sizes.always, sizes.madvise = masks["always"], masks["madvise"]
+        sizes.enabled = any(masks.values())
 
     def pmd_enabled(self) -> bool:
         """Whether any memory may be backed by pages of 2 MB. Linux: mm/khugepaged.c, hugepage_pmd_enabled()."""
@@ -134,28 +166,40 @@ class TransparentHugepage:
             return GFP_TRANSHUGE_LIGHT | GFP_DIRECT_RECLAIM_BIT
         return GFP_TRANSHUGE_LIGHT
 
-    def alloc_slowly(self, vma: VmAreaStruct, addr: int) -> None:
-        """The free lists had no huge page for a fault: find one, or have the fault do without.
+    def alloc_slowly(self, vma: VmAreaStruct, addr: int, nodemask: int | None) -> None:
+        """The free lists had no block of the order that a fault wants: find one, or have the fault do without.
 
         Linux: __alloc_pages_slowpath().
         """
-        gfp = self.gfp_mask(bool(vma.vm_flags & VM_HUGEPAGE))
+        gfp, order = self.gfp_mask(bool(vma.vm_flags & VM_HUGEPAGE)), int(self.fast.wanted)
         index = vma.vm_pgoff + (addr - vma.vm_start >> PAGE_SHIFT)
-        self.alloc_on(gfp, int(self.kernel.mmu.areas.policy_node(vma.row, index >> HPAGE_PMD_ORDER)))
+        nid = int(self.kernel.mmu.areas.policy_node(vma.row, index >> order))
+        if order == HPAGE_PMD_ORDER:
+            self.alloc_on(gfp, nid)
+        else:
+            self._hand_small(self.kernel.page_alloc.slowpath(gfp, order, nid, nodemask), order)
+
+    def _hand_small(self, pfn: int, order: int) -> None:
+        """Hand out a block below 2 MB, unless its frames cannot be of a folio."""
+        if pfn >= self.kernel.frames.mthp_pfns:
+            self.kernel.page_alloc.buddy.free_pages(pfn, order)
+            pfn = -1
+        self.fast.handed = pfn
 
     def alloc_on(self, gfp: int, nid: int) -> None:
-        """The same on a node, or if need be on another. Linux: mm/mempolicy.c, alloc_pages_mpol()."""
+        """A pageblock on a node, or if need be on another. Linux: mm/mempolicy.c, alloc_pages_mpol()."""
         slowpath = self.kernel.page_alloc.slowpath
         pfn = slowpath(gfp | GFP_THISNODE_BIT | GFP_NORETRY_BIT, HPAGE_PMD_ORDER, nid, 1 << nid)
         if pfn < 0 and gfp & GFP_DIRECT_RECLAIM_BIT and len(self.kernel.machine.nodes) > 1:
             pfn = slowpath(gfp, HPAGE_PMD_ORDER, nid, None)
-        self.fast.handed, self.fast.give_up = pfn, pfn < 0
+        self.fast.handed = pfn
 
     def put_back(self) -> None:
         """What alloc_slowly() has found, or not, is not wanted in the end."""
-        pfn, self.fast.handed, self.fast.give_up = int(self.fast.handed), -1, False
+        pfn, order = int(self.fast.handed), int(self.fast.wanted)
+        self.fast.handed, self.fast.wanted = -1, 0
         if pfn >= 0:
-            self.kernel.page_alloc.buddy.free_pages(pfn, HPAGE_PMD_ORDER)
+            self.kernel.page_alloc.buddy.free_pages(pfn, order)
 
     # -- of a mapping ---------------------------------------------------------------------------------------------
 
@@ -215,6 +259,30 @@ class TransparentHugepage:
 
     def _scan_queued(self, nid: int, nr: int) -> int:
         return int(self.kernel.mmu.huge_split.split_queued(nid, nr))
+
+
+def parse_thp_anon(text: str) -> dict[int, str]:
+    """The modes by order of `thp_anon=SIZE[-SIZE][,SIZE...]:MODE[;...]`; ValueError. Linux: setup_thp_anon()."""
+    orders: dict[int, str] = {}
+    for part in text.split(";"):
+        ranges, colon, mode = part.partition(":")
+        if not colon or mode not in ANON_MODES:
+            raise ValueError(text)
+        for sizes in ranges.split(","):
+            first, _, last = sizes.partition("-")
+            start, end = _order_of(first), _order_of(last if "-" in sizes else first)
+            if start > end:
+                raise ValueError(text)
+            orders |= dict.fromkeys(range(start, end + 1), mode)
+    return orders
+
+
+def _order_of(size: str) -> int:
+    """The order of a size that anonymous memory may have; ValueError. Linux: get_order_from_str()."""
+    pages = memparse(size) >> PAGE_SHIFT
+    if memparse(size).bit_count() != 1 or pages.bit_length() - 1 not in ANON_ORDERS:
+        raise ValueError(size)
+    return pages.bit_length() - 1
 
 
 def suitable(vma: VmAreaStruct, order: int) -> bool:

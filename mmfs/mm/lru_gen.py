@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from mmfs.fastpath.lru_gen import LruGen
 from mmfs.fastpath.lru_gen_ctrl import LruGenCtrl
 from mmfs.fastpath.lru_gen_walk import LruGenWalk
+from mmfs.mm.folio import nr_pages
 from mmfs.mm.lru_gen_memcg import MemcgLru, MemcgLruOp
 from mmfs.mm.mman import VM_HUGETLB, VM_LOCKED, VM_RAND_READ, VM_SEQ_READ, VM_SPECIAL
 from mmfs.mm_types import (
-    HPAGE_PMD_NR,
     LRU_GEN_MASK,
     MAX_NR_GENS,
     MAX_NR_TIERS,
@@ -175,8 +175,7 @@ class LruGenLruvec:
                     good &= (pages["flags"] & PG_SWAPBACKED != 0) == (kind == ANON)
                     if not good.all():
                         raise AssertionError(f"{int(pfns[~good][0]):#x} does not belong into generation {gen}")
-                    sizes = np.where(pfns >= frames.huge, HPAGE_PMD_NR, 1)
-                    found[:, kind, zid] += np.bincount(own, sizes, MAX_NR_GENS).astype(np.int64)
+                    found[:, kind, zid] += np.bincount(own, nr_pages(frames, pfns), MAX_NR_GENS).astype(np.int64)
         if not (found == self._sizes).all():
             raise AssertionError(f"lruvec {self.number}: generations hold {found.tolist()}, not {self._sizes.tolist()}")
         sums = found.sum(axis=2)

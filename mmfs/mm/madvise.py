@@ -19,6 +19,7 @@ import numpy as np
 from mmfs.mm import access, memory
 from mmfs.mm.debug import LOG_INFO
 from mmfs.mm.fault import Fault, task_of
+from mmfs.mm.folio import folio_order
 from mmfs.mm.gup import madvise_populate
 from mmfs.mm.hugetlb_resv import inode_of
 from mmfs.mm.hugetlb_vma import hugetlb_walk, punch_hole, vma_kernel_pagesize
@@ -75,13 +76,9 @@ from mmfs.mm.unmapped_area import huge_page_size
 from mmfs.mm.vma import VmAreaStruct
 from mmfs.mm.vma_merge import vma_modify_flags_name
 from mmfs.mm_types import (
-    BLK_HUGE,
-    HPAGE_PMD_SIZE,
     PAGE_MASK,
     PAGE_SHIFT,
     PAGE_SIZE,
-    PAGEBLOCK_ORDER,
-    PG_TAIL,
     PTE_PFN_MASK,
 )
 
@@ -277,8 +274,7 @@ def _page_at(mm: MmStruct, addr: int) -> tuple[int, int]:
     raw = np.zeros(1, np.uint64)
     mm.kernel.task_mmu.read_entries(mm.row, addr, raw)
     pfn = (int(raw[0]) & PTE_PFN_MASK) >> PAGE_SHIFT
-    huge = frames.blocks["state"][pfn >> PAGEBLOCK_ORDER] == BLK_HUGE or frames.pages[pfn]["flags"] & PG_TAIL
-    return pfn, HPAGE_PMD_SIZE if huge else PAGE_SIZE
+    return pfn, PAGE_SIZE << folio_order(frames, frames.folio(pfn))
 
 
 def _walk_vmas(mm: MmStruct, start: int, end: int, visit: Visitor) -> None:

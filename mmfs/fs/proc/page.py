@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfs.fs.proc.root import proc
+from mmfs.mm.folio import of_tails
 from mmfs.mm.huge_memory import states_of
 from mmfs.mm.sparse import PAGES_PER_SECTION
 from mmfs.mm_types import (
@@ -175,9 +176,8 @@ def block_pageflags(kernel: Kernel, block: int) -> U64:
         uncounted = (pages["flags"] & PG_TABLE != 0) & (pages["private"] > PUD_LEVEL)
         flags[uncounted] &= ~np.uint64(bit(Kpf.PGTABLE))
         spread_buddy(flags, pages["private"])
-        if pages["flags"][0] & PG_TAIL:
-            flags |= huge_pageflags(kernel, block)
-            flags[0] &= ~np.uint64(bit(Kpf.COMPOUND_TAIL))
+        flags |= folio_pageflags(kernel, block)
+        flags[flags & np.uint64(bit(Kpf.COMPOUND_HEAD)) != 0] &= ~np.uint64(bit(Kpf.COMPOUND_TAIL))
     elif state == BLK_HUGE:
         flags = huge_pageflags(kernel, block)
     elif state == BLK_HUGETLB:
@@ -202,6 +202,25 @@ def huge_pageflags(kernel: Kernel, block: int) -> U64:
     head = stable_page_flags(record["flags"][np.newaxis], record["mapcount"][np.newaxis])
     flags = np.repeat(head & ~np.uint64(bit(Kpf.COMPOUND_HEAD)) | np.uint64(bit(Kpf.COMPOUND_TAIL)), PAGEBLOCK_NR_PAGES)
     flags[0] = head[0]
+    return flags
+
+
+def frames_of_folios(kernel: Kernel, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The frames of a pageblock that are of folios of several pages, counted from its first, and these."""
+    first = block << PAGEBLOCK_ORDER
+    flags = kernel.frames.pages["flags"][first : first + PAGEBLOCK_NR_PAGES]
+    tails = np.flatnonzero(flags & (PG_TAIL | PG_SLAB) == PG_TAIL)
+    return tails, of_tails(kernel.frames, first + tails)
+
+
+def folio_pageflags(kernel: Kernel, block: int) -> U64:
+    """KPF bits of the frames of a pageblock that come from their folios: the first frame of each is the head."""
+    tails, folios = frames_of_folios(kernel, block)
+    flags = np.zeros(PAGEBLOCK_NR_PAGES, np.uint64)
+    heads = np.diff(folios, prepend=-1) != 0
+    records = kernel.frames.pages[folios]
+    flags[tails] = stable_page_flags(records["flags"], records["mapcount"])
+    flags[tails[~heads]] &= ~np.uint64(bit(Kpf.COMPOUND_HEAD))
     return flags
 
 
@@ -256,7 +275,9 @@ def block_cgroup(kernel: Kernel, block: int) -> U64:
     state = int(frames.blocks["state"][block])
     if state == BLK_SPLIT:
         rows[:] = frames.pages["memcg"][block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER]
-    if state in (BLK_SPLIT, BLK_HUGE) and frames.pages["flags"][frames.huge + block] & PG_HEAD:
+        tails, folios = frames_of_folios(kernel, block)
+        rows[tails] = frames.pages["memcg"][folios]
+    elif state == BLK_HUGE:
         rows[:] = frames.pages["memcg"][frames.huge + block]
     charged = (rows != 0) & (flags & np.uint64(bit(Kpf.BUDDY)) == 0) | (flags & np.uint64(bit(Kpf.LRU)) != 0)
     found = np.zeros(PAGEBLOCK_NR_PAGES, np.uint64)

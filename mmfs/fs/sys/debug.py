@@ -144,13 +144,13 @@ def split_huge_pages_write(kernel: Kernel, buf: str) -> None:
             fail(errno.EINVAL)
         huge_split.split_huge_pages_all(kernel)
     elif path:
-        huge_split.split_huge_pages_in_file(kernel, path, start, end if wanted else start)
+        huge_split.split_huge_pages_in_file(kernel, path, start, end if wanted else start, order)
     elif (task := kernel.tasks.get(pid)) is None:
         fail(errno.ESRCH)
     elif task.mm is None:
         fail(errno.EINVAL)
     elif wanted:
-        huge_split.split_huge_pages_pid(task.mm, start, end)
+        huge_split.split_huge_pages_pid(task.mm, start, end, order)
 
 
 debug.attributes("split_huge_pages", None, split_huge_pages_write, mode=0o200)
