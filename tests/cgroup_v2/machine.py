@@ -21,7 +21,7 @@ from mmfs.kernel.socket import SO_RCVBUFFORCE
 from mmfs.kernel.task import Task
 from mmfs.kernfs import Caller
 from mmfs.kernfs.file import OpenFile
-from mmfs.mm.mman import MADV_COLLAPSE, MADV_REMOVE, MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED
+from mmfs.mm.mman import MADV_COLLAPSE, MADV_DONTNEED, MADV_REMOVE, MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED
 from tests.differential.agent import FILES, MEMORY_MB, SLOW_MB, SPEEDS, SWAP_BYTES, Agent, Dead
 from tests.mm.test_page_idle import frames
 
@@ -77,6 +77,9 @@ class Process(Protocol):
 
     def advise(self, advice: int) -> None:
         """madvise() what was mapped last."""
+
+    def punch(self, first: int, size: int, every: int) -> None:
+        """MADV_DONTNEED of so many bytes at an offset of what was mapped last, and at each so many bytes behind it."""
 
     def dirty(self) -> None:
         """Write to what was mapped last."""
@@ -313,6 +316,11 @@ class SimulatedProcess:
     def advise(self, advice: int) -> None:
         self._act(self.task.madvise, *self._areas[-1], advice)
 
+    def punch(self, first: int, size: int, every: int) -> None:
+        address, length = self._areas[-1]
+        for offset in range(first, length, every):
+            self._act(self.task.madvise, address + offset, size, MADV_DONTNEED)
+
     def dirty(self) -> None:
         self.finish()
 
@@ -535,6 +543,9 @@ class RealProcess:
 
     def advise(self, advice: int) -> None:
         self._do("advise", advice)
+
+    def punch(self, first: int, size: int, every: int) -> None:
+        self._do("punch", first, size, every)
 
     def dirty(self) -> None:
         self._do("dirty")

@@ -10,7 +10,7 @@
  *   post PID VERB ARGUMENT        as `do`, without waiting for the end, which `do PID` waits for
  *   spawn   do PID VERB ARGUMENT...   alive PID   kill PID   reap PID   sleep MILLISECONDS   reset
  * A spawned process and its children (`do PID fork`) take these verbs:
- *   thp 0|1   collapse   grow BYTES   share BYTES   huge BYTES   again   release   read PATH OFFSET BYTES   fill PATH BYTES   drop PATH
+ *   thp 0|1   collapse   punch FIRST BYTES EVERY   grow BYTES   share BYTES   huge BYTES   again   release   read PATH OFFSET BYTES   fill PATH BYTES   drop PATH
  *   map PATH BYTES   drain OFFSET BYTES   cancel OFFSET BYTES      map a file; drop and unmap a part of what was mapped last
  *   fork   thread   wait   exit   write PATH TEXT   policy MODE NODEMASK
  *   socket ROOM   send BYTES   receive   shut         a UDP socket that is its own peer
@@ -202,6 +202,11 @@ static int serve(void) {
     if (IS("thp")) return prctl(PR_SET_THP_DISABLE, !atoi(field[1]), 0, 0, 0) ? errno : 0;
     if (IS("collapse")) return madvise(area[areas - 1], length[areas - 1], MADV_COLLAPSE) ? errno : 0;
     if (IS("advise")) return madvise(area[areas - 1], length[areas - 1], atoi(field[1])) ? errno : 0;
+    if (IS("punch")) {
+        for (size_t i = atol(field[1]); i < length[areas - 1]; i += atol(field[3]))
+            if (madvise(area[areas - 1] + i, atol(field[2]), MADV_DONTNEED)) return errno;
+        return 0;
+    }
     if (IS("dirty")) {
         for (size_t i = 0; i < length[areas - 1]; i += PAGE) *(volatile char *)(area[areas - 1] + i) = 1;
         return 0;

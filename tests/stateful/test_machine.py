@@ -85,6 +85,8 @@ class Machine(RuleBasedStateMachine):
     def boot(self, seed: int) -> None:
         self.kernel = mmfs.boot(preset="bare", seed=seed, **self.options)
         self.kernel.write("/sys/kernel/mm/transparent_hugepage/enabled", "always" if seed > 1 else "never")
+        if seed % 2:
+            self.tune_mthp(size=64, mode="always")
         for name in ("a", "b"):
             self.kernel.create_file(f"/data/{name}", 700 * PAGE)
         self.tasks = [self.kernel.spawn("hog")]
@@ -308,6 +310,18 @@ class Machine(RuleBasedStateMachine):
         tunables = {"enabled": enabled, "defrag": defrag, "use_zero_page": str(int(zero)), "shmem_enabled": shmem}
         for name, value in tunables.items():
             self.kernel.write(f"/sys/kernel/mm/transparent_hugepage/{name}", value)
+
+    @rule(size=st.sampled_from([16, 16, 32, 64, 64, 256, 1024]), mode=st.sampled_from(["always", "inherit", "never"]))
+    def tune_mthp(self, size: int, mode: str) -> None:
+        self.kernel.write(f"/sys/kernel/mm/transparent_hugepage/hugepages-{size}kB/enabled", mode)
+
+    @precondition(alive)
+    @rule(data=st.data(), order=st.sampled_from([0, 0, 2, 3, 4, 8]))
+    def split_huge_pages(self, data: st.DataObject, order: int) -> None:
+        task = self.task(data)
+        start, length = self.range(data, task)
+        command = f"{task.pid},{start:#x},{start + length:#x},{order}"
+        self.call(self.kernel.write, "/sys/kernel/debug/split_huge_pages", command)
 
     @rule(how=st.integers(1, 3))
     def drop_caches(self, how: int) -> None:

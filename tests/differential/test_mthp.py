@@ -1,0 +1,215 @@
+"""Folios between 16 KB and 1 MB for anonymous memory, on a simulated machine and on a real 6.12, by their counters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mmfs.mm.mman import MADV_HUGEPAGE, MADV_PAGEOUT
+from tests.cgroup_v2.conftest import BOTH
+from tests.cgroup_v2.machine import KB, MB, PAGE, Dead, Linux, Machine, Process, Simulated, errno_of
+from tests.differential.agent import Agent
+
+pytestmark = pytest.mark.timeout(600)
+MEMORY_MB = 1024
+TOP = "/sys/kernel/mm/transparent_hugepage/"
+SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
+COUNTED = (
+    "anon_fault_alloc", "anon_fault_fallback", "anon_fault_fallback_charge", "swpout", "swpout_fallback", "split",
+    "split_failed", "split_deferred", "nr_anon", "nr_anon_partially_mapped",
+)  # fmt: skip
+ROWS = ("pgfault", "nr_anon_pages", "nr_anon_transparent_hugepages", "thp_fault_alloc", "thp_split_page", "pswpout")
+SLACK = 8
+"""Pages, and folios, that a process takes for itself: its stack, its tables."""
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[Agent]:
+    agent = Agent(memory_mb=MEMORY_MB)
+    yield agent
+    agent.close()
+
+
+@pytest.fixture(params=BOTH)
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """1 GB with a cgroup `a`, swap on a disk without seeks, and no huge pages of any size."""
+    simulated = request.param == "simulated"
+    made = Simulated(memory_mb=MEMORY_MB) if simulated else Linux(request.getfixturevalue("agent"))
+    made.enable("memory")
+    made.make("a")
+    made.swapoff("/dev/vdb")
+    made.write("/sys/block/vdb/queue/rotational", 0)
+    made.swapon("/dev/vdb")
+    allow(made)
+    yield made
+    allow(made)
+    made.close()
+
+
+def allow(machine: Machine, modes: dict[int, str] | None = None) -> None:
+    """For whom each size, in KB, is enabled: for nobody, if it is not named."""
+    for size in SIZES:
+        machine.write(f"{TOP}hugepages-{size}kB/enabled", (modes or {}).get(size, "never"))
+
+
+def stats(machine: Machine, *sizes: int) -> dict[str, int]:
+    """What the machine counts, and what it counts of these sizes."""
+    rows = machine.rows("/proc/vmstat")
+    found = {name: rows[name] for name in ROWS}
+    for size in sizes:
+        found |= {f"{size} {name}": machine.number(f"{TOP}hugepages-{size}kB/stats/{name}") for name in COUNTED}
+    return found
+
+
+def since(machine: Machine, before: dict[str, int], *sizes: int) -> dict[str, int]:
+    """What has changed."""
+    after = stats(machine, *sizes)
+    return {name: after[name] - before[name] for name in before}
+
+
+def hog(machine: Machine, size: int, cgroup: str = "a") -> Process:
+    """A process that may have huge pages, and has touched so much."""
+    process = machine.spawn(cgroup)
+    process.thp(True)
+    process.grow(size)
+    return process
+
+
+def emptied(machine: Machine, size: int, first: int | None = None) -> Process:
+    """A process that has touched so much in single pages, and has given the first of it (or all) back."""
+    process = hog(machine, size)
+    process.punch(0, size if first is None else first, size)
+    return process
+
+
+def test_one_size(machine: Machine) -> None:
+    """Each fault brings 64 KB, mapped by 16 entries; nothing of it is a transparent huge page of 2 MB."""
+    process = emptied(machine, 16 * MB)
+    allow(machine, {64: "always"})
+    before = stats(machine, 64)
+    process.dirty()
+    got = since(machine, before, 64)
+    assert 256 <= got["64 anon_fault_alloc"] == got["64 nr_anon"] < 256 + SLACK
+    assert 256 <= got["pgfault"] < 256 + 100  # of others, for the tables
+    assert abs(got["nr_anon_pages"] - 4096) < 64
+    assert got["nr_anon_transparent_hugepages"] == got["thp_fault_alloc"] == got["64 anon_fault_fallback"] == 0
+    assert machine.rows("a/memory.stat")["anon_thp"] == 0
+    process.release()
+    assert since(machine, before, 64)["64 nr_anon"] < SLACK
+
+
+def test_the_largest_that_fits(machine: Machine) -> None:
+    """Behind the last boundary of 1 MB there are pages after 80 KB: what is before is served with what fits there."""
+    process = emptied(machine, 4 * MB, 3 * MB + 80 * KB)
+    allow(machine, {16: "always", 64: "always", 1024: "always"})
+    before = stats(machine, 16, 64, 1024)
+    process.dirty()
+    got = since(machine, before, 16, 64, 1024)
+    assert (got["1024 anon_fault_alloc"], got["64 anon_fault_alloc"]) == (3, 1)
+    assert 1 <= got["16 anon_fault_alloc"] < 1 + SLACK
+    assert not got["1024 anon_fault_fallback"] + got["64 anon_fault_fallback"] + got["16 anon_fault_fallback"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "top", "advised", "expected"),
+    [
+        ("madvise", "always", False, False), ("madvise", "never", True, True), ("inherit", "always", False, True),
+        ("inherit", "madvise", True, True), ("inherit", "madvise", False, False), ("never", "always", True, False),
+    ],
+)  # fmt: skip
+def test_for_whom(machine: Machine, mode: str, top: str, advised: bool, expected: bool) -> None:
+    """`inherit` means what the file for all says; `madvise` those that have asked."""
+    process = emptied(machine, 2 * MB)
+    machine.write(f"{TOP}enabled", top)
+    if advised:
+        process.advise(MADV_HUGEPAGE)
+    allow(machine, {128: mode})
+    before = stats(machine, 128)
+    process.dirty()
+    assert since(machine, before, 128)["128 anon_fault_alloc"] == 16 * expected
+    machine.write(f"{TOP}enabled", "always")
+
+
+def test_what_is_mapped_in_part(machine: Machine) -> None:
+    """A hole in each waits until memory is short; then they are split, the holes freed, the rest swapped singly."""
+    allow(machine, {64: "always"})
+    process = hog(machine, 8 * MB)
+    before = stats(machine, 64)
+    process.punch(8 * KB, 4 * KB, 64 * KB)
+    got = since(machine, before, 64)
+    assert got["64 split_deferred"] == got["64 nr_anon_partially_mapped"] == 128
+    assert got["64 split"] == 0 and abs(got["nr_anon_pages"] + 128) < 32
+    charged = machine.number("a/memory.current")
+    errno_of(machine.write, "a/memory.reclaim", 16 * MB)
+    got = since(machine, before, 64)
+    assert got["64 split"] == 128 and got["64 nr_anon_partially_mapped"] == 0
+    assert got["64 swpout"] == got["64 swpout_fallback"] == got["thp_split_page"] == 0
+    assert charged - machine.number("a/memory.current") >= 8 * MB - 64 * PAGE
+
+
+def test_a_hole_of_the_whole_size(machine: Machine) -> None:
+    """Unmapping all of one frees it at once."""
+    allow(machine, {64: "always"})
+    process = hog(machine, 4 * MB)
+    before = stats(machine, 64)
+    process.punch(64 * KB, 64 * KB, 128 * KB)
+    got = since(machine, before, 64)
+    assert got["64 nr_anon"] == -32 and got["64 split_deferred"] == got["64 split"] == 0
+
+
+def test_swapped_whole(machine: Machine) -> None:
+    """On a disk without seeks each gets 16 slots side by side; what is read back is single pages."""
+    allow(machine, {64: "always"})
+    process = hog(machine, 32 * MB)
+    before = stats(machine, 64)
+    process.advise(MADV_PAGEOUT)
+    got = since(machine, before, 64)
+    assert got["64 swpout"] == 512 and got["64 swpout_fallback"] == got["64 split"] == 0
+    assert abs(got["pswpout"] - 8192) < 64
+    machine.sleep(1)
+    process.again()
+    assert since(machine, before, 64)["64 anon_fault_alloc"] < SLACK
+
+
+def test_a_disk_that_seeks(machine: Machine) -> None:
+    """It has no room for several pages side by side: each is split."""
+    machine.swapoff("/dev/vdb")
+    machine.write("/sys/block/vdb/queue/rotational", 1)
+    machine.swapon("/dev/vdb")
+    allow(machine, {64: "always"})
+    process = hog(machine, 8 * MB)
+    before = stats(machine, 64)
+    process.advise(MADV_PAGEOUT)
+    got = since(machine, before, 64)
+    assert got["64 swpout"] == 0 and got["64 swpout_fallback"] == got["64 split"] == 128
+
+
+def test_a_limit(machine: Machine) -> None:
+    """One that cannot be charged is not reclaimed for: the next smaller size is tried, at last a page."""
+    machine.write("a/memory.swap.max", 0)
+    process = emptied(machine, 6 * MB, 5 * MB)
+    machine.write("a/memory.max", machine.number("a/memory.current") + 4 * MB + 512 * KB)
+    allow(machine, {16: "always", 1024: "always"})
+    before = stats(machine, 16, 1024)
+    with pytest.raises(Dead):
+        process.dirty()
+    got = since(machine, before, 16, 1024)
+    assert got["1024 anon_fault_alloc"] == 4
+    assert got["1024 anon_fault_fallback"] == got["1024 anon_fault_fallback_charge"] == 1
+    assert 40 <= got["16 anon_fault_alloc"] <= 52  # more than 32, for CPUs have charged pages in advance
+    assert 1 <= got["16 anon_fault_fallback"] == got["16 anon_fault_fallback_charge"] <= 4
+
+
+def test_forked_and_written(machine: Machine) -> None:
+    """A child shares them; what it writes to are single pages of its own, and nothing is mapped in part."""
+    allow(machine, {64: "always"})
+    process = hog(machine, 4 * MB)
+    before = stats(machine, 64)
+    child = process.fork()
+    assert since(machine, before, 64)["64 nr_anon"] < SLACK
+    child.dirty()
+    got = since(machine, before, 64)
+    assert abs(got["nr_anon_pages"] - 1024) < 128 and got["64 split_deferred"] < SLACK
+    child.kill()
+    assert since(machine, before, 64)["64 nr_anon"] < SLACK
