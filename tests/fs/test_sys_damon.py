@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import mmfs
 from tests.mm.damon_machine import ADMIN, CONTEXT, MB, SCHEME, Worker, read, set_up, stats, tried_regions, turn, write
 
 if TYPE_CHECKING:
@@ -353,3 +354,17 @@ def test_a_machine_goes_on_from_its_bytes(boot: Callable[..., Kernel]) -> None:
     copy.check()
     assert stats(kernel) == stats(copy)
     assert tried_regions(kernel) == tried_regions(copy)
+
+
+@pytest.mark.parametrize("directory", ["kdamonds/nr_kdamonds", "kdamonds/0/contexts/0/targets/nr_targets"])
+def test_more_directories_than_memory_can_hold(directory: str) -> None:
+    kernel = mmfs.boot(ram="192M", preset="bare", seed=1)
+    top = "/sys/kernel/mm/damon/admin"
+    kernel.write(f"{top}/kdamonds/nr_kdamonds", "1")
+    kernel.write(f"{top}/kdamonds/0/contexts/nr_contexts", "1")
+    for count in (2**31 - 1, 524_289, 100_000):
+        with pytest.raises(OSError, match="directories") as raised:
+            kernel.write(f"{top}/{directory}", f"{count}")
+        assert raised.value.errno == errno.ENOMEM
+    kernel.write(f"{top}/{directory}", "20")
+    assert kernel.read(f"{top}/{directory}") == b"20\n"

@@ -118,6 +118,7 @@ def numbered(
         if count < 0 or (most is not None and count > most):
             fail(errno.EINVAL)
         obj.sysfs.trylock()
+        obj.sysfs.kmalloc_array(count)
         entries(obj)[:] = [make(obj) for _ in range(count)]
 
     directory.attributes(name, show, store, mode=RW)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from errno import EBUSY, EINVAL
+from errno import EBUSY, EINVAL, ENOMEM
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -28,11 +28,14 @@ from mmfs.mm.damon.sysfs_schemes import (
     update_effective_quotas,
     update_stats,
 )
+from mmfs.mm_types import MAX_PAGE_ORDER, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.mm.damon.core import Damon, DamonCtx, DamonRegion
     from mmfs.mm.damon.schemes import Damos
 
+POINTER_SIZE: Final = 8
+KMALLOC_MAX_SIZE: Final = PAGE_SIZE << MAX_PAGE_ORDER
 COMMANDS: Final = (
     "on", "off", "commit", "commit_schemes_quota_goals", "update_schemes_stats", "update_schemes_tried_bytes",
     "update_schemes_tried_regions", "clear_schemes_tried_regions", "update_schemes_effective_quotas",
@@ -149,10 +152,21 @@ class DamonSysfs:
         if self.update is not None:
             raise OSError(EBUSY, "regions are being collected")
 
+    def kmalloc_array(self, count: int) -> None:
+        """See that there can be an array of so many pointers, and what they point to. Raises OSError(ENOMEM).
+
+        Linux: include/linux/slab.h, kmalloc_array().
+
+        Simplified: directories take no memory of the machine, but there are no more than it has free pages.
+        """
+        if count * POINTER_SIZE > KMALLOC_MAX_SIZE or count > self.damon.kernel.page_alloc.nr_free_pages():
+            raise OSError(ENOMEM, f"no memory for {count} directories")
+
     def set_nr_kdamonds(self, count: int) -> None:
         """New directories, all as they are at first. Linux: damon_sysfs_kdamonds_add_dirs()."""
         if any(one.running or (self.request is not None and self.request[1] is one) for one in self.kdamonds):
             raise OSError(EBUSY, "one of them runs")
+        self.kmalloc_array(count)
         self.kdamonds = [DamonSysfsKdamond(self) for _ in range(count)]
 
     # -- commands ---------------------------------------------------------------------------------------------------
