@@ -156,8 +156,10 @@ def vma_row(vma: VmAreaStruct) -> int:
 
 def vma_adjust_trans_huge(vma: VmAreaStruct, start: int, end: int) -> None:
     """The borders of a VMA will move: no huge page may lie across one. Linux: mm/huge_memory.c."""
+    if vma.is_hugetlb() or not (vma.vm_file is None or vma.vm_file.inode.shmem):
+        return
     for addr in (start, end):
-        if vma.vm_file is None and vma.vm_start < addr < vma.vm_end and addr % HPAGE_PMD_SIZE:
+        if vma.vm_start < addr < vma.vm_end and addr % HPAGE_PMD_SIZE:
             vma.vm_mm.kernel.pagetables.split_huge_pmd_address(vma.vm_mm.row, addr)
 
 

@@ -33,8 +33,8 @@ class ShmemHugeMachine(SwapAreasMachine):
 
     @rule(enabled=st.sampled_from(SHMEM_ENABLED), size=st.sampled_from(SHMEM_MODES), mount=st.sampled_from(MOUNT_MODES))
     def tune_shmem(self, enabled: str, size: str, mount: str) -> None:
-        self.kernel.write(f"{THP}/shmem_enabled", enabled)
-        self.kernel.write(f"{THP}/hugepages-2048kB/shmem_enabled", size)
+        self.call(self.kernel.write, f"{THP}/shmem_enabled", enabled)  # which may refuse to be forced
+        self.call(self.kernel.write, f"{THP}/hugepages-2048kB/shmem_enabled", size)
         self.kernel.tasks[1].mount("none", "/dev", "tmpfs", f"remount,huge={mount}")
 
     @rule(none=st.sampled_from([0, 100, 511]), swap=st.sampled_from([0, 64, 511]))
