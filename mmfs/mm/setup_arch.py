@@ -30,7 +30,6 @@ CPU_ENTRY_AREA_PAGES = 59
 CPU_ENTRY_AREA_SLOTS = (512 * GB - PAGE_SIZE) // (CPU_ENTRY_AREA_PAGES * PAGE_SIZE)
 IO_TLB_BYTES = 64 * MB
 IO_TLB_SLOT_BYTES = 2048
-E820_RESOURCE_STRUCT, FIRMWARE_MAP_STRUCT, NOSAVE_STRUCT = 64, 104, 32
 LOG_CPU_BYTES, PRB_DESC_STRUCT, PRINTK_INFO_STRUCT = 4096, 24, 88
 
 
@@ -107,6 +106,8 @@ class BootMemory:
     """Below which address the initramfs must lie."""
     io_tlb_slot, io_tlb_area = 24, 16
     """Bytes for each slot and each area of the bounce buffers."""
+    hpet_resource, io_apic_resource, e820_resource, firmware_map, nosave_region = 73, 75, 64, 104, 32
+    """Bytes of what stands for a device (its name included), a line of the map, and memory that is not saved."""
 
     @property
     def kaslr_limit(self) -> int:
@@ -279,13 +280,13 @@ class BootMemory:
     def firmware_resources(self) -> None:
         """Small tables about the firmware's map. Linux: acpi_boot_init(), e820__reserve_resources()."""
         block = self.memblock
-        block.alloc(73, "HPET resource")
-        block.alloc(75, "IO-APIC resource")
-        block.alloc(E820_RESOURCE_STRUCT * len(block.e820), "e820 resources")
+        block.alloc(self.hpet_resource, "HPET resource")
+        block.alloc(self.io_apic_resource, "IO-APIC resource")
+        block.alloc(self.e820_resource * len(block.e820), "e820 resources")
         for _ in block.e820_firmware:
-            block.alloc(FIRMWARE_MAP_STRUCT, "firmware map entry")
+            block.alloc(self.firmware_map, "firmware map entry")
         for _ in block.e820.nosave_regions(block.max_pfn):
-            block.alloc(NOSAVE_STRUCT, "nosave region")
+            block.alloc(self.nosave_region, "nosave region")
         for _ in range(2):
             block.alloc(len(block.cmdline) + 1, "command line")
 

@@ -19,7 +19,6 @@ from mmfs.mm.setup_arch import BootMemory
 from mmfs.mm_types import HPAGE_PMD_SIZE as PMD_SIZE
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_NR_PAGES
 
-E820_RESOURCE_STRUCT, FIRMWARE_MAP_STRUCT, NOSAVE_STRUCT = 40, 64, 16
 KERNEL_IMAGE_SIZE = 512 << 20
 TABLES_ROOM = 8 << 20
 """What the tables that are taken before the memory map need, at most."""
@@ -34,6 +33,7 @@ class BootMemory32(BootMemory):
     initrd_limit = 2 << 30
     """Linux: arch/x86/boot/header.S, initrd_addr_max."""
     io_tlb_slot, io_tlb_area = 16, 12
+    hpet_resource, io_apic_resource, e820_resource, firmware_map, nosave_region = 49, 51, 40, 64, 16
 
     def firmware(self) -> None:
         """What can be mapped is low, and all that boot code may take. Linux: find_low_pfn_range()."""
@@ -85,19 +85,6 @@ class BootMemory32(BootMemory):
                 bits = -(-pages // PAGEBLOCK_NR_PAGES) * PAGEBLOCK_BITS
                 block.alloc(-(-bits // 32) * 4, "pageblock flags", nid=0)
         block.nr_kernel_pages = block.nr_kernel_free_pages(self.profile)
-
-    def firmware_resources(self) -> None:
-        """Small tables about the firmware's map. Linux: acpi_boot_init(), e820__reserve_resources()."""
-        block = self.memblock
-        block.alloc(49, "HPET resource")
-        block.alloc(51, "IO-APIC resource")
-        block.alloc(E820_RESOURCE_STRUCT * len(block.e820), "e820 resources")
-        for _ in block.e820_firmware:
-            block.alloc(FIRMWARE_MAP_STRUCT, "firmware map entry")
-        for _ in block.e820.nosave_regions(block.max_pfn):
-            block.alloc(NOSAVE_STRUCT, "nosave region")
-        for _ in range(2):
-            block.alloc(len(block.cmdline) + 1, "command line")
 
     def per_cpu(self) -> None:
         """The first per-CPU chunk, in units of whole pages. Linux: pcpu_embed_first_chunk()."""

@@ -8,11 +8,11 @@ import pytest
 
 from mmfs.mm.mman import MADV_HUGEPAGE, MADV_PAGEOUT
 from tests.cgroup_v2.conftest import BOTH
-from tests.cgroup_v2.machine import KB, MB, PAGE, Dead, Linux, Machine, Process, Simulated, errno_of
+from tests.cgroup_v2.machine import KB, MB, PAGE, Dead, Machine, Process, errno_of
 from tests.differential.agent import Agent
+from tests.differential.swap_machine import MEMORY_MB, made_for
 
 pytestmark = pytest.mark.timeout(600)
-MEMORY_MB = 1024
 TOP = "/sys/kernel/mm/transparent_hugepage/"
 SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
 COUNTED = (
@@ -34,13 +34,7 @@ def agent() -> Iterator[Agent]:
 @pytest.fixture(params=BOTH)
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """1 GB with a cgroup `a`, swap on a disk without seeks, and no huge pages of any size."""
-    simulated = request.param == "simulated"
-    made = Simulated(memory_mb=MEMORY_MB) if simulated else Linux(request.getfixturevalue("agent"))
-    made.enable("memory")
-    made.make("a")
-    made.swapoff("/dev/vdb")
-    made.write("/sys/block/vdb/queue/rotational", 0)
-    made.swapon("/dev/vdb")
+    made = made_for(request, seeks=False)
     allow(made)
     yield made
     allow(made)

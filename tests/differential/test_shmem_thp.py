@@ -8,11 +8,11 @@ import pytest
 
 from mmfs.mm.mman import MADV_HUGEPAGE, MADV_NOHUGEPAGE
 from tests.cgroup_v2.conftest import BOTH
-from tests.cgroup_v2.machine import MB, PAGE, Linux, Machine, Process, Simulated, errno_of
+from tests.cgroup_v2.machine import MB, PAGE, Machine, Process, errno_of
 from tests.differential.agent import Agent
+from tests.differential.swap_machine import MEMORY_MB, made_for
 
 pytestmark = pytest.mark.timeout(600)
-MEMORY_MB = 1024
 NR = 512
 THP = "/sys/kernel/mm/transparent_hugepage/"
 STATS = f"{THP}hugepages-2048kB/stats/"
@@ -34,13 +34,7 @@ def agent() -> Iterator[Agent]:
 @pytest.fixture(params=BOTH)
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """1 GB with a cgroup `a`, swap on a disk whose seeks take no time, and a khugepaged that rests."""
-    simulated = request.param == "simulated"
-    made = Simulated(memory_mb=MEMORY_MB) if simulated else Linux(request.getfixturevalue("agent"))
-    made.enable("memory")
-    made.make("a")
-    made.swapoff("/dev/vdb")
-    made.write("/sys/block/vdb/queue/rotational", 0)
-    made.swapon("/dev/vdb")
+    made = made_for(request, seeks=False)
     enabled = made.read(f"{THP}enabled").split("[")[1].split("]")[0]
     made.write(f"{THP}enabled", "never")
     yield made

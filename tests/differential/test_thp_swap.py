@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cgroup_v2.conftest import BOTH
-from tests.cgroup_v2.machine import MB, PAGE, Linux, Machine, Process, Simulated, errno_of
+from tests.cgroup_v2.machine import MB, PAGE, Machine, Process, errno_of
 from tests.differential.agent import Agent
+from tests.differential.swap_machine import MEMORY_MB, made_for, swap
 
 pytestmark = pytest.mark.timeout(600)
-MEMORY_MB = 1024
 """Machines of less than 512 MB have no huge pages unless they are told to."""
 NR = 512
 SIZE = 64 * MB
@@ -29,20 +29,9 @@ def agent() -> Iterator[Agent]:
 @pytest.fixture(params=BOTH)
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """1 GB with a cgroup `a`, and swap on a disk whose seeks take time."""
-    simulated = request.param == "simulated"
-    made = Simulated(memory_mb=MEMORY_MB) if simulated else Linux(request.getfixturevalue("agent"))
-    made.enable("memory")
-    made.make("a")
-    swap(made, seeks=True)
+    made = made_for(request, seeks=True)
     yield made
     made.close()
-
-
-def swap(machine: Machine, *, seeks: bool) -> None:
-    """The swap disk anew, as one that seeks, or as one that does not."""
-    machine.swapoff("/dev/vdb")
-    machine.write("/sys/block/vdb/queue/rotational", int(seeks))
-    machine.swapon("/dev/vdb")
 
 
 def hog(machine: Machine) -> Process:
