@@ -8,8 +8,8 @@ fastpath/huge_memory.py and who else knows folios.
 
 Linux: mm/memory.c, alloc_anon_folio(), do_anonymous_page(); include/linux/huge_mm.h, thp_vma_allowable_orders().
 
-Simplified: they are charged without reclaim, as with the default of defrag; VMAs that are locked get none, and none is
-in the last of the memory of machines of more than 11 TB.
+Simplified: they are charged without reclaim, as with the default of defrag; VMAs that are locked get none, and on
+machines of more than 12 TB none is in the last of the memory: of 14 TB in the last 11.
 """
 
 import cython

@@ -287,6 +287,27 @@ def test_later_settings_add_to_earlier_ones() -> None:
     assert parse_thp_anon("64K:always") | parse_thp_anon("16K,64K:never") == {4: "never", 2: "never"}
 
 
+@pytest.mark.slow
+@pytest.mark.machine(ram="14T", nodes=2)
+def test_the_last_memory_of_a_large_machine_has_none(kernel: Kernel) -> None:
+    """Its frames cannot be of such folios: as if there were no blocks of the size, however hard a fault looks."""
+    task = kernel.spawn("hog")
+    addr = task.mmap("4M")
+    task.mbind(addr, "4M", "bind", [1])
+    kernel.write(f"{SYS}/enabled", b"never")
+    allow(kernel, k64="always", k16="always")
+    for offset, defrag in ((0, b"madvise"), (2 * MB, b"always")):
+        kernel.write(f"{SYS}/defrag", defrag)
+        before = stat(kernel, 64, "anon_fault_fallback"), stat(kernel, 16, "anon_fault_fallback")
+        task.touch(addr + offset, "1M", write=True)
+        assert stat(kernel, 64, "anon_fault_fallback") == before[0] + 16
+        assert stat(kernel, 16, "anon_fault_fallback") == before[1] + 64
+    assert smaps(task, addr, "Rss") == 2048 and min(frames(task, addr, 256)) >= kernel.frames.mthp_pfns
+    task.mbind(addr + MB, "1M", "bind", [0])
+    task.touch(addr + MB, "64K", write=True)
+    assert stat(kernel, 64, "anon_fault_alloc") == 1
+
+
 @pytest.mark.machine(ram="128M", profile="6.1")
 def test_an_old_kernel_has_none(kernel: Kernel) -> None:
     task = kernel.spawn("hog")
