@@ -110,5 +110,5 @@ cdef class Mmu:
     cdef int access_huge(self, long mm, long vma, long addr, long pmd, bint write) noexcept nogil
     cdef int access(self, long mm, long vma, long addr, bint write) noexcept nogil
     cdef int access_entry(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
-    cdef void unmap_frames(self, long mm, long pfn, long nr) noexcept nogil
+    cdef void unmap_frames(self, long mm, unsigned long vmflags, long pfn, long nr) noexcept nogil
     cdef void unmap_page(self, long mm, unsigned long vmflags, long pfn) noexcept nogil

@@ -161,10 +161,7 @@ class Mmu:
         self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED, 1)
         self.mm[mm].rss_anon += 1
         if self.vma[vma].flags & VMF_LOCKED:
-            self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
-            self.frames.page[pfn].mlock_count = 1
-            self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] += 1
-            self.event[UNEVICTABLE_PGS_MLOCKED] += 1
+            self.folios.mlock_new(pfn)
         self.lru.add(pfn, self.has_recency(vma))
 
     def anonymous_fault(self, mm, vma, addr, at, write):
@@ -328,7 +325,7 @@ class Mmu:
             entry |= PTE_DIRTY | PTE_SOFT_DIRTY
             self.folios.mark_dirty(pfn)
         if flags & VMF_LOCKED:
-            self.folios.mlock_page(pfn)
+            self.folios.mlock_folio(pfn)
         self.frames.entry[at] = entry
 
     def map_frame(self, mm, vma, pfn, at, write):
@@ -680,9 +677,11 @@ class Mmu:
 
     # ------------------------------------------------------------------------------ letting go
 
-    def unmap_frames(self, mm, pfn, nr):
+    def unmap_frames(self, mm, vmflags, pfn, nr):
         """One entry less maps each of ``nr`` frames of a huge page. Linux: folio_remove_rmap_ptes()."""
         folio: cython.long = self.frames.folio_of(pfn)
+        if vmflags & VMF_LOCKED:
+            self.folios.munlock_folio(folio)
         if not self.frames.page[folio].flags & PG_ANON:
             self.huge.file.remove_rmaps(mm, pfn, nr)
             return
@@ -694,10 +693,10 @@ class Mmu:
     def unmap_page(self, mm, vmflags, pfn):
         """One entry less maps a page; the last frees anonymous memory. Linux: folio_remove_rmap_pte()."""
         if self.frames.page[pfn].flags & PG_TAIL:
-            self.unmap_frames(mm, pfn, 1)
+            self.unmap_frames(mm, vmflags, pfn, 1)
             return
         if vmflags & VMF_LOCKED:
-            self.folios.munlock_page(pfn)
+            self.folios.munlock_folio(pfn)
         self.frames.page[pfn].mapcount -= 1
         if self.frames.page[pfn].flags & PG_ANON:
             self.mm[mm].rss_anon -= 1
