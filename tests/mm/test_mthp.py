@@ -366,4 +366,4 @@ def test_one_that_has_moved_is_locked_by_reclaim(kernel: Kernel, size: int) -> N
 def test_an_old_kernel_has_none(kernel: Kernel) -> None:
     task = kernel.spawn("hog")
     task.touch(task.mmap("1M"), "1M", write=True)
-    assert not kernel.mmu.anon_folios.enabled and not kernel.mmu.huge.stats.any()
+    assert not kernel.mmu.anon.anon_folios.enabled and not kernel.mmu.huge.stats.any()
