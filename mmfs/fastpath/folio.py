@@ -261,7 +261,7 @@ class Folios:
         self.event[UNEVICTABLE_PGS_RESCUED] += nr
 
     def unmap_mlocked(self, folio):
-        """What maps a folio is taken away for a while: locked VMAs, too. Linux: try_to_migrate(), munlock_vma_folio()."""
+        """What maps a folio is taken away for a while: locked VMAs, too. Linux: munlock_vma_folio()."""
         if self.frames.page[folio].flags & PG_MLOCKED:
             self.clear_mlocked(folio)
 

@@ -110,7 +110,8 @@ class Madvise:
         """The same for a folio that ``nr`` entries from ``at`` on map. One that was written before stays if others map
         it, too.
         """
-        folio: cython.long = self.frames.folio_of(cython.cast(cython.long, (self.frames.entry[at] & PTE_PFN_MASK) >> 12))
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        folio: cython.long = self.frames.folio_of(pfn)
         flags: cython.uint = self.frames.page[folio].flags
         if flags & (PG_SWAPCACHE | PG_DIRTY | PG_KSM):
             if self.frames.page[folio].mapcount != nr:

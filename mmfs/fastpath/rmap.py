@@ -255,7 +255,7 @@ class Rmap:
         return young
 
     def large_referenced_one(self, vma, folio):
-        """referenced_one() for a large folio. What of it is in a locked VMA is not asked; all of it, and it is locked."""
+        """referenced_one() for a large folio; a locked VMA is not asked, but locks one that it maps whole."""
         young: cython.bint = False
         if not self.vma[vma].flags & VMF_LOCKED:
             young = self.large_clear_young(vma, folio, self.folios.lru.enabled and folio >= self.frames.mthp)
@@ -414,7 +414,7 @@ class Rmap:
         self.mm[mm].rss_swap += 1
 
     def unmap_huge(self, folio):
-        """try_to_unmap() for a large folio of the swap cache, or one that may be dropped: each entry of each frame goes."""
+        """try_to_unmap() for a large folio of the swap cache, or one that may be dropped: entry by entry."""
         first: cython.long = self.frames.folio_pfn(folio)
         link: cython.long = self.first(folio)
         vma: cython.long
