@@ -274,7 +274,7 @@ def test_a_locked_one_loses_a_page(machine: Machine) -> None:
 
 
 def test_reclaim_finds_the_locked(machine: Machine) -> None:
-    """Reclaim locks whole folios of locked memory that had missed it; of one that is locked in part it frees nothing."""
+    """Reclaim frees nothing of a folio of which a part is locked, and swaps whole those of which nothing is."""
     allow(machine, {64: "always"})
     process = hog(machine, 2 * MB)
     process.lock(0, MB + 8 * KB)
