@@ -273,7 +273,7 @@ class KsmScan:
         self.mmu.mm[mm].rss_anon += 1
         self.frames.entry[at] = cython.cast(cython.ulong, kpfn) << 12 | self.mmu.areas.prot(self.mmu.vma[vma].flags)
         if self.mmu.vma[vma].flags & VMF_LOCKED:
-            self.mmu.folios.mlock_page(kpfn)
+            self.mmu.folios.mlock_folio(kpfn)
         self.mmu.unmap.unmap_page(mm, self.mmu.vma[vma].flags, pfn)
         self.mmu.tlb.flush_page(mm, addr)
         self.merged += 1
