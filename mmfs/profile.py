@@ -8,7 +8,7 @@ options and another architecture (arch.py).
 
 Simplified: a 6.1 decides as 6.12 does where no file shows it at rest: which pages the MGLRU evicts once it is switched
 on, what compaction and the buddy allocator's fallbacks take, how swap slots are dealt out, who runs next.
-Simplified: 7.0 is compared with a kernel of few drivers (docs/profiles.md); kernel threads and boot log are those of
+Simplified: 7.0 is compared with a kernel of few drivers (docs/profiles.md); kernel threads are those of
 6.12, the image too but for that of 7.0.0, and so are the algorithms: the MGLRU without 6.14's protection of what is
 accessed through file descriptors, pages that cannot be compressed rejected by zswap, swap slots instead of swap
 tables, CPUs' slabs instead of sheaves, the buddy allocator's fallbacks without vm.defrag_mode. The dmem controller
