@@ -340,7 +340,7 @@ class Hstate:
 
         Linux: dequeue_hugetlb_folio_nodemask().
 
-        Simplified: 6.12 takes isolated ones, too; what has to leave memory that goes offline may move within it forever.
+        Simplified: 6.12 takes isolated ones, too; what has to leave memory that goes offline may move in it forever.
         """
         migratetypes = self.page_alloc.frames.blocks["migratetype"]
         for nid in nodes:
