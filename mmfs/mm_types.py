@@ -20,11 +20,19 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = ~(PAGE_SIZE - 1)
 MAX_PAGE_ORDER = 10
 NR_PAGE_ORDERS = MAX_PAGE_ORDER + 1
-PAGEBLOCK_ORDER = 9
+# A page table fills a page with entries of eight bytes, and a huge page stands for one.
+TABLE_SHIFT = PAGE_SHIFT - 3
+PTRS_PER_TABLE = 1 << TABLE_SHIFT
+PMD_SHIFT = PAGE_SHIFT + TABLE_SHIFT
+PUD_SHIFT = PMD_SHIFT + TABLE_SHIFT
+HPAGE_PMD_ORDER = PMD_SHIFT - PAGE_SHIFT
+HPAGE_PMD_NR = 1 << HPAGE_PMD_ORDER
+HPAGE_PMD_SIZE = 1 << PMD_SHIFT
+PAGEBLOCK_ORDER = HPAGE_PMD_ORDER
 PAGEBLOCK_NR_PAGES = 1 << PAGEBLOCK_ORDER
 PAGE_ALLOC_COSTLY_ORDER = 3
-PTRS_PER_TABLE = 512
-HPAGE_PMD_ORDER = 9
+PAGE_SECTORS_SHIFT = PAGE_SHIFT - 9
+PAGE_SECTORS = 1 << PAGE_SECTORS_SHIFT
 SWAP_CLUSTER_MAX = 32
 # include/linux/mmzone.h: generations and tiers of the multi-generational LRU; both lie in mlock_count (Linux: flags).
 MIN_NR_GENS = 2
@@ -126,7 +134,7 @@ PTE_UFFD_WP = 1 << 10
 PTE_SOFT_DIRTY = 1 << 11
 PTE_SAVED_DIRTY = 1 << 58
 PTE_NX = 1 << 63
-PTE_PFN_MASK = 0x000FFFFFFFFFF000
+PTE_PFN_MASK = (1 << 52) - 1 & PAGE_MASK
 PTE_HWPOISON = PTE_GLOBAL | PTE_SPECIAL | PTE_PCD  # ours: not present, for the memory of its page has failed
 
 # A swap entry: not present; the area's number in the top five bits, the offset in it inverted below (l1tf).
@@ -136,7 +144,7 @@ SWP_TYPE_SHIFT = 59
 SWP_OFFSET_FIRST_BIT = 9
 SWP_OFFSET_MASK = (1 << SWP_TYPE_SHIFT - SWP_OFFSET_FIRST_BIT) - 1
 INDEX_MASK = 0xFFFFFFFF  # a page offset as page records keep it
-INDEX_SPAN = 1 << 44  # after so many bytes of an area it repeats
+INDEX_SPAN = 1 << 32 + PAGE_SHIFT  # after so many bytes of an area it repeats
 
 # Block states (records of 32 bytes, one a pageblock). VIRGIN: no record yet: a hole, or memory in an extent. HUGE: a
 # huge page that is mapped by PMD entries only.
@@ -163,8 +171,6 @@ FAULT_FALLBACK = 10
 # What a walk says instead of an entry's index: there is no table, or a huge page's PMD entry.
 NO_TABLE = -1
 HUGE_PMD = -2
-HPAGE_PMD_NR = 512
-HPAGE_PMD_SIZE = 1 << 21
 
 # Watermark indices (enum zone_watermarks) and allocation flags (mm/internal.h).
 WMARK_MIN = 0
@@ -681,7 +687,7 @@ SWAP_AREA_DTYPE = np.dtype(
     ]
 )
 MAX_SWAPFILES = 27
-SWAPFILE_CLUSTER = 512
+SWAPFILE_CLUSTER = HPAGE_PMD_NR
 SWP_USED = 1 << 0
 SWP_WRITEOK = 1 << 1
 SWP_DISCARDABLE = 1 << 2

@@ -79,7 +79,7 @@ class DamonLoops:
             for i in range(addresses.shape[0]):
                 at = self.entry_of(mm, addresses[i])
                 if at >= 0:
-                    folio = self.get_folio((self.frames.entry[at] & PTE_PFN_MASK) >> 12)
+                    folio = self.get_folio((self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT)
                     if folio >= 0:
                         self.mkold(at, folio)
                     continue
@@ -97,7 +97,7 @@ class DamonLoops:
             for i in range(addresses.shape[0]):
                 at = self.entry_of(mm, addresses[i])
                 if at >= 0:
-                    folio = self.get_folio((self.frames.entry[at] & PTE_PFN_MASK) >> 12)
+                    folio = self.get_folio((self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT)
                     out[i] = folio >= 0 and self.young(at, folio)
                     continue
                 at = self.hugetlb_entry()

@@ -36,7 +36,7 @@ class Madvise:
             stop = min(self.tables.next_addr, end)
             if at >= 0:
                 while addr < stop:
-                    pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                    pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
                     if not self.tables.split_folio_at(at):
                         pass
                     elif self.frames.entry[at] != 0 and not self.frames.entry[at] & _MAPPED:
@@ -83,7 +83,7 @@ class Madvise:
         """The large folio whose frames the entries from ``at`` on, at most so many, map in order; -1 if it is mapped
         elsewhere too, or there is none. Linux: madvise_folio_pte_batch().
         """
-        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
         folio: cython.long
         i: cython.long
         if not self.frames.entry[at] & _MAPPED or not self.tables.is_tail(at):
@@ -96,7 +96,7 @@ class Madvise:
         for i in range(self.frames.nr_pages(folio)):
             if not self.frames.entry[at + i] & _MAPPED or self.frames.entry[at + i] & PTE_SPECIAL:
                 return -1
-            if cython.cast(cython.long, (self.frames.entry[at + i] & PTE_PFN_MASK) >> 12) != pfn + i:
+            if cython.cast(cython.long, (self.frames.entry[at + i] & PTE_PFN_MASK) >> PAGE_SHIFT) != pfn + i:
                 return -1
         return folio
 
@@ -135,7 +135,7 @@ class Madvise:
                 done += self.cold_or_pageout_folio(pfn, out, n + done, pageout)
                 at += nr
                 continue
-            pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+            pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
             if (
                 self.tables.split_folio_at(at)
                 and self.frames.entry[at] & _MAPPED
@@ -168,7 +168,7 @@ class Madvise:
             elif at == HUGE_PMD:
                 at = self.tables.seek_page(mm, addr)
             if at >= 0:
-                n += self.cold_or_pageout_table(at, (stop - addr) >> 12, anon_only, out, n, pageout)
+                n += self.cold_or_pageout_table(at, (stop - addr) >> PAGE_SHIFT, anon_only, out, n, pageout)
             addr = stop
         self.mmu.tlb.flush_range(mm, start, end)
         return n

@@ -174,7 +174,7 @@ class Mmu:
         flags: cython.ulong = self.vma[vma].flags
         if not write:
             self.frames.entry[at] = (
-                cython.cast(cython.ulong, self.zero_pfn) << 12 | self.areas.prot(flags) | PTE_SPECIAL
+                cython.cast(cython.ulong, self.zero_pfn) << PAGE_SHIFT | self.areas.prot(flags) | PTE_SPECIAL
             )
             return FAULT_DONE
         if self.anon_folios.enabled:
@@ -182,13 +182,13 @@ class Mmu:
             if result != FAULT_FALLBACK:
                 return result
         pfn = self.areas.alloc_charged(
-            vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), self.mm[mm].memcg
+            vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT), self.mm[mm].memcg
         )
         if pfn < 0:
             return FAULT_OOM
         self.add_anon(mm, vma, addr, pfn)
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
+            cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.areas.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
             | (PTE_RW if flags & VMF_WRITE else 0)
         )
         return FAULT_DONE
@@ -233,20 +233,20 @@ class Mmu:
         self.cpu_ns += self.cost_cow - self.cost_fault
         self.add_anon(mm, vma, addr, pfn)
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, pfn) << 12
+            cython.cast(cython.ulong, pfn) << PAGE_SHIFT
             | self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
         )
 
     def write_protect_fault(self, mm, vma, addr, at):
         """A write to a page that is mapped read-only. Linux: do_wp_page(), wp_page_copy(), wp_page_reuse()."""
         entry: cython.ulong = self.frames.entry[at]
-        old: cython.long = (entry & PTE_PFN_MASK) >> 12
+        old: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
         pfn: cython.long
         if self.vma[vma].flags & VMF_SHARED:
             self.folios.mark_dirty(self.frames.folio_of(old))
         elif entry & PTE_SPECIAL or not self.can_reuse(vma, old):
             pfn = self.areas.alloc_charged(
-                vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), self.mm[mm].memcg
+                vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT), self.mm[mm].memcg
             )
             if pfn < 0:
                 return FAULT_OOM
@@ -310,7 +310,7 @@ class Mmu:
     def map_file(self, mm, vma, pfn, at, write):
         """Map a page of the page cache. Linux: set_pte_range(), folio_add_file_rmap_pte()."""
         flags: cython.ulong = self.vma[vma].flags
-        entry: cython.ulong = cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags)
+        entry: cython.ulong = cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.areas.prot(flags)
         shmem: cython.bint = (self.frames.page[pfn].flags & PG_SWAPBACKED) != 0
         if self.frames.page[pfn].flags & PG_TAIL:
             self.map_frame(mm, vma, pfn, at, write)
@@ -363,17 +363,19 @@ class Mmu:
         self.huge.file.add_rmaps(start, nr)
         self.mm[mm].rss_shmem += nr
         for i in range(nr):
-            self.frames.entry[first + i] = cython.cast(cython.ulong, start + i) << 12 | bits
+            self.frames.entry[first + i] = cython.cast(cython.ulong, start + i) << PAGE_SHIFT | bits
 
     def fault_around(self, mm, vma, addr):
         """Map what is cached of the aligned pages around a read fault. Linux: do_fault_around()."""
-        table: cython.long = self.walker.get_entry(mm, addr) - (addr >> 12 & 511)
-        here: cython.long = addr >> 12 & 511
-        low: cython.long = max(here & ~(self.fault_around_pages - 1), here - ((addr - self.vma[vma].start) >> 12))
+        table: cython.long = self.walker.get_entry(mm, addr) - (addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1))
+        here: cython.long = addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1)
+        behind: cython.long = (addr - self.vma[vma].start) >> PAGE_SHIFT
+        low: cython.long = max(here & ~(self.fault_around_pages - 1), here - behind)
         high: cython.long = min(
-            min(low + self.fault_around_pages, cython.cast(cython.long, 512)), here + ((self.vma[vma].end - addr) >> 12)
+            min(low + self.fault_around_pages, cython.cast(cython.long, PTRS_PER_TABLE)),
+            here + ((self.vma[vma].end - addr) >> PAGE_SHIFT),
         )
-        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12) - here
+        index: cython.long = self.vma[vma].pgoff + behind - here
         m: cython.long = self.vma[vma].mapping
         row: cython.long = self.vma[vma].file
         miss: cython.long = self.file[row].mmap_miss
@@ -393,7 +395,7 @@ class Mmu:
 
     def file_fault(self, mm, vma, addr, at, write):
         """First access to a page of a mapped file. Linux: do_read_fault(), do_cow_fault(), do_shared_fault()."""
-        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)
+        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT)
         m: cython.long = self.vma[vma].mapping
         page: cython.long
         copy: cython.long = -1
@@ -515,7 +517,7 @@ class Mmu:
 
     def shmem_huge_fault(self, mm, vma, addr, write):
         """Map a huge page of shared memory if there is one or a new one; as access(). Linux: do_set_pmd()."""
-        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)
+        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT)
         m: cython.long = self.vma[vma].mapping
         pmd: cython.long
         page: cython.long

@@ -326,7 +326,7 @@ class Numa:
 
     def do_numa_page(self, vma, at):
         """A fault at an entry of a page. Linux: do_numa_page()."""
-        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
         if self.frames.entry[at] & PTE_SPECIAL:
             self.restore(vma, at, False)
             return
@@ -367,8 +367,8 @@ class Numa:
         end: cython.long = first + self.frames.nr_pages(folio)
         pfn: cython.long
         i: cython.long
-        for i in range(at & -512, (at & -512) + 512):
-            pfn = (self.frames.entry[i] & PTE_PFN_MASK) >> 12
+        for i in range(at & -PTRS_PER_TABLE, (at & -PTRS_PER_TABLE) + PTRS_PER_TABLE):
+            pfn = (self.frames.entry[i] & PTE_PFN_MASK) >> PAGE_SHIFT
             if self.frames.entry[i] & (PTE_PRESENT | PTE_GLOBAL) == PTE_GLOBAL and first <= pfn < end:
                 self.restore(vma, i, self.can_change_writable(vma, self.frames.entry[i], pfn))
 
