@@ -6,19 +6,38 @@ counter order). Bits of a ``struct page`` that Linux keeps elsewhere (page types
 ``fastpath/defs.pxd`` holds the same constants for the compiled loops; ``MMFS_PURE=1 python -m mmfs.fastpath.defs``
 writes it from this module and a test keeps the two equal.
 
-Linux: include/linux/mmzone.h, page-flags.h, vm_event_item.h, arch/x86/include/asm/pgtable_types.h.
+How large a page is, is decided when Linux is built, and here when this module is imported: 4 KB, or 64 KB with
+MMFS_PAGE_SIZE=64K in the environment. So a process simulates kernels of one page size, and the loops are compiled once
+for each.
+
+Linux: include/linux/mmzone.h, page-flags.h, vm_event_item.h, arch/x86/include/asm/pgtable_types.h,
+arch/arm64/Kconfig.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from enum import IntEnum
+from types import MappingProxyType
 
 import numpy as np
 
-PAGE_SHIFT = 12
+PAGE_SHIFTS: Mapping[str, int] = MappingProxyType({"4K": 12, "64K": 16})
+"""The page sizes that there are, as MMFS_PAGE_SIZE names them."""
+
+
+def _page_shift(name: str) -> int:
+    """The shift of the page size that the environment asks for."""
+    if name not in PAGE_SHIFTS:
+        raise ImportError(f"MMFS_PAGE_SIZE={name}: pages have one of {', '.join(PAGE_SHIFTS)}")
+    return PAGE_SHIFTS[name]
+
+
+PAGE_SHIFT = _page_shift(os.environ.get("MMFS_PAGE_SIZE") or "4K")
 PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = ~(PAGE_SIZE - 1)
-MAX_PAGE_ORDER = 10
+MAX_PAGE_ORDER = 10 if PAGE_SHIFT == 12 else 13
 NR_PAGE_ORDERS = MAX_PAGE_ORDER + 1
 # A page table fills a page with entries of eight bytes, and a huge page stands for one.
 TABLE_SHIFT = PAGE_SHIFT - 3

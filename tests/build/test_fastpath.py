@@ -60,6 +60,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package.mkdir(parents=True)
     (root / "mmfs" / "__init__.py").write_text("")
     (package / "__init__.py").write_text((ROOT / "mmfs/fastpath/__init__.py").read_text())
+    (root / "mmfs" / "mm_types.py").write_text((ROOT / "mmfs/mm_types.py").read_text())
     (package / "numbers.py").write_text(MODULE)
     (root / "scripts").mkdir()
     (root / "scripts/build_fastpath.py").write_text((ROOT / "scripts/build_fastpath.py").read_text())
