@@ -307,7 +307,7 @@ _7_0 = replace(
     compiler="x86_64-linux-gnu-gcc-15 (Debian 15.2.0-13) 15.2.0, GNU ld (GNU Binutils for Debian) 2.46",
     options=MappingProxyType(
         {key: value for key, value in _6_12_OPTIONS.items() if key not in _NOT_IN_7_0.split()}
-        | {"BALLOON_MIGRATION": True}
+        | {"BALLOON_MIGRATION": True, "CGROUP_DMEM": True}
     ),
 )
 

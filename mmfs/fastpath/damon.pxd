@@ -14,6 +14,7 @@ cdef class DamonLoops:
     cdef readonly Lru lru
     cdef public long next_pfn
     cdef public long applied
+    cdef public long passed
     cdef public long scanned
     cdef long get_folio(self, long pfn) noexcept nogil
     cdef void mkold(self, long at, long folio) noexcept nogil

@@ -16,16 +16,20 @@ _MAPPED = cython.declare(cython.ulong, 0x101)  # present, or PROT_NONE with the 
 _ANON = cython.declare(cython.int, 0)
 _MEMCG = cython.declare(cython.int, 1)
 _YOUNG = cython.declare(cython.int, 2)
+_ACTIVE = cython.declare(cython.int, 5)
+_HUGEPAGE_SIZE = cython.declare(cython.int, 6)
+_UNMAPPED = cython.declare(cython.int, 7)
 _PAGEOUT = cython.declare(cython.int, 2)
 _LRU_PRIO = cython.declare(cython.int, 5)
 _LRU_DEPRIO = cython.declare(cython.int, 6)
+_STAT = cython.declare(cython.int, 9)
 
 
 class DamonLoops:
     """The loops of all monitors, by the page tables and the reverse mapping.
 
-    ``next_pfn``: where apply() has stopped; ``applied``: pages it has moved on their lists itself; ``scanned``: entries
-    and pages that were looked at.
+    ``next_pfn``: where apply() has stopped; ``applied``: pages it has moved on their lists itself; ``passed``: pages
+    that filters have let through; ``scanned``: entries and pages that were looked at.
     """
 
     def __init__(self, tables, rmap, lru):
@@ -33,7 +37,7 @@ class DamonLoops:
         self.rmap = rmap
         self.frames = tables.frames
         self.lru = lru
-        self.next_pfn = self.applied = self.scanned = 0
+        self.next_pfn = self.applied = self.passed = self.scanned = 0
 
     def get_folio(self, pfn):
         """The record of the page that a frame is of, or -1 if it is on no list. Linux: damon_get_folio()."""
@@ -195,9 +199,15 @@ class DamonLoops:
     # ------------------------------------------------------------------------------ schemes
 
     def filter_out(self, folio, filters):
-        """Whether a page is left alone; ``filters``: rows of type, matching and memcg. Linux: damos_pa_filter_out()."""
+        """Whether a page is left alone; ``filters``: rows of type, matching, memcg or least size, most size, allow.
+
+        The first that matches decides; a row of another type says what becomes of the rest.
+
+        Linux: damos_pa_filter_out().
+        """
         i: cython.Py_ssize_t
         matched: cython.bint
+        size: cython.long
         for i in range(filters.shape[0]):
             matched = False
             if filters[i, 0] == _ANON:
@@ -208,8 +218,17 @@ class DamonLoops:
                 matched = self.folio_young(folio)
                 if matched:
                     self.folio_mkold(folio)
+            elif filters[i, 0] == _ACTIVE:
+                matched = self.frames.page[folio].flags & PG_ACTIVE != 0
+            elif filters[i, 0] == _HUGEPAGE_SIZE:
+                size = self.frames.nr_pages(folio) << 12
+                matched = filters[i, 2] <= size and size <= filters[i, 3]
+            elif filters[i, 0] == _UNMAPPED:
+                matched = self.frames.page[folio].mapcount == 0 or self.frames.page[folio].mapping == 0
+            else:
+                return filters[i, 4] == 0
             if matched == (filters[i, 1] != 0):
-                return True
+                return filters[i, 4] == 0
         return False
 
     def apply(self, pfn: cython.long, end: cython.long, action: cython.int, filters: cython.long[:, ::1],
@@ -231,6 +250,9 @@ class DamonLoops:
                     continue
                 pfn += self.frames.nr_pages(folio)
                 if self.filter_out(folio, filters):
+                    continue
+                self.passed += self.frames.nr_pages(folio)
+                if action == _STAT:
                     continue
                 if action == _LRU_PRIO or action == _LRU_DEPRIO:
                     if action == _LRU_PRIO:

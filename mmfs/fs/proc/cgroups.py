@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmfs.fs.proc.root import proc
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -27,8 +28,14 @@ SUBSYSTEMS = (
     ("pids", "CGROUP_PIDS"),
     ("rdma", "CGROUP_RDMA"),
     ("misc", "CGROUP_MISC"),
+    ("dmem", "CGROUP_DMEM"),
 )
 """By their names in cgroup v1, with the option that builds each. Linux: include/linux/cgroup_subsys.h."""
+
+V1_OPTIONS = {"cpuset": "CPUSETS_V1", "memory": "MEMCG_V1"}
+"""The option that a controller has its files of v1 by."""
+V2_ONLY_LEFT_OUT = since(7, 0)
+"""Which kernels leave out controllers without files of v1. Linux: 7.0, proc_cgroupstats_show()."""
 
 
 @proc.attribute("cgroups")
@@ -37,7 +44,8 @@ def cgroups(kernel: Kernel) -> str:
     roots = {root.title: root for root in kernel.cgroup_roots[1:]}
     lines = ["#subsys_name\thierarchy\tnum_cgroups\tenabled\n"]
     for name, option in SUBSYSTEMS:
-        if kernel.profile.config(option):
+        absent = V2_ONLY_LEFT_OUT(kernel) and name in V1_OPTIONS and not kernel.profile.config(V1_OPTIONS[name])
+        if kernel.profile.config(option) and (name in roots or not absent):
             enabled = int(f"cgroup_disable={name}" not in kernel.cmdline.split())
             root = roots.get(name, kernel.cgroups)
             lines.append(f"{name}\t{root.index}\t{root.nr_cgrps}\t{enabled}\n")

@@ -2,8 +2,7 @@
 
 Linux: mm/damon/sysfs.c; Documentation/admin-guide/mm/damon/usage.rst.
 
-Simplified: the files of 6.12 with the profile of 7.0 too, without what came since: intervals_goal, refresh_ms,
-addr_unit, obsolete_target, dests, core_filters, ops_filters, `allow` of filters, goals' metrics of nodes, damon_stat.
+Simplified: 7.0's addr_unit and dests are not there.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from mmfs.fs.sys.root import DIRECTORY, mm
-from mmfs.kernfs import Directory, fail
-from mmfs.kernfs.kstrtox import kstrtoint, kstrtoul, sysfs_match_string
+from mmfs.kernfs import Directory, fail, kstrtobool
+from mmfs.kernfs.kstrtox import kstrtoint, kstrtouint, kstrtoul, sysfs_match_string
 from mmfs.mm.damon.sysfs import (
     COMMANDS,
     DamonSysfs,
@@ -25,7 +24,7 @@ from mmfs.mm.damon.sysfs import (
     DamonSysfsTarget,
 )
 from mmfs.mm.damon.sysfs_schemes import DamonSysfsUlRange
-from mmfs.profile import config
+from mmfs.profile import Needs, config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -33,12 +32,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 
+SINCE_6_12: Final = since(7, 0)
+"""Which kernels have what came after 6.12."""
 RW: Final = 0o600
 RO: Final = 0o400
 Parse = Callable[[str], int]
 
 
-def number(directory: Directory[T], name: str, attribute: str = "", parse: Parse = kstrtoul) -> None:
+def number(
+    directory: Directory[T], name: str, attribute: str = "", parse: Parse = kstrtoul, needs: Needs | None = None
+) -> None:
     """A file of a number that is read and written."""
     where = attribute or name
 
@@ -48,27 +51,42 @@ def number(directory: Directory[T], name: str, attribute: str = "", parse: Parse
     def store(obj: T, buf: str) -> None:
         setattr(obj, where, parse(buf))
 
-    directory.attributes(name, show, store, mode=RW)
+    directory.attributes(name, show, store, mode=RW, needs=needs)
 
 
-def result(directory: Directory[T], name: str, get: Callable[[T], object]) -> None:
+def boolean(directory: Directory[T], name: str, attribute: str, needs: Needs | None = None) -> None:
+    """A file of Y or N."""
+
+    def show(obj: T) -> str:
+        return f"{'NY'[getattr(obj, attribute)]}\n"
+
+    def store(obj: T, buf: str) -> None:
+        setattr(obj, attribute, kstrtobool(buf))
+
+    directory.attributes(name, show, store, mode=RW, needs=needs)
+
+
+def result(directory: Directory[T], name: str, get: Callable[[T], object], needs: Needs | None = None) -> None:
     """A file that is only read."""
 
     def show(obj: T) -> str:
         return f"{get(obj)}\n"
 
-    directory.attributes(name, show, mode=RO)
+    directory.attributes(name, show, mode=RO, needs=needs)
 
 
-def word(directory: Directory[T], name: str, attribute: str, kinds: type[IntEnum]) -> None:
-    """A file of one of some words, which are the members' names in small letters."""
+def word(
+    directory: Directory[T], name: str, attribute: str, kinds: type[IntEnum], newer: IntEnum | None = None
+) -> None:
+    """A file of one of some words, which are the members' names in small letters; 6.12 has none from ``newer`` on."""
     words = [kind.name.lower() for kind in kinds]
 
     def show(obj: T) -> str:
         return f"{words[getattr(obj, attribute)]}\n"
 
     def store(obj: T, buf: str) -> None:
-        setattr(obj, attribute, kinds(sysfs_match_string(words, buf)))
+        known = words if newer is None or SINCE_6_12(obj) else words[:newer]
+        setattr(obj, attribute, kinds(sysfs_match_string(known, buf)))
 
     directory.attributes(name, show, store, mode=RW)
 
@@ -179,7 +197,8 @@ def state(kdamond: DamonSysfsKdamond) -> str:
 def state_store(kdamond: DamonSysfsKdamond, buf: str) -> Generator[None, None, None]:
     """Linux: state_store()."""
     kdamond.sysfs.trylock()
-    yield from kdamond.sysfs.handle_cmd(COMMANDS[sysfs_match_string(COMMANDS, buf)], kdamond)
+    commands = COMMANDS if SINCE_6_12(kdamond) else COMMANDS[:-1]
+    yield from kdamond.sysfs.handle_cmd(commands[sysfs_match_string(commands, buf)], kdamond)
 
 
 @kdamond_dir.attribute("pid", mode=RO)
@@ -189,6 +208,7 @@ def pid(kdamond: DamonSysfsKdamond) -> str:
     return f"{kdamond.pid}\n"
 
 
+number(kdamond_dir, "refresh_ms", parse=kstrtouint, needs=SINCE_6_12)
 contexts = kdamond_dir.directory("contexts", mode=DIRECTORY)
 context: Directory[DamonSysfsContext] = numbered(
     contexts, "nr_contexts", lambda kdamond: kdamond.contexts, lambda kdamond: DamonSysfsContext(kdamond.sysfs), 1
@@ -213,6 +233,11 @@ attrs = context.directory("monitoring_attrs", mode=DIRECTORY)
 intervals = attrs.directory("intervals", mode=DIRECTORY)
 for _name in ("sample_us", "aggr_us", "update_us"):
     number(intervals, _name)
+intervals_goal = intervals.directory(
+    "intervals_goal", obj=lambda context: context.intervals_goal, needs=SINCE_6_12, mode=DIRECTORY
+)
+for _name in ("access_bp", "aggrs", "min_sample_us", "max_sample_us"):
+    number(intervals_goal, _name)
 ul_range(attrs, "nr_regions", lambda context: context.nr_regions)
 
 targets = context.directory("targets", mode=DIRECTORY)
@@ -220,6 +245,7 @@ target: Directory[DamonSysfsTarget] = numbered(
     targets, "nr_targets", lambda context: context.targets, lambda context: DamonSysfsTarget(context.sysfs)
 )
 number(target, "pid_target", "pid", einval(kstrtoint))
+boolean(target, "obsolete_target", "obsolete", SINCE_6_12)
 regions = target.directory("regions", mode=DIRECTORY)
 region: Directory[DamonSysfsRegion] = numbered(
     regions, "nr_regions", lambda target: target.regions, lambda target: DamonSysfsRegion()

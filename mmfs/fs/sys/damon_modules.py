@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
-from mmfs.fs.sys.damon import RW, result
+from mmfs.fs.sys.damon import RW, SINCE_6_12, result
 from mmfs.fs.sys.module import module
 from mmfs.fs.sys.root import DIRECTORY
 from mmfs.kernel.kernel import Kernel
@@ -15,12 +15,12 @@ from mmfs.kernfs import Directory, kstrtobool, kstrtoul
 from mmfs.mm.damon.lru_sort import DamonLruSort
 from mmfs.mm.damon.modules_common import DamonModule
 from mmfs.mm.damon.reclaim import DamonReclaim
-from mmfs.profile import config
+from mmfs.profile import Needs, config
 
 STATS = ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds")
 
 
-def _parameter(directory: Directory[DamonModule], name: str, is_bool: bool) -> None:
+def _parameter(directory: Directory[DamonModule], name: str, is_bool: bool, needs: Needs | None) -> None:
     """A value that is read when the module starts, or is told to commit. Linux: module_param()."""
 
     def show(one: DamonModule) -> str:
@@ -30,7 +30,7 @@ def _parameter(directory: Directory[DamonModule], name: str, is_bool: bool) -> N
     def store(one: DamonModule, buf: str) -> None:
         one.params[name] = kstrtobool(buf) if is_bool else kstrtoul(buf)
 
-    directory.attributes(name, show, store, mode=RW)
+    directory.attributes(name, show, store, mode=RW, needs=needs)
 
 
 def _statistic(directory: Directory[DamonModule], key: str, number: int) -> None:
@@ -57,7 +57,7 @@ def _module(name: str, option: str, cls: type[DamonModule], stats: tuple[str, ..
     parameters.attributes("enabled", _enabled, _enabled_store, mode=RW)
     result(parameters, "kdamond_pid", lambda one: one.kdamond_pid)
     for parameter, default in (*cls.defaults.items(), ("commit_inputs", False)):
-        _parameter(parameters, parameter, isinstance(default, bool))
+        _parameter(parameters, parameter, isinstance(default, bool), SINCE_6_12 if parameter in cls.newer else None)
     for key in stats:
         for number in range(len(STATS)):
             _statistic(parameters, key, number)

@@ -5,20 +5,24 @@ Linux: mm/damon/sysfs-schemes.c.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from operator import attrgetter
 
-from mmfs.fs.sys.damon import RW, context, einval, number, numbered, result, ul_range, word
+from mmfs.fs.sys.damon import RW, SINCE_6_12, boolean, context, einval, number, numbered, result, ul_range, word
 from mmfs.fs.sys.root import DIRECTORY
-from mmfs.kernfs import Directory, kstrtobool
-from mmfs.kernfs.kstrtox import kstrtoint, kstrtouint, kstrtoul
+from mmfs.kernfs import Directory, fail
+from mmfs.kernfs.kstrtox import kstrtoint, kstrtouint, kstrtoul, sysfs_match_string
 from mmfs.mm.damon.schemes import DamosAction, DamosFilterType, DamosQuotaGoalMetric, DamosWmarkMetric
 from mmfs.mm.damon.sysfs_schemes import (
+    DamonSysfsFilters,
     DamonSysfsScheme,
     DamonSysfsSchemeFilter,
     DamonSysfsSchemeRegion,
     DamonSysfsSchemeRegions,
     DamosSysfsQuotaGoal,
 )
+from mmfs.profile import Needs
 
 schemes = context.directory("schemes", mode=DIRECTORY)
 scheme: Directory[DamonSysfsScheme] = numbered(
@@ -43,56 +47,89 @@ for _name in ("sz", "nr_accesses", "age"):
     number(weights, f"{_name}_permil", f"weight_{_name}", kstrtouint)
 goals = quotas.directory("goals", mode=DIRECTORY)
 goal: Directory[DamosSysfsQuotaGoal] = numbered(
-    goals, "nr_goals", lambda quotas: quotas.goals, lambda quotas: DamosSysfsQuotaGoal()
+    goals, "nr_goals", lambda quotas: quotas.goals, lambda quotas: DamosSysfsQuotaGoal(quotas.sysfs)
 )
-word(goal, "target_metric", "metric", DamosQuotaGoalMetric)
+word(goal, "target_metric", "metric", DamosQuotaGoalMetric, DamosQuotaGoalMetric.NODE_MEM_USED_BP)
 number(goal, "target_value")
 number(goal, "current_value")
+number(goal, "nid", parse=kstrtoint, needs=SINCE_6_12)
+
+
+@goal.attribute("path", mode=RW, needs=SINCE_6_12)
+def path(one: DamosSysfsQuotaGoal) -> str:
+    """The path of a cgroup, as it was written."""
+    one.sysfs.trylock()
+    return f"{one.path}\n"
+
+
+@path.store
+def path_store(one: DamosSysfsQuotaGoal, buf: str) -> None:
+    """Linux: path_store()."""
+    one.sysfs.trylock()
+    one.path = buf
+
 
 watermarks = scheme.directory("watermarks", obj=lambda scheme: scheme.watermarks, mode=DIRECTORY)
 word(watermarks, "metric", "metric", DamosWmarkMetric)
 for _name in ("interval_us", "high", "mid", "low"):
     number(watermarks, _name)
 
-filters = scheme.directory("filters", mode=DIRECTORY)
-filter_dir: Directory[DamonSysfsSchemeFilter] = numbered(
-    filters, "nr_filters", lambda scheme: scheme.filters, lambda scheme: DamonSysfsSchemeFilter(scheme.sysfs)
-)
-word(filter_dir, "type", "type", DamosFilterType)
-number(filter_dir, "addr_start")
-number(filter_dir, "addr_end")
-number(filter_dir, "damon_target_idx", "target_idx", kstrtoint)
 
-
-@filter_dir.attribute("matching", mode=RW)
-def matching(one: DamonSysfsSchemeFilter) -> str:
-    """Whether it is what matches that is left alone, or all else."""
-    return "Y\n" if one.matching else "N\n"
-
-
-@matching.store
-def matching_store(one: DamonSysfsSchemeFilter, buf: str) -> None:
-    """Linux: matching_store()."""
-    one.matching = kstrtobool(buf)
-
-
-@filter_dir.attribute("memcg_path", mode=RW)
-def memcg_path(one: DamonSysfsSchemeFilter) -> str:
+def _memcg_path(one: DamonSysfsSchemeFilter) -> str:
     """The path of a cgroup, as it was written."""
     one.sysfs.trylock()
     return f"{one.memcg_path}\n"
 
 
-@memcg_path.store
-def memcg_path_store(one: DamonSysfsSchemeFilter, buf: str) -> None:
+def _memcg_path_store(one: DamonSysfsSchemeFilter, buf: str) -> None:
     """Linux: memcg_path_store()."""
     one.sysfs.trylock()
     one.memcg_path = buf
 
 
+def _type(one: DamonSysfsSchemeFilter) -> str:
+    """What it looks at."""
+    return f"{one.type.name.lower()}\n"
+
+
+def _type_store(one: DamonSysfsSchemeFilter, buf: str) -> None:
+    """Linux: type_store()."""
+    newer = SINCE_6_12(one)
+    words = [kind.name.lower() for kind in DamosFilterType if newer or kind < DamosFilterType.ACTIVE]
+    wanted = DamosFilterType(sysfs_match_string(words, buf))
+    if one.of_core is not None and wanted.of_core != one.of_core:
+        fail(errno.EINVAL)
+    one.type = wanted
+
+
+def _filters(name: str, get: Callable[[DamonSysfsScheme], DamonSysfsFilters], needs: Needs | None = None) -> None:
+    """A directory of filters."""
+    directory = scheme.directory(name, obj=get, needs=needs, mode=DIRECTORY)
+    inside: Directory[DamonSysfsSchemeFilter] = numbered(
+        directory, "nr_filters", lambda group: group.filters,
+        lambda group: DamonSysfsSchemeFilter(group.sysfs, group.of_core),
+    )  # fmt: skip
+    inside.attributes("type", _type, _type_store, mode=RW)
+    boolean(inside, "matching", "matching")
+    boolean(inside, "allow", "allow", SINCE_6_12)
+    inside.attributes("memcg_path", _memcg_path, _memcg_path_store, mode=RW)
+    number(inside, "addr_start")
+    number(inside, "addr_end")
+    number(inside, "min", "min_size", needs=SINCE_6_12)
+    number(inside, "max", "max_size", needs=SINCE_6_12)
+    number(inside, "damon_target_idx", "target_idx", kstrtoint)
+
+
+_filters("filters", lambda scheme: scheme.filters)
+_filters("core_filters", lambda scheme: scheme.core_filters, SINCE_6_12)
+_filters("ops_filters", lambda scheme: scheme.ops_filters, SINCE_6_12)
+
 stats = scheme.directory("stats", mode=DIRECTORY)
 for _name in ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds"):
     result(stats, _name, attrgetter(f"stats.{_name}"))
+for _name in ("sz_ops_filter_passed", "nr_snapshots"):
+    result(stats, _name, attrgetter(f"stats.{_name}"), SINCE_6_12)
+number(stats, "max_nr_snapshots", needs=SINCE_6_12)
 
 tried_regions: Directory[DamonSysfsSchemeRegions] = scheme.directory(
     "tried_regions", obj=lambda scheme: scheme.tried_regions, mode=DIRECTORY
@@ -105,3 +142,4 @@ tried_region: Directory[DamonSysfsSchemeRegion] = tried_regions.family(
 )
 for _name in ("start", "end", "nr_accesses", "age"):
     result(tried_region, _name, attrgetter(_name))
+result(tried_region, "sz_filter_passed", attrgetter("sz_filter_passed"), SINCE_6_12)

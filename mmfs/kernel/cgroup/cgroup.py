@@ -35,6 +35,7 @@ SUBSYS: Final = {
     "pids": "CGROUP_PIDS",
     "rdma": "CGROUP_RDMA",
     "misc": "CGROUP_MISC",
+    "dmem": "CGROUP_DMEM",
 }
 """The controllers of cgroup v2 in Linux's order, with the option that builds each.
 

@@ -6,7 +6,7 @@ Linux: mm/damon/core.c; include/linux/damon.h.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from errno import EBUSY, EINVAL, EPERM
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
@@ -15,6 +15,7 @@ import numpy as np
 
 from mmfs.fastpath.damon import DamonLoops
 from mmfs.mm_types import PAGE_SIZE
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 DAMON_MIN_REGION: Final = PAGE_SIZE
 UINT_MAX: Final = (1 << 32) - 1
 ULONG_MAX: Final = (1 << 64) - 1
+ATTRS_COMPARED: Final = since(7, 0)
+"""Which kernels begin an aggregation anew only if a commit changes how there is monitored."""
 AddrRange = tuple[int, int]
 
 
@@ -78,6 +81,8 @@ class DamonTarget:
     def __init__(self, task: Task | None = None) -> None:
         self.task = task
         """The process. Linux keeps its struct pid, which says nothing any more when it is gone."""
+        self.obsolete = False
+        """Whether the target at this place is to be monitored no more. Linux: 7.0, struct damon_target."""
         self.regions: list[DamonRegion] = []
         self.samples = np.zeros(0, np.int64)
         """An address in each region. Linux: struct damon_region, sampling_addr."""
@@ -150,14 +155,36 @@ class DamonTarget:
 
 
 @dataclass(frozen=True)
+class DamonIntervalsGoal:
+    """What share of samples, of 10000, is to be accessed in so many aggregations, 0: intervals stay as they are.
+
+    Linux: struct damon_intervals_goal.
+    """
+
+    access_bp: int = 0
+    aggrs: int = 0
+    min_sample_us: int = 0
+    max_sample_us: int = 0
+
+    def allows(self, sample_interval: int) -> bool:
+        """Linux: damon_valid_intervals_goal()."""
+        return not self.aggrs or self.min_sample_us <= sample_interval <= self.max_sample_us
+
+
+@dataclass(frozen=True)
 class DamonAttrs:
-    """How a context is monitored; intervals in microseconds. Linux: struct damon_attrs."""
+    """How a context is monitored; intervals in microseconds. Linux: struct damon_attrs.
+
+    ``aggr_samples``: samples in an aggregation, which stay as many when intervals are tuned.
+    """
 
     sample_interval: int = 5_000
     aggr_interval: int = 100_000
     ops_update_interval: int = 60_000_000
     min_nr_regions: int = 10
     max_nr_regions: int = 1_000
+    intervals_goal: DamonIntervalsGoal = DamonIntervalsGoal()
+    aggr_samples: int = field(default=0, compare=False)
 
     @property
     def max_nr_accesses(self) -> int:
@@ -180,6 +207,9 @@ class DamonCallback(Protocol):
     def before_damos_apply(self, ctx: DamonCtx, region: DamonRegion, scheme: Damos) -> None:
         """A scheme is about to be applied to a region."""
 
+    def after_damos_apply(self, ctx: DamonCtx, scheme: Damos, passed: int) -> None:
+        """It was, and filters of pages let so many bytes through."""
+
     def before_terminate(self, ctx: DamonCtx) -> None:
         """It ends."""
 
@@ -198,6 +228,7 @@ class DamonCtx:
     passed_sample_intervals: int = 0
     next_aggregation_sis: int = 0
     next_ops_update_sis: int = 0
+    next_intervals_tune_sis: int = 0
 
     @property
     def regions(self) -> Iterator[DamonRegion]:
@@ -218,11 +249,15 @@ class DamonCtx:
 
     def set_attrs(self, attrs: DamonAttrs) -> None:
         """Monitor like that from now on. Raises OSError(EINVAL). Linux: damon_set_attrs()."""
+        if not attrs.intervals_goal.allows(attrs.sample_interval):
+            raise OSError(EINVAL, "intervals can never be like that")
         if attrs.min_nr_regions < 3 or attrs.min_nr_regions > attrs.max_nr_regions:
             raise OSError(EINVAL, "no such number of regions")
         if attrs.sample_interval > attrs.aggr_interval:
             raise OSError(EINVAL, "no sample in an aggregation interval")
         sample = attrs.sample_interval or 1
+        if not attrs.aggr_samples:
+            attrs = replace(attrs, aggr_samples=attrs.aggr_interval // sample)
         self.next_aggregation_sis = self.passed_sample_intervals + attrs.aggr_interval // sample
         self.next_ops_update_sis = self.passed_sample_intervals + attrs.ops_update_interval // sample
         self._update_results(attrs)
@@ -257,15 +292,29 @@ class DamonCtx:
                 self.schemes[number].commit(wanted)
             else:
                 self.add_scheme(wanted)
-        del self.targets[len(source.targets) :]
-        for number, target in enumerate(source.targets):
+        self._commit_targets(source.targets)
+        if self.attrs != source.attrs or not ATTRS_COMPARED(self.damon):
+            self.set_attrs(source.attrs)
+        self.ops = source.ops
+
+    def _commit_targets(self, wanted: list[DamonTarget]) -> None:
+        """Linux: damon_commit_targets()."""
+        if any(target.obsolete for target in wanted[len(self.targets) :]):
+            raise OSError(EINVAL, "no target to be rid of")
+        del self.targets[len(wanted) :]
+        for number, target in enumerate(wanted):
             if number == len(self.targets):
                 self.targets.append(DamonTarget())
+            if target.obsolete:
+                continue
             if target.regions:
                 self.targets[number].set_regions([(region.start, region.end) for region in target.regions])
             self.targets[number].task = target.task
-        self.set_attrs(source.attrs)
-        self.ops = source.ops
+        gone = [mine for mine, target in zip(self.targets, wanted, strict=True) if target.obsolete]
+        for target in gone:
+            self.targets.remove(target)
+        for scheme in self.schemes:
+            scheme.quota.forget(gone)
 
 
 class KdamondThreads(Protocol):

@@ -6,9 +6,10 @@ Linux: mm/damon/core.c, kdamond_fn().
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from mmfs.mm.damon.schemes import apply_schemes
+from mmfs.mm.damon.schemes import GOAL, apply_schemes, feed_loop_next_input
 
 if TYPE_CHECKING:
     from mmfs.kernel.clock import Timer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 NSEC_PER_USEC: Final = 1_000
 NSEC_PER_JIFFY: Final = 4_000_000
+TUNE_INPUT: Final = 100_000_000
 USLEEP_MAX_US: Final = 20_000
 """Longer sleeps are counted in jiffies, and end when the thread is told to stop."""
 
@@ -107,6 +109,7 @@ class Kdamond:
         ctx.passed_sample_intervals = 0
         ctx.next_aggregation_sis = attrs.aggr_interval // sample
         ctx.next_ops_update_sis = attrs.ops_update_interval // sample
+        ctx.next_intervals_tune_sis = ctx.next_aggregation_sis * attrs.intervals_goal.aggrs
         for scheme in ctx.schemes:
             scheme.set_next_apply_sis(ctx)
         ctx.ops.init(ctx)
@@ -172,6 +175,7 @@ class Kdamond:
             apply_schemes(ctx, self)
         sample = ctx.attrs.sample_interval or 1
         if aggregated:
+            sample = self._tune_intervals() or sample
             ctx.next_aggregation_sis = self._next_aggregation_sis + ctx.attrs.aggr_interval // sample
             for region in ctx.regions:
                 region.last_nr_accesses, region.nr_accesses = region.nr_accesses, 0
@@ -181,6 +185,27 @@ class Kdamond:
             ctx.ops.update(ctx)
             self.size_limit = ctx.region_size_limit
         self._loop()
+
+    def _tune_intervals(self) -> int:
+        """Longer intervals if too little was accessed, shorter ones if too much: the sample interval, or 0.
+
+        Linux: 7.0, kdamond_tune_intervals().
+        """
+        ctx, attrs, goal = self.ctx, self.ctx.attrs, self.ctx.attrs.intervals_goal
+        if not goal.aggrs or ctx.passed_sample_intervals < ctx.next_intervals_tune_sis:
+            return 0
+        ctx.next_aggregation_sis = self._next_aggregation_sis
+        ctx.next_intervals_tune_sis += attrs.aggr_samples * goal.aggrs
+        most = sum(region.size for region in ctx.regions) * attrs.aggr_samples
+        accessed = sum(region.size * region.nr_accesses for region in ctx.regions)
+        score = accessed * GOAL // (most * goal.access_bp // GOAL or 1)
+        change = feed_loop_next_input(TUNE_INPUT, score) // (TUNE_INPUT // GOAL)
+        if change <= GOAL:
+            change = GOAL // 2 + change // 2
+        if change != GOAL:
+            sample = max(min(goal.max_sample_us, attrs.sample_interval * change // GOAL), goal.min_sample_us)
+            ctx.set_attrs(replace(attrs, sample_interval=sample, aggr_interval=sample * attrs.aggr_samples))
+        return ctx.attrs.sample_interval or 1
 
     def _merge_regions(self, threshold: int) -> None:
         """Merge until there are not too many regions. Linux: kdamond_merge_regions()."""

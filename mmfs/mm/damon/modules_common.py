@@ -14,6 +14,7 @@ from mmfs.mm.damon.core import DamonAttrs, DamonTarget
 from mmfs.mm.damon.schemes import Damos, DamosStat, DamosWatermarks, DamosWmarkMetric
 
 if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
     from mmfs.mm.damon.core import Damon, DamonCtx, DamonRegion
 
 ATTRS = {"sample_interval": 5_000, "aggr_interval": 100_000, "min_nr_regions": 10, "max_nr_regions": 1_000}
@@ -23,6 +24,8 @@ class DamonModule(ABC):
     """A built-in module: ``params`` by name, ``stats`` by ``stat_names``."""
 
     defaults: ClassVar[dict[str, int | bool]]
+    newer: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that came after 6.12."""
     stat_names: ClassVar[tuple[str, ...]]
     """Of each statistic: what was tried, what came of it, what there was too much of."""
 
@@ -40,10 +43,15 @@ class DamonModule(ABC):
         return ctx
 
     @property
+    def kernel(self) -> Kernel:
+        """Whose memory is monitored."""
+        return self.damon.kernel
+
+    @property
     def attrs(self) -> DamonAttrs:
         """As the parameters say."""
-        given = {name: int(self.params[name]) for name in ATTRS}
-        return DamonAttrs(ops_update_interval=0, **given)
+        sample, aggr, least, most = (int(self.params[name]) for name in ATTRS)
+        return DamonAttrs(sample, aggr, 0, least, most)
 
     @property
     def wmarks(self) -> DamosWatermarks:
@@ -123,6 +131,10 @@ class DamonModule(ABC):
         return self._commit_inputs()
 
     def before_damos_apply(self, ctx: DamonCtx, region: DamonRegion, scheme: Damos) -> None:
+        """Nothing to do."""
+        return
+
+    def after_damos_apply(self, ctx: DamonCtx, scheme: Damos, passed: int) -> None:
         """Nothing to do."""
         return
 

@@ -55,8 +55,8 @@ class DamonOperations(ABC):
         """Set ``out`` to whether they were accessed."""
 
     @abstractmethod
-    def apply_scheme(self, target: DamonTarget, region: DamonRegion, scheme: Damos) -> int:
-        """Do what a scheme says with a region; to how many bytes it was done."""
+    def apply_scheme(self, target: DamonTarget, region: DamonRegion, scheme: Damos) -> tuple[int, int]:
+        """Do what a scheme says with a region; to how many bytes it was done, how many filters of pages let through."""
 
     def prepare_access_checks(self, ctx: DamonCtx) -> None:
         """Sample a page of each region. Linux: damon_va_prepare_access_checks()."""

@@ -15,18 +15,24 @@ from mmfs.mm.damon.ops_common import DamonOperations
 from mmfs.mm.damon.schemes import Damos, DamosAction, DamosFilterType
 from mmfs.mm.migrate import move_pages
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, VmEventItem
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmfs.mm.damon.core import DamonRegion, DamonTarget
 
+LONG_MAX: Final = (1 << 63) - 1
 PAGES_A_CHUNK: Final = 1 << 14
 """Pages that are taken off their lists at once."""
 ACTIONS: Final = (
     DamosAction.PAGEOUT, DamosAction.LRU_PRIO, DamosAction.LRU_DEPRIO, DamosAction.MIGRATE_HOT,
     DamosAction.MIGRATE_COLD,
 )  # fmt: skip
+REST: Final = -1
+"""The type of the row of filters that says what becomes of pages that none matches."""
+FILTERS_COUNTED: Final = since(7, 0)
+"""Which kernels count what filters let through when nothing is done with it."""
 
 
 class DamonPaddr(DamonOperations):
@@ -55,10 +61,11 @@ class DamonPaddr(DamonOperations):
         """Linux: damon_pa_young()."""
         self.loops.pa_young(self._frames(addresses), out)
 
-    def apply_scheme(self, target: DamonTarget, region: DamonRegion, scheme: Damos) -> int:
+    def apply_scheme(self, target: DamonTarget, region: DamonRegion, scheme: Damos) -> tuple[int, int]:
         """Linux: damon_pa_apply_scheme()."""
-        if scheme.action not in ACTIONS:
-            return 0
+        filtered = scheme.action == DamosAction.STAT and any(not one.type.of_core for one in scheme.filters)
+        if scheme.action not in ACTIONS and not (filtered and FILTERS_COUNTED(self.damon)):
+            return 0, 0
         pfn = -(-region.start // PAGE_SIZE)
         end = min(-(-region.end // PAGE_SIZE), self.damon.kernel.max_pfn)
         filters, out, applied = self._filters(scheme), np.zeros(PAGES_A_CHUNK, np.int64), 0
@@ -67,18 +74,24 @@ class DamonPaddr(DamonOperations):
             pfn = int(self.loops.next_pfn)
             if found:
                 applied += self._take(scheme, out[:found])
-        applied += int(self.loops.applied)
-        self.loops.applied = 0
-        return applied * PAGE_SIZE
+        applied, passed = applied + int(self.loops.applied), int(self.loops.passed)
+        self.loops.applied = self.loops.passed = 0
+        return applied * PAGE_SIZE, passed * PAGE_SIZE
 
     @staticmethod
     def _filters(scheme: Damos) -> NDArray[np.int64]:
         """Those of pages; who pages out looks once more whether a page is young. Linux: damon_pa_pageout()."""
-        rows = [(one.type, one.matching, one.memcg) for one in scheme.filters]
-        if scheme.action == DamosAction.PAGEOUT and all(row[0] != DamosFilterType.YOUNG for row in rows):
-            rows.append((DamosFilterType.YOUNG, True, 0))
-        of_pages = [[int(value) for value in row] for row in rows if row[0] <= DamosFilterType.YOUNG]
-        return np.array(of_pages, np.int64).reshape(-1, 3)
+        if scheme.core_allowed:
+            return np.zeros((0, 5), np.int64)
+        filters = [one for one in scheme.filters if not one.type.of_core]
+        rows = [
+            [int(one.type), one.matching, one.memcg or one.start, min(one.end, LONG_MAX), one.allow] for one in filters
+        ]
+        if scheme.action == DamosAction.PAGEOUT and all(one.type != DamosFilterType.YOUNG for one in filters):
+            rows.append([DamosFilterType.YOUNG, True, 0, 0, False])
+        if scheme.default_reject(of_core=False):
+            rows.append([REST, True, 0, 0, False])
+        return np.array(rows, np.int64).reshape(-1, 5)
 
     def _take(self, scheme: Damos, pfns: NDArray[np.int64]) -> int:
         """Reclaim pages or move them to another node; how many."""

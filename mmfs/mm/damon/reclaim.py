@@ -2,7 +2,7 @@
 
 In 6.12 it does nothing of the sort: what the parameters say goes to the running context, which then takes over, scheme
 by scheme, a new one that has none. Its thread monitors, and that is all (mm/damon/reclaim.c,
-damon_reclaim_apply_parameters()); so it is here.
+damon_reclaim_apply_parameters()); so it is here. 7.0 hands over the scheme, too.
 
 Linux: mm/damon/reclaim.c.
 """
@@ -10,7 +10,7 @@ Linux: mm/damon/reclaim.c.
 from __future__ import annotations
 
 from errno import EINVAL
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from mmfs.mm.damon.modules_common import ATTRS, DamonModule
 from mmfs.mm.damon.schemes import (
@@ -24,6 +24,10 @@ from mmfs.mm.damon.schemes import (
     DamosQuotaGoalMetric,
 )
 from mmfs.mm_types import PAGE_SIZE
+from mmfs.profile import since
+
+SCHEME_COMMITTED: Final = since(7, 0)
+"""Which kernels give the scheme to the context that the running one becomes like."""
 
 
 class DamonReclaim(DamonModule):
@@ -59,8 +63,9 @@ class DamonReclaim(DamonModule):
         wanted = self.new_ctx()
         if not self.params["aggr_interval"]:
             raise OSError(EINVAL, "no aggregation interval")
-        self.ctx.set_attrs(self.attrs)
-        self.ctx.schemes.clear()
-        self.ctx.add_scheme(self._scheme())
+        taken_over = wanted if SCHEME_COMMITTED(self.damon) else self.ctx
+        taken_over.set_attrs(self.attrs)
+        taken_over.schemes.clear()
+        taken_over.add_scheme(self._scheme())
         self.set_region(wanted)
         self.ctx.commit(wanted)

@@ -11,7 +11,7 @@ from errno import EINVAL
 from typing import TYPE_CHECKING, Final
 
 from mmfs.mm.damon.core import DAMON_MIN_REGION, UINT_MAX, ULONG_MAX, align_down
-from mmfs.mm_types import PAGE_SIZE, ZoneStatItem
+from mmfs.mm_types import PAGE_SIZE, NodeStatItem, ZoneStatItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -42,13 +42,21 @@ class DamosAction(IntEnum):
 
 
 class DamosFilterType(IntEnum):
-    """Linux: enum damos_filter_type; those of pages come first."""
+    """Linux: enum damos_filter_type; those that came after 6.12 are last."""
 
     ANON = 0
     MEMCG = 1
     YOUNG = 2
     ADDR = 3
     TARGET = 4
+    ACTIVE = 5
+    HUGEPAGE_SIZE = 6
+    UNMAPPED = 7
+
+    @property
+    def of_core(self) -> bool:
+        """Whether it is of regions, not of pages. Linux: 7.0, damos_filter_for_ops()."""
+        return self in (DamosFilterType.ADDR, DamosFilterType.TARGET)
 
 
 class DamosQuotaGoalMetric(IntEnum):
@@ -56,6 +64,22 @@ class DamosQuotaGoalMetric(IntEnum):
 
     USER_INPUT = 0
     SOME_MEM_PSI_US = 1
+    NODE_MEM_USED_BP = 2
+    NODE_MEM_FREE_BP = 3
+    NODE_MEMCG_USED_BP = 4
+    NODE_MEMCG_FREE_BP = 5
+    ACTIVE_MEM_BP = 6
+    INACTIVE_MEM_BP = 7
+
+    @property
+    def of_node(self) -> bool:
+        """Whether it is of one node."""
+        return DamosQuotaGoalMetric.NODE_MEM_USED_BP <= self <= DamosQuotaGoalMetric.NODE_MEMCG_FREE_BP
+
+    @property
+    def of_memcg(self) -> bool:
+        """Whether it is of a cgroup on a node."""
+        return self in (DamosQuotaGoalMetric.NODE_MEMCG_USED_BP, DamosQuotaGoalMetric.NODE_MEMCG_FREE_BP)
 
 
 class DamosWmarkMetric(IntEnum):
@@ -87,7 +111,11 @@ class DamosAccessPattern:
 
 @dataclass
 class DamosFilter:
-    """Memory that a scheme leaves alone. Linux: struct damos_filter. ``memcg``: the row of a memory cgroup."""
+    """Memory that a scheme leaves alone, or that it is for. Linux: struct damos_filter.
+
+    ``memcg``: the row of a memory cgroup; ``start`` and ``end``: of addresses, or the least and the most bytes of a
+    folio.
+    """
 
     type: DamosFilterType
     matching: bool
@@ -95,6 +123,7 @@ class DamosFilter:
     start: int = 0
     end: int = 0
     target_idx: int = 0
+    allow: bool = False
 
 
 @dataclass
@@ -105,12 +134,44 @@ class DamosQuotaGoal:
     target_value: int
     current_value: int = 0
     last_psi_total: int = 0
+    nid: int = 0
+    memcg: int = 0
+
+    def _of_node(self, kernel: Kernel) -> int:
+        """Linux: 7.0, damos_get_node_mem_bp(), damos_get_node_memcg_used_bp()."""
+        total = sum(zone.managed_pages for zone in kernel.node_data[self.nid].node_zones)
+        free = kernel.vmstat.sum_zone_node_page_state(self.nid, ZoneStatItem.NR_FREE_PAGES)
+        metric = DamosQuotaGoalMetric
+        if self.metric.of_memcg:
+            of = next((one for one in kernel.memcgs.root.descendants() if one.row == self.memcg), None)
+            rows = [one.row for one in of.descendants()] if of is not None else []
+            lists = kernel.vmstat.lruvec_stat[[row * kernel.lru.nr_nodes + self.nid for row in rows]]
+            free = total - int(lists[:, NodeStatItem.NR_INACTIVE_ANON : NodeStatItem.NR_UNEVICTABLE].sum())
+        part = free if self.metric in (metric.NODE_MEM_FREE_BP, metric.NODE_MEMCG_FREE_BP) else total - free
+        return part * GOAL // total
+
+    def _of_lists(self, kernel: Kernel) -> int:
+        """Linux: 7.0, damos_get_in_active_mem_bp()."""
+        state = kernel.vmstat.global_node_page_state
+        inactive, active = (
+            sum(state(NodeStatItem[f"NR_{kind}_{of}"]) for of in ("ANON", "FILE")) for kind in ("INACTIVE", "ACTIVE")
+        )
+        part = active if self.metric == DamosQuotaGoalMetric.ACTIVE_MEM_BP else inactive
+        return part * GOAL // (active + inactive)
+
+    def _measure(self, kernel: Kernel) -> int:
+        """What is the case now. Linux: damos_set_quota_goal_current_value()."""
+        if self.metric == DamosQuotaGoalMetric.SOME_MEM_PSI_US:
+            total = int(kernel.scheduler.psi_system.total["avgs"][PSI_MEM_SOME]) // 1000
+            since_last, self.last_psi_total = total - self.last_psi_total, total
+            return since_last
+        if self.metric.of_node:
+            return self._of_node(kernel)
+        return self.current_value if self.metric == DamosQuotaGoalMetric.USER_INPUT else self._of_lists(kernel)
 
     def score(self, kernel: Kernel) -> int:
         """How far it is achieved, of GOAL. Linux: damos_quota_score()."""
-        if self.metric == DamosQuotaGoalMetric.SOME_MEM_PSI_US:
-            total = int(kernel.scheduler.psi_system.total["avgs"][PSI_MEM_SOME]) // 1000
-            self.current_value, self.last_psi_total = total - self.last_psi_total, total
+        self.current_value = self._measure(kernel)
         return self.current_value * GOAL // self.target_value
 
 
@@ -158,6 +219,11 @@ class DamosQuota:
         """Whether nothing is left of this interval's."""
         return bool(self.esz) and self.charged_sz >= self.esz
 
+    def forget(self, gone: list[DamonTarget]) -> None:
+        """Begin anew with what is left, if the interval ended in one of those that go."""
+        if self.charge_target in gone:
+            self.charge_target, self.charge_addr = None, 0
+
     def commit_goals(self, goals: list[DamosQuotaGoal]) -> None:
         """Linux: damos_commit_quota_goals()."""
         if any(not goal.target_value for goal in goals):
@@ -167,6 +233,7 @@ class DamosQuota:
             mine.metric, mine.target_value = wanted.metric, wanted.target_value
             if wanted.metric == DamosQuotaGoalMetric.USER_INPUT:
                 mine.current_value = wanted.current_value
+            mine.nid, mine.memcg = wanted.nid, wanted.memcg
         self.goals += goals[len(self.goals) :]
 
     def set_effective(self, kernel: Kernel) -> None:
@@ -244,9 +311,12 @@ class DamosStat:
     nr_applied: int = 0
     sz_applied: int = 0
     qt_exceeds: int = 0
+    sz_ops_filter_passed: int = 0
+    nr_snapshots: int = 0
 
-    def update(self, tried: int, applied: int) -> None:
+    def update(self, tried: int, applied: int, passed: int = 0) -> None:
         """Linux: damos_update_stat()."""
+        self.sz_ops_filter_passed += passed
         self.nr_tried += 1
         self.sz_tried += tried
         self.nr_applied += applied > 0
@@ -266,6 +336,21 @@ class Damos:
     filters: list[DamosFilter] = field(default_factory=list)
     stat: DamosStat = field(default_factory=DamosStat)
     next_apply_sis: int = 0
+    max_nr_snapshots: int = 0
+    core_allowed: bool = False
+    """Whether a filter of regions has let the region through, which filters of pages do not look at then."""
+
+    def default_reject(self, of_core: bool) -> bool:
+        """What becomes of memory that no filter matches. Linux: 7.0, damos_set_filters_default_reject()."""
+        if of_core and any(not one.type.of_core for one in self.filters):
+            return False
+        last = next((one for one in reversed(self.filters) if one.type.of_core == of_core), None)
+        return last is not None and last.allow
+
+    @property
+    def enough(self) -> bool:
+        """Whether it has been tried on all regions as often as was wanted."""
+        return 0 < self.max_nr_snapshots <= self.stat.nr_snapshots
 
     def set_next_apply_sis(self, ctx: DamonCtx) -> None:
         """Linux: damos_set_next_apply_sis()."""
@@ -281,6 +366,7 @@ class Damos:
         mine.weight_sz, mine.weight_age = theirs.weight_sz, theirs.weight_age
         mine.weight_nr_accesses = theirs.weight_nr_accesses
         self.wmarks, self.target_nid, self.filters = wanted.wmarks, wanted.target_nid, wanted.filters
+        self.max_nr_snapshots = wanted.max_nr_snapshots
 
     def is_due(self, ctx: DamonCtx) -> bool:
         """Whether its turn has come."""
@@ -293,7 +379,11 @@ class Damos:
         return ctx.ops.scheme_score(ctx, region, self) >= self.quota.min_score
 
     def filter_out(self, ctx: DamonCtx, target: DamonTarget, region: DamonRegion) -> bool:
-        """Whether a filter of addresses or targets spares a region, which may get split. Linux: damos_filter_out()."""
+        """Whether a filter of addresses or targets spares a region, which may get split.
+
+        Linux: damos_filter_out(); 7.0, damos_core_filter_out().
+        """
+        self.core_allowed = False
         for one in self.filters:
             if one.type == DamosFilterType.TARGET:
                 matched = ctx.targets.index(target) == one.target_idx
@@ -302,8 +392,9 @@ class Damos:
             else:
                 continue
             if matched == one.matching:
-                return True
-        return False
+                self.core_allowed = one.allow
+                return not one.allow
+        return self.default_reject(of_core=True)
 
 
 def _in_range(one: DamosFilter, target: DamonTarget, region: DamonRegion) -> bool:
@@ -345,11 +436,11 @@ def adjust_quota(ctx: DamonCtx, scheme: Damos) -> None:
 
 def apply_scheme(ctx: DamonCtx, target: DamonTarget, region: DamonRegion, scheme: Damos, kdamond: Kdamond) -> None:
     """Linux: damos_apply_scheme()."""
-    quota, size, applied = scheme.quota, region.size, 0
+    quota, size = scheme.quota, region.size
     if quota.esz and quota.charged_sz + size > quota.esz:
         size = align_down(quota.esz - quota.charged_sz)
         if not size:
-            scheme.stat.update(size, applied)
+            scheme.stat.update(size, 0)
             return
         if size < region.size:
             target.insert_after(region, region.split_at(size))
@@ -359,7 +450,9 @@ def apply_scheme(ctx: DamonCtx, target: DamonTarget, region: DamonRegion, scheme
     begin = kdamond.now_ns // NSEC_PER_JIFFY
     if ctx.callback is not None:
         ctx.callback.before_damos_apply(ctx, region, scheme)
-    applied = ctx.ops.apply_scheme(target, region, scheme)
+    applied, passed = ctx.ops.apply_scheme(target, region, scheme)
+    if ctx.callback is not None:
+        ctx.callback.after_damos_apply(ctx, scheme, passed)
     kdamond.charge()
     quota.total_charged_ns += (kdamond.now_ns // NSEC_PER_JIFFY - begin) * NSEC_PER_JIFFY
     quota.charged_sz += size
@@ -367,7 +460,7 @@ def apply_scheme(ctx: DamonCtx, target: DamonTarget, region: DamonRegion, scheme
         quota.charge_target, quota.charge_addr = target, region.end
     if scheme.action != DamosAction.STAT:
         region.age = 0
-    scheme.stat.update(size, applied)
+    scheme.stat.update(size, applied, passed)
 
 
 def apply_schemes(ctx: DamonCtx, kdamond: Kdamond) -> None:
@@ -383,12 +476,11 @@ def apply_schemes(ctx: DamonCtx, kdamond: Kdamond) -> None:
         while number < len(target.regions):  # regions that are split off come next
             region = target.regions[number]
             for scheme in active:
-                if (
-                    not scheme.quota.used_up
-                    and not scheme.quota.skip_charged(target, region)
-                    and scheme.valid_target(ctx, region)
-                ):
+                if scheme.quota.used_up or scheme.quota.skip_charged(target, region) or scheme.enough:
+                    continue
+                if scheme.valid_target(ctx, region):
                     apply_scheme(ctx, target, region, scheme, kdamond)
+                scheme.stat.nr_snapshots += region is target.regions[-1]
             number += 1
     for scheme in due:
         scheme.set_next_apply_sis(ctx)

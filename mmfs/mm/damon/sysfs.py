@@ -18,10 +18,11 @@ from errno import EBUSY, EINVAL, ENOMEM
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from mmfs.mm.damon.core import DamonAttrs, DamonTarget
+from mmfs.mm.damon.core import DamonAttrs, DamonIntervalsGoal, DamonTarget
 from mmfs.mm.damon.sysfs_schemes import (
     DamonSysfsScheme,
     DamonSysfsUlRange,
+    OfSysfs,
     RegionsUpdate,
     clear_regions,
     set_quota_scores,
@@ -39,9 +40,16 @@ KMALLOC_MAX_SIZE: Final = PAGE_SIZE << MAX_PAGE_ORDER
 COMMANDS: Final = (
     "on", "off", "commit", "commit_schemes_quota_goals", "update_schemes_stats", "update_schemes_tried_bytes",
     "update_schemes_tried_regions", "clear_schemes_tried_regions", "update_schemes_effective_quotas",
+    "update_tuned_intervals",
 )  # fmt: skip
-"""Linux: damon_sysfs_cmd_strs[]."""
+"""Linux: damon_sysfs_cmd_strs[]; the last came after 6.12."""
 POLL_NS: Final = 100_000_000
+MSEC_PER_JIFFY: Final = 4
+
+
+def msecs_to_jiffies(msecs: int) -> int:
+    """Linux: msecs_to_jiffies()."""
+    return -(-msecs // MSEC_PER_JIFFY)
 
 
 @dataclass(eq=False)
@@ -53,16 +61,27 @@ class DamonSysfsRegion:
 
 
 @dataclass(eq=False)
-class DamonSysfsTarget:
+class DamonSysfsTarget(OfSysfs):
     """Linux: struct damon_sysfs_target."""
 
     sysfs: DamonSysfs
     pid: int = 0
+    obsolete: bool = False
     regions: list[DamonSysfsRegion] = field(default_factory=list)
 
 
 @dataclass(eq=False)
-class DamonSysfsContext:
+class DamonSysfsIntervalsGoal:
+    """Linux: struct damon_sysfs_intervals_goal."""
+
+    access_bp: int = 0
+    aggrs: int = 0
+    min_sample_us: int = 0
+    max_sample_us: int = 0
+
+
+@dataclass(eq=False)
+class DamonSysfsContext(OfSysfs):
     """Linux: struct damon_sysfs_context, struct damon_sysfs_intervals."""
 
     sysfs: DamonSysfs
@@ -70,6 +89,7 @@ class DamonSysfsContext:
     sample_us: int = 5_000
     aggr_us: int = 100_000
     update_us: int = 60_000_000
+    intervals_goal: DamonSysfsIntervalsGoal = field(default_factory=DamonSysfsIntervalsGoal)
     nr_regions: DamonSysfsUlRange = field(default_factory=lambda: DamonSysfsUlRange(10, 1000))
     targets: list[DamonSysfsTarget] = field(default_factory=list)
     schemes: list[DamonSysfsScheme] = field(default_factory=list)
@@ -79,7 +99,10 @@ class DamonSysfsContext:
         damon = self.sysfs.damon
         ctx = damon.new_ctx(next(ops for ops in damon.operations if ops.name == self.ops))
         ctx.set_attrs(
-            DamonAttrs(self.sample_us, self.aggr_us, self.update_us, self.nr_regions.min, self.nr_regions.max)
+            DamonAttrs(
+                self.sample_us, self.aggr_us, self.update_us, self.nr_regions.min, self.nr_regions.max,
+                DamonIntervalsGoal(**vars(self.intervals_goal)),
+            )
         )
         if not ctx.ops.has_pid and len(self.targets) > 1:
             raise OSError(EINVAL, "there is one physical memory")
@@ -93,6 +116,7 @@ class DamonSysfsContext:
     def _target(damon: Damon, one: DamonSysfsTarget, has_pid: bool) -> DamonTarget:
         """Linux: damon_sysfs_add_target(), damon_sysfs_set_regions()."""
         target = DamonTarget()
+        target.obsolete = one.obsolete
         if has_pid:
             target.task = damon.kernel.tasks.get(one.pid)
             if target.task is None:
@@ -107,10 +131,12 @@ class DamonSysfsContext:
 
 
 @dataclass(eq=False)
-class DamonSysfsKdamond:
+class DamonSysfsKdamond(OfSysfs):
     """Linux: struct damon_sysfs_kdamond."""
 
     sysfs: DamonSysfs
+    refresh_ms: int = 0
+    next_update_jiffies: int = 0
     contexts: list[DamonSysfsContext] = field(default_factory=list)
     ctx: DamonCtx | None = None
 
@@ -208,6 +234,7 @@ class DamonSysfs:
         ctx = kdamond.contexts[0].build()
         self.damon.start(ctx, exclusive=False)
         kdamond.ctx = ctx
+        kdamond.next_update_jiffies = self.damon.kernel.clock.jiffies + msecs_to_jiffies(kdamond.refresh_ms)
         self.damon.sync_objects()
 
     # -- what monitors call -----------------------------------------------------------------------------------------
@@ -218,6 +245,7 @@ class DamonSysfs:
 
     def after_sampling(self, ctx: DamonCtx) -> bool:
         """Linux: damon_sysfs_after_sampling()."""
+        self._refresh(ctx)
         return self._serve(ctx, active=True, aggregated=False)
 
     def after_aggregation(self, ctx: DamonCtx) -> bool:
@@ -229,12 +257,31 @@ class DamonSysfs:
         if self.update is not None and self.request is not None and self.request[1].ctx is ctx:
             self.update.add(ctx.schemes.index(scheme), region)
 
+    def after_damos_apply(self, ctx: DamonCtx, scheme: Damos, passed: int) -> None:
+        """Linux: 7.0, damos_sysfs_populate_region_dir()."""
+        if self.update is not None and self.request is not None and self.request[1].ctx is ctx:
+            self.update.passed(ctx.schemes.index(scheme), passed)
+
     def before_terminate(self, ctx: DamonCtx) -> None:
         """Linux: damon_sysfs_before_terminate()."""
         if self.update is not None and self.request is not None and self.request[1].ctx is ctx:
             self.update = None
         if ctx.ops.has_pid:
             ctx.targets.clear()
+
+    def _refresh(self, ctx: DamonCtx) -> None:
+        """Bring up to date, now and then, what users would have to ask for.
+
+        Linux: 7.0, damon_sysfs_repeat_call_fn().
+        """
+        kdamond = next((one for one in self.kdamonds if one.ctx is ctx), None)
+        jiffies = self.damon.kernel.clock.jiffies
+        if kdamond is None or not kdamond.refresh_ms or jiffies < kdamond.next_update_jiffies:
+            return
+        kdamond.next_update_jiffies = jiffies + msecs_to_jiffies(kdamond.refresh_ms)
+        if self.update is None and len(kdamond.contexts) == 1:
+            for cmd in ("update_tuned_intervals", "update_schemes_stats", "update_schemes_effective_quotas"):
+                self._do(cmd, kdamond, ctx)
 
     def _serve(self, ctx: DamonCtx, *, active: bool, aggregated: bool) -> bool:
         """Serve the command that waits for this monitor; True: it must end. Linux: damon_sysfs_cmd_request_callback().
@@ -266,6 +313,9 @@ class DamonSysfs:
             update_stats(schemes, ctx)
         elif cmd == "update_schemes_effective_quotas":
             update_effective_quotas(schemes, ctx)
+        elif cmd == "update_tuned_intervals":
+            shown = kdamond.contexts[0]
+            shown.sample_us, shown.aggr_us = ctx.attrs.sample_interval, ctx.attrs.aggr_interval
         elif cmd == "clear_schemes_tried_regions":
             clear_regions(schemes, ctx)
         elif cmd in ("commit", "commit_schemes_quota_goals"):

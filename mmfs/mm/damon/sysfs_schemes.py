@@ -27,8 +27,30 @@ from mmfs.mm.damon.schemes import (
 )
 
 if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
     from mmfs.mm.damon.core import DamonCtx, DamonRegion
     from mmfs.mm.damon.sysfs import DamonSysfs
+
+
+class OfSysfs:
+    """What has all of these files within reach."""
+
+    sysfs: DamonSysfs
+
+    @property
+    def kernel(self) -> Kernel:
+        """Whose memory is monitored."""
+        return self.sysfs.damon.kernel
+
+
+def memcg_of(sysfs: DamonSysfs, path: str) -> int:
+    """The row of a memory cgroup. Raises OSError(EINVAL). Linux: damon_sysfs_memcg_path_to_id()."""
+    wanted = path.removesuffix("\n")
+    found = (one.row for one in sysfs.damon.kernel.memcgs.root.descendants() if one.path == wanted)
+    row = next(found, -1)
+    if row < 0:
+        raise OSError(EINVAL, "no such cgroup")
+    return row
 
 
 @dataclass(eq=False)
@@ -40,14 +62,16 @@ class DamonSysfsUlRange:
 
 
 @dataclass(eq=False)
-class DamonSysfsSchemeRegion:
+class DamonSysfsSchemeRegion(OfSysfs):
     """A region that a scheme was tried on. Linux: struct damon_sysfs_scheme_region."""
 
+    sysfs: DamonSysfs
     number: int
     start: int
     end: int
     nr_accesses: int
     age: int
+    sz_filter_passed: int = 0
 
 
 class UpdStatus(IntEnum):
@@ -74,28 +98,30 @@ class DamonSysfsSchemeRegions:
 
 
 @dataclass(eq=False)
-class DamonSysfsSchemeFilter:
-    """Linux: struct damon_sysfs_scheme_filter."""
+class DamonSysfsSchemeFilter(OfSysfs):
+    """Linux: struct damon_sysfs_scheme_filter. ``of_core``: whether it must be of regions, or must not."""
 
     sysfs: DamonSysfs
+    of_core: bool | None = None
     type: DamosFilterType = DamosFilterType.ANON
     matching: bool = False
     memcg_path: str = ""
     addr_start: int = 0
     addr_end: int = 0
     target_idx: int = 0
+    allow: bool = False
+    min_size: int = 0
+    max_size: int = 0
 
     def build(self) -> DamosFilter:
-        """Raises OSError(EINVAL). Linux: damon_sysfs_add_scheme_filters(), damon_sysfs_memcg_path_to_id()."""
-        made = DamosFilter(self.type, self.matching)
+        """Raises OSError(EINVAL). Linux: damon_sysfs_add_scheme_filters()."""
+        made = DamosFilter(self.type, self.matching, allow=self.allow)
         if self.type == DamosFilterType.MEMCG:
-            wanted = self.memcg_path.removesuffix("\n")
-            found = (one.row for one in self.sysfs.damon.kernel.memcgs.root.descendants() if one.path == wanted)
-            made.memcg = next(found, -1)
-            if made.memcg < 0:
-                raise OSError(EINVAL, "no such cgroup")
-        elif self.type == DamosFilterType.ADDR:
+            made.memcg = memcg_of(self.sysfs, self.memcg_path)
+        elif self.type in (DamosFilterType.ADDR, DamosFilterType.HUGEPAGE_SIZE):
             made.start, made.end = self.addr_start, self.addr_end
+            if self.type == DamosFilterType.HUGEPAGE_SIZE:
+                made.start, made.end = self.min_size, self.max_size
             if made.end < made.start:
                 raise OSError(EINVAL, "it ends before it begins")
         elif self.type == DamosFilterType.TARGET:
@@ -104,12 +130,26 @@ class DamonSysfsSchemeFilter:
 
 
 @dataclass(eq=False)
-class DamosSysfsQuotaGoal:
+class DamosSysfsQuotaGoal(OfSysfs):
     """Linux: struct damos_sysfs_quota_goal."""
 
+    sysfs: DamonSysfs
     metric: DamosQuotaGoalMetric = DamosQuotaGoalMetric.USER_INPUT
     target_value: int = 0
     current_value: int = 0
+    nid: int = 0
+    path: str = ""
+
+    def build(self) -> DamosQuotaGoal:
+        """Raises OSError(EINVAL). Linux: damos_sysfs_add_quota_score()."""
+        made = DamosQuotaGoal(self.metric, self.target_value)
+        if self.metric == DamosQuotaGoalMetric.USER_INPUT:
+            made.current_value = self.current_value
+        if self.metric.of_memcg:
+            made.memcg = memcg_of(self.sysfs, self.path)
+        if self.metric.of_node:
+            made.nid = self.nid
+        return made
 
 
 @dataclass(eq=False)
@@ -127,13 +167,8 @@ class DamonSysfsQuotas:
     goals: list[DamosSysfsQuotaGoal] = field(default_factory=list)
 
     def build_goals(self) -> list[DamosQuotaGoal]:
-        """Linux: damos_sysfs_add_quota_score()."""
-        made = []
-        for one in self.goals:
-            if one.target_value:
-                user = one.metric == DamosQuotaGoalMetric.USER_INPUT
-                made.append(DamosQuotaGoal(one.metric, one.target_value, one.current_value if user else 0))
-        return made
+        """Of those that have a value."""
+        return [one.build() for one in self.goals if one.target_value]
 
 
 @dataclass(eq=False)
@@ -148,7 +183,16 @@ class DamonSysfsWatermarks:
 
 
 @dataclass(eq=False)
-class DamonSysfsScheme:
+class DamonSysfsFilters(OfSysfs):
+    """A directory of filters. Linux: struct damon_sysfs_scheme_filters."""
+
+    sysfs: DamonSysfs
+    of_core: bool | None = None
+    filters: list[DamonSysfsSchemeFilter] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class DamonSysfsScheme(OfSysfs):
     """A directory of a scheme. Linux: struct damon_sysfs_scheme, struct damon_sysfs_access_pattern."""
 
     sysfs: DamonSysfs
@@ -160,12 +204,18 @@ class DamonSysfsScheme:
     age: DamonSysfsUlRange = field(default_factory=DamonSysfsUlRange)
     quotas: DamonSysfsQuotas = field(init=False)
     watermarks: DamonSysfsWatermarks = field(default_factory=DamonSysfsWatermarks)
-    filters: list[DamonSysfsSchemeFilter] = field(default_factory=list)
+    filters: DamonSysfsFilters = field(init=False)
+    core_filters: DamonSysfsFilters = field(init=False)
+    ops_filters: DamonSysfsFilters = field(init=False)
     stats: DamosStat = field(default_factory=DamosStat)
+    max_nr_snapshots: int = 0
     tried_regions: DamonSysfsSchemeRegions = field(default_factory=DamonSysfsSchemeRegions)
 
     def __post_init__(self) -> None:
         self.quotas = DamonSysfsQuotas(self.sysfs)
+        self.core_filters, self.ops_filters, self.filters = (
+            DamonSysfsFilters(self.sysfs, of_core) for of_core in (True, False, None)
+        )
 
     def build(self) -> Damos:
         """The scheme of it. Raises OSError(ENOMEM) whatever is wrong. Linux: damon_sysfs_mk_scheme()."""
@@ -175,18 +225,20 @@ class DamonSysfsScheme:
             self.age.min & UINT_MAX, self.age.max & UINT_MAX,
         )  # fmt: skip
         quotas, wmarks = self.quotas, self.watermarks
-        quota = DamosQuota(
-            quotas.ms, quotas.sz, quotas.reset_interval_ms, quotas.weight_sz, quotas.weight_nr_accesses,
-            quotas.weight_age, quotas.build_goals(),
-        )  # fmt: skip
         try:
-            filters = [one.build() for one in self.filters]
+            goals = quotas.build_goals()
+            groups = (self.core_filters, self.ops_filters, self.filters)
+            filters = [one.build() for group in groups for one in group.filters]
         except OSError as error:
             raise OSError(ENOMEM, error.strerror) from error
+        quota = DamosQuota(
+            quotas.ms, quotas.sz, quotas.reset_interval_ms, quotas.weight_sz, quotas.weight_nr_accesses,
+            quotas.weight_age, goals,
+        )  # fmt: skip
         return Damos(
             pattern, self.action, self.apply_interval_us, quota,
             DamosWatermarks(wmarks.metric, wmarks.interval_us, wmarks.high, wmarks.mid, wmarks.low),
-            self.target_nid, filters,
+            self.target_nid, filters, max_nr_snapshots=self.max_nr_snapshots,
         )  # fmt: skip
 
 
@@ -220,10 +272,16 @@ class RegionsUpdate:
         if not self.total_bytes_only:
             tried.regions.append(
                 DamonSysfsSchemeRegion(
-                    self.next_number, region.start, region.end, region.nr_accesses_bp // 10000, region.age
+                    self.schemes[number].sysfs, self.next_number, region.start, region.end,
+                    region.nr_accesses_bp // 10000, region.age,
                 )
-            )
+            )  # fmt: skip
             self.next_number += 1
+
+    def passed(self, number: int, size: int) -> None:
+        """So many bytes of that region have passed the filters of pages."""
+        if number < len(self.schemes) and not self.total_bytes_only and self.schemes[number].tried_regions.regions:
+            self.schemes[number].tried_regions.regions[-1].sz_filter_passed = size
 
     def mark_finished(self, jiffies: int) -> bool:
         """Whether all schemes have been applied, or could have been. Linux: damos_sysfs_regions_upd_done()."""

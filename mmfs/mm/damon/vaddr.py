@@ -1,6 +1,8 @@
 """Monitoring the address space of a process.
 
 Linux: mm/damon/vaddr.c.
+
+Simplified: nothing is migrated, nor do filters of pages count what they let through, as 7.0 does.
 """
 
 from __future__ import annotations
@@ -97,17 +99,17 @@ class DamonFvaddr(DamonOperations):
         if mm is not None:
             self.loops.va_young(mm.row, self._user(mm, addresses), out)
 
-    def apply_scheme(self, target: DamonTarget, region: DamonRegion, scheme: Damos) -> int:
+    def apply_scheme(self, target: DamonTarget, region: DamonRegion, scheme: Damos) -> tuple[int, int]:
         """Linux: damon_va_apply_scheme(), damos_madvise()."""
         advice, mm = ADVICE.get(scheme.action), self.mm_of(target)
         if advice is None or mm is None:
-            return 0
+            return 0, 0
         length = page_align(region.size)
         try:
             do_madvise(mm, page_align(region.start), length, advice)
         except OSError:
-            return 0
-        return length
+            return 0, 0
+        return length, 0
 
 
 class DamonVaddr(DamonFvaddr):
