@@ -221,7 +221,7 @@ class DamonLoops:
             elif filters[i, 0] == _ACTIVE:
                 matched = self.frames.page[folio].flags & PG_ACTIVE != 0
             elif filters[i, 0] == _HUGEPAGE_SIZE:
-                size = self.frames.nr_pages(folio) << 12
+                size = self.frames.nr_pages(folio) << PAGE_SHIFT
                 matched = filters[i, 2] <= size and size <= filters[i, 3]
             elif filters[i, 0] == _UNMAPPED:
                 matched = self.frames.page[folio].mapcount == 0 or self.frames.page[folio].mapping == 0

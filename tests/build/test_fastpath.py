@@ -67,6 +67,18 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_a_page_size_that_there_is_not_is_said(pure: str) -> None:
+    done = run(WHERE, MMFS_PAGE_SIZE="8K", MMFS_PURE=pure)
+    assert done.stderr.splitlines()[-1] == "ImportError: MMFS_PAGE_SIZE=8K: pages have one of 4K, 64K"
+
+
+def test_uncompiled_runs_with_pages_of_any_size() -> None:
+    code = "from mmfs.fastpath import frames; print(frames.PAGE_SIZE, frames.Frames(1 << 14, 0, 0).entry.shape[0])"
+    assert run(code, MMFS_PURE="1", MMFS_PAGE_SIZE="64K").stdout == f"65536 {1 << 14 + 13}\n"
+    assert run(code, MMFS_PURE="1").stdout == f"4096 {1 << 14 + 9}\n"
+
+
 def build(root: Path, *options: str) -> str:
     """Run build-fastpath and return what it says."""
     command = [sys.executable, "scripts/build_fastpath.py", *options]
@@ -88,6 +100,14 @@ def test_build_compiles_what_changed_in_each_flavour(tree: Path) -> None:
     assert "IndexError" in run(get.format(4), tree).stderr, "a checked build must notice an index out of bounds"
     assert build(tree) == "mmfs/fastpath (fast): compiled numbers", "the flavour that is not checked comes back"
 
+    large = run(get.format(3), tree, MMFS_PAGE_SIZE="64K")
+    assert "scripts/build-fastpath --pages 64K does that" in large.stderr, "the modules for 4 KB must not be taken"
+    assert build(tree, "--pages", "64K") == "mmfs/fastpath (fast, pages of 64KB): compiled numbers"
+    assert build(tree, "--pages", "64K", "--status") == "fast path compiled"
+    where = "from mmfs.fastpath import numbers; print(numbers.__file__.split('/')[-2], numbers.get(3))"
+    assert run(where, tree, MMFS_PAGE_SIZE="64K").stdout == "pages_64k 3\n"
+    assert run(where, tree).stdout == "fastpath 3\n"
+
     module = tree / "mmfs/fastpath/numbers.py"
     module.write_text(MODULE.replace("return a[i]", "return a[i] + 1"))
     assert "OLDER THAN ITS SOURCES" in build(tree, "--status")
@@ -98,4 +118,4 @@ def test_build_compiles_what_changed_in_each_flavour(tree: Path) -> None:
     assert "numbers.py: could not be compiled" in build(tree)
     module.unlink()
     build(tree)
-    assert not list((tree / "mmfs/fastpath").glob("*.so")), "a module whose source is gone must not be left"
+    assert not list((tree / "mmfs/fastpath").rglob("*.so")), "a module whose source is gone must not be left"
