@@ -4,6 +4,7 @@ from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.mmu cimport Mmu
+from mmfs.fastpath.unmap cimport Unmap
 from mmfs.fastpath.pgtable cimport PageTables
 from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.vma cimport VmaRec

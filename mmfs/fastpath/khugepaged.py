@@ -89,7 +89,7 @@ class CollapseControl:
                 if entry & PTE_SPECIAL:
                     self.mmu.rmap.ksm.unmap_zero(mm, entry)
                 elif entry != 0:
-                    self.mmu.unmap_page(mm, flags, cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT))
+                    self.mmu.unmap.unmap_page(mm, flags, cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT))
             self.frames.entry[pmd] = 0
             self.huge.map_new(mm, vma, addr, pmd, pfn, at >> TABLE_SHIFT, memcg)
             self.mmu.memcg.count_memcg_events(memcg, THP_COLLAPSE_ALLOC, 1)

@@ -4,6 +4,8 @@ from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.ksm_tree cimport ItemRec, KsmTree
 from mmfs.fastpath.mmu cimport Mmu
+from mmfs.fastpath.unmap cimport Unmap
+from mmfs.fastpath.anon_fault cimport AnonFaults
 from mmfs.fastpath.pgtable cimport PageTables
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.vma cimport VmaRec

@@ -275,7 +275,7 @@ class KsmScan:
         )
         if self.mmu.vma[vma].flags & VMF_LOCKED:
             self.mmu.folios.mlock_page(kpfn)
-        self.mmu.unmap_page(mm, self.mmu.vma[vma].flags, pfn)
+        self.mmu.unmap.unmap_page(mm, self.mmu.vma[vma].flags, pfn)
         self.mmu.tlb.flush_page(mm, addr)
         self.merged += 1
         return True
@@ -286,11 +286,11 @@ class KsmScan:
         if at < 0:
             return False
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, self.mmu.zero_pfn) << PAGE_SHIFT | self.mmu.areas.prot(self.mmu.vma[vma].flags)
-            | PTE_SPECIAL | PTE_DIRTY
+            cython.cast(cython.ulong, self.mmu.anon.zero_pfn) << PAGE_SHIFT
+            | self.mmu.areas.prot(self.mmu.vma[vma].flags) | PTE_SPECIAL | PTE_DIRTY
         )  # fmt: skip
         self.tree.map_zero(mm)
-        self.mmu.unmap_page(mm, self.mmu.vma[vma].flags, pfn)
+        self.mmu.unmap.unmap_page(mm, self.mmu.vma[vma].flags, pfn)
         self.mmu.tlb.flush_page(mm, addr)
         self.merged += 1
         return True
@@ -337,7 +337,7 @@ class KsmScan:
         """Map a copy in place of what is merged. Linux: wp_page_copy(), to unshare."""
         entry: cython.ulong = self.frames.entry[at]
         flags: cython.ulong = self.mmu.vma[vma].flags
-        self.mmu.add_anon(mm, vma, addr, pfn)
+        self.mmu.anon.add_anon(mm, vma, addr, pfn)
         self.frames.entry[at] = (
             cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.mmu.areas.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
             | (PTE_RW if flags & VMF_WRITE else 0)
@@ -345,8 +345,8 @@ class KsmScan:
         if entry & PTE_SPECIAL:
             self.tree.unmap_zero(mm, entry)
         else:
-            self.mmu.event[COW_KSM] += 1
-            self.mmu.unmap_page(mm, flags, cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT))
+            self.mmu.anon.event[COW_KSM] += 1
+            self.mmu.unmap.unmap_page(mm, flags, cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT))
         self.mmu.tlb.flush_page(mm, addr)
 
     def count_range(self, mm: cython.long, start: cython.long, end: cython.long):

@@ -6,6 +6,7 @@ from mmfs.fastpath.memcontrol cimport Memcontrol
 from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.huge_split cimport HugeSplit
 from mmfs.fastpath.mmu cimport Mmu
+from mmfs.fastpath.unmap cimport Unmap
 from mmfs.fastpath.walk cimport Walker
 
 @cython.final

@@ -102,7 +102,7 @@ class PageTables:
             return
         if not self.frames.page[pfn].flags & PG_ANON:
             self.note_use(pfn, entry, vmflags)
-        self.mmu.unmap_page(mm, vmflags, pfn)
+        self.mmu.unmap.unmap_page(mm, vmflags, pfn)
 
     def note_use(self, folio, entry, vmflags):
         """A page of a file learns what an entry that goes knows of it."""
@@ -138,7 +138,7 @@ class PageTables:
             nr += 1
         if not self.frames.page[pfn].flags & PG_ANON:
             self.note_use(self.frames.folio_of(pfn), bits, vmflags)
-        self.mmu.unmap_frames(mm, pfn, nr)
+        self.mmu.unmap.unmap_frames(mm, pfn, nr)
         return nr
 
     def zap_range(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long):

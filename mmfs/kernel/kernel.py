@@ -473,4 +473,4 @@ class Kernel:
     @property
     def zero_pfn(self) -> int:
         """The frame of the shared zero page."""
-        return int(self.mmu.zero_pfn)
+        return int(self.mmu.anon.zero_pfn)

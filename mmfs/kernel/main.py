@@ -126,9 +126,9 @@ def sched_init(kernel: Kernel) -> None:
     nodes = [nid for _, nid in sorted(kernel.machine.cpu_to_node.items())]
     kernel.scheduler = Scheduler(kernel.clock, nodes)
     kernel.scheduler.delayacct_on = int("delayacct" in kernel.cmdline.split())
-    mmu = kernel.mmu
-    mmu.cost_access, mmu.cost_fault, mmu.cost_cow = Cost.ACCESS, Cost.FAULT_MINOR, Cost.FAULT_COW
-    mmu.cost_major, mmu.cost_huge = Cost.FAULT_MAJOR, Cost.FAULT_HUGE
+    used = kernel.mmu.time
+    used.cost_access, used.cost_fault, used.cost_cow = Cost.ACCESS, Cost.FAULT_MINOR, Cost.FAULT_COW
+    used.cost_major, used.cost_huge = Cost.FAULT_MAJOR, Cost.FAULT_HUGE
     kernel.loadavg = LoadAverage(kernel.clock, kernel.nr_active)
 
 

@@ -189,16 +189,16 @@ class TaskSyscalls:
 
     def account_faults(self: Task) -> None:
         """Faults, reads and time of the access loops since the last call are the task's, and it waits for its reads."""
-        mmu, io = self.kernel.mmu, self.io
-        if mmu.begin_unused(self.kernel.clock.now_ns):
+        used, io = self.kernel.mmu.time, self.io
+        if used.begin_unused(self.kernel.clock.now_ns):
             return
-        wait_ns, stalled_ns, times = mmu.wait_ns, mmu.memstall_ns, mmu.nr_waits
-        self.min_flt += mmu.minflt
-        self.maj_flt += mmu.majflt
-        io.read_bytes += mmu.nr_read << PAGE_SHIFT
-        if mmu.cpu_ns:
-            self.kernel.scheduler.charge(self, user_ns=mmu.user_ns, system_ns=mmu.cpu_ns - mmu.user_ns)
-        mmu.begin(self.kernel.clock.now_ns)
+        wait_ns, stalled_ns, times = used.wait_ns, used.memstall_ns, used.nr_waits
+        self.min_flt += used.minflt
+        self.maj_flt += used.majflt
+        io.read_bytes += used.nr_read << PAGE_SHIFT
+        if used.cpu_ns:
+            self.kernel.scheduler.charge(self, user_ns=used.user_ns, system_ns=used.cpu_ns - used.user_ns)
+        used.begin(self.kernel.clock.now_ns)
         if self.kernel.numa_balancing.enabled:
             self.kernel.numa_balancing.tick(self)
         if wait_ns:

@@ -56,7 +56,7 @@ def access_range(mm: MmStruct, start: int, end: int, write: bool, stride: int = 
                 serve(mm, reached, reached)
             addr = reached
     finally:
-        mmu.tried = False
+        mmu.time.tried = False
         stop_retrying(kernel)
 
 
@@ -79,7 +79,7 @@ def access_pages(mm: MmStruct, addresses: ArrayLike, write: bool) -> None:
             if done < known:
                 serve(mm, done, int(order[done]))
     finally:
-        mmu.tried = False
+        mmu.time.tried = False
         stop_retrying(mm.kernel)
 
 

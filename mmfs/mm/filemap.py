@@ -344,8 +344,8 @@ class Room:
 
 def task_ns(kernel: Kernel) -> int:
     """The running task's time: it may still have to wait for what it has asked disks for."""
-    task, mmu = kernel.tasks.current, kernel.mmu
-    return (kernel.scheduler.ready_ns(task) if task is not None else kernel.clock.now_ns) + mmu.cpu_ns + mmu.wait_ns
+    task, used = kernel.tasks.current, kernel.mmu.time
+    return (kernel.scheduler.ready_ns(task) if task is not None else kernel.clock.now_ns) + used.cpu_ns + used.wait_ns
 
 
 def finish_readahead(kernel: Kernel, reason: int) -> int:
@@ -388,7 +388,7 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
         fast.in_fault = False
     nr_read = (bdi.disk.sectors_read - sectors) // PAGE_SECTORS
     if nr_read:
-        mmu.nr_read += nr_read
+        mmu.time.nr_read += nr_read
         bdi.wb.laptop_io_completion()
     pfn = mmu.folios.lookup(mapping.id, index)
     until = fast.reading_until(pfn) if pfn >= 0 else 0
@@ -398,7 +398,7 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
         task.account_faults()
         if until:
             kernel.io_schedule(task, until, memstall=workingset)
-    mmu.tried = missed or until > 0
+    mmu.time.tried = missed or until > 0
 
 
 def _sync_mmap_readahead(vma: VmAreaStruct, index: int) -> int:

@@ -128,7 +128,7 @@ class TransparentHugepage:
             mode = self.enabled if mode == "inherit" else mode
             if order < HPAGE_PMD_ORDER and mode in masks:
                 masks[mode] |= 1 << order
-        sizes = self.kernel.mmu.anon_folios
+        sizes = self.kernel.mmu.anon.anon_folios
         sizes.always, sizes.madvise = masks["always"], masks["madvise"]
         sizes.enabled = any(masks.values())
 

@@ -177,7 +177,7 @@ def hugetlb_no_page(vma: VmAreaStruct, addr: int, at: int, write: bool) -> None:
             folio = alloc_hugetlb_folio(vma, addr, False)
         except OSError:
             raise Fault(SIGBUS, addr) from None
-        mmu.cpu_ns += mm.kernel.hugetlb.clear_ns << hstate.order
+        mmu.time.cpu_ns += mm.kernel.hugetlb.clear_ns << hstate.order
         if vma.vm_flags & VM_MAYSHARE:
             inode.add_to_page_cache(folio, index)
         else:
@@ -206,7 +206,7 @@ def hugetlb_wp(vma: VmAreaStruct, addr: int, at: int) -> None:
         hugetlb_wp(vma, addr, at)
         return
     anon_vma_prepare(vma)
-    mm.kernel.mmu.cpu_ns += mm.kernel.hugetlb.copy_ns << old.hstate.order
+    mm.kernel.mmu.time.cpu_ns += mm.kernel.hugetlb.copy_ns << old.hstate.order
     remove_rmap(old)
     _new_anon(new)
     _map(vma, at, new, True)
@@ -236,7 +236,7 @@ def hugetlb_fault(vma: VmAreaStruct, addr: int, write: bool) -> int:
     if at < 0:
         return FAULT_OOM
     mmu.memcg.count_events(int(mmu.mms[mm.row]["memcg"]), VmEventItem.PGFAULT, 1)
-    mmu.cpu_ns += mmu.cost_fault
+    mmu.time.cpu_ns += mmu.time.cost_fault
     entry = int(mm.kernel.frames.entries[at])
     if is_poisoned(entry):
         raise Fault(SIGBUS, addr)
@@ -244,7 +244,7 @@ def hugetlb_fault(vma: VmAreaStruct, addr: int, write: bool) -> int:
         hugetlb_wp(vma, addr, at)
     else:
         hugetlb_no_page(vma, addr, at, write)
-    mmu.minflt += 1
+    mmu.time.minflt += 1
     return FAULT_DONE
 
 
@@ -255,7 +255,7 @@ def touch_range(vma: VmAreaStruct, start: int, end: int, stride: int, write: boo
     entries, size = mm.kernel.frames.entries, hstate.huge_page_size
     mmu.reason = FAULT_DONE
     while start < end:
-        if mmu.cpu_ns >= min(mmu.cpu_budget_ns, mmu.budget_ns - mmu.wait_ns):
+        if mmu.time.cpu_ns >= min(mmu.time.cpu_budget_ns, mmu.time.budget_ns - mmu.time.wait_ns):
             mmu.reason = FAULT_SLICE
             break
         if mmu.memcg.over_high_pages:
@@ -270,7 +270,7 @@ def touch_range(vma: VmAreaStruct, start: int, end: int, stride: int, write: boo
             at = hugetlb_walk(vma, start)
         entries[at] = int(entries[at]) | PTE_ACCESSED | (PTE_DIRTY if write else 0)
         accesses = -(-(min(end, (start | size - 1) + 1) - start) // stride)
-        mmu.cpu_ns += accesses * mmu.cost_access
-        mmu.user_ns += accesses * mmu.cost_access
+        mmu.time.cpu_ns += accesses * mmu.time.cost_access
+        mmu.time.user_ns += accesses * mmu.time.cost_access
         start += accesses * stride
     return start

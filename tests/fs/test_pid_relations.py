@@ -91,12 +91,12 @@ def check_pagemap(task: Task, status: dict[str, int]) -> None:
     kernel, entries = task.kernel, pagemap(task)
     present = entries[entries & np.uint64(PRESENT) != 0]
     pfns = (present & np.uint64(PFN)).astype(np.int64)
-    mapped = present[pfns != kernel.mmu.zero_pfn]
+    mapped = present[pfns != kernel.mmu.anon.zero_pfn]
     assert len(mapped) * 4 == status["VmRSS"]
     assert np.count_nonzero(mapped & np.uint64(FILE)) * 4 == status["RssFile"] + status["RssShmem"]
     anon, _ = states_of(kernel.frames, (mapped & np.uint64(PFN)).astype(np.int64))
     assert np.array_equal(~anon, mapped & np.uint64(FILE) != 0)
-    assert not np.any(present[pfns == kernel.mmu.zero_pfn] & np.uint64(FILE | EXCLUSIVE))
+    assert not np.any(present[pfns == kernel.mmu.anon.zero_pfn] & np.uint64(FILE | EXCLUSIVE))
 
 
 def test_spawned_programs(boot: Callable[..., Kernel]) -> None:
@@ -108,7 +108,7 @@ def test_spawned_programs(boot: Callable[..., Kernel]) -> None:
         check(task)
     pss = sum(rows(read(task, "smaps_rollup"))["Pss_Anon"] for task in tasks)
     anon = {int(e) & PFN for task in tasks for e in pagemap(task) if int(e) & PRESENT and not int(e) & FILE}
-    anon.discard(kernel.mmu.zero_pfn)
+    anon.discard(kernel.mmu.anon.zero_pfn)
     assert abs(pss - 4 * len(anon)) <= len(tasks), "all processes' shares of anonymous pages are those pages"
 
 
@@ -200,7 +200,7 @@ def test_zero_page_is_not_resident(kernel: Kernel) -> None:
     assert mapping(task, addr)["Rss"] == 0
     opened = kernel.vfs.open(f"/proc/{task.pid}/pagemap")
     entries = np.frombuffer(opened.read(256 * 8, addr >> 9), np.uint64)
-    assert set((entries & np.uint64(PFN)).tolist()) == {kernel.mmu.zero_pfn}
+    assert set((entries & np.uint64(PFN)).tolist()) == {kernel.mmu.anon.zero_pfn}
     assert np.all(entries & np.uint64(PRESENT))
     check(task)
 

@@ -291,4 +291,4 @@ def test_later_settings_add_to_earlier_ones() -> None:
 def test_an_old_kernel_has_none(kernel: Kernel) -> None:
     task = kernel.spawn("hog")
     task.touch(task.mmap("1M"), "1M", write=True)
-    assert not kernel.mmu.anon_folios.enabled and not kernel.mmu.huge.stats.any()
+    assert not kernel.mmu.anon.anon_folios.enabled and not kernel.mmu.huge.stats.any()

@@ -189,7 +189,7 @@ def block_pageflags(kernel: Kernel, block: int) -> U64:
     for pfn in kernel.memory_failure.poisoned:
         if pfn >> PAGEBLOCK_ORDER == block:
             flags[pfn & PAGEBLOCK_NR_PAGES - 1] |= np.uint64(bit(Kpf.HWPOISON))
-    zero = kernel.mmu.zero_pfn - (block << PAGEBLOCK_ORDER)
+    zero = kernel.mmu.anon.zero_pfn - (block << PAGEBLOCK_ORDER)
     if 0 <= zero < PAGEBLOCK_NR_PAGES:
         flags[zero] |= np.uint64(bit(Kpf.ZERO_PAGE))
     return flags

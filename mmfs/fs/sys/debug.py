@@ -159,7 +159,7 @@ debug.attributes("split_huge_pages", None, split_huge_pages_write, mode=0o200)
 @debug.attribute("fault_around_bytes", mode=0o644)
 def fault_around_bytes(kernel: Kernel) -> int:
     """How much of a file's cache a read fault maps. Linux: mm/memory.c, fault_around_bytes_get()."""
-    return kernel.mmu.fault_around_pages << PAGE_SHIFT
+    return kernel.mmu.file_faults.fault_around_pages << PAGE_SHIFT
 
 
 @fault_around_bytes.store
@@ -168,7 +168,7 @@ def fault_around_bytes_store(kernel: Kernel, buf: str) -> None:
     pages = kstrtoul(buf, 0) >> PAGE_SHIFT
     if pages > PTRS_PER_TABLE:
         fail(errno.EINVAL)
-    kernel.mmu.fault_around_pages = 1 << max(pages, 1).bit_length() - 1
+    kernel.mmu.file_faults.fault_around_pages = 1 << max(pages, 1).bit_length() - 1
 
 
 # -- fragmentation -----------------------------------------------------------------------------------------------------
