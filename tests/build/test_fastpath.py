@@ -79,6 +79,12 @@ def test_uncompiled_runs_with_pages_of_any_size() -> None:
     assert run(code, MMFS_PURE="1").stdout == f"4096 {1 << 14 + 9}\n"
 
 
+def test_a_machine_whose_pages_have_another_size_is_refused() -> None:
+    done = run("import mmfs; mmfs.boot(ram='256M', preset='bare')", MMFS_PURE="1", MMFS_PAGE_SIZE="64K")
+    said = "ValueError: arch: x86_64 has pages of 4KB: start Python with MMFS_PAGE_SIZE=4K for it"
+    assert done.stderr.splitlines()[-1] == said
+
+
 def build(root: Path, *options: str) -> str:
     """Run build-fastpath and return what it says."""
     command = [sys.executable, "scripts/build_fastpath.py", *options]
