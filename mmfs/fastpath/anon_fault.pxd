@@ -30,7 +30,6 @@ cdef class AnonFaults:
     cdef readonly Vmas areas
     cdef VmaRec[::1] vma
     cdef MmRec[::1] mm
-    cdef long[:, ::1] zone_stat
     cdef long[::1] event
     cdef readonly long zero_pfn
     cdef bint has_recency(self, long vma) noexcept nogil

@@ -30,7 +30,6 @@ class AnonFaults:
         self.areas = rmap.areas
         self.vma = self.rmap.vma
         self.mm = self.rmap.mm
-        self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
         self.zero_pfn = zero_pfn
 
@@ -47,10 +46,7 @@ class AnonFaults:
         self.memcg.mod_folio_state(pfn, NR_ANON_MAPPED, 1)
         self.mm[mm].rss_anon += 1
         if self.vma[vma].flags & VMF_LOCKED:
-            self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
-            self.frames.page[pfn].mlock_count = 1
-            self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] += 1
-            self.event[UNEVICTABLE_PGS_MLOCKED] += 1
+            self.folios.mlock_new(pfn)
         self.lru.add(pfn, self.has_recency(vma))
 
     def anonymous_fault(self, mm, vma, addr, at, write):

@@ -8,8 +8,8 @@ fastpath/huge_memory.py and who else knows folios.
 
 Linux: mm/memory.c, alloc_anon_folio(), do_anonymous_page(); include/linux/huge_mm.h, thp_vma_allowable_orders().
 
-Simplified: they are charged without reclaim, as with the default of defrag; VMAs that are locked get none, and none is
-in the last of the memory of machines of more than 11 TB.
+Simplified: they are charged without reclaim, as with the default of defrag; on machines of more than 12 TB none is in
+the last of the memory: of 14 TB in the last 11.
 """
 
 import cython
@@ -44,7 +44,7 @@ class AnonFolios:
     def allowable_orders(self, mm, vma):
         """The sizes that a VMA may have, a bit an order. Linux: thp_vma_allowable_orders()."""
         flags: cython.ulong = self.vma[vma].flags
-        if flags & (VMF_NOHUGEPAGE | VMF_LOCKED | VMF_SHARED) or self.mm[mm].flags & MMF_DISABLE_THP:
+        if flags & (VMF_NOHUGEPAGE | VMF_SHARED) or self.mm[mm].flags & MMF_DISABLE_THP:
             return 0
         return self.always | (self.madvise if flags & VMF_HUGEPAGE else 0)
 
@@ -132,6 +132,8 @@ class AnonFolios:
         self.mm[mm].rss_anon += self.nr
         self.add_new(vma, start, pfn, order, self.mm[mm].memcg)
         self.stat[order, MTHP_STAT_ANON_FAULT_ALLOC] += 1
+        if flags & VMF_LOCKED:
+            self.huge.folios.mlock_new(self.frames.large_folio(pfn, order))
         self.lru.add(self.frames.large_folio(pfn, order), not flags & (VMF_SEQ_READ | VMF_RAND_READ))
         at -= (addr - start) >> PAGE_SHIFT
         for i in range(self.nr):

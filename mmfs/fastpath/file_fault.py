@@ -102,7 +102,7 @@ class FileFaults:
             entry |= PTE_DIRTY | PTE_SOFT_DIRTY
             self.folios.mark_dirty(pfn)
         if flags & VMF_LOCKED:
-            self.folios.mlock_page(pfn)
+            self.folios.mlock_folio(pfn)
         self.frames.entry[at] = entry
 
     def map_frame(self, mm, vma, pfn, at, write):

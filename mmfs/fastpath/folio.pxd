@@ -55,6 +55,10 @@ cdef class Folios:
     cdef void account_cleaned(self, long pfn) noexcept nogil
     cdef void add_buffers(self, long pfn) noexcept nogil
     cdef void mark_dirty(self, long pfn) noexcept nogil
-    cdef void mlock_page(self, long pfn) noexcept nogil
-    cdef void munlock_page(self, long pfn) noexcept nogil
+    cdef void mlock_new(self, long folio) noexcept nogil
+    cdef void mlock_folio(self, long folio) noexcept nogil
+    cdef void munlock_folio(self, long folio) noexcept nogil
+    cdef void clear_mlocked(self, long folio) noexcept nogil
+    cdef void unmap_mlocked(self, long folio) noexcept nogil
+    cdef void clear_mlocked_freed(self, long folio) noexcept nogil
     cdef void free_page(self, long pfn) noexcept nogil

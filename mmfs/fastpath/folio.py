@@ -209,39 +209,61 @@ class Folios:
         self.memcg.mod_folio_state(pfn, NR_DIRTIED, 1)
         self.zone_stat[zone, NR_ZONE_WRITE_PENDING] += 1
 
-    def mlock_page(self, pfn):
-        """One more locked VMA maps the page. Linux: mm/mlock.c, mlock_folio()."""
-        if self.frames.page[pfn].flags & PG_MLOCKED:
-            self.frames.page[pfn].mlock_count += 1
-            return
-        if self.frames.page[pfn].flags & PG_BATCHED:
-            self.lru.drain_all()
-        if self.frames.page[pfn].flags & PG_LRU:
-            self.lru.del_page(pfn)
-            self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
-            self.lru.add_page(pfn)
-            self.event[UNEVICTABLE_PGS_CULLED] += 1
-        else:
-            self.frames.page[pfn].flags |= PG_MLOCKED | PG_UNEVICTABLE
-        self.frames.page[pfn].mlock_count = 1
-        self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] += 1
-        self.event[UNEVICTABLE_PGS_MLOCKED] += 1
+    def mlock_new(self, folio):
+        """A folio of a locked VMA is new, and on no list yet. Linux: mm/mlock.c, mlock_new_folio()."""
+        nr: cython.long = self.frames.nr_pages(folio)
+        self.frames.page[folio].flags |= PG_MLOCKED | PG_UNEVICTABLE
+        self.frames.page[folio].mlock_count = 1
+        self.zone_stat[self.frames.zone_of(folio), NR_MLOCK] += nr
+        self.event[UNEVICTABLE_PGS_MLOCKED] += nr
 
-    def munlock_page(self, pfn):
-        """One locked VMA less maps the page. Linux: mm/mlock.c, munlock_folio()."""
-        if not self.frames.page[pfn].flags & PG_MLOCKED:
+    def mlock_folio(self, folio):
+        """One more locked VMA maps the folio. Linux: mm/mlock.c, mlock_folio()."""
+        if self.frames.page[folio].flags & PG_MLOCKED:
+            self.frames.page[folio].mlock_count += 1
             return
-        self.frames.page[pfn].mlock_count -= 1
-        if self.frames.page[pfn].mlock_count:
-            return
-        if self.frames.page[pfn].flags & PG_BATCHED:
+        if self.frames.page[folio].flags & PG_BATCHED:
             self.lru.drain_all()
-        self.lru.del_page(pfn)
-        self.frames.page[pfn].flags &= ~(PG_MLOCKED | PG_UNEVICTABLE)
-        self.lru.add_page(pfn)
-        self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1
-        self.event[UNEVICTABLE_PGS_MUNLOCKED] += 1
-        self.event[UNEVICTABLE_PGS_RESCUED] += 1
+        if self.frames.page[folio].flags & PG_LRU:
+            self.lru.del_page(folio)
+            self.mlock_new(folio)
+            self.lru.add_page(folio)
+            self.event[UNEVICTABLE_PGS_CULLED] += self.frames.nr_pages(folio)
+        else:
+            self.mlock_new(folio)
+
+    def munlock_folio(self, folio):
+        """One locked VMA less maps the folio. Linux: mm/mlock.c, munlock_folio()."""
+        if not self.frames.page[folio].flags & PG_MLOCKED:
+            return
+        self.frames.page[folio].mlock_count -= 1
+        if self.frames.page[folio].mlock_count == 0:
+            self.clear_mlocked(folio)
+
+    def clear_mlocked(self, folio):
+        """No locked VMA maps the folio any more; one that is off its list now is found to be free to go later.
+
+        Linux: mm/mlock.c, __munlock_folio(); mm/swap.c, lru_add().
+        """
+        nr: cython.long = self.frames.nr_pages(folio)
+        listed: cython.bint
+        if self.frames.page[folio].flags & PG_BATCHED:
+            self.lru.drain_all()
+        listed = self.frames.page[folio].flags & PG_LRU != 0
+        if listed:
+            self.lru.del_page(folio)
+        self.frames.page[folio].flags &= ~(PG_MLOCKED | PG_UNEVICTABLE)
+        self.frames.page[folio].mlock_count = 0
+        if listed:
+            self.lru.add_page(folio)
+        self.zone_stat[self.frames.zone_of(folio), NR_MLOCK] -= nr
+        self.event[UNEVICTABLE_PGS_MUNLOCKED if listed else UNEVICTABLE_PGS_STRANDED] += nr
+        self.event[UNEVICTABLE_PGS_RESCUED] += nr
+
+    def unmap_mlocked(self, folio):
+        """What maps a folio is taken away for a while: locked VMAs, too. Linux: munlock_vma_folio()."""
+        if self.frames.page[folio].flags & PG_MLOCKED:
+            self.clear_mlocked(folio)
 
     def mod_lruvec_states(self, pfn: cython.long, nr: cython.long):
         """Count a page, or no more, in all that its lruvec counts of it. Linux: mem_cgroup_move_account()."""
@@ -287,6 +309,12 @@ class Folios:
             moved += 1
         return moved
 
+    def clear_mlocked_freed(self, folio):
+        """A folio is freed that is still locked. Linux: mm/swap.c, __page_cache_release()."""
+        nr: cython.long = self.frames.nr_pages(folio)
+        self.zone_stat[self.frames.zone_of(folio), NR_MLOCK] -= nr
+        self.event[UNEVICTABLE_PGS_CLEARED] += nr
+
     def free_page(self, pfn):
         """Free a page that nobody maps or caches; if its memory has failed it is lost. Linux: __folio_put()."""
         poisoned: cython.uint = self.frames.page[pfn].flags & PG_HWPOISON
@@ -295,8 +323,7 @@ class Folios:
         if self.frames.page[pfn].flags & PG_LRU:
             self.lru.del_page(pfn)
         if self.frames.page[pfn].flags & PG_MLOCKED:
-            self.zone_stat[self.frames.block[pfn >> PAGEBLOCK_ORDER].zone, NR_MLOCK] -= 1
-            self.event[UNEVICTABLE_PGS_CLEARED] += 1
+            self.clear_mlocked_freed(pfn)
         self.frames.page[pfn].flags = poisoned
         self.frames.page[pfn].mapping = 0
         self.frames.page[pfn].index = 0

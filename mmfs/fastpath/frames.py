@@ -17,7 +17,8 @@ cache finds them one by one; ``folio_of()`` leads from a frame to its folio.
 
 A folio of 4 to 256 pages has its record behind those: ``mthp`` and a quarter of its first frame's number. Its frames
 have theirs always, PG_TAIL; ``mlock_count`` of each is the folio's order. Folio numbers are below 2^32: only frames
-below ``mthp_pfns`` can be of such folios, which on machines of up to 11 TB are all.
+below ``mthp_pfns`` can be of such folios, which on machines of up to 12 TB are all, and fewer the larger it is beyond:
+of 14 TB the first 3.
 
 Linux: include/linux/mm_types.h, struct page, struct folio; mm/mm_init.c, the deferred initialisation of struct pages.
 """

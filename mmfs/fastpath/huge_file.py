@@ -7,7 +7,7 @@ entry: where it cannot stay it is taken away, and the next access maps again wha
 
 Linux: mm/memory.c, do_set_pmd(); mm/huge_memory.c; mm/rmap.c, folio_add_file_rmap_pmd() and its kin.
 
-Simplified: only those of shared memory; mlock() splits them into pages that can be locked one by one.
+Simplified: only those of shared memory.
 """
 
 import cython

@@ -63,11 +63,12 @@ cdef class HugeMemory:
     cdef bint copy_pmd(self, long dst, long src, long addr, long pmd) noexcept nogil
     cdef bint move_pmd(self, long mm, long pmd, long new) noexcept nogil
     cdef void protect_pmd(self, unsigned long vmflags, long pmd) noexcept nogil
-    cdef void zap_pmd(self, long mm, long pmd) noexcept nogil
+    cdef void zap_pmd(self, long mm, unsigned long vmflags, long pmd) noexcept nogil
     cdef void add_rmap(self, long pfn) noexcept nogil
     cdef void add_rmaps(self, long pfn, long nr, bint exclusive) noexcept nogil
     cdef void remove_rmap(self, long pfn, long nr) noexcept nogil
     cdef int entire_mapcount(self, long folio) noexcept nogil
+    cdef bint likely_mapped_shared(self, long folio) noexcept nogil
     cdef void free(self, long folio) noexcept nogil
     cdef void clear(self, long folio, int order) noexcept nogil
     cdef void deferred_split(self, long folio) noexcept nogil

@@ -11,7 +11,7 @@ frames entries of their own map (``nr_mapped``). Smaller folios (fastpath/anon_f
 
 Linux: mm/huge_memory.c; mm/rmap.c, __folio_add_rmap(), __folio_remove_rmap(); mm/pgtable-generic.c.
 
-Simplified: a huge page is charged without reclaim, as with the default of defrag; VMAs that are locked get none.
+Simplified: a huge page is charged without reclaim, as with the default of defrag.
 """
 
 import cython
@@ -95,7 +95,7 @@ class HugeMemory:
         flags: cython.ulong = self.vma[vma].flags
         if start < self.vma[vma].start or start + HPAGE_PMD_SIZE > self.vma[vma].end or self.vma[vma].mapping:
             return False
-        if flags & (VMF_NOHUGEPAGE | VMF_LOCKED | VMF_SHARED) or self.mm[mm].flags & MMF_DISABLE_THP:
+        if flags & (VMF_NOHUGEPAGE | VMF_SHARED) or self.mm[mm].flags & MMF_DISABLE_THP:
             return False
         return self.always or (self.madvise and flags & VMF_HUGEPAGE != 0)
 
@@ -214,6 +214,8 @@ class HugeMemory:
         self.memcg.mod_folio_state(folio, NR_ANON_MAPPED, HPAGE_PMD_NR)
         self.memcg.mod_folio_state(folio, NR_ANON_THPS, HPAGE_PMD_NR)
         self.stat[HPAGE_PMD_ORDER, MTHP_STAT_NR_ANON] += 1
+        if flags & VMF_LOCKED:
+            self.folios.mlock_new(folio)
         self.lru.add(folio, not flags & (VMF_SEQ_READ | VMF_RAND_READ))
         self.deposit(pmd, table)
         self.frames.entry[pmd] = (
@@ -379,11 +381,13 @@ class HugeMemory:
 
     # ------------------------------------------------------------------------------ letting go
 
-    def zap_pmd(self, mm, pmd):
+    def zap_pmd(self, mm, vmflags, pmd):
         """Unmap a huge page. Linux: zap_huge_pmd(), folio_remove_rmap_pmd()."""
         entry: cython.ulong = self.frames.entry[pmd]
         folio: cython.long = self.folio_of_pmd(entry)
         block: cython.long = folio - self.frames.huge
+        if vmflags & VMF_LOCKED and not entry & PTE_SPECIAL:
+            self.folios.munlock_folio(folio)
         if self.maps_file(entry):
             self.file.zap_pmd(mm, pmd)
             return
@@ -426,7 +430,8 @@ class HugeMemory:
             self.memcg.mod_folio_state(folio, NR_ANON_MAPPED, first)
 
     def remove_rmap(self, pfn, nr):
-        """One entry less maps each of ``nr`` frames of a large folio; the last frees it if it is not in the swap cache.
+        """One entry less maps each of ``nr`` frames of a large folio; the last frees it if nobody else has it: the swap
+        cache, or who has taken it off its list.
 
         Linux: folio_remove_rmap_ptes().
         """
@@ -444,12 +449,22 @@ class HugeMemory:
             self.memcg.mod_folio_state(folio, NR_ANON_MAPPED, -last)
             if self.frames.page[folio].mapcount:
                 self.deferred_split(folio)
-        if self.frames.page[folio].mapcount == 0 and not self.frames.page[folio].flags & PG_SWAPCACHE:
+        if self.frames.page[folio].mapcount == 0 and self.frames.page[folio].flags & (PG_SWAPCACHE | PG_LRU) == PG_LRU:
             self.free(folio)
 
     def entire_mapcount(self, folio):
         """How many PMD entries map a large folio. Linux: folio_entire_mapcount()."""
         return self.frames.block[folio - self.frames.huge].mapcount if folio < self.frames.mthp else 0
+
+    def likely_mapped_shared(self, folio):
+        """Whether several processes seem to map a large folio. Linux: folio_likely_mapped_shared()."""
+        count: cython.int = self.frames.page[folio].mapcount
+        first: cython.long = self.frames.folio_pfn(folio)
+        if self.frames.block[first >> PAGEBLOCK_ORDER].state == BLK_HUGE or count <= 1:
+            return count > 1
+        return self.entire_mapcount(folio) or count > self.frames.nr_pages(folio) or (
+            self.frames.page[first].mapcount > 1
+        )
 
     def free(self, folio):
         """Free a large folio that nobody maps. Linux: __folio_put()."""
@@ -458,6 +473,8 @@ class HugeMemory:
         i: cython.long
         if self.frames.page[folio].flags & PG_LRU:
             self.lru.del_page(folio)
+        if self.frames.page[folio].flags & PG_MLOCKED:
+            self.folios.clear_mlocked_freed(folio)
         self.forget(folio)
         self.memcg.uncharge_folio(folio)
         if self.frames.block[first >> PAGEBLOCK_ORDER].state == BLK_SPLIT:

@@ -60,6 +60,8 @@ class HugeSplit:
         for pfn in range(first, end):
             if self.frames.page[pfn].mapcount == 0 and (not cached or self.swap.free_swap(pfn)):
                 self.huge.folios.free_page(pfn)
+            else:
+                self.rmap.mlock_vmas(pfn)
         return True
 
     def split_file(self, folio):
@@ -72,6 +74,7 @@ class HugeSplit:
         start: cython.long = self.frames.folio_pfn(folio)
         i: cython.long
         self.shmem.unmap(folio, True)
+        self.huge.folios.unmap_mlocked(folio)
         self.shmem.memcg.mod_folio_state(folio, NR_SHMEM_THPS, -HPAGE_PMD_NR)
         for i in range(HPAGE_PMD_NR):
             self.become_page(folio, start + i)
@@ -98,9 +101,9 @@ class HugeSplit:
         first: cython.long = self.frames.folio_pfn(folio)
         end: cython.long = first + (cython.cast(cython.long, 1) << order)
         nr: cython.long = cython.cast(cython.long, 1) << new_order
-        head: cython.uint = self.frames.page[folio].flags & _LIST_FLAGS | _FOLIO_FLAGS
+        head: cython.uint
         memcg: cython.ushort = self.frames.page[folio].memcg
-        gen: cython.ushort = self.frames.page[folio].mlock_count
+        gen: cython.ushort
         mapping: cython.uint = self.frames.page[folio].mapping
         pfn: cython.long = first
         if order <= new_order or self.frames.page[folio].flags & (PG_ANON | PG_SWAPCACHE) != PG_ANON:
@@ -108,6 +111,8 @@ class HugeSplit:
         if end > self.frames.mthp_pfns:
             return False
         self.unmap_folio(folio, order)
+        head = self.frames.page[folio].flags & _LIST_FLAGS | _FOLIO_FLAGS
+        gen = self.frames.page[folio].mlock_count
         if head & PG_LRU:
             self.replace_on_list(folio, first, order, new_order)
         self.huge.clear(folio, order)
@@ -129,6 +134,7 @@ class HugeSplit:
             self.rmap.split_pmds(folio)
             if self.frames.block[folio - self.frames.huge].state == BLK_HUGE:
                 self.huge.write_frames(folio - self.frames.huge)
+        self.huge.folios.unmap_mlocked(folio)
         self.huge.forget(folio)
 
     def count_split(self, order):
@@ -140,7 +146,7 @@ class HugeSplit:
     def become_page(self, folio, pfn):
         """A frame is a page of its own from now on. Linux: __split_huge_page_tail()."""
         self.frames.page[pfn].flags = (
-            self.frames.page[pfn].flags & ~PG_TAIL | self.frames.page[folio].flags & _LIST_FLAGS
+            self.frames.page[pfn].flags & ~(PG_TAIL | PG_SWAPBACKED) | self.frames.page[folio].flags & _LIST_FLAGS
         )
         self.frames.page[pfn].memcg = self.frames.page[folio].memcg
         self.frames.page[pfn].mlock_count = self.frames.page[folio].mlock_count

@@ -274,7 +274,7 @@ class KsmScan:
             cython.cast(cython.ulong, kpfn) << PAGE_SHIFT | self.mmu.areas.prot(self.mmu.vma[vma].flags)
         )
         if self.mmu.vma[vma].flags & VMF_LOCKED:
-            self.mmu.folios.mlock_page(kpfn)
+            self.mmu.folios.mlock_folio(kpfn)
         self.mmu.unmap.unmap_page(mm, self.mmu.vma[vma].flags, pfn)
         self.mmu.tlb.flush_page(mm, addr)
         self.merged += 1

@@ -128,9 +128,9 @@ class Hwpoison:
                 addr += INDEX_SPAN
 
     def keep(self, pfn):
-        """Leave a page where it is, so that who looks for it learns that it is lost. Linux: delete_from_lru_cache().
+        """Leave a page where it is, so that who looks for it learns that it is lost; nobody is charged for it any more.
 
-        Simplified: it stays charged to its memory cgroup.
+        Linux: delete_from_lru_cache().
         """
         if self.frames.page[pfn].flags & (PG_BATCHED | PG_LRU):
             self.lru.drain_all()
@@ -140,6 +140,10 @@ class Hwpoison:
         self.frames.page[pfn].flags &= ~cython.cast(cython.uint, PG_MLOCKED | PG_UNEVICTABLE | PG_ACTIVE)
         self.frames.page[pfn].flags |= PG_HWPOISON
         self.frames.page[pfn].mlock_count = 0
+        self.memcg.uncharge_folio(pfn)
+        self.memcg.set_owner(pfn, 0)
+        if self.memcg.memsw:
+            self.memcg.count_memcg_events(0, PGPGOUT, -1)  # it is counted when it is freed
 
     def forget(self, pfn):
         """Have the frame be nobody's: off its list, not charged."""

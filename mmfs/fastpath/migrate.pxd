@@ -62,7 +62,6 @@ cdef class Migration:
     cdef void migrate_large(self, long folio, long dst) noexcept nogil
     cdef void move_frame(self, long folio, long src, long dst, int order) noexcept nogil
     cdef void account_large(self, long folio, int sign) noexcept nogil
-    cdef bint large_is_shared(self, long folio) noexcept nogil
     cdef int large_to_node(self, long folio, int nid, bint shared) noexcept nogil
     cdef bint split_large(self, long folio) noexcept nogil
     cdef int move_to_node(self, long pfn, int nid, bint shared) noexcept nogil

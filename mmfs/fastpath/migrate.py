@@ -274,6 +274,7 @@ class Migration:
         old: cython.long = folio - self.frames.huge
         new: cython.long = dst >> PAGEBLOCK_ORDER
         to: cython.long = self.frames.huge + new
+        self.folios.unmap_mlocked(folio)
         self.remap_pmds(folio, dst)
         self.memcg.mod_folio_state(folio, NR_ANON_MAPPED, -HPAGE_PMD_NR)
         self.memcg.mod_folio_state(folio, NR_ANON_THPS, -HPAGE_PMD_NR)
@@ -317,6 +318,7 @@ class Migration:
         if folio < self.frames.mthp:
             self.migrate_huge(folio, dst)
             return
+        self.folios.unmap_mlocked(folio)
         self.account_large(folio, -1)
         for i in range(nr):
             if self.frames.page[first + i].mapcount:
@@ -360,16 +362,6 @@ class Migration:
             self.memcg.mod_folio_state(folio, NR_FILE_PAGES, sign * nr)
             self.memcg.mod_folio_state(folio, NR_SWAPCACHE, sign * nr)
 
-    def large_is_shared(self, folio):
-        """Whether several processes seem to map it. Linux: folio_likely_mapped_shared()."""
-        count: cython.int = self.frames.page[folio].mapcount
-        first: cython.long = self.frames.folio_pfn(folio)
-        if self.frames.block[first >> PAGEBLOCK_ORDER].state == BLK_HUGE or count <= 1:
-            return count > 1
-        return self.huge.entire_mapcount(folio) or count > self.frames.nr_pages(folio) or (
-            self.frames.page[first].mapcount > 1
-        )
-
     def large_to_node(self, folio, nid, shared):
         """Move a large folio to a node, whole if there is a block free: the node, a negative errno, or _SPLIT.
 
@@ -378,7 +370,7 @@ class Migration:
         dst: cython.long = -1
         if not self.frames.page[folio].flags & PG_LRU:
             return -_EBUSY
-        if not shared and self.large_is_shared(folio):
+        if not shared and self.huge.likely_mapped_shared(folio):
             return -_EACCES
         if self.moves_whole(folio):
             dst = self.buddy.alloc(

@@ -203,7 +203,7 @@ class Numa:
     def is_shared(self, folio):
         """Whether several processes seem to map it. Linux: folio_likely_mapped_shared()."""
         if folio >= self.frames.huge:
-            return self.migration.large_is_shared(folio)
+            return self.migration.huge.likely_mapped_shared(folio)
         return self.frames.page[folio].mapcount > 1
 
     def balanced(self, nid, nr):

@@ -20,9 +20,10 @@ cdef class PageTables:
     cdef long seek(self, long mm, long addr) noexcept nogil
     cdef long seek_entry(self, long mm, long addr) noexcept nogil
     cdef long seek_part(self, long mm, long addr, long end) noexcept nogil
-    cdef long seek_page(self, long mm, long addr) noexcept nogil
-    cdef bint split_folio_at(self, long at) noexcept nogil
     cdef bint is_tail(self, long at) noexcept nogil
+    cdef long pte_batch(self, long at, long most) noexcept nogil
+    cdef void lock_entries(self, long at, long end, bint lock) noexcept nogil
+    cdef void lock_folio(self, long folio, bint lock) noexcept nogil
     cdef long zap_frames(self, long mm, unsigned long vmflags, long at, long most) noexcept nogil
     cdef void note_use(self, long folio, unsigned long entry, unsigned long vmflags) noexcept nogil
     cdef void zap_entry(self, long mm, unsigned long vmflags, long at) noexcept nogil

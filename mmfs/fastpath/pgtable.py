@@ -7,8 +7,6 @@ fastpath/madvise.py.
 
 Linux: mm/memory.c, unmap_page_range(), copy_page_range(), free_pgd_range(); mm/mprotect.c,
 change_protection(); mm/mremap.c, move_page_tables(); mm/swapfile.c, unuse_vma().
-
-Simplified: a large folio is split before pages of it are locked.
 """
 
 import cython
@@ -69,23 +67,6 @@ class PageTables:
             return self.seek_entry(mm, addr)
         return at
 
-    def seek_page(self, mm, addr):
-        """As seek_entry(), a huge page split into pages that can be locked or given up one by one."""
-        at: cython.long = self.seek(mm, addr)
-        if at == HUGE_PMD and self.frames.entry[self.pmd] & PTE_SPECIAL:
-            return self.seek_entry(mm, addr)
-        if at == HUGE_PMD:
-            self.mmu.huge_split.split_folio(self.huge.folio_of_pmd(self.frames.entry[self.pmd]))
-            at = self.seek(mm, addr)
-        return at
-
-    def split_folio_at(self, at):
-        """Split the large folio of which an entry maps a frame, if it does. False: that is being written."""
-        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
-        if self.frames.entry[at] & _MAPPED and self.frames.page[pfn].flags & PG_TAIL:
-            return self.mmu.huge_split.split_folio(self.frames.folio_of(pfn))
-        return True
-
     # ------------------------------------------------------------------------------ unmap
 
     def zap_entry(self, mm, vmflags, at):
@@ -118,27 +99,35 @@ class PageTables:
             and self.frames.page[(self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT].flags & PG_TAIL != 0
         )
 
-    def zap_frames(self, mm, vmflags, at, most):
-        """Clear the entries from ``at`` on, of at most so many, that map a large folio's frames in order; how many.
+    def pte_batch(self, at, most):
+        """How many entries from ``at`` on, at most so many, map frames of a large folio in order.
 
-        Linux: zap_present_ptes(), folio_pte_batch().
+        Linux: folio_pte_batch().
         """
         pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
         folio: cython.long = self.frames.folio_of(pfn)
         nr: cython.long = 0
-        bits: cython.ulong = 0
         most = min(most, self.frames.folio_pfn(folio) + self.frames.nr_pages(folio) - pfn)
         while (
             nr < most
             and self.frames.entry[at + nr] & _MAPPED
             and cython.cast(cython.long, (self.frames.entry[at + nr] & PTE_PFN_MASK) >> PAGE_SHIFT) == pfn + nr
         ):
-            bits |= self.frames.entry[at + nr]
-            self.frames.entry[at + nr] = 0
             nr += 1
+        return nr
+
+    def zap_frames(self, mm, vmflags, at, most):
+        """Clear the entries from ``at`` on that pte_batch() counts; how many. Linux: zap_present_ptes()."""
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
+        nr: cython.long = self.pte_batch(at, most)
+        bits: cython.ulong = 0
+        i: cython.long
+        for i in range(at, at + nr):
+            bits |= self.frames.entry[i]
+            self.frames.entry[i] = 0
         if not self.frames.page[pfn].flags & PG_ANON:
             self.note_use(self.frames.folio_of(pfn), bits, vmflags)
-        self.mmu.unmap.unmap_frames(mm, pfn, nr)
+        self.mmu.unmap.unmap_frames(mm, vmflags, pfn, nr)
         return nr
 
     def zap_range(self, mm: cython.long, vmflags: cython.ulong, start: cython.long, end: cython.long):
@@ -152,7 +141,7 @@ class PageTables:
                 at = self.seek_part(mm, addr, end)
                 stop = min(self.next_addr, end)
                 if at == HUGE_PMD:
-                    self.huge.zap_pmd(mm, self.pmd)
+                    self.huge.zap_pmd(mm, vmflags, self.pmd)
                 elif at != NO_TABLE:
                     while addr < stop:
                         nr = 1
@@ -277,32 +266,45 @@ class PageTables:
             self.mmu.tlb.flush_range(mm, start, end)
 
     def lock_range(self, mm: cython.long, start: cython.long, end: cython.long, lock: cython.bint):
-        """mlock or munlock the pages that [start, end) maps, but for huge ones that are being written.
-
-        Linux: mm/mlock.c, mlock_pte_range().
-        """
+        """mlock or munlock the folios that [start, end) maps. Linux: mm/mlock.c, mlock_vma_pages_range()."""
         addr: cython.long = start
         at: cython.long
         stop: cython.long
-        pfn: cython.long
         with cython.nogil:
             while addr < end:
-                at = self.seek_page(mm, addr)
+                at = self.seek(mm, addr)
                 stop = min(self.next_addr, end)
-                if at == NO_TABLE:
-                    addr = stop
-                    continue
-                while addr < stop:
-                    if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
-                        pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
-                        if not self.split_folio_at(at) or not self.frames.entry[at]:  # of a file: it is unmapped then
-                            pass
-                        elif lock:
-                            self.mmu.folios.mlock_page(pfn)
-                        else:
-                            self.mmu.folios.munlock_page(pfn)
-                    at += 1
-                    addr += PAGE_SIZE
+                if at == HUGE_PMD and not self.frames.entry[self.pmd] & PTE_SPECIAL:
+                    self.lock_folio(self.huge.folio_of_pmd(self.frames.entry[self.pmd]), lock)
+                elif at >= 0:
+                    self.lock_entries(at, at + ((stop - addr) >> PAGE_SHIFT), lock)
+                addr = stop
+
+    def lock_entries(self, at, end, lock):
+        """The same for the entries [at, end) of a table. A large folio that they do not map whole is not locked.
+
+        Linux: mm/mlock.c, mlock_pte_range(), allow_mlock_munlock().
+        """
+        pfn: cython.long
+        folio: cython.long
+        nr: cython.long
+        while at < end:
+            nr = 1
+            if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
+                pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
+                folio = self.frames.folio_of(pfn)
+                if self.is_tail(at):
+                    nr = self.pte_batch(at, end - at)
+                if not lock or nr == self.frames.nr_pages(folio):
+                    self.lock_folio(folio, lock)
+            at += nr
+
+    def lock_folio(self, folio, lock):
+        """A locked VMA maps a folio, or one less."""
+        if lock:
+            self.mmu.folios.mlock_folio(folio)
+        else:
+            self.mmu.folios.munlock_folio(folio)
 
     def move_range(self, mm: cython.long, old: cython.long, new: cython.long, length: cython.long):
         """Move entries to another address. Returns how many bytes were moved. Linux: move_page_tables()."""

@@ -53,6 +53,11 @@ cdef class Rmap:
     cdef long next_ksm(self, long pfn) noexcept nogil
     cdef int ksm_referenced(self, long pfn) noexcept nogil
     cdef bint unmap_ksm(self, long pfn) noexcept nogil
+    cdef bint large_referenced_one(self, long vma, long folio) noexcept nogil
+    cdef bint maps_whole(self, long vma, long folio) noexcept nogil
+    cdef void mlock_missed(self, long folio) noexcept nogil
+    cdef void mlock_vmas(self, long pfn) noexcept nogil
+    cdef bint unmap_large_entry(self, long folio, long vma, long addr, long at, long pfn) noexcept nogil
     cdef bint referenced_one(self, long vma, long pfn) noexcept nogil
     cdef int folio_referenced(self, long pfn) noexcept nogil
     cdef bint unmap_entry(self, long vma, long addr, long at, long pfn) noexcept nogil

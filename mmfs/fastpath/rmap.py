@@ -200,7 +200,7 @@ class Rmap:
         at = self.next_ksm(pfn)
         while at >= 0:
             if self.vma[self.found_vma].flags & VMF_LOCKED:
-                self.vm_flags |= VMF_LOCKED
+                self.mlock_missed(pfn)
                 return count
             young = self.frames.entry[at] & PTE_ACCESSED != 0
             if self.folios.lru.enabled:
@@ -254,6 +254,55 @@ class Rmap:
                     young = True
         return young
 
+    def large_referenced_one(self, vma, folio):
+        """referenced_one() for a large folio; a locked VMA is not asked, but locks one that it maps whole."""
+        young: cython.bint = False
+        if not self.vma[vma].flags & VMF_LOCKED:
+            young = self.large_clear_young(vma, folio, self.folios.lru.enabled and folio >= self.frames.mthp)
+        elif self.maps_whole(vma, folio):
+            self.mlock_missed(folio)
+            return False
+        return self.was_young(folio, young)
+
+    def maps_whole(self, vma, folio):
+        """Whether a PMD entry of a VMA, or its entries, all in one page table, map all frames of a large folio.
+
+        Linux: the end of folio_referenced_one().
+        """
+        first: cython.long = self.frames.folio_pfn(folio)
+        nr: cython.long = self.frames.nr_pages(folio)
+        addr: cython.long = self.start_address(vma, self.frames.page[folio].index)
+        i: cython.long
+        if folio < self.frames.mthp and self.find_pmd(vma, folio) >= 0:
+            return True
+        if addr + nr * PAGE_SIZE > self.vma[vma].end or addr >> PMD_SHIFT != (addr + nr * PAGE_SIZE - 1) >> PMD_SHIFT:
+            return False
+        for i in range(nr):
+            if self.find(self.vma[vma].mm, addr + i * PAGE_SIZE, first + i) < 0:
+                return False
+        return True
+
+    def mlock_missed(self, folio):
+        """A folio that was not locked is found in a locked VMA: no reclaim. Linux: folio_referenced_one()."""
+        self.vm_flags |= VMF_LOCKED
+        self.folios.mlock_folio(folio)
+
+    def mlock_vmas(self, pfn):
+        """Each locked VMA that maps a page locks it. Linux: remove_migration_pte(), mlock_vma_folio()."""
+        link: cython.long = self.first(pfn)
+        vma: cython.long
+        addr: cython.long
+        while link:
+            vma = self.chain[link].vma
+            link = self.chain[link].nxt
+            addr = self.start_address(vma, self.frames.page[pfn].index)
+            if (
+                self.vma[vma].flags & VMF_LOCKED
+                and addr < self.vma[vma].end
+                and self.find(self.vma[vma].mm, addr, pfn) >= 0
+            ):
+                self.folios.mlock_folio(pfn)
+
     def referenced_one(self, vma, pfn):
         """Whether a VMA's entries say that the page was accessed; they forget it. Linux: folio_referenced_one()."""
         addr: cython.long = self.start_address(vma, self.frames.page[pfn].index)
@@ -262,7 +311,7 @@ class Rmap:
         while addr < self.vma[vma].end:
             at = self.find(self.vma[vma].mm, addr, pfn)
             if at >= 0 and self.vma[vma].flags & VMF_LOCKED:
-                self.vm_flags |= VMF_LOCKED
+                self.mlock_missed(pfn)
                 return False
             if at >= 0 and self.folios.lru.enabled:
                 young |= self.lru_gen_walk.look_around(at, addr, vma, pfn)
@@ -302,8 +351,7 @@ class Rmap:
         while link and not self.vm_flags & VMF_LOCKED:
             vma = self.chain[link].vma
             if pfn >= self.frames.huge:
-                young = self.large_clear_young(vma, pfn, self.folios.lru.enabled and pfn >= self.frames.mthp)
-                young = self.was_young(pfn, young)
+                young = self.large_referenced_one(vma, pfn)
             else:
                 young = self.referenced_one(vma, pfn)
             if young:
@@ -366,7 +414,7 @@ class Rmap:
         self.mm[mm].rss_swap += 1
 
     def unmap_huge(self, folio):
-        """try_to_unmap() for a large folio of the swap cache: each entry of each of its frames becomes a swap entry."""
+        """try_to_unmap() for a large folio of the swap cache, or one that may be dropped: entry by entry."""
         first: cython.long = self.frames.folio_pfn(folio)
         link: cython.long = self.first(folio)
         vma: cython.long
@@ -383,16 +431,29 @@ class Rmap:
                 addr = self.start_address(vma, self.frames.page[pfn].index)
                 while addr < self.vma[vma].end and self.frames.page[pfn].mapcount:
                     at = self.find(self.vma[vma].mm, addr, pfn)
-                    if at >= 0 and self.vma[vma].flags & VMF_LOCKED:
+                    if at >= 0 and (
+                        self.vma[vma].flags & VMF_LOCKED or not self.unmap_large_entry(folio, vma, addr, at, pfn)
+                    ):
                         return False
-                    if at >= 0:
-                        self.set_swap_entry(
-                            self.vma[vma].mm, at, pfn, self.frames.page[folio].private + pfn - first
-                        )
-                        self.tlb.flush_page(self.vma[vma].mm, addr)
-                        self.huge.remove_rmap(pfn, 1)
                     addr += INDEX_SPAN
         return self.frames.page[folio].mapcount == 0
+
+    def unmap_large_entry(self, folio, vma, addr, at, pfn):
+        """unmap_entry() for a frame of a large folio of anonymous memory."""
+        mm: cython.long = self.vma[vma].mm
+        if self.frames.page[folio].flags & PG_SWAPBACKED:
+            self.set_swap_entry(mm, at, pfn, self.frames.page[folio].private + pfn - self.frames.folio_pfn(folio))
+        else:
+            if self.frames.entry[at] & PTE_DIRTY:
+                self.frames.page[folio].flags |= PG_DIRTY
+            if self.frames.page[folio].flags & PG_DIRTY and not self.vma[vma].flags & VMF_DROPPABLE:
+                self.frames.page[folio].flags |= PG_SWAPBACKED
+                return False
+            self.frames.entry[at] = 0
+            self.mm[mm].rss_anon -= 1
+        self.tlb.flush_page(mm, addr)
+        self.huge.remove_rmap(pfn, 1)
+        return True
 
     def try_to_unmap(self, pfn):
         """Take a page out of every page table. False: it is still mapped somewhere. Linux: try_to_unmap().

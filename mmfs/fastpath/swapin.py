@@ -113,7 +113,7 @@ class SwapIn:
         )  # fmt: skip
         self.lru.add(pfn, True)
         if flags & VMF_LOCKED:
-            self.folios.mlock_page(pfn)
+            self.folios.mlock_folio(pfn)
         self.event[KSM_SWPIN_COPY] += 1
         return FAULT_DONE
 
@@ -288,7 +288,7 @@ class SwapIn:
         self.rmap.add_anon_rmap(vma, addr, pfn, exclusive)
         self.frames.entry[at] = new
         if flags & VMF_LOCKED:
-            self.folios.mlock_page(pfn)
+            self.folios.mlock_folio(pfn)
 
     def unuse(self, mm, vma, addr, at):
         """Read what a swap entry means and map it again: FAULT_DONE, FAULT_OOM, FAULT_SLICE while it is being written.

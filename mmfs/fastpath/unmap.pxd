@@ -16,5 +16,5 @@ cdef class Unmap:
     cdef readonly Frames frames
     cdef readonly Memcontrol memcg
     cdef MmRec[::1] mm
-    cdef void unmap_frames(self, long mm, long pfn, long nr) noexcept nogil
+    cdef void unmap_frames(self, long mm, unsigned long vmflags, long pfn, long nr) noexcept nogil
     cdef void unmap_page(self, long mm, unsigned long vmflags, long pfn) noexcept nogil

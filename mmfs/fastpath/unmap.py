@@ -21,9 +21,11 @@ class Unmap:
         self.memcg = rmap.memcg
         self.mm = self.huge.mm
 
-    def unmap_frames(self, mm, pfn, nr):
+    def unmap_frames(self, mm, vmflags, pfn, nr):
         """One entry less maps each of ``nr`` frames of a huge page. Linux: folio_remove_rmap_ptes()."""
         folio: cython.long = self.frames.folio_of(pfn)
+        if vmflags & VMF_LOCKED:
+            self.folios.munlock_folio(folio)
         if not self.frames.page[folio].flags & PG_ANON:
             self.huge.file.remove_rmaps(mm, pfn, nr)
             return
@@ -35,10 +37,10 @@ class Unmap:
     def unmap_page(self, mm, vmflags, pfn):
         """One entry less maps a page; the last frees anonymous memory. Linux: folio_remove_rmap_pte()."""
         if self.frames.page[pfn].flags & PG_TAIL:
-            self.unmap_frames(mm, pfn, 1)
+            self.unmap_frames(mm, vmflags, pfn, 1)
             return
         if vmflags & VMF_LOCKED:
-            self.folios.munlock_page(pfn)
+            self.folios.munlock_folio(pfn)
         self.frames.page[pfn].mapcount -= 1
         if self.frames.page[pfn].flags & PG_ANON:
             self.mm[mm].rss_anon -= 1

@@ -274,7 +274,7 @@ class Vmscan:
             if result != _RECLAIM:
                 return result
         if self.frames.page[pfn].flags & (PG_ANON | PG_SWAPBACKED) == PG_ANON:
-            self.memcg.count_events(self.frames.page[pfn].memcg, PGLAZYFREED, 1)
+            self.memcg.count_events(self.frames.page[pfn].memcg, PGLAZYFREED, self.frames.nr_pages(pfn))
         elif not self.remove_mapping(pfn):
             return _KEEP
         self.swap.slots.free_folio(pfn)

@@ -40,6 +40,7 @@ from mmfs.mm_types import (
     PG_KSM,
     PG_LRU,
     PG_MEMCG_KMEM,
+    PG_MLOCKED,
     PG_PCP,
     PG_PRIVATE,
     PG_SWAPBACKED,
@@ -405,4 +406,6 @@ def check_counters(kernel: Kernel, mapped: _Mapped) -> None:
     _same("nr_anon_pages", anon + whole[0], state(NodeStatItem.NR_ANON_MAPPED))
     _same("nr_mapped", file + whole[1], state(NodeStatItem.NR_FILE_MAPPED))
     total = sum(int(kernel.mmu.mms[row]["pgtables_bytes"]) for row in kernel.mms)
+    locked = int(((flags & PG_MLOCKED != 0) & (flags & PG_TAIL == 0)).sum()) + check_huge.pages_locked(kernel)
+    _same("nr_mlock", locked, kernel.vmstat.global_zone_page_state(ZoneStatItem.NR_MLOCK))
     _same("nr_page_table_pages", total // PAGE_SIZE, state(NodeStatItem.NR_PAGETABLE))

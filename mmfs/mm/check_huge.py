@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmfs.mm.folio import folio_order, folio_pfn, large_folios
+from mmfs.mm.folio import folio_order, folio_pfn, large_folios, nr_pages
 from mmfs.mm_types import (
     BLK_HUGE,
     BLK_HUGETLB,
@@ -20,6 +20,7 @@ from mmfs.mm_types import (
     PAGEBLOCK_ORDER,
     PG_ANON,
     PG_MEMCG_KMEM,
+    PG_MLOCKED,
     PG_PARTIALLY_MAPPED,
     PG_SWAPCACHE,
     PG_TABLE,
@@ -99,6 +100,12 @@ def pages_mapped_whole(kernel: Kernel, mapped: Counter[int]) -> tuple[int, int]:
         kind = not kernel.frames.pages[folio]["flags"] & PG_ANON
         found[kind] += HPAGE_PMD_NR - int(blocks[folio - kernel.frames.huge]["nr_mapped"])
     return found[0], found[1]
+
+
+def pages_locked(kernel: Kernel) -> int:
+    """Frames of large folios that are locked."""
+    folios = large_folios(kernel.frames)
+    return int(nr_pages(kernel.frames, folios[kernel.frames.pages["flags"][folios] & PG_MLOCKED != 0]).sum())
 
 
 def check_files(kernel: Kernel, folios: list[int]) -> set[int]:

@@ -78,6 +78,15 @@ class Process(Protocol):
     def advise(self, advice: int) -> None:
         """madvise() what was mapped last."""
 
+    def advise_part(self, advice: int, offset: int, size: int) -> None:
+        """madvise() a part of it."""
+
+    def lock(self, offset: int, size: int, flags: int = 0) -> None:
+        """mlock2() a part of what was mapped last."""
+
+    def unlock(self, offset: int, size: int) -> None:
+        """munlock() a part of it."""
+
     def punch(self, first: int, size: int, every: int) -> None:
         """MADV_DONTNEED of so many bytes at an offset of what was mapped last, and at each so many bytes behind it."""
 
@@ -316,6 +325,15 @@ class SimulatedProcess:
     def advise(self, advice: int) -> None:
         self._act(self.task.madvise, *self._areas[-1], advice)
 
+    def advise_part(self, advice: int, offset: int, size: int) -> None:
+        self._act(self.task.madvise, self._areas[-1][0] + offset, size, advice)
+
+    def lock(self, offset: int, size: int, flags: int = 0) -> None:
+        self._act(self.task.mlock, self._areas[-1][0] + offset, size, flags)
+
+    def unlock(self, offset: int, size: int) -> None:
+        self._act(self.task.munlock, self._areas[-1][0] + offset, size)
+
     def punch(self, first: int, size: int, every: int) -> None:
         address, length = self._areas[-1]
         for offset in range(first, length, every):
@@ -543,6 +561,15 @@ class RealProcess:
 
     def advise(self, advice: int) -> None:
         self._do("advise", advice)
+
+    def advise_part(self, advice: int, offset: int, size: int) -> None:
+        self._do("advise_part", advice, offset, size)
+
+    def lock(self, offset: int, size: int, flags: int = 0) -> None:
+        self._do("lock", offset, size, flags)
+
+    def unlock(self, offset: int, size: int) -> None:
+        self._do("unlock", offset, size)
 
     def punch(self, first: int, size: int, every: int) -> None:
         self._do("punch", first, size, every)

@@ -202,6 +202,9 @@ static int serve(void) {
     if (IS("thp")) return prctl(PR_SET_THP_DISABLE, !atoi(field[1]), 0, 0, 0) ? errno : 0;
     if (IS("collapse")) return madvise(area[areas - 1], length[areas - 1], MADV_COLLAPSE) ? errno : 0;
     if (IS("advise")) return madvise(area[areas - 1], length[areas - 1], atoi(field[1])) ? errno : 0;
+    if (IS("advise_part")) return madvise(area[areas - 1] + atol(field[2]), atol(field[3]), atoi(field[1])) ? errno : 0;
+    if (IS("lock")) return mlock2(area[areas - 1] + atol(field[1]), atol(field[2]), atoi(field[3])) ? errno : 0;
+    if (IS("unlock")) return munlock(area[areas - 1] + atol(field[1]), atol(field[2])) ? errno : 0;
     if (IS("punch")) {
         for (size_t i = atol(field[1]); i < length[areas - 1]; i += atol(field[3]))
             if (madvise(area[areas - 1] + i, atol(field[2]), MADV_DONTNEED)) return errno;

@@ -116,3 +116,17 @@ def test_shared_memory_that_is_released(machine: Machine) -> None:
     process.release()
     assert before - look(machine, process)["Shmem"] == 256
     process.kill()
+
+
+def test_shared_memory_is_not_charged(machine: Machine) -> None:
+    """A page of shared memory that is lost stays in its file, but its cgroup does not pay for it."""
+    machine.enable("memory")
+    machine.make("lost")
+    process = machine.spawn("lost")
+    process.share(MB)
+    process.frame(2 * PAGE)
+    current, shmem = machine.number("lost/memory.current"), machine.rows("lost/memory.stat")["shmem"]
+    assert fail(machine, process)["HardwareCorrupted"] == 1
+    assert machine.number("lost/memory.current") == current - PAGE
+    assert machine.rows("lost/memory.stat")["shmem"] == shmem
+    process.kill()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mmfs.mm.mman import MADV_HUGEPAGE, MADV_PAGEOUT
+from mmfs.mm.mman import MADV_COLD, MADV_FREE, MADV_HUGEPAGE, MADV_PAGEOUT, MLOCK_ONFAULT
 from tests.cgroup_v2.conftest import BOTH
 from tests.cgroup_v2.machine import KB, MB, PAGE, Dead, Machine, Process, errno_of
 from tests.differential.agent import Agent
@@ -207,3 +207,131 @@ def test_forked_and_written(machine: Machine) -> None:
     assert abs(got["nr_anon_pages"] - 1024) < 128 and got["64 split_deferred"] < SLACK
     child.kill()
     assert since(machine, before, 64)["64 nr_anon"] < SLACK
+
+
+LOCKS = (
+    "nr_mlock", "nr_unevictable", "unevictable_pgs_culled", "unevictable_pgs_mlocked", "unevictable_pgs_munlocked",
+    "unevictable_pgs_rescued",
+)  # fmt: skip
+
+
+def locks(machine: Machine, before: dict[str, int] | None = None) -> dict[str, int]:
+    """What is locked, or how that has changed, what CPUs have not told yet included."""
+    machine.write("/proc/sys/vm/stat_refresh", 1)
+    rows = machine.rows("/proc/vmstat")
+    return {name: rows[name] - (before or {}).get(name, 0) for name in LOCKS}
+
+
+@pytest.mark.parametrize("size", [64, 1024])
+def test_new_in_locked_memory(machine: Machine, size: int) -> None:
+    """A folio that a fault brings where memory is locked (MLOCK_ONFAULT) is locked whole, and unlocked when it goes."""
+    process = emptied(machine, 8 * MB)
+    allow(machine, {size: "always"})
+    process.lock(0, 8 * MB, MLOCK_ONFAULT)
+    before, counts = locks(machine), stats(machine, size)
+    process.dirty()
+    got = locks(machine, before)
+    whole = since(machine, counts, size)[f"{size} nr_anon"] * size // 4
+    assert whole >= 1536
+    assert got["nr_mlock"] == got["nr_unevictable"] == got["unevictable_pgs_mlocked"] == 2048
+    assert got["unevictable_pgs_culled"] == 2048 and got["unevictable_pgs_rescued"] == 0
+    process.release()
+    got = locks(machine, before)
+    assert got["nr_mlock"] == got["nr_unevictable"] == 0
+    assert got["unevictable_pgs_munlocked"] == got["unevictable_pgs_rescued"] == 2048
+
+
+def test_locked_later(machine: Machine) -> None:
+    """mlock() of what is there locks folios whole and splits none; one that it covers in part stays unlocked."""
+    allow(machine, {64: "always"})
+    process = hog(machine, 4 * MB)
+    before, counts = locks(machine), stats(machine, 64)
+    process.lock(MB, MB)
+    assert locks(machine, before)["nr_mlock"] == 256
+    process.unlock(MB, MB)
+    assert locks(machine, before)["nr_mlock"] == 0
+    process.lock(2 * MB + 8 * KB, 128 * KB)
+    got = locks(machine, before)
+    assert got["nr_mlock"] == got["nr_unevictable"] == 16  # of three the one in the middle
+    process.unlock(2 * MB + 72 * KB, 4 * KB)
+    got = locks(machine, before)
+    assert got["nr_mlock"] == got["nr_unevictable"] == 0
+    assert got["unevictable_pgs_mlocked"] == got["unevictable_pgs_munlocked"] == 272
+    got = since(machine, counts, 64)
+    assert got["64 split"] == got["64 split_deferred"] == 0
+
+
+def test_a_locked_one_loses_a_page(machine: Machine) -> None:
+    """Unmapping a part of a locked folio unlocks it."""
+    allow(machine, {64: "always"})
+    process = hog(machine, MB)
+    process.lock(0, MB)
+    before, counts = locks(machine), stats(machine, 64)
+    process.cancel(512 * KB, 4 * KB)
+    got = locks(machine, before)
+    assert (got["nr_mlock"], got["nr_unevictable"], got["unevictable_pgs_munlocked"]) == (-16, -16, 16)
+    assert since(machine, counts, 64)["64 nr_anon_partially_mapped"] == 1
+
+
+def test_reclaim_finds_the_locked(machine: Machine) -> None:
+    """Reclaim frees nothing of a folio of which a part is locked, and swaps whole those of which nothing is."""
+    allow(machine, {64: "always"})
+    process = hog(machine, 2 * MB)
+    process.lock(0, MB + 8 * KB)
+    process.unlock(512 * KB + 60 * KB, 4 * KB)  # the folio of this page is not locked, and is in no VMA whole
+    before, counts = locks(machine), stats(machine, 64)
+    errno_of(machine.write, "a/memory.reclaim", 8 * MB)
+    got = locks(machine, before)
+    assert got["nr_mlock"] == 0
+    got = since(machine, counts, 64)
+    assert got["64 swpout"] == 15
+
+
+def test_freed_lazily(machine: Machine) -> None:
+    """MADV_FREE of whole folios splits none, and reclaim drops them whole; of a part of one it splits that one."""
+    allow(machine, {64: "always"})
+    process = hog(machine, 4 * MB)
+    before, rows = stats(machine, 64), machine.rows("/proc/vmstat")
+    process.advise_part(MADV_FREE, 0, 2 * MB + 8 * KB)
+    now = machine.rows("/proc/vmstat")
+    assert since(machine, before, 64)["64 split"] == 1
+    assert 512 <= now["pglazyfree"] - rows["pglazyfree"] <= 514  # the two pages wait in a batch of their CPU
+    errno_of(machine.write, "a/memory.reclaim", 2 * MB)
+    got = since(machine, before, 64)
+    assert machine.rows("/proc/vmstat")["pglazyfreed"] - rows["pglazyfreed"] >= 480
+    assert got["64 split"] == 1
+    assert got["64 split_deferred"] >= 30  # each is unmapped page by page
+    assert got["64 nr_anon_partially_mapped"] == 0
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_huge_page_freed_lazily(machine: Machine, written: bool) -> None:
+    """Reclaim drops it whole, its PMD entry taken apart for that; one that was written to again stays."""
+    allow(machine, {2048: "always"})
+    process = hog(machine, 8 * MB)
+    before, rows = stats(machine, 2048), machine.rows("/proc/vmstat")
+    process.advise(MADV_FREE)
+    assert since(machine, before, 2048)["2048 split"] == 0
+    assert machine.rows("/proc/vmstat")["pglazyfree"] - rows["pglazyfree"] >= 1536
+    if written:
+        process.dirty()
+    errno_of(machine.write, "a/memory.reclaim", 16 * MB)
+    now = machine.rows("/proc/vmstat")
+    freed = now["pglazyfreed"] - rows["pglazyfreed"]
+    assert freed == 0 if written else freed >= 1024
+    assert since(machine, before, 2048)["2048 split"] <= 1  # at the edge of the mapping
+    assert (now["thp_split_pmd"] - rows["thp_split_pmd"]) * 512 >= freed
+
+
+@pytest.mark.parametrize("advice", [MADV_COLD, MADV_PAGEOUT, MADV_FREE])
+def test_shared_with_a_child(machine: Machine, advice: int) -> None:
+    """Advice on part of a folio that a child maps, too, splits nothing; what is shared is not swapped."""
+    allow(machine, {64: "always"})
+    process = hog(machine, 2 * MB)
+    child = process.fork()
+    before = stats(machine, 64)
+    process.advise_part(advice, 0, 8 * KB)
+    process.advise_part(advice, MB, 256 * KB)
+    got = since(machine, before, 64)
+    assert got["64 split"] == got["64 swpout"] == 0 and got["pswpout"] < SLACK
+    child.kill()

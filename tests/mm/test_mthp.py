@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,16 @@ import pytest
 
 from mmfs.kernel.signal import TaskKilled
 from mmfs.mm.huge_memory import parse_thp_anon
-from mmfs.mm.mman import MADV_COLD, MADV_COLLAPSE, MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_PAGEOUT, PROT_READ
+from mmfs.mm.mman import (
+    MADV_COLD,
+    MADV_COLLAPSE,
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_HUGEPAGE,
+    MADV_PAGEOUT,
+    MLOCK_ONFAULT,
+    PROT_READ,
+)
 from tests.mm.test_huge_memory import smaps, vmstat
 from tests.mm.test_page_idle import frames, read
 
@@ -220,15 +230,17 @@ def test_charged_at_once_or_not(kernel: Kernel, hog: tuple[Task, int]) -> None:
 
 
 def test_advice(kernel: Kernel, hog: tuple[Task, int]) -> None:
-    """What is cold stays whole unless only a part is meant; what may be freed is split."""
+    """What is cold, or may be freed, stays whole unless only a part is meant, and so does what is locked."""
     task, addr = hog
     task.touch(addr, "256K", write=True)
     task.madvise(addr, 96 * KB, MADV_COLD)
     assert stat(kernel, 64, "split") == 1
     task.madvise(addr + 128 * KB, 64 * KB, MADV_FREE)
-    assert stat(kernel, 64, "split") == 2
+    assert stat(kernel, 64, "split") == 1 and vmstat(kernel, "pglazyfree") == 16
     task.mlock(addr + 192 * KB, PAGE)
-    assert stat(kernel, 64, "split") == 3
+    assert stat(kernel, 64, "split") == 1 and vmstat(kernel, "nr_mlock") == 0
+    task.mlock(addr + 192 * KB, 64 * KB)
+    assert stat(kernel, 64, "split") == 1 and vmstat(kernel, "nr_mlock") == 0  # it is in two VMAs
 
 
 def test_split_to_an_order(kernel: Kernel, hog: tuple[Task, int]) -> None:
@@ -285,6 +297,69 @@ def test_the_command_line(boot: Callable[..., Kernel], text: str, modes: dict[in
 
 def test_later_settings_add_to_earlier_ones() -> None:
     assert parse_thp_anon("64K:always") | parse_thp_anon("16K,64K:never") == {4: "never", 2: "never"}
+
+
+@pytest.mark.slow
+@pytest.mark.machine(ram="14T", nodes=2)
+def test_the_last_memory_of_a_large_machine_has_none(kernel: Kernel) -> None:
+    """Its frames cannot be of such folios: as if there were no blocks of the size, however hard a fault looks."""
+    task = kernel.spawn("hog")
+    addr = task.mmap("4M")
+    task.mbind(addr, "4M", "bind", [1])
+    kernel.write(f"{SYS}/enabled", b"never")
+    allow(kernel, k64="always", k16="always")
+    for offset, defrag in ((0, b"madvise"), (2 * MB, b"always")):
+        kernel.write(f"{SYS}/defrag", defrag)
+        before = stat(kernel, 64, "anon_fault_fallback"), stat(kernel, 16, "anon_fault_fallback")
+        task.touch(addr + offset, "1M", write=True)
+        assert stat(kernel, 64, "anon_fault_fallback") == before[0] + 16
+        assert stat(kernel, 16, "anon_fault_fallback") == before[1] + 64
+    assert smaps(task, addr, "Rss") == 2048 and min(frames(task, addr, 256)) >= kernel.frames.mthp_pfns
+    task.mbind(addr + MB, "1M", "bind", [0])
+    task.touch(addr + MB, "64K", write=True)
+    assert stat(kernel, 64, "anon_fault_alloc") == 1
+
+
+@pytest.mark.parametrize("size", [64, 2048])
+def test_locked_folios(kernel: Kernel, size: int) -> None:
+    """Locked whole as they are faulted in; the pages of one that is split stay locked."""
+    task = kernel.spawn("hog")
+    allow(kernel, **{f"k{size}": "always"})
+    addr = task.mmap("6M")
+    task.mlock(addr, "6M", MLOCK_ONFAULT)
+    task.touch(addr + 2 * MB, "2M", write=True)
+    assert stat(kernel, size, "nr_anon") == 2048 // size
+    assert vmstat(kernel, "nr_mlock") == vmstat(kernel, "nr_unevictable") == 512
+    kernel.write(SPLIT, f"{task.pid},{addr + 2 * MB:#x},{addr + 2 * MB + PAGE:#x},0".encode())
+    assert stat(kernel, size, "split") == 1
+    assert vmstat(kernel, "nr_mlock") == vmstat(kernel, "nr_unevictable") == 512
+    assert vmstat(kernel, "unevictable_pgs_munlocked") == size // 4
+    kernel.check()
+    task.munmap(addr, "6M")
+    assert vmstat(kernel, "nr_mlock") == vmstat(kernel, "nr_unevictable") == 0
+
+
+@pytest.mark.machine(ram="256M", nodes=2, swap="64M")
+@pytest.mark.parametrize("size", [64, 2048])
+def test_one_that_has_moved_is_locked_by_reclaim(kernel: Kernel, size: int) -> None:
+    """A page is locked again where it has gone to, a folio not until reclaim comes upon it."""
+    kernel.write("/sys/fs/cgroup/cgroup.subtree_control", b"+memory")
+    kernel.mkdir("/sys/fs/cgroup/a")
+    task = kernel.spawn("hog")
+    kernel.write("/sys/fs/cgroup/a/cgroup.procs", str(task.pid))
+    allow(kernel, **{f"k{size}": "always"})
+    addr = task.mmap("2M")
+    task.mlock(addr, "2M", MLOCK_ONFAULT)
+    task.touch(addr, "2M", write=True)
+    nid = kernel.frames.blocks["zone"][frames(task, addr, 1)[0] >> 9] == kernel.node_data[1].zones[2].index
+    task.migrate_pages(task.pid, [int(nid)], [1 - int(nid)])
+    assert vmstat(kernel, "nr_mlock") == vmstat(kernel, "nr_unevictable") == 0
+    assert vmstat(kernel, "unevictable_pgs_stranded") == 512
+    kernel.check()
+    with contextlib.suppress(OSError):
+        kernel.write("/sys/fs/cgroup/a/memory.reclaim", b"8M")
+    assert vmstat(kernel, "nr_mlock") == vmstat(kernel, "nr_unevictable") == 512
+    assert smaps(task, addr, "Rss") == 2048
 
 
 @pytest.mark.machine(ram="128M", profile="6.1")
