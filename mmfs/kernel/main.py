@@ -307,9 +307,9 @@ def kswapd_init(kernel: Kernel) -> None:
 
     kernel.reclaim = Reclaim(kernel)
     kernel.zswap = Zswap(kernel)
-    loops = kernel.reclaim.loops
-    loops.cost_scan, loops.cost_referenced = Cost.RECLAIM_SCAN, Cost.RECLAIM_REFERENCED
-    loops.cost_unmap, loops.cost_pageout, loops.cost_steal = (
+    folios = kernel.reclaim.folios
+    folios.cost_scan, folios.cost_referenced = Cost.RECLAIM_SCAN, Cost.RECLAIM_REFERENCED
+    folios.cost_unmap, folios.cost_pageout, folios.cost_steal = (
         Cost.RECLAIM_UNMAP, Cost.RECLAIM_PAGEOUT, Cost.RECLAIM_STEAL
     )
     dcache = kernel.namei.dcache

@@ -388,7 +388,7 @@ class PageAllocator:
     def unreserve_highatomic(self, gfp: int, force: bool = True) -> bool:
         """Give a HighAtomic pageblock back to the request's migratetype."""
         return any(
-            self.buddy.areas.unreserve_highatomic(zone.index, gfp_migratetype(gfp), force)
+            self.buddy.highatomic.unreserve(zone.index, gfp_migratetype(gfp), force)
             for zone in self.zones
             if zone.managed() and zone.zone_idx <= self.gfp_zone(gfp)
         )
