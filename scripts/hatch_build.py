@@ -20,11 +20,12 @@ class FastpathBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Before files are collected; `version` is "standard" or "editable"."""
-        libraries = build_fastpath.build(build_fastpath.checked_from_environment())
+        flavour = build_fastpath.Flavour(build_fastpath.checked_from_environment())
+        libraries = build_fastpath.build(flavour)
         build_data["pure_python"] = not libraries
         build_data["infer_tag"] = bool(libraries)
         if version == "editable":
-            build_fastpath.install_in_place(libraries)
+            build_fastpath.install_in_place(flavour, libraries)
         else:
             for library in libraries:
                 build_data["force_include"][str(library)] = f"mmfs/fastpath/{library.name}"
