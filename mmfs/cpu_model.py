@@ -112,7 +112,10 @@ CPU_MODELS = {
         cache_size_kb=512,
         cpuid_level=13,
         flags=tuple(_MAX_FLAGS.split()),
-        bugs=("fxsave_leak", "sysret_ss_attrs", "null_seg", "swapgs_fence", "amd_e400", "spectre_v1", "spectre_v2"),
+        bugs=(
+            "fxsave_leak", "sysret_ss_attrs", "null_seg", "swapgs_fence", "amd_e400", "spectre_v1", "spectre_v2",
+            "spectre_v2_user",
+        ),
         tlb_size="1024 4K pages",
         phys_bits=40,
         caches=_caches(64, 2, 512, 16, 16384, 16, "core"),

@@ -8,11 +8,11 @@ options and another architecture (arch.py).
 
 Simplified: a 6.1 decides as 6.12 does where no file shows it at rest: which pages the MGLRU evicts once it is switched
 on, what compaction and the buddy allocator's fallbacks take, how swap slots are dealt out, who runs next.
-Simplified: 7.0 follows Linux's source, it was not compared with a running kernel (docs/profiles.md); its image, slab
-caches, kernel threads and boot log are those of 6.12, and so are the algorithms: the MGLRU without 6.14's protection of
-what is accessed through file descriptors, pages that cannot be compressed rejected by zswap, swap slots instead of swap
-tables, CPUs' slabs instead of sheaves, the buddy allocator's fallbacks without vm.defrag_mode. There is no
-dmem controller.
+Simplified: 7.0 is compared with a kernel of few drivers (docs/profiles.md); kernel threads and boot log are those of
+6.12, the image too but for that of 7.0.0, and so are the algorithms: the MGLRU without 6.14's protection of what is
+accessed through file descriptors, pages that cannot be compressed rejected by zswap, swap slots instead of swap
+tables, CPUs' slabs instead of sheaves, the buddy allocator's fallbacks without vm.defrag_mode. The dmem controller
+has no files.
 """
 
 from __future__ import annotations
@@ -197,6 +197,7 @@ _SET = (
     "IA32_EMULATION MODIFY_LDT_SYSCALL SECCOMP TASKSTATS TASK_IO_ACCOUNTING SCHED_INFO SCHED_DEBUG FAIR_GROUP_SCHED "
     "HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD X86_DIRECT_GBPAGES DMA_COHERENT_POOL VMAP_STACK LIVEPATCH "
     "TMPFS_INODE64 X86_INTEL_MEMORY_PROTECTION_KEYS "
+    "IOMMU_SUPPORT KVM "
     "CHECKPOINT_RESTORE NO_HZ_FULL CPU_ISOLATION VIRT_CPU_ACCOUNTING_GEN PREEMPT_DYNAMIC STACKTRACE KALLSYMS IO_URING "
     "STRICT_DEVMEM CGROUP_PIDS CGROUP_FREEZER CGROUP_DEVICE CGROUP_CPUACCT CGROUP_PERF CGROUP_BPF CGROUP_MISC "
     "CGROUP_RDMA BLK_CGROUP CGROUP_NET_PRIO CGROUP_NET_CLASSID FUSE_FS UDMABUF DMABUF_HEAPS "
@@ -310,6 +311,37 @@ _7_0 = replace(
         | {"BALLOON_MIGRATION": True, "CGROUP_DMEM": True}
     ),
 )
+# Linux 7.0 as it was released, built with Debian's options of memory management and few drivers: the kernel behind
+# tests/golden/captures/*-7.0.
+_7_0_0 = replace(
+    _7_0,
+    name="7.0.0",
+    version=(7, 0, 0),
+    release="7.0.0",
+    build="#1 SMP PREEMPT_DYNAMIC Sat Nov 28 07:55:11 UTC 2026",
+    compiler="gcc (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40",
+    builder="root@vm",
+    image=KernelImage(
+        text_end=0xD90D70,
+        rodata_end=0x131C000,
+        data_start=0x1400000,
+        data_end=0x1634740,
+        init_start=0x1A32000,
+        init_end=0x1DC8000,
+        smp_locks_end=0x1DD2000,
+        bss_start=0x1DD3000,
+        decrypted_unused=2036 * 1024,
+        end=0x2200000,
+        brk=0x11000,
+        rwdata_kb=2257,
+        percpu_static=212992,
+    ),
+    initrd_size=1798008,
+    pglist_data_size=0x2AB00,
+    options=MappingProxyType(
+        {key: value for key, value in _7_0.options.items() if key not in ("IOMMU_SUPPORT", "KVM")}
+    ),
+)
 
 # Debian's 686-pae, 32 bits with high memory, which Debian 12 is the last to have: a 6.12 is that with a 6.12's files.
 _NOT_IN_686_PAE = (
@@ -353,7 +385,7 @@ def _686_pae(base: Profile, name: str, release: str, build: str) -> Profile:
 
 _BUILT_686 = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-02)"
 PROFILES: Mapping[str, Profile] = MappingProxyType(
-    {"6.12": _6_12, "6.1": _6_1, "7.0": _7_0, "6.12-deb12": _6_12_DEB12}
+    {"6.12": _6_12, "6.1": _6_1, "7.0": _7_0, "6.12-deb12": _6_12_DEB12, "7.0.0": _7_0_0}
 )
 PROFILES_686_PAE: Mapping[str, Profile] = MappingProxyType(
     {

@@ -2,6 +2,7 @@ cimport cython
 from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.frames cimport Frames, PageRec, BlockRec
 from mmfs.fastpath.free_area cimport FreeArea, ZoneRec
+from mmfs.fastpath.highatomic cimport HighAtomic
 
 cdef packed struct PcpRec:
     int count
@@ -16,6 +17,7 @@ cdef packed struct PcpRec:
 @cython.final
 cdef class Buddy:
     cdef readonly FreeArea areas
+    cdef readonly HighAtomic highatomic
     cdef readonly Frames frames
     cdef ZoneRec[::1] zone
     cdef long[::1] nr_free

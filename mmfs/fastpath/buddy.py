@@ -15,6 +15,7 @@ from cython import address
 
 from mmfs.fastpath.frames import Frames, view
 from mmfs.fastpath.free_area import FreeArea
+from mmfs.fastpath.highatomic import HighAtomic
 from mmfs.mm_types import PCP_DTYPE
 
 if not cython.compiled:
@@ -41,6 +42,7 @@ class Buddy:
 
     def __init__(self, areas, vmstat, nr_nodes, nr_cpus):
         self.areas = areas
+        self.highatomic = HighAtomic(areas)
         self.frames = areas.frames
         self.nr_zones = areas.nr_zones
         self.nr_cpus = nr_cpus
@@ -390,7 +392,7 @@ class Buddy:
                 pfn = self.rmqueue(preferred, zone, order, mt, flags)
                 if pfn >= 0:
                     if flags & ALLOC_HIGHATOMIC:
-                        self.areas.reserve_highatomic(zone, pfn, order)
+                        self.highatomic.reserve(zone, pfn, order)
                     return pfn
             if not flags & ALLOC_NOFRAGMENT:
                 return -1

@@ -59,4 +59,3 @@ cdef class FreeArea:
     cdef long rmqueue_mode(self, long zone, int order, int mt, int alloc_flags) noexcept nogil
     cdef long rmqueue_run(self, long zone, long most, int mt, int alloc_flags) noexcept nogil
     cdef void free_one_page(self, long zone, long pfn, int order, int mt, bint to_tail) noexcept nogil
-    cdef void reserve_highatomic(self, long zone, long pfn, int order) noexcept nogil

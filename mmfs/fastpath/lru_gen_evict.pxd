@@ -6,7 +6,10 @@ from mmfs.fastpath.free_area cimport ZoneRec
 from mmfs.fastpath.lru_gen cimport LruGen
 from mmfs.fastpath.lru_gen_ctrl cimport LruGenCtrl
 from mmfs.fastpath.memcontrol cimport Memcontrol
-from mmfs.fastpath.vmscan cimport ScanControl, Vmscan
+from mmfs.fastpath.demotion cimport Demotion
+from mmfs.fastpath.folio_reclaim cimport FolioReclaim
+from mmfs.fastpath.scan_control cimport ScanControl
+from mmfs.fastpath.vmscan cimport Vmscan
 
 @cython.final
 cdef class LruGenEvict:

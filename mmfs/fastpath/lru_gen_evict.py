@@ -12,7 +12,7 @@ from mmfs.fastpath.lru_gen_ctrl import LruGenCtrl
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
-    from mmfs.fastpath.vmscan import ScanControl
+    from mmfs.fastpath.scan_control import ScanControl
 
 _BATCH = 4096
 _FILE = cython.declare(cython.int, 1)
@@ -20,7 +20,6 @@ _TIERS = cython.declare(cython.int, 4)
 _MIN_SEQ = cython.declare(cython.int, 1)
 _MAX_SWAPPINESS = cython.declare(cython.int, 200)
 _DEF_PRIORITY = cython.declare(cython.int, 12)
-_MAX_REQUEST = cython.declare(cython.long, 320)  # pages; Linux: BLK_DEF_MAX_SECTORS_CAP
 
 
 class LruGenEvict:
@@ -66,7 +65,7 @@ class LruGenEvict:
                 self.scanned += delta
                 if delta == 0 or self.scanned >= nr_to_scan or self.should_abort_scan(lruvec, sc):
                     break
-                if self.vmscan.cpu_ns >= self.vmscan.budget_ns or self.vmscan.nr_written >= _MAX_REQUEST:
+                if self.vmscan.is_over():
                     result = LRU_GEN_SLICE
                     break
         return result
@@ -143,7 +142,7 @@ class LruGenEvict:
             lruvec, kind, tier, sc.reclaim_idx, (sc.gfp & GFP_IO_BIT) != 0, item, sc.memcg >= 0, self.isolated
         )
         taken = self.lru_gen.isolated
-        self.vmscan.coming = self.lru_gen.coming
+        self.vmscan.reclaim.coming = self.lru_gen.coming
         if kind == 1:
             sc.nr_file_taken += taken
         sc.nr_taken += taken
@@ -157,10 +156,10 @@ class LruGenEvict:
         reclaimed: cython.long
         i: cython.Py_ssize_t
         for i in range(taken):
-            self.vmscan.folio[i] = cython.cast(cython.uint, self.isolated[i])
+            self.vmscan.reclaim.folio[i] = cython.cast(cython.uint, self.isolated[i])
         while taken:
-            left = self.vmscan.shrink_folio_list(taken, sc, retry)
-            reclaimed = self.vmscan.nr_reclaimed
+            left = self.vmscan.reclaim.shrink_folio_list(taken, sc, retry)
+            reclaimed = self.vmscan.reclaim.nr_reclaimed
             sc.nr_reclaimed += reclaimed
             taken = self.put_back(left, retry)
             self.vmscan.count_demoted(sc, lruvec)
@@ -180,23 +179,23 @@ class LruGenEvict:
         flags: cython.uint
         busy: cython.uint = PG_ACTIVE | PG_REFERENCED | PG_LOCKED | PG_DIRTY | PG_WRITEBACK
         for i in range(left):
-            pfn = self.vmscan.folio[i]
+            pfn = self.vmscan.reclaim.folio[i]
             flags = self.frames.page[pfn].flags
             if flags & (PG_MLOCKED | PG_UNEVICTABLE):
                 pass
             elif flags & PG_RECLAIM and flags & (PG_DIRTY | PG_WRITEBACK):
                 if flags & PG_WORKINGSET:
                     self.frames.page[pfn].flags |= PG_REFERENCED
-            elif retried or flags & busy or self.frames.page[pfn].mapcount or self.vmscan.is_locked(pfn):
+            elif retried or flags & busy or self.frames.page[pfn].mapcount or self.vmscan.reclaim.is_locked(pfn):
                 self.lru_gen.clear_refs(pfn)
                 self.frames.page[pfn].flags |= PG_ACTIVE
             else:
                 self.isolated[clean] = pfn
                 clean += 1
                 continue
-            self.vmscan.folio[kept] = cython.cast(cython.uint, pfn)
+            self.vmscan.reclaim.folio[kept] = cython.cast(cython.uint, pfn)
             kept += 1
         self.vmscan.move_folios_to_lru(kept)
         for i in range(clean):
-            self.vmscan.folio[i] = cython.cast(cython.uint, self.isolated[i])
+            self.vmscan.reclaim.folio[i] = cython.cast(cython.uint, self.isolated[i])
         return clean

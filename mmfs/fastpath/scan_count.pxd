@@ -3,7 +3,10 @@ from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.buddy cimport Buddy
 from mmfs.fastpath.lru cimport LruvecRec
 from mmfs.fastpath.memcontrol cimport Memcontrol
-from mmfs.fastpath.vmscan cimport ScanControl, Vmscan
+from mmfs.fastpath.demotion cimport Demotion
+from mmfs.fastpath.folio_reclaim cimport FolioReclaim
+from mmfs.fastpath.scan_control cimport ScanControl
+from mmfs.fastpath.vmscan cimport Vmscan
 
 @cython.final
 cdef class ScanCount:

@@ -9,7 +9,8 @@ Linux: mm/vmscan.c, prepare_scan_control(), get_scan_count(), pgdat_balanced().
 
 import cython
 
-from mmfs.fastpath.vmscan import ScanControl
+from mmfs.fastpath.frames import view
+from mmfs.fastpath.scan_control import ScanControl
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
@@ -22,13 +23,13 @@ _DEACTIVATE_FILE = cython.declare(cython.int, 2)
 class ScanCount:
     """The arithmetic of a round, over the lists of a Vmscan."""
 
-    def __init__(self, vmscan):
+    def __init__(self, vmscan, vmstat):
         self.vmscan = vmscan
         self.buddy = self.vmscan.buddy
         self.memcg = self.vmscan.memcg
         self.lruvec = self.vmscan.lruvec
-        self.node_stat = self.vmscan.node_stat
-        self.zone_stat = self.vmscan.zone_stat
+        self.node_stat = view(vmstat.node_stat)
+        self.zone_stat = view(vmstat.zone_stat)
 
     def high_wmark(self, zone):
         """The high watermark of a zone, boost included. Linux: high_wmark_pages()."""
@@ -36,7 +37,7 @@ class ScanCount:
 
     def kswapd_wmark(self, zone):
         """The watermark that kswapd works towards: with memory tiering there is to be room for what is promoted."""
-        if self.vmscan.demotion.migration.tiering:
+        if self.vmscan.reclaim.demotion.migration.tiering:
             return self.buddy.zone[zone].wmark_promo + self.buddy.zone[zone].watermark_boost
         return self.high_wmark(zone)
 
@@ -115,8 +116,8 @@ class ScanCount:
 
     def can_reclaim_anon_pages(self, memcg, nid, sc):
         """Whether a cgroup has room in swap, or a node a slower one below it. Linux: can_reclaim_anon_pages()."""
-        return self.memcg.nr_swap_pages(memcg, self.vmscan.workingset.nr_swap_pages) > 0 or (
-            not sc.no_demotion and self.vmscan.demotion.can_demote(nid)
+        return self.memcg.nr_swap_pages(memcg, self.vmscan.reclaim.workingset.nr_swap_pages) > 0 or (
+            not sc.no_demotion and self.vmscan.reclaim.demotion.can_demote(nid)
         )
 
     def unprotected(self, memcg, sc, size, least, low):

@@ -9,7 +9,7 @@ In front of the areas each CPU has two caches of 64 slots: those it will use nex
 as used until they are given back.
 
 A large folio gets as many neighbouring slots at once, straight from an area, and is written in one piece; only if there
-are none is it split first (fastpath/vmscan.py).
+are none is it split first (fastpath/folio_reclaim.py).
 
 Linux: mm/swap_state.c; mm/swapfile.c; mm/swap_slots.c; mm/page_io.c.
 """

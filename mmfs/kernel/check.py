@@ -105,7 +105,8 @@ def check_objects(kernel: Kernel) -> None:
         "vm_area_struct": sum(mm.map_count for mm in mms.values()),
     }
     fs = {task.fs.obj for task in tasks if task.fs.obj and task.fs.users}
-    others = {"UDP": len(kernel.udp_prot.sockets), "fs_cache": len(fs)}
+    creds = {task.signal.cred_obj for task in tasks if task.signal.cred_obj}
+    others = {"UDP": len(kernel.udp_prot.sockets), "fs_cache": len(fs), "cred": len(creds)}
     for name, n in others.items():  # caches that are merged into one of these with some kernels
         if kernel.slab[name].name in expected:
             expected[kernel.slab[name].name] += n

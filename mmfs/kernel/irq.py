@@ -35,6 +35,8 @@ CHIP_OF_DEVICE: Final = since(6, 12)
 """Kernels in which each PCI device is an interrupt chip; in older ones all are one, in which each has its place."""
 CONSOLE_MODULE: Final = until(6, 12)
 """Kernels whose driver of the serial port is a module, which comes after that of the disks."""
+POLLED_AT_BOOT: Final = until(7, 0)
+"""Kernels that look for machine checks once when a CPU comes up, before they do so now and then."""
 DEVFN_SHIFT: Final = 14
 GSI_TOP: Final = 24
 NR_LEGACY_IRQS: Final = 16
@@ -102,6 +104,8 @@ class Interrupts:
     def __init__(self, machine: Machine, cpus: Sequence[Cpu], profile: Profile) -> None:
         self.cpus = cpus
         self.chip_of_device = CHIP_OF_DEVICE(profile)
+        self.first_polls = int(POLLED_AT_BOOT(profile))
+        self.virtualization = bool(profile.config("KVM"))
         self._descs: list[IrqDesc] = []
         self._arch: dict[str, list[int]] = {name: [0] * len(cpus) for name, _ in (*ARCH, *VIRTUALIZATION)}
         self.disks: Iterable[Gendisk] = ()
@@ -193,7 +197,7 @@ class Interrupts:
 
     def arch(self) -> Iterator[tuple[str, str, list[int]]]:
         """The processors' own interrupts: name, description, count a CPU."""
-        for name, description in (*ARCH, *VIRTUALIZATION):
+        for name, description in (*ARCH, *(VIRTUALIZATION if self.virtualization else ())):
             yield name, description, self.arch_counts(name)
 
     def arch_counts(self, name: str) -> list[int]:
@@ -201,7 +205,7 @@ class Interrupts:
         if name == "LOC":
             return [cpu.timer_interrupts for cpu in self.cpus]
         if name == "MCP":
-            return [1 + cpu.clock.now_ns // MCE_POLL_NS for cpu in self.cpus]
+            return [self.first_polls + cpu.clock.now_ns // MCE_POLL_NS for cpu in self.cpus]
         if name == "TLB":
             return self._shootdowns()
         if name == "CAL":

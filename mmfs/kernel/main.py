@@ -27,7 +27,7 @@ from mmfs.kernel.scheduler import Scheduler
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
 from mmfs.mm_types import HPAGE_PMD_ORDER, PAGE_SIZE
-from mmfs.profile import config
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -87,7 +87,7 @@ def mm_core_init(kernel: Kernel) -> None:
     """Zones, free lists and counters. Linux: mm/mm_init.c, mm_core_init()."""
     from mmfs.mm import memory
     from mmfs.mm.damon.core import Damon
-    from mmfs.mm.direct_map import SPLITS_32, DirectMap
+    from mmfs.mm.direct_map import SPLITS_32, SPLITS_64, SPLITS_64_7_0, DirectMap
     from mmfs.mm.huge_memory import TransparentHugepage
     from mmfs.mm.khugepaged import Khugepaged
     from mmfs.mm.ksm import Ksm
@@ -114,7 +114,8 @@ def mm_core_init(kernel: Kernel) -> None:
     kernel.sections = Sections(kernel.memblock.memory)
     ram = [(start << 12, end << 12) for start, end, _ in kernel.memblock.memory]
     if LONG_64(kernel):
-        kernel.direct_map = DirectMap(ram, machine.cpu.gbpages)
+        splits = SPLITS_64_7_0 if since(7, 0)(kernel) else SPLITS_64
+        kernel.direct_map = DirectMap(ram, machine.cpu.gbpages, splits)
         return
     low = kernel.memblock.max_low_pfn << 12
     splits = SPLITS_32[low < ram[-1][1]]
@@ -307,9 +308,9 @@ def kswapd_init(kernel: Kernel) -> None:
 
     kernel.reclaim = Reclaim(kernel)
     kernel.zswap = Zswap(kernel)
-    loops = kernel.reclaim.loops
-    loops.cost_scan, loops.cost_referenced = Cost.RECLAIM_SCAN, Cost.RECLAIM_REFERENCED
-    loops.cost_unmap, loops.cost_pageout, loops.cost_steal = (
+    folios = kernel.reclaim.folios
+    folios.cost_scan, folios.cost_referenced = Cost.RECLAIM_SCAN, Cost.RECLAIM_REFERENCED
+    folios.cost_unmap, folios.cost_pageout, folios.cost_steal = (
         Cost.RECLAIM_UNMAP, Cost.RECLAIM_PAGEOUT, Cost.RECLAIM_STEAL
     )
     dcache = kernel.namei.dcache

@@ -29,6 +29,7 @@ FILESYSTEMS: Final = (
     FileSystemType("sysfs"),
     FileSystemType("tmpfs"),
     FileSystemType("bdev", needs=~config("64BIT")),
+    FileSystemType("bdev", needs=config("64BIT") & since(7, 0)),
     FileSystemType("proc"),
     FileSystemType("cgroup"),
     FileSystemType("cgroup2"),

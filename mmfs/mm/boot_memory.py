@@ -47,7 +47,6 @@ def _minus(ranges: Iterable[tuple[int, int, int]], holes: list[tuple[int, int]])
         if start < end:
             yield start, end, nid
 
-
 class BootMemory:
     """The steps from a memblock to a page allocator, in order."""
 
@@ -135,6 +134,8 @@ class BootMemory:
         self.alloc.init_per_zone_wmark_min()
         self._hugepage_init()
         self._free_reserved_areas(late[early:])
+        if self.alloc.reserves_follow:
+            self.alloc.setup_per_zone_lowmem_reserve()
         self.vmstat.event[:] = 0
         self.vmstat.event[VmEventItem.PGFREE] = sum(int(zone["managed"]) for zone in self.buddy.zones)
         self.vmstat.numa_event[:] = 0

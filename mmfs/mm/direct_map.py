@@ -33,6 +33,8 @@ IMAGE_SPLITS_1G: Final = 2
 MODULE_SPLITS_2M: Final = 6
 """2 MB pages split for modules; these are counted as events."""
 SPLITS_64: Final = (IMAGE_SPLITS_2M, MODULE_SPLITS_2M)
+SPLITS_64_7_0: Final = (IMAGE_SPLITS_2M - 1, MODULE_SPLITS_2M)
+"""The same since 7.0."""
 SPLITS_32: Final = ((4, 3), (3, 0))
 """Both with 32 bits, where all memory is low and where not."""
 

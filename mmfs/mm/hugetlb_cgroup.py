@@ -9,13 +9,18 @@ Linux: mm/hugetlb_cgroup.c.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.mm.cgroup_defs import CgroupSubsys, CgroupSubsysState
 from mmfs.mm_types import PAGE_COUNTER_MAX
+from mmfs.profile import until
 
 if TYPE_CHECKING:
     from mmfs.mm.hugetlb import Hstate, Hstates
+
+
+LIMIT_ROUNDED: Final = until(7, 0)
+"""Which kernels round no limit, too: later ones show a number until "max" is written. Linux: hugetlb_cgroup_init()."""
 
 
 class HugetlbCounter:
@@ -23,11 +28,11 @@ class HugetlbCounter:
 
     __slots__ = ("failcnt", "max", "usage", "watermark")
 
-    def __init__(self, order: int) -> None:
+    def __init__(self, order: int, rounded: bool = True) -> None:
         self.usage = 0
         self.watermark = self.failcnt = 0
         """The highest usage so far and how often the limit was hit, which cgroup v1 shows."""
-        self.max = PAGE_COUNTER_MAX >> order << order
+        self.max = PAGE_COUNTER_MAX >> order << order if rounded else PAGE_COUNTER_MAX
 
 
 class HugetlbCgroup(CgroupSubsysState):
@@ -37,10 +42,10 @@ class HugetlbCgroup(CgroupSubsysState):
 
     parent: HugetlbCgroup | None
 
-    def __init__(self, hstates: dict[str, Hstate]) -> None:
+    def __init__(self, hstates: dict[str, Hstate], rounded: bool = True) -> None:
         super().__init__()
-        self.hugepage = {size: HugetlbCounter(hstate.order) for size, hstate in hstates.items()}
-        self.rsvd_hugepage = {size: HugetlbCounter(hstate.order) for size, hstate in hstates.items()}
+        self.hugepage = {size: HugetlbCounter(hstate.order, rounded) for size, hstate in hstates.items()}
+        self.rsvd_hugepage = {size: HugetlbCounter(hstate.order, rounded) for size, hstate in hstates.items()}
         self.events = dict.fromkeys(hstates, 0)
         self.events_local = dict.fromkeys(hstates, 0)
         """How often a limit was hit: here or below, here."""
@@ -143,7 +148,7 @@ class HugetlbController(CgroupSubsys):
 
     def css_alloc(self, parent: Any) -> HugetlbCgroup:
         """Nothing counted, no limit."""
-        return HugetlbCgroup(self.hstates)
+        return HugetlbCgroup(self.hstates, LIMIT_ROUNDED(self.hierarchy))
 
     def css_offline(self, css: HugetlbCgroup) -> None:
         """Pages that stay mapped are the parent's from now on. Linux: hugetlb_cgroup_css_offline()."""

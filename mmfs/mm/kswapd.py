@@ -18,7 +18,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from mmfs.fastpath.vmscan import ScanControl
+from mmfs.fastpath.scan_control import ScanControl
 from mmfs.mm.compaction import compact_gap
 from mmfs.mm.vmscan import MAX_RECLAIM_RETRIES, NSEC_PER_JIFFY
 from mmfs.mm.vmscan_node import DEF_PRIORITY

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.lru_gen_evict import LruGenEvict
-from mmfs.fastpath.vmscan import ScanControl
+from mmfs.fastpath.scan_control import ScanControl
 from mmfs.mm.lru_gen import ANON, ANON_ONLY, FILE, MAX_SWAPPINESS, SWAPPINESS_ANON_ONLY, LruGenLruvec
 from mmfs.mm.lru_gen_memcg import MEMCG_NR_BINS, MemcgLruOp
 from mmfs.mm.vmscan_node import DEF_PRIORITY
@@ -171,7 +171,7 @@ class LruvecEviction:
         if result == LRU_GEN_AGE:
             looked = self.lruvec.try_to_inc_max_seq(bool(swappiness))
             gens.state.walk.batching = True
-            gens.reclaim.loops.cpu_ns += looked * AGING_ENTRY_NS
+            gens.reclaim.folios.cpu_ns += looked * AGING_ENTRY_NS
             self.aged = True
         if sc.nr_unqueued_dirty and sc.nr_unqueued_dirty == sc.nr_file_taken:
             gens.reclaim.loops.wake_flusher = True

@@ -55,11 +55,14 @@ from mmfs.mm_types import (
     ZONE_MOVABLE,
     ZONE_NORMAL,
 )
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
+PFNS_OF_DEVICES: Final = since(7, 0)
+"""Which kernels ask devices about a frame that has no record. Linux: 7.0, memory_failure_pfn()."""
 EHWPOISON: Final = 133
 """Which Python's errno does not know."""
 WRITEBACK_NS: Final = 20_000_000
@@ -154,6 +157,9 @@ class MemoryFailure:
         kernel = self.kernel
         if not kernel.vm.memory_failure_recovery:
             kernel.panic(f"Memory failure on page {pfn:x}")
+        if pfn >= kernel.max_pfn and PFNS_OF_DEVICES(kernel):
+            self._say(pfn, "recovery action for non struct page pfn: Ignored")
+            raise OSError(EBUSY, "no device has such a frame")
         if pfn >= kernel.max_pfn or not kernel.sections.online(pfn):
             self._say(pfn, "memory outside kernel control")
             raise OSError(ENXIO, "no such frame")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mmfs.fastpath.vmscan import ScanControl
+from mmfs.fastpath.scan_control import ScanControl
 from mmfs.mm.vmscan_node import DEF_PRIORITY
 from mmfs.mm_types import GFP_DIRECT_RECLAIM_BIT, GFP_KERNEL, SWAP_CLUSTER_MAX, NodeStatItem, VmEventItem
 

@@ -70,6 +70,8 @@ MOVABLE_APART = since(6, 12)
 """Kernels in which ZONE_MOVABLE has no share of min_free_kbytes, but watermarks of its own."""
 PCP_TUNED = since(6, 12)
 """Kernels that tune how many pages a per-CPU list holds."""
+RESERVES_FOLLOW = since(7, 0)
+"""Which kernels reckon lowmem_reserve anew when memory is given back. Linux: 7.0, adjust_managed_page_count()."""
 _LRU_HEADS_SPARE = 1024
 
 
@@ -115,6 +117,7 @@ class PageAllocator:
     ) -> None:
         self.movable_apart = MOVABLE_APART(profile)
         self.pcp_tuned = PCP_TUNED(profile)
+        self.reserves_follow = RESERVES_FOLLOW(profile)
         self.transparent_hugepage = transparent_hugepage
         self.vm = vm
         self.vmstat = vmstat
@@ -388,7 +391,7 @@ class PageAllocator:
     def unreserve_highatomic(self, gfp: int, force: bool = True) -> bool:
         """Give a HighAtomic pageblock back to the request's migratetype."""
         return any(
-            self.buddy.areas.unreserve_highatomic(zone.index, gfp_migratetype(gfp), force)
+            self.buddy.highatomic.unreserve(zone.index, gfp_migratetype(gfp), force)
             for zone in self.zones
             if zone.managed() and zone.zone_idx <= self.gfp_zone(gfp)
         )

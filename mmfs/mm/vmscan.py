@@ -20,8 +20,10 @@ from __future__ import annotations
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final
 
+from mmfs.fastpath.folio_reclaim import FolioReclaim
+from mmfs.fastpath.scan_control import ScanControl
 from mmfs.fastpath.scan_count import ScanCount
-from mmfs.fastpath.vmscan import ScanControl, Vmscan
+from mmfs.fastpath.vmscan import Vmscan
 from mmfs.mm.compaction import compact_gap
 from mmfs.mm.filemap import task_ns
 from mmfs.mm.lru_gen_reclaim import LruGenNode, LruGenReclaim
@@ -79,10 +81,13 @@ class Reclaim:
         self.vmstat = kernel.vmstat
         self.lru = kernel.lru
         mmu = kernel.mmu
-        self.loops = Vmscan(mmu.huge_split, mmu.swap, mmu.filemap, mmu.compaction.migration, kernel.vmstat)
-        self.demotion = self.loops.demotion
+        self.folios = FolioReclaim(
+            mmu.huge_split, mmu.swap, mmu.filemap, mmu.compaction.migration, kernel.vmstat
+        )
+        self.loops = Vmscan(self.folios, kernel.vmstat)
+        self.demotion = self.folios.demotion
         self.loops.budget_ns = SLICE_NS
-        self.scan_count = ScanCount(self.loops)
+        self.scan_count = ScanCount(self.loops, kernel.vmstat)
         self.shrinkers = Shrinkers(kernel.vmstat)
         self.generations = LruGenReclaim(self)
         self.until_ns = 0
@@ -129,25 +134,25 @@ class Reclaim:
 
     def slice_over(self) -> bool:
         """Whether it is time to let others run."""
-        return bool(self.loops.cpu_ns >= SLICE_NS)
+        return bool(self.folios.cpu_ns >= SLICE_NS)
 
     def write_unplug(self) -> int:
         """Send what the loops have written, at their own time, when disks have answered what came before.
 
         How long they wait then. Linux: block/blk-core.c, blk_finish_plug().
         """
-        if not self.loops.nr_written:
+        if not self.folios.nr_written:
             return 0
-        self.loops.nr_written = 0
-        kernel, now_ns = self.kernel, self.kernel.clock.now_ns + int(self.loops.cpu_ns)
+        self.folios.nr_written = 0
+        kernel, now_ns = self.kernel, self.kernel.clock.now_ns + int(self.folios.cpu_ns)
         kernel.block_devices.complete_until(now_ns)
         kernel.swap_writes.write_unplug(now_ns)
         return kernel.swap_writes.write_throttle_ns(now_ns)
 
     def charge(self, task: Task | None) -> int:
         """What the loops have used is the task's, and what they have set going goes; how many ns."""
-        used_ns = int(self.loops.cpu_ns)
-        self.loops.cpu_ns = self.loops.nr_written = 0
+        used_ns = int(self.folios.cpu_ns)
+        self.folios.cpu_ns = self.folios.nr_written = 0
         self.kernel.swap_writes.write_unplug()
         if self.demotion.wake:
             self._wake_targets()
@@ -169,7 +174,7 @@ class Reclaim:
 
     def set_time(self) -> None:
         """Tell the loops how late it is, for pages that are being read."""
-        self.loops.now_ns = self.demotion.migration.now_ns = max(task_ns(self.kernel), self.until_ns)
+        self.folios.now_ns = self.demotion.migration.now_ns = max(task_ns(self.kernel), self.until_ns)
 
     def cond_resched(self, task: Task | None) -> None:
         """Within direct reclaim: others may run, and disks have answered what they can by now.
@@ -251,13 +256,13 @@ class Reclaim:
         cpu = self.kernel.page_alloc.buddy.cpu
         nid = int(self.kernel.page_alloc.buddy.cpu_nodes[cpu])
         set_flag = task is not None and not task.flags & PF_MEMALLOC
-        self.loops.workingset.target = memcg.row
+        self.folios.workingset.target = memcg.row
         try:
             if task is not None and set_flag:
                 task.flags |= PF_MEMALLOC
             return DirectReclaim(self, task, self.kernel.node_data[nid].node_zonelists, sc).run()
         finally:
-            self.loops.workingset.target = 0
+            self.folios.workingset.target = 0
             if task is not None and set_flag:
                 task.flags &= ~PF_MEMALLOC
 
@@ -323,7 +328,7 @@ class Reclaim:
         sc = ScanControl(GFP_KERNEL)
         sc.may_writepage = sc.may_swap = sc.no_demotion = True
         self.set_time()
-        freed = int(self.loops.reclaim_pages(pfns, sc))
+        freed = int(self.folios.reclaim_pages(pfns, sc))
         self.cond_resched(task)
         return freed
 

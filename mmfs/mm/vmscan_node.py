@@ -15,7 +15,7 @@ from mmfs.mm_types import PAGE_ALLOC_COSTLY_ORDER, MemcgMemoryEvent, NodeStatIte
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mmfs.fastpath.vmscan import ScanControl
+    from mmfs.fastpath.scan_control import ScanControl
     from mmfs.mm.lru_gen_reclaim import LruvecEviction
     from mmfs.mm.mem_cgroup import MemCgroup
     from mmfs.mm.mmzone import PglistData

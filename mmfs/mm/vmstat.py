@@ -61,12 +61,13 @@ _OF_ZONE = {"dma32": config("ZONE_DMA32"), "high": config("HIGHMEM"), "device": 
 STAT_NEEDS: Final[dict[str, Needs]] = {
     **dict.fromkeys(
         (
-            "nr_unaccepted", "nr_iommu_pages", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged",
+            "nr_unaccepted", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged",
             "nr_memmap_pages", "nr_memmap_boot_pages", "pgsteal_khugepaged", "pgscan_khugepaged",
             "thp_underused_split_page", "swpin_zero", "swpout_zero", "zswpwb",
         ),
         _NEW,
     ),
+    "nr_iommu_pages": _NEW & config("IOMMU_SUPPORT"),
     "nr_hugetlb": since(6, 13),
     **dict.fromkeys(
         (

@@ -40,12 +40,22 @@ def image_package(series: str) -> str:
         depends = subprocess.run(["apt-cache", "depends", meta], capture_output=True, text=True).stdout
         if found := re.search(rf"Depends: (linux-image-{re.escape(version)}\.[^\s:]+)", depends):
             return found[1] + (":i386" if pae else "")
-    return pytest.skip(f"apt knows no kernel {series} (apt-get update?)")
+    return pytest.skip(f"apt knows no kernel {series} (apt-get update, or name a bzImage in {variable(series)})")
+
+
+def variable(series: str) -> str:
+    """The environment variable that names a kernel of a series, where apt has none."""
+    return f"MMFS_KERNEL_{series.replace('.', '_').replace('-', '_').upper()}"
 
 
 @cache
 def vmlinuz(series: str = SERIES) -> Path:
-    """The kernel, from the cache or from its package."""
+    """The kernel: what the environment names, or from the cache, or from its package.
+
+    Beside a kernel NAME lies a directory NAME.modules, if there is anything to load, in the order of names.
+    """
+    if variable(series) in os.environ:
+        return Path(os.environ[variable(series)])
     package = image_package(series)
     kernel = CACHE / package
     CACHE.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ WRITES = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["6.1", "6.12", "6.1-686-pae"])
+@pytest.fixture(scope="module", params=["6.1", "6.12", "7.0", "6.1-686-pae"])
 def machines(request: pytest.FixtureRequest) -> Iterator[tuple[Agent, Kernel]]:
     """A real machine and one of ours, each with a cgroup that has memory enabled."""
     version, pae, _ = request.param.partition(realkernel.PAE)

@@ -158,7 +158,7 @@ def test_high_order_atomic_allocation_reserves_its_block() -> None:
     assert bed.frames.blocks[pfn >> PAGEBLOCK_ORDER]["migratetype"] == MIGRATE_HIGHATOMIC
     assert bed.buddy.zones[Z]["nr_reserved_highatomic"] == 512
     assert bed.buddy.zones[Z]["nr_free_highatomic"] == 504
-    assert bed.buddy.areas.unreserve_highatomic(Z, MIGRATE_MOVABLE, True)
+    assert bed.buddy.highatomic.unreserve(Z, MIGRATE_MOVABLE, True)
     assert bed.buddy.zones[Z]["nr_free_highatomic"] == bed.buddy.zones[Z]["nr_reserved_highatomic"] == 0
     bed.check()
 

@@ -219,7 +219,7 @@ LAYOUTS: dict[str, Mask] = {
     "projid_map": exact,
     "patch_state": exact,
     "timens_offsets": exact,
-    "ksm_stat": words,
+    "ksm_stat": each(words, only(r"(?<=: )(yes|no)$", lambda answer: "#")),
     "ksm_merging_pages": words,
     "wchan": exact,
     "mounts": only(TMPFS_SIZE, lambda text: "#"),
@@ -240,6 +240,9 @@ PIDS = {
     ("512M-6.1", "kthread"): ("00-boot", "2"),
     ("512M-6.1", "kswapd0"): ("00-boot", "44"),
     ("512M-6.1", "program"): ("02-zoo", "211"),
+    ("512M-7.0", "kthread"): ("00-boot", "2"),
+    ("512M-7.0", "kswapd0"): ("00-boot", "45"),
+    ("512M-7.0", "program"): ("02-zoo", "177"),
     ("2G-686-pae", "kthread"): ("00-boot", "2"),
     ("2G-686-pae", "program"): ("02-zoo", "214"),
 }
@@ -263,7 +266,7 @@ def test_layout(where: str, sort: str, name: str) -> None:
     assert_layout(kernel.read(f"/proc/{pid}/{name}"), file.read_bytes(), LAYOUTS[name], str(file))
 
 
-@pytest.mark.parametrize("where", ["512M", "512M-6.1", "2G-686-pae"])
+@pytest.mark.parametrize("where", ["512M", "512M-6.1", "512M-7.0", "2G-686-pae"])
 def test_rows_of_smaps(where: str) -> None:
     """Of the heap, which both programs have."""
     kernel, pid = of_kind("program", where)

@@ -95,8 +95,8 @@ def _zones_of(golden: Capture) -> Any:
         row = [of.get(item, 0) for item in stats]
         row[0] = int(body.split()[0])
         pcps = [
-            SimpleNamespace(count=int(c), high=int(h), batch=int(b))
-            for c, h, b in re.findall(r"count: (\d+)\n +high:  (\d+)\n +batch: (\d+)", body)
+            SimpleNamespace(**{name: int(value) for name, value in re.findall(r"(\w+): +(\d+)\n", text)})
+            for text in re.findall(r"cpu: \d+\n((?: +\w+: +\d+\n)+)", body)
         ]
         threshold = re.search(r"vm stats threshold: (\d+)", body)
         pgdat.zones.append(
@@ -117,6 +117,9 @@ def _zones_of(golden: Capture) -> Any:
                 per_cpu_pageset=pcps,
                 stat_threshold=int(threshold[1]) if threshold else 0,
                 zone_start_pfn=of.get("start_pfn", 0),
+                nr_free_pages_blocks=lambda of=of: of.get("nr_free_pages_blocks", 0),
+                nr_reserved_highatomic=of.get("reserved_highatomic"),
+                nr_free_highatomic=of.get("free_highatomic"),
             )
         )
         zone_stat.append(row[: len(zone_stat_text)])
@@ -283,7 +286,7 @@ def _interrupts(name: str) -> Any:
         for cpu in range(2)
     ]
     irqs = Interrupts(machine(name), cpus, profile(name))  # type: ignore[arg-type]
-    return SimpleNamespace(interrupts=irqs, cpus=cpus)
+    return SimpleNamespace(interrupts=irqs, cpus=cpus, profile=profile(name))
 
 
 @pytest.mark.parametrize("name", MACHINES)

@@ -78,6 +78,11 @@ SAME_STATE: dict[str, tuple[str, ...]] = {
 }
 
 
+# What follows from the drivers that a kernel was built with: the one of this machine has few.
+FEW_DRIVERS = "512M-7.0"
+OF_DRIVERS = ("/proc/modules", "/proc/devices")
+
+
 def layout_cases() -> list[tuple[str, Capture]]:
     """Every capture of every file in LAYOUTS."""
     return [
@@ -85,6 +90,7 @@ def layout_cases() -> list[tuple[str, Capture]]:
         for path in LAYOUTS
         for capture in captures(path)
         if capture.snapshot in SAME_STATE.get(path, (capture.snapshot,))
+        and not (capture.machine == FEW_DRIVERS and path in OF_DRIVERS)
     ]
 
 
@@ -105,7 +111,12 @@ ROWS: dict[str, tuple[Mask, Callable[[str], str], int, int]] = {
 
 def row_cases() -> list[tuple[str, Capture]]:
     """Every capture of every file in ROWS."""
-    return [(path, capture) for path in ROWS for capture in captures(path)]
+    return [
+        (path, capture)
+        for path in ROWS
+        for capture in captures(path)
+        if not (capture.machine == FEW_DRIVERS and path in OF_DRIVERS)
+    ]
 
 
 @pytest.mark.parametrize(("path", "golden"), row_cases(), ids=[str(case[1]) for case in row_cases()])

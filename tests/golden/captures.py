@@ -23,6 +23,7 @@ MACHINES: dict[str, dict[str, object]] = {
     "1G-hugepages": {"ram": "1G", "cpus": 2, "swap": "256M", "cmdline": f"{CMDLINE} hugepages=64"},
     "5G-numa2": {"ram": "5G", "cpus": 2, "swap": "256M", "nodes": ["3G", "2G"], "cmdline": CMDLINE},
     "512M-6.1": {"ram": "512M", "cpus": 2, "swap": "256M", "cmdline": CMDLINE, "profile": "6.1"},
+    "512M-7.0": {"ram": "512M", "cpus": 2, "swap": "256M", "cmdline": CMDLINE, "profile": "7.0.0"},
     "2G-686-pae": {
         "ram": "2G", "cpus": 2, "swap": "256M", "cmdline": CMDLINE, "profile": "6.1", "arch": "i386-pae"
     },

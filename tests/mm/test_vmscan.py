@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mmfs.fastpath.vmscan import ScanControl
+from mmfs.fastpath.scan_control import ScanControl
 from mmfs.kernel.signal import TaskKilled
 from mmfs.mm.kswapd import pgdat_balanced
 from mmfs.mm.shrinker import Shrinker, Shrinkers

@@ -27,7 +27,7 @@ AMD_NEEDS: Final = {"xtopology": since(6, 12)}
 LONG_64: Final = config("64BIT")
 NEEDS: Final = {
     "nopl": LONG_64, "ospke": config("X86_INTEL_MEMORY_PROTECTION_KEYS"), "la57": config("X86_5LEVEL"),
-    "null_seg": LONG_64,
+    "null_seg": LONG_64, "spectre_v2_user": since(7, 0),
 }  # fmt: skip
 """Flags and bugs that not all kernels tell of."""
 OLD_BUGS: Final = "fdiv_bug\t: no\nf00f_bug\t: no\ncoma_bug\t: no\n"

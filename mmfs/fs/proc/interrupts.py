@@ -9,9 +9,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mmfs.fs.proc.root import proc
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
+
+CHIP_NEXT_TO_COUNTS = since(7, 0)
+"""Which kernels write no second space before the name of the chip."""
 
 
 def columns(numbers: Iterable[int]) -> str:
@@ -30,9 +34,10 @@ def interrupts(kernel: Kernel) -> str:
     irqs = kernel.interrupts
     width = irqs.precision
     lines = [header(kernel, width + 8)]
+    gap = "" if CHIP_NEXT_TO_COUNTS(kernel) else " "
     for desc in irqs.descs():
         source = f"{desc.chip:>8} {desc.hwirq:{width}d}-{desc.flow:<8}"
-        lines.append(f"{desc.irq:{width}d}: {columns(desc.counts())} {source}  {desc.action}\n")
+        lines.append(f"{desc.irq:{width}d}: {columns(desc.counts())}{gap}{source}  {desc.action}\n")
     for name, description, counts in irqs.arch():
         lines.append(f"{name:>{width}}: {columns(counts)}  {description}\n")
         if name == "MCP":  # two that are counted for the machine as a whole

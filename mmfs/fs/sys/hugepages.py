@@ -6,16 +6,20 @@ Linux: mm/hugetlb.c, hugetlb_init_hstates(), hugetlb_sysfs_init().
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmfs.fs.sys.root import DIRECTORY, mm
 from mmfs.kernfs import Caller, Directory, fail, kstrtoul, memparse
 from mmfs.mm.hugetlb import Hstate
 from mmfs.mm.mempolicy import init_nodemask_of_mempolicy
-from mmfs.profile import config
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
+
+
+GIGANTIC_SURPLUS: Final = since(7, 0)
+"""Which kernels give surplus pages of 1 GB, too."""
 
 
 class Pool(NamedTuple):
@@ -128,7 +132,7 @@ def nr_overcommit_hugepages(pool: Pool) -> int:
 @nr_overcommit_hugepages.store
 def nr_overcommit_hugepages_store(pool: Pool, buf: str) -> None:
     """Linux: mm/hugetlb.c, nr_overcommit_hugepages_store()."""
-    if pool.hstate.gigantic:
+    if pool.hstate.gigantic and not GIGANTIC_SURPLUS(pool):
         fail(errno.EINVAL)
     pool.hstate.nr_overcommit_huge_pages = kstrtoul(buf, 10)
 

@@ -12,7 +12,7 @@ from mmfs.fs.sys.root import DIRECTORY, mm
 from mmfs.kernfs import kstrtobool
 from mmfs.kernfs.kstrtox import fail, kstrtou8, sysfs_streq
 from mmfs.mm.mempolicy import AUTO
-from mmfs.profile import config, since
+from mmfs.profile import Needs, config, since
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
 MAX_NUMNODES: Final = 64
+AUTO_MISNAMED: Final = Needs(lambda profile: profile.version == (7, 0, 0))
+"""7.0 as it was released: its headers make another word of `auto`, which became the name of the file."""
 
 mempolicy = mm.directory("mempolicy", mode=DIRECTORY, needs=since(6, 12) & config("NUMA"))
 weighted_interleave = mempolicy.directory("weighted_interleave", mode=DIRECTORY)
@@ -49,13 +51,11 @@ for _nid in range(MAX_NUMNODES):
     weighted_interleave.attributes(f"node{_nid}", _show, _store, needs=_exists)
 
 
-@weighted_interleave.attribute("auto", mode=0o664, needs=AUTO)
-def auto(kernel: Kernel) -> str:
+def auto_show(kernel: Kernel) -> str:
     """Whether the weights follow from what firmware tells of the nodes' memory."""
     return f"{str(kernel.weighted_interleave.auto).lower()}\n"
 
 
-@auto.store
 def auto_store(kernel: Kernel, buf: str) -> None:
     """Linux: weighted_interleave_auto_store()."""
     try:
@@ -63,3 +63,7 @@ def auto_store(kernel: Kernel, buf: str) -> None:
     except OSError:
         fail(errno.EINVAL)
     kernel.weighted_interleave.set_auto(value)
+
+
+weighted_interleave.attributes("auto", auto_show, auto_store, mode=0o664, needs=AUTO & ~AUTO_MISNAMED)
+weighted_interleave.attributes("__auto_type", auto_show, auto_store, mode=0o664, needs=AUTO & AUTO_MISNAMED)

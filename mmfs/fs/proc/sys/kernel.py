@@ -110,8 +110,19 @@ def sched_rt_changed(field: str) -> Callable[[Kernel, int], None]:
         if kernel.sysctl.sched_rt_runtime_us > kernel.sysctl.sched_rt_period_us:
             setattr(kernel.sysctl, field, old)
             fail(errno.EINVAL)
+        runtime = kernel.sysctl.sched_rt_runtime_us
+        if DL_SERVERS_COUNT(kernel) and 0 <= runtime * 10 < kernel.sysctl.sched_rt_period_us:
+            setattr(kernel.sysctl, field, old)
+            fail(errno.EBUSY)
 
     return check
+
+
+DL_SERVERS_COUNT: Final = since(7, 0)
+"""Which kernels keep, on each CPU, 5 % each for the fair and for the extensible class, which no limit can go below.
+
+Linux: 7.0, kernel/sched/deadline.c, sched_dl_global_validate().
+"""
 
 
 def sched_deadline_changed(field: str) -> Callable[[Kernel, int], None]:
@@ -242,7 +253,8 @@ register_sysctl(kernel_dir, (
     tunable(of_sysctl, "hung_task_check_count", NATURAL),
     tunable(of_sysctl, "hung_task_check_interval_secs", SECONDS),
     fact("hung_task_detect_count", lambda _: "0\n", needs=since(6, 13)),
-    tunable(of_sysctl, "hung_task_panic", FLAG),
+    tunable(of_sysctl, "hung_task_panic", FLAG, needs=until(7, 0)),
+    tunable(of_sysctl, "hung_task_panic", proc_dointvec_minmax(0), needs=since(7, 0)),
     tunable(of_sysctl, "hung_task_sys_info", proc_sys_info(), needs=since(6, 19)),
     tunable(of_sysctl, "hung_task_timeout_secs", SECONDS),
     tunable(of_sysctl, "hung_task_warnings", proc_dointvec_minmax(-1)),
