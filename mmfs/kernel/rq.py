@@ -202,6 +202,7 @@ class Cpu:
             entity.cpu.psi_set(entity, 0)
             entity.vruntime += self.min_vruntime - entity.cpu.min_vruntime
             entity.cpu = self
+            entity.nr_migrations += 1
         weight = NICE_0_WEIGHT if entity.task is None else PRIO_TO_WEIGHT[entity.task.nice + 20]
         if weight != entity.weight:
             entity.vruntime += (entity.vruntime - self.min_vruntime) * (entity.weight - weight) // weight

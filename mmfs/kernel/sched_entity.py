@@ -53,8 +53,9 @@ class Wait(NamedTuple):
 class SchedEntity:
     """What a task has to do, and how far it is with it. Linux: struct sched_entity."""
 
-    __slots__ = ("cpu", "frozen", "migrated", "on_rq", "psi_flags", "psi_group", "stall_ns", "stat", "stime_ns", "task",
-                 "timer", "total", "utime_ns", "vruntime", "waiters", "waits", "weight", "work")  # fmt: skip
+    __slots__ = ("cpu", "frozen", "migrated", "nr_migrations", "on_rq", "psi_flags", "psi_group", "stall_ns", "stat",
+                 "stime_ns", "task", "timer", "total", "utime_ns", "vruntime", "waiters", "waits", "weight",
+                 "work")  # fmt: skip
 
     def __init__(self, task: Accountable | None, cpu: Cpu, psi_group: PsiGroup | None = None) -> None:
         self.stat: BaseStat | None = None
@@ -75,6 +76,8 @@ class SchedEntity:
         self.timer: Timer | None = None
         self.migrated = 0
         """When it was moved to another CPU, in turns."""
+        self.nr_migrations = 0
+        """How often it went on where it had not run last."""
         self.waiters: list[tuple[Callable[..., object], tuple[object, ...]]] = []
         """What to call when all work is done and all waits are over."""
         self.psi_group = psi_group

@@ -30,7 +30,9 @@ from mmfs.mm_types import (
     GFP_THISNODE_BIT,
     HPAGE_PMD_ORDER,
     MAX_PAGE_ORDER,
+    MIGRATE_ISOLATE,
     PAGE_SHIFT,
+    PAGEBLOCK_ORDER,
     NodeStatItem,
     VmEventItem,
 )
@@ -333,12 +335,25 @@ class Hstate:
 
     # ------------------------------------------------------------------------------ pages in use
 
-    def dequeue_hugetlb_folio(self, nodes: Iterable[int]) -> HugetlbFolio | None:
-        """Take a free page from the first node that has one. Linux: dequeue_hugetlb_folio_nodemask()."""
+    def dequeue(self, nodes: Iterable[int]) -> int:
+        """Take a free page off the list of the first node that has one, -1: none; isolated ones stay.
+
+        Linux: dequeue_hugetlb_folio_nodemask().
+
+        Simplified: 6.12 takes isolated ones, too; what has to leave memory that goes offline may move in it forever.
+        """
+        migratetypes = self.page_alloc.frames.blocks["migratetype"]
         for nid in nodes:
-            if self.hugepage_freelists[nid]:
-                return self.activate(self.hugepage_freelists[nid].pop())
-        return None
+            pages = self.hugepage_freelists[nid]
+            for at in range(len(pages) - 1, -1, -1):
+                if migratetypes[pages[at] >> PAGEBLOCK_ORDER] != MIGRATE_ISOLATE:
+                    return pages.pop(at)
+        return -1
+
+    def dequeue_hugetlb_folio(self, nodes: Iterable[int]) -> HugetlbFolio | None:
+        """Take a free page into use."""
+        pfn = self.dequeue(nodes)
+        return self.activate(pfn) if pfn >= 0 else None
 
     def activate(self, pfn: int) -> HugetlbFolio:
         """A page that is on no list is in use from now on."""
@@ -365,10 +380,14 @@ class Hstate:
         if folio.cgroup_rsvd is not None:
             folio.cgroup_rsvd.uncharge_rsvd(self.size_name, 1 << self.order)
         self.resv_huge_pages += restore_reserve
-        if self.surplus_huge_pages_node[folio.nid]:
-            self.remove_hugetlb_folio(folio.pfn, folio.nid, True)
+        self.enqueue(folio.pfn, folio.nid)
+
+    def enqueue(self, pfn: int, nid: int) -> None:
+        """A page that nobody uses any more is free, or leaves the pool if it was a surplus one."""
+        if self.surplus_huge_pages_node[nid]:
+            self.remove_hugetlb_folio(pfn, nid, True)
         else:
-            self.hugepage_freelists[folio.nid].append(folio.pfn)
+            self.hugepage_freelists[nid].append(pfn)
 
 
 def _round_robin(nodes: Sequence[int], first: int) -> list[int]:

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 # ---------------------------------------------------------------------------------- a page
 
 
-def _nodes_of(vma: VmAreaStruct, addr: int, hstate: Hstate) -> Iterable[int]:
+def huge_nodes(vma: VmAreaStruct, addr: int, hstate: Hstate) -> Iterable[int]:
     """The nodes that a page for an address may come from, the best first. Linux: mm/mempolicy.c, huge_node()."""
     kernel, owner = vma.vm_mm.kernel, vma.vm_mm.owner
     how, nid, mask = effective(vma.vm_policy or (owner.mempolicy if owner is not None else None), owner)
@@ -88,7 +88,7 @@ def _take_page(vma: VmAreaStruct, addr: int, needed: bool, cow_from_owner: bool)
     Linux: dequeue_hugetlb_folio_vma(), alloc_buddy_hugetlb_folio_with_mpol().
     """
     hstate = hstate_vma(vma)
-    nodes = _nodes_of(vma, addr, hstate)
+    nodes = huge_nodes(vma, addr, hstate)
     reserved = vma_has_reserves(vma, needed)
     folio = hstate.dequeue_hugetlb_folio(nodes) if reserved or hstate.available_huge_pages > 0 else None
     if folio is None:

@@ -1,8 +1,6 @@
 """Ranges of mappings of huge pages: unmapping, copying at fork, protecting, moving, and looking at them.
 
 Linux: mm/hugetlb.c; fs/proc/task_mmu.c.
-
-Simplified: huge pages of pools do not migrate, so mbind(), move_pages() and migrate_pages() leave them where they are.
 """
 
 from __future__ import annotations
@@ -39,6 +37,7 @@ from mmfs.mm_types import (
 )
 
 if TYPE_CHECKING:
+    from mmfs.kernel.kernel import Kernel
     from mmfs.mm.hugetlb import HugetlbFolio
     from mmfs.mm.hugetlbfs import HugetlbInode
     from mmfs.mm.vma import VmAreaStruct
@@ -83,6 +82,19 @@ def huge_ptes(vma: VmAreaStruct, start: int, end: int) -> Iterator[tuple[int, in
 def folio_of(vma: VmAreaStruct, entry: int) -> HugetlbFolio:
     """The page that an entry maps."""
     return hstate_vma(vma).hugepage_activelist[(entry & PTE_PFN_MASK) >> PAGE_SHIFT]
+
+
+def mappings(kernel: Kernel, folio: HugetlbFolio) -> Iterator[tuple[VmAreaStruct, int]]:
+    """Every VMA that maps a huge page, with the index of the entry. Linux: rmap_walk()."""
+    entries = kernel.frames.entries
+    for mm in list(kernel.mms.values()):
+        for vma in mm.mmap:
+            if not vma.is_hugetlb():
+                continue
+            for _, at in huge_ptes(vma, vma.vm_start, vma.vm_end):
+                entry = int(entries[at])
+                if not is_poisoned(entry) and (entry & PTE_PFN_MASK) >> PAGE_SHIFT == folio.pfn:
+                    yield vma, at
 
 
 def remove_rmap(folio: HugetlbFolio) -> None:
@@ -188,12 +200,16 @@ def vma_kernel_pagesize(vma: VmAreaStruct) -> int:
     return hstate_vma(vma).huge_page_size if vma.is_hugetlb() else 1 << PAGE_SHIFT
 
 
-def folios_in(vma: VmAreaStruct) -> Iterator[tuple[int, int, HugetlbFolio]]:
-    """(address, entry, page) of every huge page that a VMA maps. Linux: walk_hugetlb_range()."""
+def folios_in(
+    vma: VmAreaStruct, start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, int, HugetlbFolio]]:  # fmt: skip
+    """(address, entry, page) of every huge page that a VMA maps, or a range of it. Linux: walk_hugetlb_range()."""
     entries = vma.vm_mm.kernel.frames.entries
-    for addr, at in huge_ptes(vma, vma.vm_start, vma.vm_end):
+    first = max(start & -hstate_vma(vma).huge_page_size, vma.vm_start)
+    for addr, at in huge_ptes(vma, first, vma.vm_end if end is None else min(end, vma.vm_end)):
         if not is_poisoned(int(entries[at])):
             yield addr, int(entries[at]), folio_of(vma, int(entries[at]))
+
 
 
 def nr_poisoned(vma: VmAreaStruct) -> int:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mmfs.fastpath.memory_failure import Hwpoison
-from mmfs.mm import hugetlb_failure
+from mmfs.mm import hugetlb_failure, hugetlb_vma
 from mmfs.mm.debug import LOG_ERR, LOG_INFO
 from mmfs.mm.filemap import task_ns
 from mmfs.mm_types import (
@@ -233,7 +233,7 @@ class MemoryFailure:
         if folio.hwpoison:
             self._say(pfn, "recovery action for already poisoned page: Failed")
             raise OSError(EHWPOISON, "the huge page has failed already")
-        mapped = {vma.vm_mm.row for vma, _ in hugetlb_failure.mappings(kernel, folio)}
+        mapped = {vma.vm_mm.row for vma, _ in hugetlb_vma.mappings(kernel, folio)}
         to_kill = list(self._collect_procs(mapped, victim))
         hugetlb_failure.unmap_poisoned(kernel, folio)
         gone = not hugetlb_failure.let_go(folio) or self._free_huge_page(pfn)

@@ -145,11 +145,12 @@ def _move_misplaced(mm: MmStruct, start: int, end: int, policy: Mempolicy | None
 
     Linux: do_mbind(), queue_pages_range(), alloc_migration_target_by_mpol().
     """
+    from mmfs.mm.hugetlb_migrate import move_misplaced
     from mmfs.mm.migrate import mapped_pages, move_pages, nodes_of
 
     if policy is None or not policy.nodes:
         return
-    misplaced, moves = 0, flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL)
+    misplaced, moves, shared = 0, bool(flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL)), bool(flags & MPOL_MF_MOVE_ALL)
     if moves:
         mm.kernel.lru.lru_add_drain_all()  # Linux: lru_cache_disable()
     for addrs, pfns in mapped_pages(mm, start, end):
@@ -158,9 +159,12 @@ def _move_misplaced(mm: MmStruct, start: int, end: int, policy: Mempolicy | None
         for nid in policy.nodes:
             turn = wrong & (wanted == nid)
             if moves:
-                misplaced += int((move_pages(mm.kernel, pfns[turn], nid, bool(flags & MPOL_MF_MOVE_ALL)) < 0).sum())
+                misplaced += int((move_pages(mm.kernel, pfns[turn], nid, shared) < 0).sum())
             else:
                 misplaced += int(turn.sum())
+    for vma in mm.mt:
+        if vma.is_hugetlb() and vma.vm_start < end and vma.vm_end > start:
+            misplaced += move_misplaced(vma, start, end, policy.nodes, moves, shared)
     if misplaced and flags & MPOL_MF_STRICT:
         raise OSError(EIO, f"{misplaced} pages are on other nodes")
 

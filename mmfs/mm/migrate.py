@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from mmfs.mm import hugetlb_migrate
 from mmfs.mm.mman import VM_IO, VM_PFNMAP
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_ORDER, PTE_GLOBAL, PTE_PFN_MASK, PTE_PRESENT, PTE_SPECIAL
 
@@ -26,9 +27,9 @@ CHUNK_PAGES: Final = 1 << 16
 
 
 def mapped_pages(mm: MmStruct, start: int, end: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Addresses and frames of the pages that are mapped in a range, some at a time."""
+    """Addresses and frames of the pages that are mapped in a range, some at a time; not those of pools."""
     for vma in mm.mt:
-        if vma.vm_flags & (VM_IO | VM_PFNMAP):
+        if vma.vm_flags & (VM_IO | VM_PFNMAP) or vma.is_hugetlb():
             continue
         at, stop = max(vma.vm_start, start), min(vma.vm_end, end)
         while at < stop:
@@ -92,6 +93,7 @@ def do_migrate_pages(mm: MmStruct, old: Sequence[int], new: Sequence[int], share
         for _, pfns in mapped_pages(mm, 0, mm.task_size):
             status = move_pages(mm.kernel, pfns[nodes_of(mm, pfns) == source], dest, shared)
             failed += int((status < 0).sum())
+        failed += hugetlb_migrate.migrate_to_node(mm, source, dest, shared)
     return failed
 
 
@@ -104,6 +106,10 @@ def do_pages_move(mm: MmStruct, pages: Sequence[int], nodes: Sequence[int] | Non
         mm.kernel.lru.lru_add_drain_all()  # Linux: lru_cache_disable()
     status = [-EFAULT if mm.vma_lookup(addr) is None else -ENOENT for addr in pages]
     for number, addr in enumerate(pages):
+        vma = mm.vma_lookup(addr)
+        if vma is not None and vma.is_hugetlb():
+            status[number] = hugetlb_migrate.move_page(vma, addr, None if nodes is None else nodes[number], shared)
+            continue
         start = addr & -PAGE_SIZE
         for _, pfns in mapped_pages(mm, start, start + PAGE_SIZE):
             where = nodes_of(mm, pfns) if nodes is None else move_pages(mm.kernel, pfns, nodes[number], shared)

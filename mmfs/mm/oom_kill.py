@@ -11,7 +11,7 @@ until then nobody else is killed. Where nobody can be killed, or vm.panic_on_oom
 
 Linux: mm/oom_kill.c.
 
-Simplified: no cpusets; no process_mrelease(2).
+Simplified: no process_mrelease(2).
 """
 
 from __future__ import annotations

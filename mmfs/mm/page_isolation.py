@@ -8,7 +8,7 @@ Linux: mm/page_isolation.c; mm/memory_hotplug.c, scan_movable_pages(), do_migrat
 alloc_contig_pages().
 
 Simplified: Linux tries to move a page until it moves or a signal comes; here it fails (EBUSY) when TRIES rounds have
-moved nothing. A huge page of a pool that is in use does not move.
+moved nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mmfs.fastpath.page_isolation import PageIsolation
+from mmfs.mm import hugetlb_migrate
 from mmfs.mm.debug import dump_page
 from mmfs.mm.filemap import task_ns
 from mmfs.mm_types import (
@@ -119,10 +120,10 @@ class Isolation:
 
     def migrate_range(self, zone: Zone, start: int, end: int) -> None:
         """Move everything out of an isolated range. EBUSY: something stays. Linux: the loop of offline_pages()."""
-        kernel, loops, nid = self.kernel, self.loops, zone.zone_pgdat.node_id
+        kernel, nid = self.kernel, zone.zone_pgdat.node_id
         others = self._nodes_with_memory() & ~(1 << nid)
         stuck = 0
-        while (pfn := loops.next_used(start, end)) < end:
+        while (pfn := self._next_used(start, end)) < end:
             if self._migrate_once(zone, pfn, end, others or 1 << nid):
                 stuck = 0
                 continue
@@ -132,6 +133,11 @@ class Isolation:
                 raise OSError(EBUSY, f"frame {pfn:#x} does not move")
             kernel.current_io_schedule(kernel.clock.now_ns + RETRY_NS)
             kernel.lru.lru_add_drain_all()
+
+    def _next_used(self, start: int, end: int) -> int:
+        """The first frame of a range that is not free, or `end`. Linux: scan_movable_pages()."""
+        huge = (max(folio.pfn, start) for folio in hugetlb_migrate.in_use(self.kernel, start, end))
+        return min(int(self.loops.next_used(start, end)), *huge, end)
 
     def _nodes_with_memory(self) -> int:
         return sum(1 << pgdat.node_id for pgdat in self.kernel.node_data if pgdat.node_present_pages)
@@ -143,7 +149,7 @@ class Isolation:
         movable = zone.zone_idx == ZONE_MOVABLE
         gfp = GFP_USER | GFP_MOVABLE_BIT | GFP_RETRY_MAYFAIL_BIT | (GFP_HIGHMEM_BIT if movable else 0)
         migration.now_ns = task_ns(kernel)
-        moved = 0
+        moved = hugetlb_migrate.migrate_range(kernel, start, end, nid, mask)
         while (start := loops.migrate_range(start, end, nid, ZONE_MOVABLE if movable else ZONE_NORMAL, mask)) < end:
             moved += loops.nr_moved
             loops.spare = kernel.page_alloc.slowpath(gfp, 0, nid, mask)

@@ -7,8 +7,6 @@ of which half, but no more than the low watermarks, is taken to be needed.
 `show_mem()` is the report that an OOM kill, a failed allocation and SysRq-m put into the log.
 
 Linux: mm/show_mem.c.
-
-Simplified: no cpusets, so every node with memory is allowed.
 """
 
 from __future__ import annotations

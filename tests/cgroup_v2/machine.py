@@ -21,6 +21,7 @@ from mmfs.kernel.socket import SO_RCVBUFFORCE
 from mmfs.kernel.task import Task
 from mmfs.kernfs import Caller
 from mmfs.kernfs.file import OpenFile
+from mmfs.mm.mempolicy import MPOL_MF_MOVE
 from mmfs.mm.mman import MADV_COLLAPSE, MADV_DONTNEED, MADV_REMOVE, MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED
 from tests.differential.agent import FILES, MEMORY_MB, SLOW_MB, SPEEDS, SWAP_BYTES, Agent, Dead
 from tests.mm.test_page_idle import frames
@@ -68,6 +69,12 @@ class Process(Protocol):
 
     def huge(self, size: int) -> None:
         """The same with pages of hugetlbfs; ENOMEM or, at the first access, Dead."""
+
+    def share_huge(self, size: int) -> None:
+        """The same for all who inherit it."""
+
+    def reserve(self, size: int) -> None:
+        """Map huge pages of the pool, and touch none."""
 
     def thp(self, enabled: bool) -> None:
         """Have, or do without, transparent huge pages."""
@@ -125,6 +132,15 @@ class Process(Protocol):
 
     def set_mempolicy(self, mode: str, *nodes: int) -> None:
         """set_mempolicy(2), the mode in the words of numa_maps."""
+
+    def mbind(self, mode: str, nodes: tuple[int, ...], flags: int = 0) -> None:
+        """mbind(2) of what was mapped last."""
+
+    def move_page(self, offset: int, node: int | None, flags: int = MPOL_MF_MOVE) -> int:
+        """move_pages(2) for a page of what was mapped last: where it is then, or a negative errno. None: only ask."""
+
+    def migrate_pages(self, old: int, new: int) -> int:
+        """migrate_pages(2) from one node to another: how many stayed."""
 
     def socket(self, room: int) -> None:
         """A UDP socket that is its own peer, with SO_RCVBUFFORCE."""
@@ -316,6 +332,13 @@ class SimulatedProcess:
     def huge(self, size: int) -> None:
         self._map(size, MAP_PRIVATE | MAP_HUGETLB)
 
+    def share_huge(self, size: int) -> None:
+        self._map(size, MAP_SHARED | MAP_HUGETLB)
+
+    def reserve(self, size: int) -> None:
+        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB
+        self._areas.append((self._act(self.task.mmap, size, flags=flags), size))
+
     def thp(self, enabled: bool) -> None:
         self._act(self.task.prctl, PR_SET_THP_DISABLE, int(not enabled), 0, 0, 0)
 
@@ -385,6 +408,19 @@ class SimulatedProcess:
 
     def set_mempolicy(self, mode: str, *nodes: int) -> None:
         self._act(self.task.set_mempolicy, mode, nodes)
+
+    def mbind(self, mode: str, nodes: tuple[int, ...], flags: int = 0) -> None:
+        self._act(self.task.mbind, *self._areas[-1], mode, nodes, flags)
+
+    def move_page(self, offset: int, node: int | None, flags: int = MPOL_MF_MOVE) -> int:
+        where: list[int] = self._act(
+            self.task.move_pages, 0, [self._areas[-1][0] + offset], None if node is None else [node], flags
+        )
+        return where[0]
+
+    def migrate_pages(self, old: int, new: int) -> int:
+        stayed: int = self._act(self.task.migrate_pages, 0, [old], [new])
+        return stayed
 
     def socket(self, room: int) -> None:
         self._peer = self._act(self.task.socket)
@@ -457,9 +493,11 @@ def slow_node() -> list[dict[str, Any]]:
 class Simulated(Machine):
     """A simulated machine like the real one."""
 
-    def __init__(self, nr_nodes: int = 1, slow: bool = False, memory_mb: int = MEMORY_MB) -> None:
+    def __init__(self, nr_nodes: int = 1, slow: bool = False, memory_mb: int = MEMORY_MB, cmdline: str = "") -> None:
         memory: dict[str, Any] = {"ram": f"{memory_mb}M", "nodes": slow_node() if slow else nr_nodes}
-        self.kernel = mmfs.boot(**memory, swap=str(SWAP_BYTES), cpus=2, preset="bare", seed=1, disks="nvme")
+        self.kernel = mmfs.boot(
+            **memory, swap=str(SWAP_BYTES), cpus=2, preset="bare", seed=1, disks="nvme", cmdline=cmdline
+        )
         for name, size in FILES.items():
             self.kernel.create_file(f"/data/{name}", size)
         self.kernel.sync()
@@ -553,6 +591,12 @@ class RealProcess:
     def huge(self, size: int) -> None:
         self._do("huge", size)
 
+    def share_huge(self, size: int) -> None:
+        self._do("share_huge", size)
+
+    def reserve(self, size: int) -> None:
+        self._do("reserve", size)
+
     def thp(self, enabled: bool) -> None:
         self._do("thp", int(enabled))
 
@@ -609,6 +653,15 @@ class RealProcess:
 
     def set_mempolicy(self, mode: str, *nodes: int) -> None:
         self._do("policy", MODES[mode], sum(1 << node for node in nodes))
+
+    def mbind(self, mode: str, nodes: tuple[int, ...], flags: int = 0) -> None:
+        self._do("mbind", MODES[mode], sum(1 << node for node in nodes), flags)
+
+    def move_page(self, offset: int, node: int | None, flags: int = MPOL_MF_MOVE) -> int:
+        return int(self._do("move", offset, -1 if node is None else node, flags))
+
+    def migrate_pages(self, old: int, new: int) -> int:
+        return int(self._do("migrate", 1 << old, 1 << new))
 
     def socket(self, room: int) -> None:
         self._do("socket", room)

@@ -10,9 +10,10 @@
  *   post PID VERB ARGUMENT        as `do`, without waiting for the end, which `do PID` waits for
  *   spawn   do PID VERB ARGUMENT...   alive PID   kill PID   reap PID   sleep MILLISECONDS   reset
  * A spawned process and its children (`do PID fork`) take these verbs:
- *   thp 0|1   collapse   punch FIRST BYTES EVERY   grow BYTES   share BYTES   huge BYTES   again   release   read PATH OFFSET BYTES   fill PATH BYTES   drop PATH
+ *   thp 0|1   collapse   punch FIRST BYTES EVERY   grow BYTES   share BYTES   huge BYTES   share_huge BYTES   reserve BYTES   again   release   read PATH OFFSET BYTES   fill PATH BYTES   drop PATH
  *   map PATH BYTES   drain OFFSET BYTES   cancel OFFSET BYTES      map a file; drop and unmap a part of what was mapped last
  *   fork   thread   wait   exit   write PATH TEXT   policy MODE NODEMASK
+ *   mbind MODE NODEMASK FLAGS   move OFFSET NODE FLAGS   migrate FROM TO   what was mapped last; NODE -1 asks only; node masks
  *   socket ROOM   send BYTES   receive   shut         a UDP socket that is its own peer
  *   dup FD        descriptor 0 once more; the limit is raised for it
  */
@@ -97,6 +98,13 @@ static int map(size_t bytes, int flags) {
     if (at == MAP_FAILED) return errno;
     area[areas] = at, length[areas++] = bytes;
     for (size_t i = 0; i < bytes; i += PAGE) *(volatile long *)(at + i) = (long)(at + i) * 2654435761 + getpid();
+    return 0;
+}
+
+static int reserve(size_t bytes) {
+    char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE | MAP_HUGETLB, -1, 0);
+    if (at == MAP_FAILED) return errno;
+    area[areas] = at, length[areas++] = bytes;
     return 0;
 }
 
@@ -194,6 +202,8 @@ static int serve(void) {
     if (IS("grow")) return map(atol(field[1]), MAP_PRIVATE);
     if (IS("share")) return map(atol(field[1]), MAP_SHARED);
     if (IS("huge")) return map(atol(field[1]), MAP_PRIVATE | MAP_HUGETLB);
+    if (IS("share_huge")) return map(atol(field[1]), MAP_SHARED | MAP_HUGETLB);
+    if (IS("reserve")) return reserve(atol(field[1]));
     if (IS("again")) {
         for (int n = 0; n < areas; n++)
             for (size_t i = 0; i < length[n]; i += PAGE) (void)*(volatile char *)(area[n] + i);
@@ -232,6 +242,23 @@ static int serve(void) {
     if (IS("policy")) {
         unsigned long nodes = strtoul(field[2], NULL, 0);
         return syscall(SYS_set_mempolicy, atoi(field[1]), nodes ? &nodes : NULL, 64) ? errno : 0;
+    }
+    if (IS("mbind")) {
+        unsigned long nodes = strtoul(field[2], NULL, 0);
+        return syscall(SYS_mbind, area[areas - 1], length[areas - 1], atoi(field[1]), &nodes, 64, atoi(field[3])) ? errno : 0;
+    }
+    if (IS("move")) {
+        void *page = area[areas - 1] + atol(field[1]);
+        int node = atoi(field[2]), status = -1;
+        long left = syscall(SYS_move_pages, 0, 1, &page, node < 0 ? NULL : &node, &status, atoi(field[3]));
+        snprintf(text, sizeof text, "%d", status);
+        return left ? left < 0 ? errno : EAGAIN : 0;
+    }
+    if (IS("migrate")) {
+        unsigned long from = strtoul(field[1], NULL, 0), to = strtoul(field[2], NULL, 0);
+        long left = syscall(SYS_migrate_pages, 0, 64, &from, &to);
+        snprintf(text, sizeof text, "%ld", left);
+        return left < 0 ? errno : 0;
     }
     if (IS("socket")) return open_socket(atoi(field[1]));
     if (IS("send")) return send(peer, block, atoi(field[1]), 0) < 0 ? errno : 0;

@@ -55,8 +55,9 @@ class Agent:
     """The guest: two CPUs, one or two nodes, a disk and a swap device; `slow`: a second one that is slow memory."""
 
     def __init__(
-        self, nr_nodes: int = 1, slow: bool = False, memory_mb: int = MEMORY_MB, series: str = realkernel.SERIES
-    ) -> None:
+        self, nr_nodes: int = 1, slow: bool = False, memory_mb: int = MEMORY_MB, series: str = realkernel.SERIES,
+        cmdline: str = "",
+    ) -> None:  # fmt: skip
         self._work = tempfile.TemporaryDirectory()
         work = Path(self._work.name)
         realkernel.make_disk(work / "disk", FILES)
@@ -67,6 +68,7 @@ class Agent:
             command += ["-object", f"memory-backend-ram,id=m{node},size={memory_mb // nr_nodes}M"]
             command += ["-numa", f"node,memdev=m{node},cpus={node}"]
         command += slow_node() if slow else []
+        command[command.index("-append") + 1] += f" {cmdline}"
         self._qemu = subprocess.Popen(
             [*command, "-serial", "stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
             env=os.environ | {"TMPDIR": self._work.name},

@@ -12,6 +12,8 @@ from mmfs.kernel.signal import SIGKILL, TaskKilled
 from mmfs.mm.fault import SLICE_NS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
@@ -150,3 +152,26 @@ def test_time_is_not_moved_from_within_a_wakeup(kernel: Kernel) -> None:
     with pytest.raises(RuntimeError, match="within a wakeup"):
         kernel.run_for(1)
     assert not kernel.clock.running
+
+
+def test_a_task_that_goes_on_elsewhere_has_migrated(boot: Callable[..., Kernel]) -> None:
+    """Two tasks that both ran on CPU 0 work at once: one of them goes to CPU 1, and stays."""
+    kernel = boot(cpus=2)
+    kernel.run_for(1)
+    tasks = [kernel.spawn("sh") for _ in range(2)]
+    for task in tasks:
+        task.sched_setaffinity([0])
+        kernel.scheduler.charge(task, user_ns=NSEC_PER_MSEC)
+    kernel.run_for(0.1)
+    before = [migrations(kernel, task) for task in tasks]
+    for task in tasks:
+        task.sched_setaffinity([0, 1])
+        kernel.scheduler.charge(task, user_ns=100 * NSEC_PER_MSEC)
+    kernel.run_for(0.05)
+    assert sorted(task.processor for task in tasks) == [0, 1]
+    assert sum(migrations(kernel, task) for task in tasks) == sum(before) + 1
+
+
+def migrations(kernel: Kernel, task: Task) -> int:
+    lines = kernel.read(f"/proc/{task.pid}/sched").decode().splitlines()
+    return next(int(line.split()[2]) for line in lines if line.startswith("se.nr_migrations"))

@@ -5,8 +5,7 @@ a pageblock that has no records of its own (free, reserved or mapped as a whole)
 
 Linux: fs/proc/page.c, stable_page_flags(); include/uapi/linux/kernel-page-flags.h.
 
-Simplified: there are no memory cgroups yet, so every page on an LRU list is charged to the root; the fields of
-a slab page that overlap a page's mapping show nothing (Linux shows them as ANON and KSM).
+Simplified: the fields of a slab page that overlap a page's mapping show nothing (Linux shows them as ANON and KSM).
 """
 
 from __future__ import annotations

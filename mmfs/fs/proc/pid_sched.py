@@ -2,8 +2,8 @@
 
 Linux: kernel/sched/debug.c, proc_sched_show_task(); kernel/sched/autogroup.c.
 
-Simplified: no load tracking, so its averages are zero; tasks do not migrate; time spent waiting for a CPU is not
-kept for each task; no task is in an autogroup.
+Simplified: no load tracking, so its averages are zero; time spent waiting for a CPU is not kept for each task; no task
+is in an autogroup.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def proc_sched(task: Task) -> str:
         ("se.exec_start", _ms(task.kernel.clock.now_ns)),
         ("se.vruntime", _ms(runtime * 1024 // weight)),
         ("se.sum_exec_runtime", _ms(runtime)),
-        ("se.nr_migrations", 0),
+        ("se.nr_migrations", task.sched.nr_migrations if task.sched is not None else 0),
         ("nr_switches", task.nvcsw + task.nivcsw),
         ("nr_voluntary_switches", task.nvcsw),
         ("nr_involuntary_switches", task.nivcsw),

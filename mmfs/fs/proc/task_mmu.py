@@ -3,8 +3,6 @@
 The counts come from one walk over the page tables of a mapping (fastpath/task_mmu.py).
 
 Linux: fs/proc/task_mmu.c.
-
-Simplified: nothing is merged by KSM.
 """
 
 from __future__ import annotations
