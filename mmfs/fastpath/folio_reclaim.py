@@ -18,6 +18,7 @@ from mmfs.fastpath.frames import view
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
+    from mmfs.fastpath.scan_control import ScanControl
 
 _AHEAD = cython.declare(cython.long, 4)  # pages for which the host's cache is told what is coming
 _LIST_MAX = cython.declare(cython.long, 4096)

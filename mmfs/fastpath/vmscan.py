@@ -16,6 +16,7 @@ from mmfs.fastpath.frames import view
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
+    from mmfs.fastpath.scan_control import ScanControl
 
 _MAX_REQUEST = cython.declare(cython.long, 320)  # pages; Linux: BLK_DEF_MAX_SECTORS_CAP
 _DEF_PRIORITY = cython.declare(cython.int, 12)
