@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 PATTERNS: Final = ("sequential", "random", "zipf")
 _SCATTER: Final = 0x9E3779B97F4A7C15
 """Spreads popular pages over the whole; odd, hence of no common divisor with powers of two."""
-_AHEAD: Final = 256
+_AHEAD: Final = 1024
 """How many pages are drawn at a time: drawing few takes as long."""
 
 
@@ -29,7 +29,7 @@ class Pattern:
         self.rng = rng
         self.position = 0
         self.drawn = np.empty(0, np.int64)
-        """Popular and less popular pages that were drawn and not taken yet."""
+        """Pages that were drawn and not taken yet."""
 
     def take(self, n: int) -> NDArray[np.int64]:
         """The next `n` pages."""
@@ -37,13 +37,15 @@ class Pattern:
             taken = np.arange(self.position, self.position + n, dtype=np.int64) % self.pages
             self.position = (self.position + n) % self.pages
             return taken
-        if self.kind == "random":
-            return self.rng.integers(0, self.pages, n)
         if n > len(self.drawn):
-            drawn = scatter(zipf(self.rng, self.pages, self.skew, max(n, _AHEAD)), self.pages)
-            self.drawn = np.concatenate([self.drawn, drawn])
+            self.drawn = np.concatenate([self.drawn, self._draw(max(n, _AHEAD))])
         taken, self.drawn = self.drawn[:n], self.drawn[n:]
         return taken
+
+    def _draw(self, n: int) -> NDArray[np.int64]:
+        if self.kind == "random":
+            return self.rng.integers(0, self.pages, n)
+        return scatter(zipf(self.rng, self.pages, self.skew, n), self.pages)
 
 
 def zipf(rng: np.random.Generator, n: int, exponent: float, size: int) -> NDArray[np.int64]:
