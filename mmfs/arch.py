@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SHIFTS
+
 GB, TB = 1 << 30, 1 << 40
 
 
@@ -37,6 +39,8 @@ class Arch:
     """Linux: PID_MAX_LIMIT."""
     bad_apicid: int
     """The number of what has none. Linux: BAD_APICID."""
+    page_shift: int = 12
+    """How large its pages are. A process simulates kernels of one size (mm_types.py)."""
     page_offset: int = 0
     """Where the kernel's half of all addresses begins, if they have 32 bits. Linux: PAGE_OFFSET."""
     max_low: int = 0
@@ -79,7 +83,11 @@ ARCHES: Mapping[str, Arch] = MappingProxyType({arch.name: arch for arch in (X86_
 
 
 def arch_of(name: str) -> Arch:
-    """The architecture of that name; ValueError with one line if there is none."""
+    """The architecture of that name; ValueError with one line if there is none, or none with this process's pages."""
     if name not in ARCHES:
         raise ValueError(f"arch: unknown architecture {name!r} (known: {', '.join(ARCHES)})")
-    return ARCHES[name]
+    arch = ARCHES[name]
+    if arch.page_shift != PAGE_SHIFT:
+        pages = next(size for size, shift in PAGE_SHIFTS.items() if shift == arch.page_shift)
+        raise ValueError(f"arch: {name} has pages of {pages}B: start Python with MMFS_PAGE_SIZE={pages} for it")
+    return arch

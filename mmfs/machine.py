@@ -18,9 +18,8 @@ from typing import Any
 
 from mmfs.arch import X86_64, Arch, arch_of
 from mmfs.cpu_model import CPU_MODELS, CpuModel
+from mmfs.mm_types import PAGE_SIZE
 from mmfs.sizes import GB, MB, TB, format_size, parse_size
-
-PAGE_SIZE = 4096
 
 # Debian's 6.12 boots with 80 MB and panics with 72 MB (asked of the real kernel, with a small initramfs).
 MIN_RAM = 80 * MB

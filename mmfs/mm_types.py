@@ -6,25 +6,52 @@ counter order). Bits of a ``struct page`` that Linux keeps elsewhere (page types
 ``fastpath/defs.pxd`` holds the same constants for the compiled loops; ``MMFS_PURE=1 python -m mmfs.fastpath.defs``
 writes it from this module and a test keeps the two equal.
 
-Linux: include/linux/mmzone.h, page-flags.h, vm_event_item.h, arch/x86/include/asm/pgtable_types.h.
+How large a page is, is decided when Linux is built, and here when this module is imported: 4 KB, or 64 KB with
+MMFS_PAGE_SIZE=64K in the environment. So a process simulates kernels of one page size, and the loops are compiled once
+for each.
+
+Linux: include/linux/mmzone.h, page-flags.h, vm_event_item.h, arch/x86/include/asm/pgtable_types.h,
+arch/arm64/Kconfig.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from enum import IntEnum
+from types import MappingProxyType
 
 import numpy as np
 
-PAGE_SHIFT = 12
+PAGE_SHIFTS: Mapping[str, int] = MappingProxyType({"4K": 12, "64K": 16})
+"""The page sizes that there are, as MMFS_PAGE_SIZE names them."""
+
+
+def _page_shift(name: str) -> int:
+    """The shift of the page size that the environment asks for."""
+    if name not in PAGE_SHIFTS:
+        raise ImportError(f"MMFS_PAGE_SIZE={name}: pages have one of {', '.join(PAGE_SHIFTS)}")
+    return PAGE_SHIFTS[name]
+
+
+PAGE_SHIFT = _page_shift(os.environ.get("MMFS_PAGE_SIZE") or "4K")
 PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = ~(PAGE_SIZE - 1)
-MAX_PAGE_ORDER = 10
+MAX_PAGE_ORDER = 10 if PAGE_SHIFT == 12 else 13
 NR_PAGE_ORDERS = MAX_PAGE_ORDER + 1
-PAGEBLOCK_ORDER = 9
+# A page table fills a page with entries of eight bytes, and a huge page stands for one.
+TABLE_SHIFT = PAGE_SHIFT - 3
+PTRS_PER_TABLE = 1 << TABLE_SHIFT
+PMD_SHIFT = PAGE_SHIFT + TABLE_SHIFT
+PUD_SHIFT = PMD_SHIFT + TABLE_SHIFT
+HPAGE_PMD_ORDER = PMD_SHIFT - PAGE_SHIFT
+HPAGE_PMD_NR = 1 << HPAGE_PMD_ORDER
+HPAGE_PMD_SIZE = 1 << PMD_SHIFT
+PAGEBLOCK_ORDER = HPAGE_PMD_ORDER
 PAGEBLOCK_NR_PAGES = 1 << PAGEBLOCK_ORDER
 PAGE_ALLOC_COSTLY_ORDER = 3
-PTRS_PER_TABLE = 512
-HPAGE_PMD_ORDER = 9
+PAGE_SECTORS_SHIFT = PAGE_SHIFT - 9
+PAGE_SECTORS = 1 << PAGE_SECTORS_SHIFT
 SWAP_CLUSTER_MAX = 32
 # include/linux/mmzone.h: generations and tiers of the multi-generational LRU; both lie in mlock_count (Linux: flags).
 MIN_NR_GENS = 2
@@ -126,7 +153,7 @@ PTE_UFFD_WP = 1 << 10
 PTE_SOFT_DIRTY = 1 << 11
 PTE_SAVED_DIRTY = 1 << 58
 PTE_NX = 1 << 63
-PTE_PFN_MASK = 0x000FFFFFFFFFF000
+PTE_PFN_MASK = (1 << 52) - 1 & PAGE_MASK
 PTE_HWPOISON = PTE_GLOBAL | PTE_SPECIAL | PTE_PCD  # ours: not present, for the memory of its page has failed
 
 # A swap entry: not present; the area's number in the top five bits, the offset in it inverted below (l1tf).
@@ -136,7 +163,7 @@ SWP_TYPE_SHIFT = 59
 SWP_OFFSET_FIRST_BIT = 9
 SWP_OFFSET_MASK = (1 << SWP_TYPE_SHIFT - SWP_OFFSET_FIRST_BIT) - 1
 INDEX_MASK = 0xFFFFFFFF  # a page offset as page records keep it
-INDEX_SPAN = 1 << 44  # after so many bytes of an area it repeats
+INDEX_SPAN = 1 << 32 + PAGE_SHIFT  # after so many bytes of an area it repeats
 
 # Block states (records of 32 bytes, one a pageblock). VIRGIN: no record yet: a hole, or memory in an extent. HUGE: a
 # huge page that is mapped by PMD entries only.
@@ -163,8 +190,6 @@ FAULT_FALLBACK = 10
 # What a walk says instead of an entry's index: there is no table, or a huge page's PMD entry.
 NO_TABLE = -1
 HUGE_PMD = -2
-HPAGE_PMD_NR = 512
-HPAGE_PMD_SIZE = 1 << 21
 
 # Watermark indices (enum zone_watermarks) and allocation flags (mm/internal.h).
 WMARK_MIN = 0
@@ -681,7 +706,7 @@ SWAP_AREA_DTYPE = np.dtype(
     ]
 )
 MAX_SWAPFILES = 27
-SWAPFILE_CLUSTER = 512
+SWAPFILE_CLUSTER = HPAGE_PMD_NR
 SWP_USED = 1 << 0
 SWP_WRITEOK = 1 << 1
 SWP_DISCARDABLE = 1 << 2

@@ -214,7 +214,6 @@ _6_12_OPTIONS: dict[str, ConfigValue] = {
     "DEFAULT_MMAP_MIN_ADDR": 65536,
     "ARCH_MMAP_RND_BITS": 28,
     "KFENCE_SAMPLE_INTERVAL": 0,
-    "SECTION_SIZE_BITS": 27,
     "CMDLINE": "",
 }
 

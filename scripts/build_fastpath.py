@@ -8,6 +8,9 @@ and setuptools per module.
 The modules carry only `language_level` in their headers: all other directives come from here. MMFS_CHECKED=1 builds the
 flavour that CI uses to find what C would not tell: an index out of bounds or an unset memoryview raises, an
 overflow ends the process.
+
+A flavour has one page size (MMFS_PAGE_SHIFT in fastpath/defs.pxd). Those of 64 KB are compiled from the same C files,
+and installed in a folder of their own, when they are asked for: by `--pages 64K`, and for a wheel, which has both.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +46,48 @@ SANITIZE = [
 ]
 
 
+PAGE_SHIFTS = {"4K": 12, "64K": 16}
+"""The page sizes, as mm_types.py has them."""
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """A way to compile the modules."""
+
+    checked: bool = False
+    pages: str = "4K"
+
+    @property
+    def translation(self) -> str:
+        """The name of those with the same C files."""
+        return "checked" if self.checked else "fast"
+
+    @property
+    def name(self) -> str:
+        """What it is called to the user."""
+        return self.translation if self.pages == "4K" else f"{self.translation}, pages of {self.pages}B"
+
+    @property
+    def subfolder(self) -> str:
+        """Where its libraries are imported from, below the package."""
+        return "" if self.pages == "4K" else f"pages_{self.pages.lower()}"
+
+    @property
+    def folder(self) -> Path:
+        """Where this Python's objects and libraries of the flavour are."""
+        return c_folder(self.checked) / self.subfolder
+
+    @property
+    def libraries(self) -> list[Path]:
+        """The libraries that it is built as, one for each module of `sources()`."""
+        return [self.folder / "lib" / "mmfs" / "fastpath" / (path.stem + suffix()) for path in sources()]
+
+    @property
+    def installed(self) -> list[Path]:
+        """Where they are installed in this checkout."""
+        return [ROOT / "mmfs" / "fastpath" / self.subfolder / library.name for library in self.libraries]
+
+
 def checked_from_environment() -> bool:
     """Whether MMFS_CHECKED asks for the bounds-checked flavour."""
     return os.environ.get("MMFS_CHECKED", "") not in ("", "0")
@@ -57,14 +103,14 @@ def suffix() -> str:
     return str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 
-def build_folder(checked: bool) -> Path:
-    """Where this Python's C files, objects and libraries of a flavour are."""
+def c_folder(checked: bool) -> Path:
+    """Where this Python's C files of a translation are."""
     base = ROOT if os.access(ROOT, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp")) / f"mmfs-build-{os.getuid()}"
     return base / "build" / "fastpath" / f"{sys.implementation.cache_tag}-{'checked' if checked else 'fast'}"
 
 
 def toolchain(checked: bool) -> str:
-    """What the compiled modules depend on besides their sources."""
+    """What the compiled modules depend on besides their sources and their page size."""
     import cython
 
     environment = [os.environ.get(name) for name in ("CC", "CFLAGS", "LDSHARED", "LDFLAGS")]
@@ -82,14 +128,14 @@ def fingerprint() -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One build of a flavour at a time; a second one waits and finds the work done."""
+    """One build of a translation at a time; a second one waits and finds the work done."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def compile_modules(folder: Path, checked: bool, jobs: int, quiet: bool, annotate: bool = False) -> None:
+def compile_modules(flavour: Flavour, jobs: int, quiet: bool, annotate: bool = False) -> None:
     """Translate what changed to C and compile it."""
     from Cython.Build import cythonize
     from Cython.Compiler import Options
@@ -97,11 +143,13 @@ def compile_modules(folder: Path, checked: bool, jobs: int, quiet: bool, annotat
     from setuptools.command.build_ext import build_ext
 
     Options.docstrings = True
+    folder, checked = flavour.folder, flavour.checked
     sanitize = SANITIZE if checked else []
     extensions = [
         Extension(
             f"{PACKAGE}.{path.stem}",
             [str(path.relative_to(ROOT))],
+            define_macros=[("MMFS_PAGE_SHIFT", str(PAGE_SHIFTS[flavour.pages]))],
             extra_compile_args=[*CFLAGS, *sanitize],
             extra_link_args=sanitize[1:],
         )
@@ -113,7 +161,7 @@ def compile_modules(folder: Path, checked: bool, jobs: int, quiet: bool, annotat
     try:
         modules = cythonize(
             extensions,
-            build_dir=str(folder / "c"),
+            build_dir=str(c_folder(checked) / "c"),
             compiler_directives={**(CHECKED if checked else FAST), "show_performance_hints": not quiet},
             nthreads=min(jobs, len(extensions)) if processes else 0,
             quiet=quiet,
@@ -127,33 +175,36 @@ def compile_modules(folder: Path, checked: bool, jobs: int, quiet: bool, annotat
         os.chdir(before)
 
 
-def build(checked: bool = False, jobs: int = 2, quiet: bool = True, annotate: bool = False) -> list[Path]:
+def build(flavour: Flavour, jobs: int = 2, quiet: bool = True, annotate: bool = False) -> list[Path]:
     """Bring a flavour up to date and return its libraries, one for each module of `sources()`."""
-    folder = build_folder(checked)
-    libraries = [folder / "lib" / "mmfs" / "fastpath" / (path.stem + suffix()) for path in sources()]
+    folder, libraries = flavour.folder, flavour.libraries
     if not libraries:
         return []
-    with locked(folder):
-        stamp = folder / "stamp"
-        tools, wanted = toolchain(checked), fingerprint()
+    with locked(c_folder(flavour.checked)):
+        folder.mkdir(exist_ok=True)
+        stamp, translated = folder / "stamp", c_folder(flavour.checked) / "translated"
+        tools, wanted = toolchain(flavour.checked), fingerprint()
         built_with, built = [*(stamp.read_text().split() if stamp.exists() else []), "", ""][:2]
-        if built_with != tools:  # neither Cython nor setuptools would notice
-            for part in ("c", "o", "lib"):
+        if not translated.exists() or translated.read_text() != tools:  # Cython would not notice
+            shutil.rmtree(translated.with_name("c"), ignore_errors=True)
+            translated.write_text(tools)
+        if built_with != tools:  # nor would setuptools
+            for part in ("o", "lib"):
                 shutil.rmtree(folder / part, ignore_errors=True)
         if annotate or built_with != tools or built != wanted or not all(map(Path.exists, libraries)):
             stamp.write_text(tools)
-            compile_modules(folder, checked, jobs, quiet, annotate)
+            compile_modules(flavour, jobs, quiet, annotate)
             stamp.write_text(f"{tools} {wanted}")
     return libraries
 
 
-def install_in_place(libraries: list[Path]) -> list[str]:
-    """Put the libraries beside their sources; a rename, so that a running process keeps the one it has mapped."""
+def install_in_place(flavour: Flavour, libraries: list[Path]) -> list[str]:
+    """Put the libraries where they are imported from; a rename, so that a running process keeps those it has mapped."""
     names = []
-    for library in libraries:
-        target = ROOT / "mmfs" / "fastpath" / library.name
+    for library, target in zip(libraries, flavour.installed, strict=True):
         if target.exists() and filecmp.cmp(target, library):
             continue
+        target.parent.mkdir(exist_ok=True)
         fresh = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copy2(library, fresh)
         fresh.replace(target)
@@ -162,24 +213,23 @@ def install_in_place(libraries: list[Path]) -> list[str]:
     return names
 
 
-def status() -> str:
-    """Which flavour lies beside the sources, and whether it was made from them."""
-    here = ROOT / "mmfs" / "fastpath"
+def status(pages: str) -> str:
+    """Which flavour is installed, and whether it was made from the sources that are here."""
     for checked in (False, True):
-        folder = build_folder(checked)
-        libraries = [folder / "lib" / "mmfs" / "fastpath" / (path.stem + suffix()) for path in sources()]
-        pairs = [(library, here / library.name) for library in libraries]
-        if all(a.exists() and b.exists() and filecmp.cmp(a, b) for a, b in pairs) and (folder / "stamp").exists():
-            fresh = (folder / "stamp").read_text().endswith(fingerprint())
-            flavour = "checked" if checked else "compiled"
-            return f"fast path {flavour}" + ("" if fresh else ", OLDER THAN ITS SOURCES: run scripts/build-fastpath")
+        flavour = Flavour(checked, pages)
+        pairs = list(zip(flavour.libraries, flavour.installed, strict=True))
+        stamp = flavour.folder / "stamp"
+        if all(a.exists() and b.exists() and filecmp.cmp(a, b) for a, b in pairs) and stamp.exists():
+            fresh = stamp.read_text().endswith(fingerprint())
+            name = "checked" if checked else "compiled"
+            return f"fast path {name}" + ("" if fresh else ", OLDER THAN ITS SOURCES: run scripts/build-fastpath")
     return "fast path not as scripts/build-fastpath would leave it: run it"
 
 
 def remove_orphans() -> None:
     """Delete compiled modules of this Python whose source is gone."""
     known = {path.stem for path in sources()}
-    for path in (ROOT / "mmfs" / "fastpath").glob("*" + suffix()):
+    for path in (ROOT / "mmfs" / "fastpath").rglob("*" + suffix()):
         if path.name.removesuffix(suffix()) not in known and not path.name.startswith("."):
             path.unlink()
 
@@ -196,28 +246,29 @@ def main() -> None:
         default=checked_from_environment(),
         help="bounds, overflow and None checks on (also MMFS_CHECKED=1)",
     )
+    parser.add_argument("--pages", choices=list(PAGE_SHIFTS), default="4K", help="for kernels with such pages (4K)")
     parser.add_argument("--status", action="store_true", help="only say what is compiled and whether it is fresh")
     parser.add_argument("--clean", action="store_true", help="delete compiled modules and build/fastpath instead")
     options = parser.parse_args()
     if options.status:
-        print(status())
+        print(status(options.pages))
         return
     if options.clean:
         shutil.rmtree(ROOT / "build" / "fastpath", ignore_errors=True)
-        for path in (ROOT / "mmfs" / "fastpath").glob("*.so"):
+        for path in (ROOT / "mmfs" / "fastpath").rglob("*.so"):
             path.unlink()
         return
+    flavour = Flavour(options.checked, options.pages)
     try:
-        libraries = build(options.checked, options.jobs, not options.verbose, options.annotate)
+        libraries = build(flavour, options.jobs, not options.verbose, options.annotate)
     except ModuleNotFoundError as error:
         sys.exit(f"build-fastpath: {error}; scripts/setup installs it (or: pip install 'cython>=3.1' setuptools)")
     except Exception as error:
         if options.verbose or type(error).__name__ != "CompileError":
             raise
         sys.exit(f"build-fastpath: {error}: could not be compiled")  # Cython has printed where and why
-    changed = install_in_place(libraries)
-    flavour = "checked" if options.checked else "fast"
-    print(f"mmfs/fastpath ({flavour}): " + (f"compiled {' '.join(changed)}" if changed else "up to date"))
+    changed = install_in_place(flavour, libraries)
+    print(f"mmfs/fastpath ({flavour.name}): " + (f"compiled {' '.join(changed)}" if changed else "up to date"))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def pytest_report_header() -> list[str]:
         return [
             f"mmfs: fast path uncompiled{' (MMFS_PURE)' if fastpath.pure else ': scripts/build-fastpath compiles it'}"
         ]
-    command = [sys.executable, str(ROOT / "scripts" / "build_fastpath.py"), "--status"]
+    script, pages = ROOT / "scripts" / "build_fastpath.py", os.environ.get("MMFS_PAGE_SIZE") or "4K"
+    command = [sys.executable, str(script), "--status", "--pages", pages]
     return [f"mmfs: {subprocess.run(command, capture_output=True, text=True).stdout.strip() or 'installed'}"]
 
 

@@ -56,7 +56,7 @@ class AnonFaults:
         flags: cython.ulong = self.vma[vma].flags
         if not write:
             self.frames.entry[at] = (
-                cython.cast(cython.ulong, self.zero_pfn) << 12 | self.areas.prot(flags) | PTE_SPECIAL
+                cython.cast(cython.ulong, self.zero_pfn) << PAGE_SHIFT | self.areas.prot(flags) | PTE_SPECIAL
             )
             return FAULT_DONE
         if self.anon_folios.enabled:
@@ -64,13 +64,13 @@ class AnonFaults:
             if result != FAULT_FALLBACK:
                 return result
         pfn = self.areas.alloc_charged(
-            vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), self.mm[mm].memcg
+            vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT), self.mm[mm].memcg
         )
         if pfn < 0:
             return FAULT_OOM
         self.add_anon(mm, vma, addr, pfn)
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
+            cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.areas.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
             | (PTE_RW if flags & VMF_WRITE else 0)
         )
         return FAULT_DONE
@@ -115,20 +115,20 @@ class AnonFaults:
         self.time.cpu_ns += self.time.cost_cow - self.time.cost_fault
         self.add_anon(mm, vma, addr, pfn)
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, pfn) << 12
+            cython.cast(cython.ulong, pfn) << PAGE_SHIFT
             | self.areas.prot(self.vma[vma].flags) | PTE_RW | PTE_DIRTY | PTE_SOFT_DIRTY
         )
 
     def write_protect_fault(self, mm, vma, addr, at):
         """A write to a page that is mapped read-only. Linux: do_wp_page(), wp_page_copy(), wp_page_reuse()."""
         entry: cython.ulong = self.frames.entry[at]
-        old: cython.long = (entry & PTE_PFN_MASK) >> 12
+        old: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
         pfn: cython.long
         if self.vma[vma].flags & VMF_SHARED:
             self.folios.mark_dirty(self.frames.folio_of(old))
         elif entry & PTE_SPECIAL or not self.can_reuse(vma, old):
             pfn = self.areas.alloc_charged(
-                vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12), self.mm[mm].memcg
+                vma, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT), self.mm[mm].memcg
             )
             if pfn < 0:
                 return FAULT_OOM

@@ -121,7 +121,7 @@ class AnonFolios:
         start: cython.long = self.start_of(addr, order)
         flags: cython.ulong = self.vma[vma].flags
         entry: cython.ulong = (
-            cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
+            cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.areas.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
             | (PTE_RW if flags & VMF_WRITE else 0)
         )
         i: cython.long

@@ -93,8 +93,8 @@ class CollapseFile:
         i: cython.long
         if pmd < 0 or not self.frames.entry[pmd] & PTE_PRESENT or self.frames.entry[pmd] & PTE_PSE:
             return
-        table = (self.frames.entry[pmd] & PTE_PFN_MASK) >> 12
-        for i in range(table << 9, (table + 1) << 9):
+        table = (self.frames.entry[pmd] & PTE_PFN_MASK) >> PAGE_SHIFT
+        for i in range(table << TABLE_SHIFT, (table + 1) << TABLE_SHIFT):
             if self.frames.entry[i]:
                 return
         self.frames.entry[pmd] = 0
@@ -112,7 +112,7 @@ class CollapseFile:
         pfn: cython.long = self.folios.lookup(m, self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT))
         pmd: cython.long = self.walker.huge_pte_offset(mm, addr, 1)
         entry: cython.ulong = self.frames.entry[pmd] if pmd >= 0 else 0
-        at: cython.long = (entry & PTE_PFN_MASK) >> 12 << 9
+        at: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT << TABLE_SHIFT
         i: cython.long
         if entry & PTE_PSE:
             return FAULT_HUGE
@@ -120,7 +120,7 @@ class CollapseFile:
             for i in range(HPAGE_PMD_NR):
                 entry = self.frames.entry[at + i]
                 if entry and (
-                    not entry & PTE_PRESENT or cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12) != pfn + i
+                    not entry & PTE_PRESENT or cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT) != pfn + i
                 ):
                     return FAULT_FALLBACK
             for i in range(HPAGE_PMD_NR):

@@ -83,7 +83,7 @@ class DamonLoops:
             for i in range(addresses.shape[0]):
                 at = self.entry_of(mm, addresses[i])
                 if at >= 0:
-                    folio = self.get_folio((self.frames.entry[at] & PTE_PFN_MASK) >> 12)
+                    folio = self.get_folio((self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT)
                     if folio >= 0:
                         self.mkold(at, folio)
                     continue
@@ -101,7 +101,7 @@ class DamonLoops:
             for i in range(addresses.shape[0]):
                 at = self.entry_of(mm, addresses[i])
                 if at >= 0:
-                    folio = self.get_folio((self.frames.entry[at] & PTE_PFN_MASK) >> 12)
+                    folio = self.get_folio((self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT)
                     out[i] = folio >= 0 and self.young(at, folio)
                     continue
                 at = self.hugetlb_entry()
@@ -221,7 +221,7 @@ class DamonLoops:
             elif filters[i, 0] == _ACTIVE:
                 matched = self.frames.page[folio].flags & PG_ACTIVE != 0
             elif filters[i, 0] == _HUGEPAGE_SIZE:
-                size = self.frames.nr_pages(folio) << 12
+                size = self.frames.nr_pages(folio) << PAGE_SHIFT
                 matched = filters[i, 2] <= size and size <= filters[i, 3]
             elif filters[i, 0] == _UNMAPPED:
                 matched = self.frames.page[folio].mapcount == 0 or self.frames.page[folio].mapping == 0

@@ -1,15 +1,6 @@
 # Written by MMFS_PURE=1 python -m mmfs.fastpath.defs from mm_types.py; do not edit.
 cdef enum:
-    PAGE_SHIFT = 12
-    PAGE_SIZE = 4096
-    PAGE_MASK = -4096
-    MAX_PAGE_ORDER = 10
-    NR_PAGE_ORDERS = 11
-    PAGEBLOCK_ORDER = 9
-    PAGEBLOCK_NR_PAGES = 512
     PAGE_ALLOC_COSTLY_ORDER = 3
-    PTRS_PER_TABLE = 512
-    HPAGE_PMD_ORDER = 9
     SWAP_CLUSTER_MAX = 32
     MIN_NR_GENS = 2
     MAX_NR_GENS = 4
@@ -116,8 +107,6 @@ cdef enum:
     FAULT_FALLBACK = 10
     NO_TABLE = -1
     HUGE_PMD = -2
-    HPAGE_PMD_NR = 512
-    HPAGE_PMD_SIZE = 2097152
     WMARK_MIN = 0
     WMARK_LOW = 1
     WMARK_HIGH = 2
@@ -460,7 +449,6 @@ cdef enum:
     VMF_HUGEPAGE = 536870912
     VMF_NOHUGEPAGE = 1073741824
     MAX_SWAPFILES = 27
-    SWAPFILE_CLUSTER = 512
     SWP_USED = 1
     SWP_WRITEOK = 2
     SWP_DISCARDABLE = 4
@@ -479,66 +467,86 @@ cdef enum:
 
 cdef extern from *:
     """
-    #define PTE_SAVED_DIRTY 0x400000000000000ULL
+    #define MMFS_PTE_SAVED_DIRTY 0x400000000000000ULL
+    #define MMFS_PTE_NX 0x8000000000000000ULL
+    #define MMFS_SWP_OFFSET_MASK 0x3ffffffffffffULL
+    #define MMFS_INDEX_MASK 0xffffffffULL
+    #define MMFS_SLAB_OBJECT_TAKEN 0x80000000ULL
+    #define MMFS_SLOT_SHADOW 0x8000000000000000ULL
+    #define MMFS_SLOT_SWAP 0x4000000000000000ULL
+    #define MMFS_VMF_DROPPABLE 0x10000000000ULL
+    #if MMFS_PAGE_SHIFT == 12
+    #define MMFS_PAGE_SHIFT 12
+    #define MMFS_PAGE_SIZE 4096
+    #define MMFS_PAGE_MASK (-4096)
+    #define MMFS_MAX_PAGE_ORDER 10
+    #define MMFS_NR_PAGE_ORDERS 11
+    #define MMFS_TABLE_SHIFT 9
+    #define MMFS_PTRS_PER_TABLE 512
+    #define MMFS_PMD_SHIFT 21
+    #define MMFS_PUD_SHIFT 30
+    #define MMFS_HPAGE_PMD_ORDER 9
+    #define MMFS_HPAGE_PMD_NR 512
+    #define MMFS_HPAGE_PMD_SIZE 2097152
+    #define MMFS_PAGEBLOCK_ORDER 9
+    #define MMFS_PAGEBLOCK_NR_PAGES 512
+    #define MMFS_PAGE_SECTORS_SHIFT 3
+    #define MMFS_PAGE_SECTORS 8
+    #define MMFS_PTE_PFN_MASK 0xffffffffff000ULL
+    #define MMFS_INDEX_SPAN 0x100000000000ULL
+    #define MMFS_PAGE_COUNTER_MAX 0x7ffffffffffffULL
+    #define MMFS_SWAPFILE_CLUSTER 512
+    #elif MMFS_PAGE_SHIFT == 16
+    #define MMFS_PAGE_SHIFT 16
+    #define MMFS_PAGE_SIZE 65536
+    #define MMFS_PAGE_MASK (-65536)
+    #define MMFS_MAX_PAGE_ORDER 13
+    #define MMFS_NR_PAGE_ORDERS 14
+    #define MMFS_TABLE_SHIFT 13
+    #define MMFS_PTRS_PER_TABLE 8192
+    #define MMFS_PMD_SHIFT 29
+    #define MMFS_PUD_SHIFT 42
+    #define MMFS_HPAGE_PMD_ORDER 13
+    #define MMFS_HPAGE_PMD_NR 8192
+    #define MMFS_HPAGE_PMD_SIZE 536870912
+    #define MMFS_PAGEBLOCK_ORDER 13
+    #define MMFS_PAGEBLOCK_NR_PAGES 8192
+    #define MMFS_PAGE_SECTORS_SHIFT 7
+    #define MMFS_PAGE_SECTORS 128
+    #define MMFS_PTE_PFN_MASK 0xfffffffff0000ULL
+    #define MMFS_INDEX_SPAN 0x1000000000000ULL
+    #define MMFS_PAGE_COUNTER_MAX 0x7fffffffffffULL
+    #define MMFS_SWAPFILE_CLUSTER 8192
+    #else
+    #error "MMFS_PAGE_SHIFT is no page shift"
+    #endif
     """
-    const unsigned long PTE_SAVED_DIRTY
-
-cdef extern from *:
-    """
-    #define PTE_NX 0x8000000000000000ULL
-    """
-    const unsigned long PTE_NX
-
-cdef extern from *:
-    """
-    #define PTE_PFN_MASK 0xffffffffff000ULL
-    """
-    const unsigned long PTE_PFN_MASK
-
-cdef extern from *:
-    """
-    #define SWP_OFFSET_MASK 0x3ffffffffffffULL
-    """
-    const unsigned long SWP_OFFSET_MASK
-
-cdef extern from *:
-    """
-    #define INDEX_MASK 0xffffffffULL
-    """
-    const unsigned long INDEX_MASK
-
-cdef extern from *:
-    """
-    #define INDEX_SPAN 0x100000000000ULL
-    """
-    const unsigned long INDEX_SPAN
-
-cdef extern from *:
-    """
-    #define PAGE_COUNTER_MAX 0x7ffffffffffffULL
-    """
-    const unsigned long PAGE_COUNTER_MAX
-
-cdef extern from *:
-    """
-    #define SLAB_OBJECT_TAKEN 0x80000000ULL
-    """
-    const unsigned long SLAB_OBJECT_TAKEN
-
-cdef extern from *:
-    """
-    #define SLOT_SHADOW 0x8000000000000000ULL
-    """
-    const unsigned long SLOT_SHADOW
-
-cdef extern from *:
-    """
-    #define SLOT_SWAP 0x4000000000000000ULL
-    """
-    const unsigned long SLOT_SWAP
-
-cdef extern from *:
-    """
-    #define VMF_DROPPABLE 0x10000000000ULL
-    """
-    const unsigned long VMF_DROPPABLE
+    enum:
+        PAGE_SHIFT "MMFS_PAGE_SHIFT"
+        PAGE_SIZE "MMFS_PAGE_SIZE"
+        PAGE_MASK "MMFS_PAGE_MASK"
+        MAX_PAGE_ORDER "MMFS_MAX_PAGE_ORDER"
+        NR_PAGE_ORDERS "MMFS_NR_PAGE_ORDERS"
+        TABLE_SHIFT "MMFS_TABLE_SHIFT"
+        PTRS_PER_TABLE "MMFS_PTRS_PER_TABLE"
+        PMD_SHIFT "MMFS_PMD_SHIFT"
+        PUD_SHIFT "MMFS_PUD_SHIFT"
+        HPAGE_PMD_ORDER "MMFS_HPAGE_PMD_ORDER"
+        HPAGE_PMD_NR "MMFS_HPAGE_PMD_NR"
+        HPAGE_PMD_SIZE "MMFS_HPAGE_PMD_SIZE"
+        PAGEBLOCK_ORDER "MMFS_PAGEBLOCK_ORDER"
+        PAGEBLOCK_NR_PAGES "MMFS_PAGEBLOCK_NR_PAGES"
+        PAGE_SECTORS_SHIFT "MMFS_PAGE_SECTORS_SHIFT"
+        PAGE_SECTORS "MMFS_PAGE_SECTORS"
+        SWAPFILE_CLUSTER "MMFS_SWAPFILE_CLUSTER"
+    const unsigned long PTE_SAVED_DIRTY "MMFS_PTE_SAVED_DIRTY"
+    const unsigned long PTE_NX "MMFS_PTE_NX"
+    const unsigned long PTE_PFN_MASK "MMFS_PTE_PFN_MASK"
+    const unsigned long SWP_OFFSET_MASK "MMFS_SWP_OFFSET_MASK"
+    const unsigned long INDEX_MASK "MMFS_INDEX_MASK"
+    const unsigned long INDEX_SPAN "MMFS_INDEX_SPAN"
+    const unsigned long PAGE_COUNTER_MAX "MMFS_PAGE_COUNTER_MAX"
+    const unsigned long SLAB_OBJECT_TAKEN "MMFS_SLAB_OBJECT_TAKEN"
+    const unsigned long SLOT_SHADOW "MMFS_SLOT_SHADOW"
+    const unsigned long SLOT_SWAP "MMFS_SLOT_SWAP"
+    const unsigned long VMF_DROPPABLE "MMFS_VMF_DROPPABLE"

@@ -84,7 +84,7 @@ class FileFaults:
     def map_file(self, mm, vma, pfn, at, write):
         """Map a page of the page cache. Linux: set_pte_range(), folio_add_file_rmap_pte()."""
         flags: cython.ulong = self.vma[vma].flags
-        entry: cython.ulong = cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags)
+        entry: cython.ulong = cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.areas.prot(flags)
         shmem: cython.bint = (self.frames.page[pfn].flags & PG_SWAPBACKED) != 0
         if self.frames.page[pfn].flags & PG_TAIL:
             self.map_frame(mm, vma, pfn, at, write)
@@ -137,17 +137,19 @@ class FileFaults:
         self.huge.file.add_rmaps(start, nr)
         self.mm[mm].rss_shmem += nr
         for i in range(nr):
-            self.frames.entry[first + i] = cython.cast(cython.ulong, start + i) << 12 | bits
+            self.frames.entry[first + i] = cython.cast(cython.ulong, start + i) << PAGE_SHIFT | bits
 
     def fault_around(self, mm, vma, addr):
         """Map what is cached of the aligned pages around a read fault. Linux: do_fault_around()."""
-        table: cython.long = self.walker.get_entry(mm, addr) - (addr >> 12 & 511)
-        here: cython.long = addr >> 12 & 511
-        low: cython.long = max(here & ~(self.fault_around_pages - 1), here - ((addr - self.vma[vma].start) >> 12))
+        table: cython.long = self.walker.get_entry(mm, addr) - (addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1))
+        here: cython.long = addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1)
+        behind: cython.long = (addr - self.vma[vma].start) >> PAGE_SHIFT
+        low: cython.long = max(here & ~(self.fault_around_pages - 1), here - behind)
         high: cython.long = min(
-            min(low + self.fault_around_pages, cython.cast(cython.long, 512)), here + ((self.vma[vma].end - addr) >> 12)
+            min(low + self.fault_around_pages, cython.cast(cython.long, PTRS_PER_TABLE)),
+            here + ((self.vma[vma].end - addr) >> PAGE_SHIFT),
         )
-        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12) - here
+        index: cython.long = self.vma[vma].pgoff + behind - here
         m: cython.long = self.vma[vma].mapping
         row: cython.long = self.vma[vma].file
         miss: cython.long = self.file[row].mmap_miss
@@ -167,7 +169,7 @@ class FileFaults:
 
     def file_fault(self, mm, vma, addr, at, write):
         """First access to a page of a mapped file. Linux: do_read_fault(), do_cow_fault(), do_shared_fault()."""
-        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)
+        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT)
         m: cython.long = self.vma[vma].mapping
         page: cython.long
         copy: cython.long = -1
@@ -192,7 +194,7 @@ class FileFaults:
 
     def huge_fault(self, mm, vma, addr, write):
         """Map a huge page of shared memory if there is one or a new one; as Mmu.access(). Linux: do_set_pmd()."""
-        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)
+        index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT)
         m: cython.long = self.vma[vma].mapping
         pmd: cython.long
         page: cython.long

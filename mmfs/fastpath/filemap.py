@@ -164,8 +164,8 @@ class Filemap:
         limit = self.ra_disk.io_pages
         self.ra_run = 0
         self.bio_done_ns[at] = self.ra_disk.submit(
-            _READ, nr << 3, (nr + _BIO_MAX_VECS - 1) // _BIO_MAX_VECS, (nr + limit - 1) // limit, self.now_ns,
-            self.mapping[self.ra_m].sector + ((self.ra_index - nr) << 3),
+            _READ, nr << PAGE_SECTORS_SHIFT, (nr + _BIO_MAX_VECS - 1) // _BIO_MAX_VECS, (nr + limit - 1) // limit,
+            self.now_ns, self.mapping[self.ra_m].sector + ((self.ra_index - nr) << PAGE_SECTORS_SHIFT),
         )
         self.last_done_ns = self.bio_done_ns[at]
         self.bio_number[at] = self.next_bio
@@ -210,7 +210,7 @@ class Filemap:
     def sync_ra(self, m, row, disk, index, req):
         """A page that was wanted is not there: read it, and ahead of it. Linux: page_cache_sync_ra()."""
         limit: cython.long = self.max_pages(row, disk, req)
-        prev: cython.long = self.file[row].prev_pos >> 12 if self.file[row].prev_pos >= 0 else -2
+        prev: cython.long = self.file[row].prev_pos >> PAGE_SHIFT if self.file[row].prev_pos >= 0 else -2
         size: cython.long = 1
         contig: cython.long
         if self.file[row].ra_pages == 0:
@@ -357,7 +357,7 @@ class Filemap:
         ``reason`` is FAULT_OOM, or FAULT_SLICE when time has reached ``until_ns``. Linux: filemap_read().
         """
         index: cython.long
-        last: cython.long = (end + 4095) >> 12
+        last: cython.long = (end + PAGE_SIZE - 1) >> PAGE_SHIFT
         n: cython.long
         i: cython.long
         pfn: cython.long
@@ -367,7 +367,7 @@ class Filemap:
         if self.ra_index < self.ra_end:
             self.reason = self.resume()
         while pos < end and self.reason == FAULT_DONE:
-            index = pos >> 12
+            index = pos >> PAGE_SHIFT
             n = self.read_batch(m, index, last)
             if n == 0:
                 self.reason = self.sync_ra(m, row, disk, index, last - index)
@@ -379,9 +379,9 @@ class Filemap:
                     break
             self.wait_on_page(pfn)
             for i in range(index, index + n):
-                if i > index or last_pos <= 0 or (last_pos - 1) >> 12 != index:
+                if i > index or last_pos <= 0 or (last_pos - 1) >> PAGE_SHIFT != index:
                     self.lru.mark_accessed(self.folios.lookup(m, i))
-            pos = min(end, (index + n) << 12)
+            pos = min(end, (index + n) << PAGE_SHIFT)
             last_pos = pos
             self.spend(n * self.read_ns)
             if self.now_ns >= until_ns:
@@ -392,7 +392,7 @@ class Filemap:
 
     def write_begin(self, m, disk, pos, end):
         """Have the page of a write cached and up to date; False without memory. Linux: fs/ext4/inode.c."""
-        index: cython.long = pos >> 12
+        index: cython.long = pos >> PAGE_SHIFT
         pfn: cython.long = self.folios.lookup(m, index)
         if pfn >= 0:
             self.wait_on_page(pfn)
@@ -402,8 +402,10 @@ class Filemap:
             return False
         self.folios.cache_add(m, index, pfn, False)
         self.spend(self.add_ns)
-        if index < self.mapping[m].on_disk and (pos & 4095 or min(end, (index + 1) << 12) & 4095):
-            self.now_ns = disk.submit(_READ, 8, 1, 1, self.now_ns, self.mapping[m].sector + (index << 3))
+        within: cython.long = pos | min(end, (index + 1) << PAGE_SHIFT)
+        if index < self.mapping[m].on_disk and within & (PAGE_SIZE - 1):
+            sector: cython.long = self.mapping[m].sector + (index << PAGE_SECTORS_SHIFT)
+            self.now_ns = disk.submit(_READ, PAGE_SECTORS, 1, 1, self.now_ns, sector)
         return True
 
     def write(self, m: cython.long, disk: object, pos: cython.long, end: cython.long, limit: cython.long,
@@ -422,11 +424,11 @@ class Filemap:
             if not self.write_begin(m, queue, pos, end):
                 self.reason = FAULT_OOM
                 break
-            pfn = self.folios.lookup(m, pos >> 12)
+            pfn = self.folios.lookup(m, pos >> PAGE_SHIFT)
             if not self.frames.page[pfn].flags & PG_DIRTY:
                 self.nr_dirtied += 1
             self.folios.mark_dirty(pfn)
-            pos = min(end, ((pos >> 12) + 1) << 12)
+            pos = min(end, ((pos >> PAGE_SHIFT) + 1) << PAGE_SHIFT)
             self.spend(self.write_ns)
             if pos < end and (self.now_ns >= until_ns or self.nr_dirtied >= limit):
                 self.reason = FAULT_SLICE

@@ -4,14 +4,14 @@
 The arrays lie in anonymous memory that the host commits when it is first touched (MAP_NORESERVE), indexed
 directly by frame number. A page record is valid only while its pageblock is SPLIT; a block that nobody
 touched (VIRGIN), that is free as a whole (FREE, TAIL) or mapped as a whole (HUGE) has none, so a machine
-of terabytes costs what it uses. ``entry`` is the content of the frames that serve as page tables: 512
-entries each, at ``pfn * 512``.
+of terabytes costs what it uses. ``entry`` is the content of the frames that serve as page tables: PTRS_PER_TABLE
+entries each, at ``pfn * PTRS_PER_TABLE``.
 
 Lists are intrusive and circular; their heads are extra records past the last frame or block.
 
 A huge page of a pageblock has one record too, past the list heads: ``huge + block``. It stands for all of it where a
 page may be handed on: on the lists of pages, in batches, charged, counted (``nr_pages()``). So a *folio* is one number,
-a frame's or one from ``huge`` on. Records of its 512 frames are written only once some of them are mapped by
+a frame's or one from ``huge`` on. Records of its frames are written only once some of them are mapped by
 entries of their own (the block is SPLIT then, its frames PG_TAIL), or at once if the page is a file's, for the page
 cache finds them one by one; ``folio_of()`` leads from a frame to its folio.
 
@@ -107,7 +107,7 @@ class Frames:
         self.mthp_pfns = min(last_frame, ((1 << 32) - self.mthp - 1) << 2)
         self.pages = lazy_array(self.mthp + (self.mthp_pfns >> 2), PAGE_DTYPE)
         self.blocks = lazy_array(self.block_heads_end, BLOCK_DTYPE)
-        self.entries = lazy_array(last_frame * 512, np.uint64)
+        self.entries = lazy_array(last_frame * PTRS_PER_TABLE, np.uint64)
         self.page = view(self.pages)
         self.block = view(self.blocks)
         self.entry = view(self.entries)
@@ -161,7 +161,7 @@ class Frames:
 
     def maps_thp(self, entry):
         """Whether a PMD entry maps a transparent huge page, not one of a pool. Linux: pmd_trans_huge()."""
-        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
         return entry & PTE_PSE != 0 and self.block[pfn >> PAGEBLOCK_ORDER].state != BLK_HUGETLB
 
     def page_list_add(self, head, pfn):
@@ -283,10 +283,10 @@ class Frames:
         return self.block[pfn >> PAGEBLOCK_ORDER].state == BLK_SPLIT
 
     def clear_table(self, pfn):
-        """Zero the 512 entries of a frame that becomes a page table."""
+        """Zero the entries of a frame that becomes a page table."""
         i: cython.Py_ssize_t
-        base: cython.Py_ssize_t = pfn << 9
-        for i in range(base, base + 512):
+        base: cython.Py_ssize_t = pfn << TABLE_SHIFT
+        for i in range(base, base + PTRS_PER_TABLE):
             self.entry[i] = 0
 
     def walk_pages(self, head, limit=1 << 62):

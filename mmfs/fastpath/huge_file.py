@@ -39,7 +39,7 @@ class HugeFile:
         """Map all of it by an empty PMD entry. Linux: do_set_pmd(), folio_add_file_rmap_pmd()."""
         block: cython.long = folio - self.frames.huge
         entry: cython.ulong = (
-            cython.cast(cython.ulong, block) << (12 + PAGEBLOCK_ORDER) | self.areas.prot(vmflags) | PTE_PSE
+            cython.cast(cython.ulong, block) << (PAGE_SHIFT + PAGEBLOCK_ORDER) | self.areas.prot(vmflags) | PTE_PSE
         )
         if vmflags & VMF_SHARED and vmflags & VMF_WRITE:
             entry |= PTE_RW
@@ -58,7 +58,7 @@ class HugeFile:
     def zap_pmd(self, mm, pmd):
         """Take a PMD entry away; what it knows of writes the page knows then. Linux: zap_huge_pmd()."""
         entry: cython.ulong = self.frames.entry[pmd]
-        block: cython.long = cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12) >> PAGEBLOCK_ORDER
+        block: cython.long = cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT) >> PAGEBLOCK_ORDER
         folio: cython.long = self.frames.huge + block
         self.frames.entry[pmd] = 0
         if entry & PTE_DIRTY:
@@ -77,7 +77,7 @@ class HugeFile:
         self.event[THP_SPLIT_PMD] += 1
         if entry & PTE_ACCESSED:
             self.frames.page[
-                self.frames.huge + (cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12) >> PAGEBLOCK_ORDER)
+                self.frames.huge + (cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT) >> PAGEBLOCK_ORDER)
             ].flags |= PG_REFERENCED
         self.zap_pmd(mm, pmd)
         self.tlb.flush_range(mm, start, start + HPAGE_PMD_SIZE)

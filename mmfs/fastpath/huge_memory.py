@@ -3,7 +3,7 @@
 
 A PMD entry with PTE_PSE maps a pageblock as a whole. Behind it a page table lies in store (deposited in a chain of the
 PMD table: ``mapping`` of its record is the first, ``index`` of each the next), so that the entry can be taken apart at
-any time without memory: split_pmd() writes the frames' records and 512 entries. Then the page is mapped entry by entry
+any time without memory: split_pmd() writes the frames' records and the entries. Then the page is mapped entry by entry
 and is still one folio; the split of the folio itself is in fastpath/huge_split.py.
 
 Counts: a folio's ``mapcount`` is of all entries, PMDs and others; its block has PMD entries (``mapcount``) and how many
@@ -69,13 +69,13 @@ class HugeMemory:
 
     def deposit(self, pmd, table):
         """Put a page table in store behind a PMD entry. Linux: pgtable_trans_huge_deposit()."""
-        upper: cython.long = pmd >> 9
+        upper: cython.long = pmd >> TABLE_SHIFT
         self.frames.page[table].index = self.frames.page[upper].mapping
         self.frames.page[upper].mapping = cython.cast(cython.uint, table)
 
     def withdraw(self, pmd):
         """Take a page table out of the store. Linux: pgtable_trans_huge_withdraw()."""
-        upper: cython.long = pmd >> 9
+        upper: cython.long = pmd >> TABLE_SHIFT
         table: cython.long = self.frames.page[upper].mapping
         self.frames.page[upper].mapping = self.frames.page[table].index
         self.frames.page[table].index = 0
@@ -186,7 +186,7 @@ class HugeMemory:
             self.zero_users += 1
         self.deposit(pmd, table)
         self.frames.entry[pmd] = (
-            cython.cast(cython.ulong, self.zero_pfn) << 12 | self.areas.prot(self.vma[vma].flags)
+            cython.cast(cython.ulong, self.zero_pfn) << PAGE_SHIFT | self.areas.prot(self.vma[vma].flags)
             | PTE_PSE | PTE_SPECIAL
         )
         return FAULT_DONE
@@ -197,7 +197,7 @@ class HugeMemory:
         ``pmd`` is the index of the empty PMD entry. Linux: do_huge_pmd_anonymous_page().
         """
         start: cython.long = addr & -cython.cast(cython.long, HPAGE_PMD_SIZE)
-        index: cython.long = self.vma[vma].pgoff + ((start - self.vma[vma].start) >> 12)
+        index: cython.long = self.vma[vma].pgoff + ((start - self.vma[vma].start) >> PAGE_SHIFT)
         flags: cython.ulong = self.vma[vma].flags
         memcg: cython.long = self.mm[mm].memcg
         pfn: cython.long
@@ -251,7 +251,7 @@ class HugeMemory:
         self.lru.add(folio, not flags & (VMF_SEQ_READ | VMF_RAND_READ))
         self.deposit(pmd, table)
         self.frames.entry[pmd] = (
-            cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags) | PTE_PSE | PTE_DIRTY | PTE_SOFT_DIRTY
+            cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.areas.prot(flags) | PTE_PSE | PTE_DIRTY | PTE_SOFT_DIRTY
             | (PTE_RW if flags & VMF_WRITE else 0)
         )
         self.mm[mm].rss_anon += HPAGE_PMD_NR
@@ -279,7 +279,7 @@ class HugeMemory:
 
     def folio_of_pmd(self, entry):
         """The folio that a PMD entry maps."""
-        return self.frames.huge + (cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12) >> PAGEBLOCK_ORDER)
+        return self.frames.huge + (cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT) >> PAGEBLOCK_ORDER)
 
     def maps_anon(self, entry):
         """Whether a PMD entry maps anonymous memory, no zeros and nothing of a file."""
@@ -309,26 +309,28 @@ class HugeMemory:
         self.frames.block[block].state = BLK_SPLIT
 
     def split_pmd(self, mm, addr, pmd):
-        """Have 512 entries in place of a PMD entry, or none if it is a file's. Linux: __split_huge_pmd_locked()."""
+        """Have a table in place of a PMD entry, or none if it is a file's. Linux: __split_huge_pmd_locked()."""
         entry: cython.ulong = self.frames.entry[pmd]
         bits: cython.ulong = entry & ~cython.cast(cython.ulong, PTE_PFN_MASK | PTE_PSE)
-        first: cython.long = (entry & PTE_PFN_MASK) >> 12
+        first: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
         start: cython.long = addr & -cython.cast(cython.long, HPAGE_PMD_SIZE)
         table: cython.long
+        base: cython.long
         i: cython.long
         if self.maps_file(entry):
             self.file.split_pmd(mm, addr, pmd)
             return
         table = self.withdraw(pmd)
+        base = table << TABLE_SHIFT
         self.event[THP_SPLIT_PMD] += 1
         for i in range(HPAGE_PMD_NR):
             if entry & PTE_SPECIAL:
-                self.frames.entry[(table << 9) + i] = cython.cast(cython.ulong, self.page_zero) << 12 | bits
+                self.frames.entry[base + i] = cython.cast(cython.ulong, self.page_zero) << PAGE_SHIFT | bits
             else:
-                self.frames.entry[(table << 9) + i] = cython.cast(cython.ulong, first + i) << 12 | bits
+                self.frames.entry[base + i] = cython.cast(cython.ulong, first + i) << PAGE_SHIFT | bits
         if not entry & PTE_SPECIAL:
             self.split_rmap(first >> PAGEBLOCK_ORDER, entry)
-        self.frames.entry[pmd] = cython.cast(cython.ulong, table) << 12 | _TABLE
+        self.frames.entry[pmd] = cython.cast(cython.ulong, table) << PAGE_SHIFT | _TABLE
         self.tlb.flush_range(mm, start, start + HPAGE_PMD_SIZE)
 
     def split_rmap(self, block, entry):

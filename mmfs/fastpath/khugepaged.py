@@ -32,7 +32,7 @@ class CollapseControl:
 
     def count_page(self, entry):
         """Add an entry that maps a page."""
-        pfn: cython.long = cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12)
+        pfn: cython.long = cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT)
         folio: cython.long = self.frames.folio_of(pfn)
         flags: cython.uint = self.frames.page[folio].flags
         mapcount: cython.long = self.frames.page[pfn].mapcount
@@ -82,7 +82,7 @@ class CollapseControl:
                 if entry & PTE_SPECIAL:
                     self.mmu.rmap.ksm.unmap_zero(mm, entry)
                 elif entry != 0:
-                    self.mmu.unmap.unmap_page(mm, flags, cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12))
+                    self.mmu.unmap.unmap_page(mm, flags, cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT))
             self.frames.entry[pmd] = 0
-            self.huge.map_new(mm, vma, addr, pmd, pfn, at >> 9, memcg)
+            self.huge.map_new(mm, vma, addr, pmd, pfn, at >> TABLE_SHIFT, memcg)
             self.mmu.memcg.count_memcg_events(memcg, THP_COLLAPSE_ALLOC, 1)

@@ -68,7 +68,7 @@ class KsmScan:
         if self.kind == _SAME:
             key = self.mix(self.number << 1)
         elif self.kind == _IMAGE:
-            key = self.mix(self.number << 1 | 1) + cython.cast(cython.ulong, (addr - self.base) >> 12)
+            key = self.mix(self.number << 1 | 1) + cython.cast(cython.ulong, (addr - self.base) >> PAGE_SHIFT)
             key = self.mix(key & _ALL_BITS)
         elif self.kind == _ZERO:
             key = _ZERO_KEY
@@ -134,15 +134,14 @@ class KsmScan:
                 stop = min(self.tables.next_addr, end)
                 if at == HUGE_PMD and not self.frames.entry[self.tables.pmd] & PTE_SPECIAL:
                     entry = self.frames.entry[self.tables.pmd]
-                    self.scan_page(
-                        mm, vma, addr, ((entry & PTE_PFN_MASK) >> 12) + (addr >> 12 & (HPAGE_PMD_NR - 1))
-                    )
+                    pfn = ((entry & PTE_PFN_MASK) >> PAGE_SHIFT) + (addr >> PAGE_SHIFT & (HPAGE_PMD_NR - 1))
+                    self.scan_page(mm, vma, addr, pfn)
                     addr += PAGE_SIZE
                     continue
                 while at >= 0 and addr < stop and self.left > 0:
                     entry = self.frames.entry[at]
                     if entry & _MAPPED and not entry & PTE_SPECIAL:
-                        pfn = (entry & PTE_PFN_MASK) >> 12
+                        pfn = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
                         if self.frames.page[self.frames.folio_of(pfn)].flags & PG_ANON:
                             self.scan_page(mm, vma, addr, pfn)
                     at += 1
@@ -200,7 +199,7 @@ class KsmScan:
             at = self.tables.seek(mm, addr)
         if at < 0 or not self.frames.entry[at] & _MAPPED or self.frames.entry[at] & PTE_SPECIAL:
             return -1
-        pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
         if self.frames.page[pfn].flags & PG_TAIL:
             self.mmu.huge_split.split_folio(self.folio_of(pfn))
         if self.frames.page[pfn].flags & (PG_ANON | PG_KSM | PG_BATCHED | PG_TAIL) != PG_ANON:
@@ -248,9 +247,9 @@ class KsmScan:
         """The anonymous page that an address maps, or -1. Linux: get_mergeable_page()."""
         at: cython.long = self.tables.seek(mm, addr)
         entry: cython.ulong = self.frames.entry[self.tables.pmd if at == HUGE_PMD else max(at, 0)]
-        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
         if at == HUGE_PMD:
-            pfn += addr >> 12 & (HPAGE_PMD_NR - 1)
+            pfn += addr >> PAGE_SHIFT & (HPAGE_PMD_NR - 1)
         elif at < 0:
             return -1
         if not entry & _MAPPED or entry & PTE_SPECIAL:
@@ -271,7 +270,9 @@ class KsmScan:
             return False
         self.rmap.add_anon_rmap(vma, addr, kpfn, False)
         self.mmu.mm[mm].rss_anon += 1
-        self.frames.entry[at] = cython.cast(cython.ulong, kpfn) << 12 | self.mmu.areas.prot(self.mmu.vma[vma].flags)
+        self.frames.entry[at] = (
+            cython.cast(cython.ulong, kpfn) << PAGE_SHIFT | self.mmu.areas.prot(self.mmu.vma[vma].flags)
+        )
         if self.mmu.vma[vma].flags & VMF_LOCKED:
             self.mmu.folios.mlock_folio(kpfn)
         self.mmu.unmap.unmap_page(mm, self.mmu.vma[vma].flags, pfn)
@@ -285,8 +286,8 @@ class KsmScan:
         if at < 0:
             return False
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, self.mmu.anon.zero_pfn) << 12 | self.mmu.areas.prot(self.mmu.vma[vma].flags)
-            | PTE_SPECIAL | PTE_DIRTY
+            cython.cast(cython.ulong, self.mmu.anon.zero_pfn) << PAGE_SHIFT
+            | self.mmu.areas.prot(self.mmu.vma[vma].flags) | PTE_SPECIAL | PTE_DIRTY
         )  # fmt: skip
         self.tree.map_zero(mm)
         self.mmu.unmap.unmap_page(mm, self.mmu.vma[vma].flags, pfn)
@@ -300,7 +301,7 @@ class KsmScan:
         """Whether an entry maps a page of KSM or its zero page."""
         if entry & PTE_SPECIAL:
             return entry & PTE_DIRTY != 0
-        return entry & _MAPPED != 0 and self.frames.page[(entry & PTE_PFN_MASK) >> 12].flags & PG_KSM != 0
+        return entry & _MAPPED != 0 and self.frames.page[(entry & PTE_PFN_MASK) >> PAGE_SHIFT].flags & PG_KSM != 0
 
     def unmerge_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long):
         """Give [start, end) pages of its own again; where memory ran out, or ``end``. Linux: break_ksm().
@@ -338,14 +339,14 @@ class KsmScan:
         flags: cython.ulong = self.mmu.vma[vma].flags
         self.mmu.anon.add_anon(mm, vma, addr, pfn)
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, pfn) << 12 | self.mmu.areas.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
+            cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.mmu.areas.prot(flags) | PTE_DIRTY | PTE_SOFT_DIRTY
             | (PTE_RW if flags & VMF_WRITE else 0)
         )  # fmt: skip
         if entry & PTE_SPECIAL:
             self.tree.unmap_zero(mm, entry)
         else:
             self.mmu.anon.event[COW_KSM] += 1
-            self.mmu.unmap.unmap_page(mm, flags, cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12))
+            self.mmu.unmap.unmap_page(mm, flags, cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT))
         self.mmu.tlb.flush_page(mm, addr)
 
     def count_range(self, mm: cython.long, start: cython.long, end: cython.long):

@@ -23,7 +23,7 @@ _FILTER_SHIFT = cython.declare(cython.int, 15)
 _GOLDEN_RATIO = cython.declare(cython.ulong, 0x61C8864680B583EB)
 _PAGE_OFFSET = cython.declare(cython.ulong, 0xFFFF888000000000)
 _WORD = cython.declare(cython.ulong, 0xFFFFFFFFFFFFFFFF)
-_TABLE_SPAN = cython.declare(cython.long, 1 << 21)
+_TABLE_SPAN = cython.declare(cython.long, HPAGE_PMD_SIZE)
 _AHEAD = cython.declare(cython.long, 16)  # entries for which the host's cache is told what is coming
 _PTES_PER_CACHELINE = cython.declare(cython.long, 8)
 _TOTAL = cython.declare(cython.int, 0)
@@ -90,7 +90,7 @@ class LruGenWalk:
     def use_entry(self, lruvec, at, can_swap):
         """Clear an entry's accessed bit. The folio it maps, -1 if it was not used or is not of this lruvec."""
         entry: cython.ulong = self.frames.entry[at]
-        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
         flags: cython.uint
         if not entry & (PTE_PRESENT | PTE_GLOBAL) or entry & PTE_SPECIAL or not entry & PTE_ACCESSED:
             return -1
@@ -112,7 +112,7 @@ class LruGenWalk:
     def prefetch(self, at):
         """Have the host fetch the record of the page that an entry maps, if it was used: it will be looked at soon."""
         if self.frames.entry[at] & (PTE_PRESENT | PTE_ACCESSED) == PTE_PRESENT | PTE_ACCESSED:
-            self.frames.prefetch_page(cython.cast(cython.long, (self.frames.entry[at] & PTE_PFN_MASK) >> 12))
+            self.frames.prefetch_page(cython.cast(cython.long, (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT))
 
     def seek_pmd(self, mm, addr):
         """Index of the upper entry of an address's table, -1 where there is none; ``next_addr`` is where it ends."""
@@ -121,8 +121,8 @@ class LruGenWalk:
         shift: cython.int
         at: cython.long
         while True:
-            shift = 12 + 9 * level
-            at = table + (addr >> shift & 511)
+            shift = PAGE_SHIFT + TABLE_SHIFT * level
+            at = table + (addr >> shift & (PTRS_PER_TABLE - 1))
             self.next_addr = ((addr >> shift) + 1) << shift
             if level == 1 and self.frames.entry[at] & PTE_PSE:
                 return at
@@ -140,7 +140,7 @@ class LruGenWalk:
         self.stat[lruvec, _TOTAL] += 1
         if entry & PTE_SPECIAL or not can_swap or not entry & PTE_ACCESSED:
             return
-        folio = self.frames.huge + (cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12) >> PAGEBLOCK_ORDER)
+        folio = self.frames.huge + (cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT) >> PAGEBLOCK_ORDER)
         if self.lru.lruvec_of(folio) != lruvec:
             return
         self.frames.entry[pmd] = entry & ~cython.cast(cython.ulong, PTE_ACCESSED)
@@ -199,7 +199,8 @@ class LruGenWalk:
                 while i < n and ranges[i, 0] < table_end:
                     addr = max(addr, ranges[i, 0])
                     stop = min(ranges[i, 1], table_end)
-                    at = ((self.frames.entry[pmd] & PTE_PFN_MASK) >> 12 << 9) + (addr >> 12 & 511)
+                    at = (self.frames.entry[pmd] & PTE_PFN_MASK) >> PAGE_SHIFT << TABLE_SHIFT
+                    at += addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1)
                     while addr < stop:
                         total += 1
                         if addr + _AHEAD * PAGE_SIZE < stop:
@@ -253,7 +254,7 @@ class LruGenWalk:
                 start = addr - batch // 2
                 end = addr + batch // 2
         pmd = self.seek_pmd(self.vma[vma].mm, addr)
-        at -= (addr - start) >> 12
+        at -= (addr - start) >> PAGE_SHIFT
         while start < end:
             looked += 1
             if start + _AHEAD * PAGE_SIZE < end:

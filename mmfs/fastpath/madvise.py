@@ -32,7 +32,7 @@ class Madvise:
         nr: cython.long
         if not self.tables.is_tail(at):
             return 1
-        folio = self.frames.folio_of(cython.cast(cython.long, (self.frames.entry[at] & PTE_PFN_MASK) >> 12))
+        folio = self.frames.folio_of(cython.cast(cython.long, (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT))
         nr = self.tables.pte_batch(at, most)
         if nr == self.frames.nr_pages(folio):
             return nr
@@ -89,7 +89,7 @@ class Madvise:
                 self.make_clean(self.tables.pmd, 1)
                 self.mmu.lru.lazyfree(folio)
             elif at >= 0:
-                self.lazyfree_table(mm, at, at + ((stop - addr) >> 12))
+                self.lazyfree_table(mm, at, at + ((stop - addr) >> PAGE_SHIFT))
             addr = stop
         self.mmu.tlb.flush_range(mm, start, end)
 
@@ -110,7 +110,7 @@ class Madvise:
         """The same for a folio that ``nr`` entries from ``at`` on map. One that was written before stays if others map
         it, too.
         """
-        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
         folio: cython.long = self.frames.folio_of(pfn)
         flags: cython.uint = self.frames.page[folio].flags
         if flags & (PG_SWAPCACHE | PG_DIRTY | PG_KSM):
@@ -163,6 +163,7 @@ class Madvise:
 
     def cold_or_pageout_table(self, at, end, anon_only, out, n, pageout):
         """The same for what the entries [at, end) map: how many folios are to be reclaimed."""
+        pfn: cython.long
         folio: cython.long
         nr: cython.long
         i: cython.long
@@ -171,7 +172,8 @@ class Madvise:
             nr = 1
             if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
                 nr = self.folio_batch(at, end - at, anon_only)
-                folio = self.frames.folio_of(cython.cast(cython.long, (self.frames.entry[at] & PTE_PFN_MASK) >> 12))
+                pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
+                folio = self.frames.folio_of(pfn)
                 if nr > 0 and self.frames.page[folio].mapcount == nr and (
                     self.frames.page[folio].flags & PG_ANON or not anon_only
                 ):
@@ -202,7 +204,7 @@ class Madvise:
                     self.mmu.huge.folio_of_pmd(self.frames.entry[self.tables.pmd]), out, n, pageout
                 )
             elif at >= 0:
-                n += self.cold_or_pageout_table(at, at + ((stop - addr) >> 12), anon_only, out, n, pageout)
+                n += self.cold_or_pageout_table(at, at + ((stop - addr) >> PAGE_SHIFT), anon_only, out, n, pageout)
             addr = stop
         self.mmu.tlb.flush_range(mm, start, end)
         return n

@@ -149,9 +149,8 @@ class Migration:
         """Have one entry map another frame."""
         if self.frames.entry[at] & PTE_DIRTY:
             self.folios.mark_dirty(pfn)
-        self.frames.entry[at] = (
-            self.accessible(self.frames.entry[at], vma, pfn) & ~PTE_PFN_MASK | cython.cast(cython.ulong, new) << 12
-        )
+        bits: cython.ulong = self.accessible(self.frames.entry[at], vma, pfn) & ~PTE_PFN_MASK
+        self.frames.entry[at] = bits | cython.cast(cython.ulong, new) << PAGE_SHIFT
         self.tlb.flush_page(self.vma[vma].mm, addr)
 
     def accessible(self, entry, vma, pfn):
@@ -263,7 +262,7 @@ class Migration:
             if pmd >= 0:
                 self.frames.entry[pmd] = self.accessible(
                     self.frames.entry[pmd], self.rmap.chain[link].vma, folio
-                ) & ~PTE_PFN_MASK | cython.cast(cython.ulong, new) << 12
+                ) & ~PTE_PFN_MASK | cython.cast(cython.ulong, new) << PAGE_SHIFT
                 self.tlb.flush_range(
                     self.vma[self.rmap.chain[link].vma].mm, self.rmap.found_addr, self.rmap.found_addr + HPAGE_PMD_SIZE
                 )

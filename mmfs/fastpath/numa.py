@@ -24,7 +24,7 @@ _TIERING = cython.declare(cython.int, 2)
 _PID_BITS = cython.declare(cython.int, 8)
 _PID_MASK = cython.declare(cython.long, 0xFF)
 _CPUPID_MASK = cython.declare(cython.long, (1 << 21) - 1)
-_GB_PAGES = cython.declare(cython.long, 1 << 18)
+_GB_PAGES = cython.declare(cython.long, 1 << 30 - PAGE_SHIFT)
 _NO_NODE = cython.declare(cython.int, -1)
 _MEM_BUF = cython.declare(cython.int, 2)  # enum numa_faults_stats
 _CPU_BUF = cython.declare(cython.int, 3)
@@ -324,7 +324,7 @@ class Numa:
 
     def do_numa_page(self, vma, at):
         """A fault at an entry of a page. Linux: do_numa_page()."""
-        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
         if self.frames.entry[at] & PTE_SPECIAL:
             self.restore(vma, at, False)
             return
@@ -365,8 +365,8 @@ class Numa:
         end: cython.long = first + self.frames.nr_pages(folio)
         pfn: cython.long
         i: cython.long
-        for i in range(at & -512, (at & -512) + 512):
-            pfn = (self.frames.entry[i] & PTE_PFN_MASK) >> 12
+        for i in range(at & -PTRS_PER_TABLE, (at & -PTRS_PER_TABLE) + PTRS_PER_TABLE):
+            pfn = (self.frames.entry[i] & PTE_PFN_MASK) >> PAGE_SHIFT
             if self.frames.entry[i] & (PTE_PRESENT | PTE_GLOBAL) == PTE_GLOBAL and first <= pfn < end:
                 self.restore(vma, i, self.can_change_writable(vma, self.frames.entry[i], pfn))
 

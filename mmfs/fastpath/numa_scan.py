@@ -40,7 +40,7 @@ class NumaScan:
     def mark_entry(self, at, cow, target):
         """Mark the entry of a page that is worth it; whether it was. Linux: change_pte_range()."""
         entry: cython.ulong = self.frames.entry[at]
-        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
         folio: cython.long
         flags: cython.uint
         if not entry & PTE_PRESENT or entry & PTE_SPECIAL:

@@ -37,8 +37,8 @@ class PageTables:
         level: cython.int = self.walker.levels - 1
         shift: cython.int
         while level > 0:
-            shift = 12 + 9 * level
-            self.pmd = table + (addr >> shift & 511)
+            shift = PAGE_SHIFT + TABLE_SHIFT * level
+            self.pmd = table + (addr >> shift & (PTRS_PER_TABLE - 1))
             self.next_addr = ((addr >> shift) + 1) << shift
             if self.frames.entry[self.pmd] & PTE_PSE:
                 return HUGE_PMD if self.frames.maps_thp(self.frames.entry[self.pmd]) else NO_TABLE
@@ -46,7 +46,7 @@ class PageTables:
                 return NO_TABLE
             table = (self.frames.entry[self.pmd] & PTE_PFN_MASK) >> 3
             level -= 1
-        return table + (addr >> 12 & 511)
+        return table + (addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1))
 
     def seek_entry(self, mm, addr):
         """As seek(), a huge page's entry taken apart first: an index or NO_TABLE. Linux: split_huge_pmd()."""
@@ -72,7 +72,7 @@ class PageTables:
     def zap_entry(self, mm, vmflags, at):
         """Clear an entry and let go of its page. Linux: zap_present_ptes()."""
         entry: cython.ulong = self.frames.entry[at]
-        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
         self.frames.entry[at] = 0
         if not entry & _MAPPED:
             self.mmu.mm[mm].rss_swap -= 1
@@ -96,7 +96,7 @@ class PageTables:
         """Whether an entry that is mapped maps a frame of a large folio."""
         return (
             not self.frames.entry[at] & PTE_SPECIAL
-            and self.frames.page[(self.frames.entry[at] & PTE_PFN_MASK) >> 12].flags & PG_TAIL != 0
+            and self.frames.page[(self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT].flags & PG_TAIL != 0
         )
 
     def pte_batch(self, at, most):
@@ -104,21 +104,21 @@ class PageTables:
 
         Linux: folio_pte_batch().
         """
-        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
         folio: cython.long = self.frames.folio_of(pfn)
         nr: cython.long = 0
         most = min(most, self.frames.folio_pfn(folio) + self.frames.nr_pages(folio) - pfn)
         while (
             nr < most
             and self.frames.entry[at + nr] & _MAPPED
-            and cython.cast(cython.long, (self.frames.entry[at + nr] & PTE_PFN_MASK) >> 12) == pfn + nr
+            and cython.cast(cython.long, (self.frames.entry[at + nr] & PTE_PFN_MASK) >> PAGE_SHIFT) == pfn + nr
         ):
             nr += 1
         return nr
 
     def zap_frames(self, mm, vmflags, at, most):
         """Clear the entries from ``at`` on that pte_batch() counts; how many. Linux: zap_present_ptes()."""
-        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
         nr: cython.long = self.pte_batch(at, most)
         bits: cython.ulong = 0
         i: cython.long
@@ -146,7 +146,7 @@ class PageTables:
                     while addr < stop:
                         nr = 1
                         if self.frames.entry[at] & _MAPPED and self.is_tail(at):
-                            nr = self.zap_frames(mm, vmflags, at, (stop - addr) >> 12)
+                            nr = self.zap_frames(mm, vmflags, at, (stop - addr) >> PAGE_SHIFT)
                         elif self.frames.entry[at] != 0:
                             self.zap_entry(mm, vmflags, at)
                         at += nr
@@ -166,7 +166,7 @@ class PageTables:
     def copy_entry(self, dst, src, vmflags, addr, at):
         """Share one entry with the child. False when memory is out. Linux: copy_present_ptes()."""
         entry: cython.ulong = self.frames.entry[at]
-        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
         to: cython.long = self.walker.get_entry(dst, addr)
         if to < 0:
             return False
@@ -250,7 +250,7 @@ class PageTables:
                 while addr < stop:
                     entry = self.frames.entry[at]
                     if entry & _MAPPED and entry & PTE_HWPOISON != PTE_HWPOISON:
-                        pfn = (entry & PTE_PFN_MASK) >> 12
+                        pfn = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
                         entry = (entry & keep) | bits | (entry & PTE_RW if vmflags & VMF_WRITE else 0)
                         if (
                             vmflags & VMF_WRITE
@@ -277,7 +277,7 @@ class PageTables:
                 if at == HUGE_PMD and not self.frames.entry[self.pmd] & PTE_SPECIAL:
                     self.lock_folio(self.huge.folio_of_pmd(self.frames.entry[self.pmd]), lock)
                 elif at >= 0:
-                    self.lock_entries(at, at + ((stop - addr) >> 12), lock)
+                    self.lock_entries(at, at + ((stop - addr) >> PAGE_SHIFT), lock)
                 addr = stop
 
     def lock_entries(self, at, end, lock):
@@ -285,12 +285,14 @@ class PageTables:
 
         Linux: mm/mlock.c, mlock_pte_range(), allow_mlock_munlock().
         """
+        pfn: cython.long
         folio: cython.long
         nr: cython.long
         while at < end:
             nr = 1
             if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
-                folio = self.frames.folio_of(cython.cast(cython.long, (self.frames.entry[at] & PTE_PFN_MASK) >> 12))
+                pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
+                folio = self.frames.folio_of(pfn)
                 if self.is_tail(at):
                     nr = self.pte_batch(at, end - at)
                 if not lock or nr == self.frames.nr_pages(folio):
@@ -336,19 +338,19 @@ class PageTables:
 
     def free_level(self, mm, table, level, base, floor, ceiling):
         """Free the tables below the one whose first entry is ``table`` that span nothing outside [floor, ceiling)."""
-        shift: cython.int = 12 + 9 * level
+        shift: cython.int = PAGE_SHIFT + TABLE_SHIFT * level
         first: cython.long = max(floor - base, cython.cast(cython.long, 0)) >> shift
-        last: cython.long = min((ceiling - 1 - base) >> shift, cython.cast(cython.long, 511))
+        last: cython.long = min((ceiling - 1 - base) >> shift, cython.cast(cython.long, PTRS_PER_TABLE - 1))
         i: cython.long
         child: cython.long
         start: cython.long
         for i in range(first, last + 1):
             if not self.frames.entry[table + i] & PTE_PRESENT:
                 continue
-            child = (self.frames.entry[table + i] & PTE_PFN_MASK) >> 12
+            child = (self.frames.entry[table + i] & PTE_PFN_MASK) >> PAGE_SHIFT
             start = base + (i << shift)
             if level > 1:
-                self.free_level(mm, child << 9, level - 1, start, floor, ceiling)
+                self.free_level(mm, child << TABLE_SHIFT, level - 1, start, floor, ceiling)
             if start >= floor and start + (cython.cast(cython.long, 1) << shift) <= ceiling:
                 self.frames.entry[table + i] = 0
                 self.walker.free_table(mm, child, level)
@@ -367,7 +369,7 @@ class PageTables:
     def unuse_range(self, mm: cython.long, vma: cython.long, start: cython.long, end: cython.long, t: cython.int):
         """Read back what [start, end) has in swap area ``t``; where it stopped, and ``mmu.reason`` why.
 
-        At most 512 pages a call. Linux: mm/swapfile.c, unuse_vma().
+        At most as many pages a call as a table maps. Linux: mm/swapfile.c, unuse_vma().
         """
         addr: cython.long = start
         at: cython.long
@@ -376,7 +378,7 @@ class PageTables:
         entry: cython.ulong
         self.mmu.reason = FAULT_DONE
         with cython.nogil:
-            while addr < end and done < 512 and self.mmu.reason == FAULT_DONE:
+            while addr < end and done < PTRS_PER_TABLE and self.mmu.reason == FAULT_DONE:
                 at = self.seek(mm, addr)
                 stop = min(self.next_addr, end)
                 if at < 0:

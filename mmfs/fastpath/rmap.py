@@ -108,7 +108,7 @@ class Rmap:
         offset: cython.uint = cython.cast(
             cython.uint, (index - cython.cast(cython.ulong, self.vma[vma].pgoff)) & INDEX_MASK
         )
-        return self.vma[vma].start + (cython.cast(cython.long, offset) << 12)
+        return self.vma[vma].start + (cython.cast(cython.long, offset) << PAGE_SHIFT)
 
     def prefetch(self, pfn):
         """Have the host fetch the first entry that may map a page, which will be looked for soon."""
@@ -123,20 +123,20 @@ class Rmap:
         table: cython.long = self.mm[mm].pgd
         level: cython.int = self.walker.levels - 1
         entry: cython.ulong
-        i: cython.long = addr >> 30 & 3
-        if self.walker.upper_key[i] == (mm << 34 | addr >> 30):
+        i: cython.long = addr >> PUD_SHIFT & 3
+        if self.walker.upper_key[i] == (mm << 34 | addr >> PUD_SHIFT):
             table = self.walker.upper_table[i]
             level = 1
         while level > 0:
-            entry = self.frames.entry[table + (addr >> (12 + 9 * level) & 511)]
+            entry = self.frames.entry[table + (addr >> (PAGE_SHIFT + TABLE_SHIFT * level) & (PTRS_PER_TABLE - 1))]
             if not entry & PTE_PRESENT or entry & PTE_PSE:
                 return -1
             table = (entry & PTE_PFN_MASK) >> 3
             level -= 1
-        entry = self.frames.entry[table + (addr >> 12 & 511)]
-        if not entry & _MAPPED or cython.cast(cython.long, (entry & PTE_PFN_MASK) >> 12) != pfn:
+        entry = self.frames.entry[table + (addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1))]
+        if not entry & _MAPPED or cython.cast(cython.long, (entry & PTE_PFN_MASK) >> PAGE_SHIFT) != pfn:
             return -1
-        return table + (addr >> 12 & 511)
+        return table + (addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1))
 
     def find_pmd(self, vma, folio):
         """The index of the PMD entry by which a VMA maps a huge page, or -1; ``found_addr`` is its address."""
@@ -275,7 +275,7 @@ class Rmap:
         i: cython.long
         if folio < self.frames.mthp and self.find_pmd(vma, folio) >= 0:
             return True
-        if addr + nr * PAGE_SIZE > self.vma[vma].end or addr >> 21 != (addr + nr * PAGE_SIZE - 1) >> 21:
+        if addr + nr * PAGE_SIZE > self.vma[vma].end or addr >> PMD_SHIFT != (addr + nr * PAGE_SIZE - 1) >> PMD_SHIFT:
             return False
         for i in range(nr):
             if self.find(self.vma[vma].mm, addr + i * PAGE_SIZE, first + i) < 0:

@@ -234,9 +234,9 @@ class Shmem:
         """Read shared memory: what is not there reads as zeroes. Linux: mm/shmem.c, shmem_file_read_iter()."""
         i: cython.long
         pfn: cython.long
-        self.filemap.cpu_ns = ((end + 4095) // 4096 - pos // 4096) * self.filemap.read_ns
+        self.filemap.cpu_ns = ((end + PAGE_SIZE - 1) // PAGE_SIZE - pos // PAGE_SIZE) * self.filemap.read_ns
         with cython.nogil:
-            for i in range(pos >> 12, (end + 4095) >> 12):
+            for i in range(pos >> PAGE_SHIFT, (end + PAGE_SIZE - 1) >> PAGE_SHIFT):
                 pfn = self.folios.lookup(m, i)
                 if pfn >= 0:
                     self.lru.mark_accessed(self.frames.folio_of(pfn))
@@ -251,7 +251,7 @@ class Shmem:
             self.lru.mark_accessed(self.frames.folio_of(pfn))
             return pfn
         if self.mapping[m].huge_write and self.wanted(
-            m, index, max(self.mapping[m].size, (end + 4095) >> 12), self.mapping[m].huge_write, False
+            m, index, max(self.mapping[m].size, (end + PAGE_SIZE - 1) >> PAGE_SHIFT), self.mapping[m].huge_write, False
         ):
             pfn = self.alloc(m, index, 0, False, self.memcg.current, False)
             if pfn >= 0:
@@ -276,20 +276,20 @@ class Shmem:
         self.filemap.cpu_ns = self.filemap.memstall_ns = self.filemap.nr_dirtied = 0
         self.filemap.reason = FAULT_DONE
         while pos < end:
-            if self.folios.slot[self.mapping[m].base + (pos >> 12)] & SLOT_SWAP:
+            if self.folios.slot[self.mapping[m].base + (pos >> PAGE_SHIFT)] & SLOT_SWAP:
                 self.filemap.reason = FAULT_SWAP
                 break
-            pfn = self.write_begin(m, pos >> 12, end)
+            pfn = self.write_begin(m, pos >> PAGE_SHIFT, end)
             if pfn < 0:
                 self.filemap.reason = FAULT_OOM if pfn == -1 else FAULT_HUGE
                 break
             folio = self.frames.folio_of(pfn)
             self.folios.mark_dirty(folio)
-            stop = (pos >> 12) + 1
+            stop = (pos >> PAGE_SHIFT) + 1
             if folio != pfn:
-                stop = ((pos >> 12) | (HPAGE_PMD_NR - 1)) + 1
-            stop = min(end, stop << 12)
-            self.filemap.spend(((stop + 4095) // 4096 - pos // 4096) * self.filemap.write_ns)
+                stop = ((pos >> PAGE_SHIFT) | (HPAGE_PMD_NR - 1)) + 1
+            stop = min(end, stop << PAGE_SHIFT)
+            self.filemap.spend(((stop + PAGE_SIZE - 1) // PAGE_SIZE - pos // PAGE_SIZE) * self.filemap.write_ns)
             pos = stop
             if pos < end and self.filemap.now_ns >= until_ns:
                 self.filemap.reason = FAULT_SLICE

@@ -360,7 +360,7 @@ class Swap:
 
     def write_to_area(self, folio, slot):
         """As writepage(), to where the area lies. Linux: __swap_writepage()."""
-        t: cython.int = self.slots.type[slot >> 9]
+        t: cython.int = self.slots.type[slot >> HPAGE_PMD_ORDER]
         if self.area[t].flags & SWP_SYNCHRONOUS_IO:
             self.count_swpout(folio)
             return self.write_to_zram(t, folio, slot)

@@ -22,7 +22,6 @@ _RA_DTYPE = np.dtype([("addr", "i8"), ("win", "i4"), ("hits", "i4")])
 _RA_ORDER_CEILING = cython.declare(cython.int, 5)
 _HITS_MAX = cython.declare(cython.int, 63)
 _HAS_CACHE = cython.declare(cython.uint, 1 << 30)
-_PMD_SIZE = cython.declare(cython.long, 1 << 21)
 _NO_MEMORY = cython.declare(cython.long, -2)
 
 
@@ -137,7 +136,7 @@ class SwapState:
 
     def read_folio(self, pfn, slot):
         """Read a slot, from a disk in one request with the slots before it. Linux: mm/page_io.c, swap_read_folio()."""
-        t: cython.int = self.swap.slots.type[slot >> 9]
+        t: cython.int = self.swap.slots.type[slot >> HPAGE_PMD_ORDER]
         if self.zswap.load_zero(slot):
             return
         if self.zswap.load(slot):
@@ -156,7 +155,7 @@ class SwapState:
 
     def read_unplug(self):
         """Send the request that is being put together."""
-        t: cython.int = self.swap.slots.type[self.run_start >> 9]
+        t: cython.int = self.swap.slots.type[self.run_start >> HPAGE_PMD_ORDER]
         if self.run_pages:
             self.done_ns = max(
                 self.done_ns,
@@ -185,7 +184,7 @@ class SwapState:
         order: cython.int = min(self.page_cluster, _RA_ORDER_CEILING)
         prev: cython.long = self.ra[vma].addr
         hits: cython.int = self.ra[vma].hits
-        pmd: cython.long = addr & ~(_PMD_SIZE - 1)
+        pmd: cython.long = addr & ~(HPAGE_PMD_SIZE - 1)
         win: cython.int
         left: cython.long
         self.window = self.window_end = 0
@@ -193,7 +192,7 @@ class SwapState:
             return
         if prev == 0 and self.ra[vma].win == 0 and hits == 0:
             hits = 4
-        win = self.nr_pages(prev >> 12, addr >> 12, hits, 1 << order, self.ra[vma].win)
+        win = self.nr_pages(prev >> PAGE_SHIFT, addr >> PAGE_SHIFT, hits, 1 << order, self.ra[vma].win)
         self.ra[vma].addr = addr
         self.ra[vma].win = win
         self.ra[vma].hits = 0
@@ -202,15 +201,16 @@ class SwapState:
         if addr == prev + PAGE_SIZE:
             left = addr
         elif prev == addr + PAGE_SIZE:
-            left = addr - (cython.cast(cython.long, win) << 12) + PAGE_SIZE
+            left = addr - (cython.cast(cython.long, win) << PAGE_SHIFT) + PAGE_SIZE
         else:
-            left = addr - (cython.cast(cython.long, (win - 1) // 2) << 12)
+            left = addr - (cython.cast(cython.long, (win - 1) // 2) << PAGE_SHIFT)
         self.window = max(left, self.vma[vma].start, pmd)
-        self.window_end = min(left + (cython.cast(cython.long, win) << 12), self.vma[vma].end, pmd + _PMD_SIZE)
+        left += cython.cast(cython.long, win) << PAGE_SHIFT
+        self.window_end = min(left, self.vma[vma].end, pmd + HPAGE_PMD_SIZE)
 
     def cluster_window(self, slot):
         """Which slots to read ahead: [window, window_end), empty for the page alone. Linux: swapin_nr_pages()."""
-        t: cython.int = self.swap.slots.type[slot >> 9]
+        t: cython.int = self.swap.slots.type[slot >> HPAGE_PMD_ORDER]
         base: cython.long = self.area[t].base
         offset: cython.long = slot - base
         max_pages: cython.int = 1 << min(self.page_cluster, 30)
@@ -235,7 +235,7 @@ class SwapState:
         pfn: cython.long
         here: cython.long = addr & PAGE_MASK
         while self.window < self.window_end:
-            entry = self.frames.entry[at + ((self.window - here) >> 12)]
+            entry = self.frames.entry[at + ((self.window - here) >> PAGE_SHIFT)]
             if entry != 0 and not entry & (PTE_PRESENT | PTE_GLOBAL):
                 pfn = self.read_swap_cache(vma, self.swap.slots.slot_of(entry), self.areas.index(vma, self.window))
                 if pfn == _NO_MEMORY:

@@ -107,7 +107,7 @@ class SwapIn:
         self.mm[mm].rss_swap -= 1
         self.rmap.add_anon_rmap(vma, addr, pfn, True)
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags)
+            cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.areas.prot(flags)
             | (PTE_SOFT_DIRTY if entry & SWP_SOFT_DIRTY else 0)
             | (PTE_RW if flags & VMF_WRITE else 0)
         )  # fmt: skip
@@ -119,20 +119,19 @@ class SwapIn:
 
     def alone_in_zram(self, slot):
         """Whether a page is read at once and has one owner: it skips readahead, and does not stay in the swap cache."""
-        return (
-            self.area[self.swap.slots.type[slot >> 9]].flags & SWP_SYNCHRONOUS_IO != 0 and self.swap.owners(slot) == 1
-        )
+        t: cython.int = self.swap.slots.type[slot >> HPAGE_PMD_ORDER]
+        return self.area[t].flags & SWP_SYNCHRONOUS_IO != 0 and self.swap.owners(slot) == 1
 
     def is_whole(self, vma, addr, at, index, nr):
         """Whether the swap entry ``at`` is the ``index``th of ``nr`` that a table has in order, alike, in one VMA.
 
         Linux: swap_pte_batch().
         """
-        start: cython.long = addr - (index << 12)
+        start: cython.long = addr - (index << PAGE_SHIFT)
         end: cython.long = start + nr * PAGE_SIZE
         first: cython.ulong = self.frames.entry[at] + (cython.cast(cython.ulong, index) << SWP_OFFSET_FIRST_BIT)
-        i: cython.long = (at & 511) - index
-        if i < 0 or i + nr > 512 or start < self.vma[vma].start or end > self.vma[vma].end:
+        i: cython.long = (at & (PTRS_PER_TABLE - 1)) - index
+        if i < 0 or i + nr > PTRS_PER_TABLE or start < self.vma[vma].start or end > self.vma[vma].end:
             return False
         for i in range(nr):
             if self.frames.entry[at - index + i] != first - (cython.cast(cython.ulong, i) << SWP_OFFSET_FIRST_BIT):
@@ -169,7 +168,7 @@ class SwapIn:
             bits |= PTE_RW | (PTE_DIRTY | PTE_SOFT_DIRTY if write else 0)
         self.rmap.huge.add_rmaps(pfn, nr, exclusive)
         for i in range(nr):
-            self.frames.entry[at + i] = cython.cast(cython.ulong, pfn + i) << 12 | bits
+            self.frames.entry[at + i] = cython.cast(cython.ulong, pfn + i) << PAGE_SHIFT | bits
 
     def can_swapin(self, vma, addr, at, slot, order):
         """Whether an address's swap entry and its neighbours can come back as a folio of this order.
@@ -178,7 +177,7 @@ class SwapIn:
         """
         nr: cython.long = cython.cast(cython.long, 1) << order
         index: cython.long = (addr >> PAGE_SHIFT) & (nr - 1)
-        offset: cython.long = slot - self.area[self.swap.slots.type[slot >> 9]].base
+        offset: cython.long = slot - self.area[self.swap.slots.type[slot >> HPAGE_PMD_ORDER]].base
         i: cython.long
         if (offset & (nr - 1)) != index or not self.is_whole(vma, addr & PAGE_MASK, at, index, nr):
             return False
@@ -249,7 +248,7 @@ class SwapIn:
         """Whether a swap entry says that nobody else has the page, and nobody is reading it to write it to a disk."""
         if (
             self.frames.page[folio].flags & PG_WRITEBACK
-            and self.area[self.swap.slots.type[slot >> 9]].flags & SWP_STABLE_WRITES
+            and self.area[self.swap.slots.type[slot >> HPAGE_PMD_ORDER]].flags & SWP_STABLE_WRITES
         ):
             return False
         return (entry & SWP_EXCLUSIVE) != 0
@@ -270,7 +269,7 @@ class SwapIn:
         entry: cython.ulong = self.frames.entry[at]
         slot: cython.long = self.frames.page[pfn].private
         flags: cython.ulong = self.vma[vma].flags
-        new: cython.ulong = cython.cast(cython.ulong, pfn) << 12 | self.areas.prot(flags)
+        new: cython.ulong = cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.areas.prot(flags)
         exclusive: cython.bint = self.may_be_exclusive(pfn, slot, entry)
         if write and not self.frames.page[pfn].flags & PG_LRU:
             self.lru.drain(self.buddy.cpu)
@@ -322,7 +321,7 @@ class SwapIn:
         else:
             self.rmap.add_anon_rmap(vma, addr, pfn, (entry & SWP_EXCLUSIVE) != 0)
         self.frames.entry[at] = (
-            cython.cast(cython.ulong, page) << 12
+            cython.cast(cython.ulong, page) << PAGE_SHIFT
             | (self.areas.prot(self.vma[vma].flags) & ~cython.cast(cython.ulong, PTE_ACCESSED))
             | (PTE_SOFT_DIRTY if entry & SWP_SOFT_DIRTY else 0)
         )
@@ -371,7 +370,7 @@ class SwapIn:
         with cython.nogil:
             while self.swap.nr_shmem_swapped and i < last and i < self.folios.mapping[m].slots:
                 value = self.folios.slot[self.folios.mapping[m].base + i]
-                if value & SLOT_SWAP and (t < 0 or self.swap.slots.type[(value & ~SLOT_SWAP) >> 9] == t):
+                if value & SLOT_SWAP and (t < 0 or self.swap.slots.type[(value & ~SLOT_SWAP) >> HPAGE_PMD_ORDER] == t):
                     pfn = self.shmem_swapin(m, i)
                     if pfn < 0:
                         self.reason = FAULT_OOM if pfn == _NO_MEMORY else FAULT_SLICE

@@ -45,7 +45,7 @@ class TaskMmu:
 
     def count_entry(self, entry, locked, out):
         """Add one mapped page to the counts of smaps. Linux: smaps_account()."""
-        pfn: cython.long = (entry & PTE_PFN_MASK) >> 12
+        pfn: cython.long = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
         folio: cython.long = self.frames.folio_of(pfn)
         mapcount: cython.long = self.frames.page[pfn].mapcount
         pss: cython.long
@@ -119,7 +119,7 @@ class TaskMmu:
               out: cython.long[::1]):
         """Add the pages that [start, end) maps to ``out`` [NR_SMAPS] int64. Linux: smaps_pte_range().
 
-        Pages; the PSS columns and LOCKED in bytes << 12, as struct mem_size_stats keeps them.
+        Pages; the PSS columns and LOCKED in bytes << PAGE_SHIFT, as struct mem_size_stats keeps them.
         """
         addr: cython.long = start
         at: cython.long
@@ -153,12 +153,12 @@ class TaskMmu:
             if at == HUGE_PMD and not self.frames.entry[self.tables.pmd] & PTE_SPECIAL:
                 self.count_node(
                     self.mmu.huge.folio_of_pmd(self.frames.entry[self.tables.pmd]),
-                    self.frames.block[(self.frames.entry[self.tables.pmd] & PTE_PFN_MASK) >> 21].mapcount,
+                    self.frames.block[(self.frames.entry[self.tables.pmd] & PTE_PFN_MASK) >> PMD_SHIFT].mapcount,
                     self.frames.entry[self.tables.pmd], out,
                 )  # fmt: skip
             while at >= 0 and addr < stop:
                 if self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
-                    pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> 12
+                    pfn = (self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT
                     self.count_node(pfn, self.frames.page[pfn].mapcount, self.frames.entry[at], out)
                 at += 1
                 addr += PAGE_SIZE
@@ -200,7 +200,7 @@ class TaskMmu:
                         self.frames.entry[at] &= ~bits
                         if bits & PTE_ACCESSED and not self.frames.entry[at] & PTE_SPECIAL:
                             self.frames.page[
-                                self.frames.folio_of((self.frames.entry[at] & PTE_PFN_MASK) >> 12)
+                                self.frames.folio_of((self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT)
                             ].flags &= ~(PG_REFERENCED | PG_YOUNG)
                     elif bits & PTE_SOFT_DIRTY:
                         self.frames.entry[at] &= ~cython.cast(cython.ulong, SWP_SOFT_DIRTY)

@@ -6,7 +6,7 @@ whose translations must all go gets a new tag. Flushes that reach other CPUs are
 
 Linux: arch/x86/mm/tlb.c.
 
-Simplified: 512 entries of 4 KB in 128 sets of 4, replaced in turn; other page sizes and upper levels are not cached.
+Simplified: 512 entries of a page each in 128 sets of 4, replaced in turn; huge pages and upper levels are not cached.
 """
 
 import cython
@@ -39,11 +39,11 @@ class Tlb:
 
     def set_of(self, cpu, addr):
         """Where the entries of a CPU begin that may translate an address."""
-        return (cpu * _SETS + (addr >> 12 & (_SETS - 1))) * _WAYS
+        return (cpu * _SETS + (addr >> PAGE_SHIFT & (_SETS - 1))) * _WAYS
 
     def tag_of(self, mm, addr):
         """How an entry says what it translates; its lowest bit says whether writes may use it."""
-        return (cython.cast(cython.ulong, self.mm[mm].asid) << 36 | cython.cast(cython.ulong, addr) >> 12) << 1
+        return (cython.cast(cython.ulong, self.mm[mm].asid) << 36 | cython.cast(cython.ulong, addr) >> PAGE_SHIFT) << 1
 
     def hit(self, mm, addr, write):
         """Whether the running CPU's TLB translates the access; counts the hit or miss."""
@@ -108,11 +108,13 @@ class Tlb:
         addr: cython.long
         if self.mm[mm].cpumask == 0:
             return
-        if end - start > _FLUSH_CEILING << 12:
+        if end - start > _FLUSH_CEILING << PAGE_SHIFT:
             self.flush_mm(mm)
             return
-        for addr in range(start, end, 4096):
+        addr = start
+        while addr < end:
             self.flush_page(mm, addr)
+            addr += PAGE_SIZE
 
     def get_mm_rss(self, mm: cython.long):
         """Pages that an address space maps. Linux: include/linux/mm.h, get_mm_rss()."""

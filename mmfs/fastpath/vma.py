@@ -153,5 +153,5 @@ class Vmas:
     def index(self, vma, addr):
         """The page offset of an address, as page records keep it. Linux: linear_page_index()."""
         return cython.cast(
-            cython.uint, (self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> 12)) & INDEX_MASK
+            cython.uint, (self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT)) & INDEX_MASK
         )

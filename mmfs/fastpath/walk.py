@@ -1,10 +1,10 @@
 # cython: language_level=3
 """The page-table walker: from an address to its entry, tables allocated on the way.
 
-Page tables are real x86 ones: tables of 512 entries in frames that come from the buddy allocator, entries with the
-bits of the hardware. Level 1 holds pages, the root is level ``levels``: four or five (la57) of them, or with PAE three,
-where the root is an object of the slab with four entries and all that it points to is there from the start. A walk goes
-by the index of a table's first entry among all words of memory.
+Page tables are real x86 ones: tables of PTRS_PER_TABLE entries in frames that come from the buddy allocator, entries
+with the bits of the hardware. Level 1 holds pages, the root is level ``levels``: four or five (la57) of them, or with
+PAE three, where the root is an object of the slab with four entries and all that it points to is there from the start.
+A walk goes by the index of a table's first entry among all words of memory.
 
 An entry of level 2 may map a huge page (PTE_PSE); then there is no entry of level 1, and walks say HUGE_PMD.
 
@@ -18,6 +18,7 @@ from mmfs.fastpath.frames import view
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
+_TABLE = cython.declare(cython.ulong, PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY)
 _UPPER = cython.declare(cython.long, 4)  # gigabytes of which the table above those of pages is remembered
 
 
@@ -103,30 +104,30 @@ class Walker:
         level: cython.int = self.levels - 1
         at: cython.long
         entry: cython.ulong
-        if self.cached_key == (mm << 40 | addr >> 21):
-            return self.cached_table + (addr >> 12 & 511)
-        if self.upper_key[addr >> 30 & (_UPPER - 1)] == (mm << 34 | addr >> 30):
-            table = self.upper_table[addr >> 30 & (_UPPER - 1)]
+        if self.cached_key == (mm << 40 | addr >> PMD_SHIFT):
+            return self.cached_table + (addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1))
+        if self.upper_key[addr >> PUD_SHIFT & (_UPPER - 1)] == (mm << 34 | addr >> PUD_SHIFT):
+            table = self.upper_table[addr >> PUD_SHIFT & (_UPPER - 1)]
             level = 1
         while level > 0:
-            at = table + (addr >> (12 + 9 * level) & 511)
+            at = table + (addr >> (PAGE_SHIFT + TABLE_SHIFT * level) & (PTRS_PER_TABLE - 1))
             entry = self.frames.entry[at]
             if level == 1 and entry & PTE_PSE:
-                self.upper_key[addr >> 30 & (_UPPER - 1)] = mm << 34 | addr >> 30
-                self.upper_table[addr >> 30 & (_UPPER - 1)] = table
+                self.upper_key[addr >> PUD_SHIFT & (_UPPER - 1)] = mm << 34 | addr >> PUD_SHIFT
+                self.upper_table[addr >> PUD_SHIFT & (_UPPER - 1)] = table
                 self.pmd = at
                 return HUGE_PMD
             if not entry & PTE_PRESENT:
                 return NO_TABLE
             if level == 1:
-                self.upper_key[addr >> 30 & (_UPPER - 1)] = mm << 34 | addr >> 30
-                self.upper_table[addr >> 30 & (_UPPER - 1)] = table
+                self.upper_key[addr >> PUD_SHIFT & (_UPPER - 1)] = mm << 34 | addr >> PUD_SHIFT
+                self.upper_table[addr >> PUD_SHIFT & (_UPPER - 1)] = table
                 self.frames.entry[at] |= PTE_ACCESSED
             table = (entry & PTE_PFN_MASK) >> 3
             level -= 1
-        self.cached_key = mm << 40 | addr >> 21
+        self.cached_key = mm << 40 | addr >> PMD_SHIFT
         self.cached_table = table
-        return table + (addr >> 12 & 511)
+        return table + (addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1))
 
     def prefetch_entry(self, mm, addr):
         """Have the host fetch an entry that will be looked up soon.
@@ -138,17 +139,17 @@ class Walker:
         entry: cython.ulong = 0
         if not cython.compiled:
             return -1
-        if self.upper_key[addr >> 30 & (_UPPER - 1)] == (mm << 34 | addr >> 30):
-            table = self.upper_table[addr >> 30 & (_UPPER - 1)]
+        if self.upper_key[addr >> PUD_SHIFT & (_UPPER - 1)] == (mm << 34 | addr >> PUD_SHIFT):
+            table = self.upper_table[addr >> PUD_SHIFT & (_UPPER - 1)]
             level = 1
         while level > 0:
-            entry = self.frames.entry[table + (addr >> (12 + 9 * level) & 511)]
+            entry = self.frames.entry[table + (addr >> (PAGE_SHIFT + TABLE_SHIFT * level) & (PTRS_PER_TABLE - 1))]
             if not entry & PTE_PRESENT or entry & PTE_PSE:
                 return -1
             table = (entry & PTE_PFN_MASK) >> 3
             level -= 1
-        prefetch(cython.address(self.frames.entry[table + (addr >> 12 & 511)]))
-        return table + (addr >> 12 & 511) if entry & PTE_ACCESSED else -1
+        prefetch(cython.address(self.frames.entry[table + (addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1))]))
+        return table + (addr >> PAGE_SHIFT & (PTRS_PER_TABLE - 1)) if entry & PTE_ACCESSED else -1
 
     def get_entry(self, mm, addr):
         """Index of the entry that maps an address, tables allocated as needed; -1 when memory is out.
@@ -159,8 +160,8 @@ class Walker:
         if at < 0:
             at = self.get_entry_level(mm, addr, 0)
             if at >= 0:
-                self.cached_key = mm << 40 | addr >> 21
-                self.cached_table = at & ~511
+                self.cached_key = mm << 40 | addr >> PMD_SHIFT
+                self.cached_table = at & ~(PTRS_PER_TABLE - 1)
         return at
 
     def get_entry_level(self, mm, addr, last):
@@ -170,19 +171,17 @@ class Walker:
         at: cython.long
         child: cython.long
         while level > last:
-            at = table + (addr >> (12 + 9 * level) & 511)
+            at = table + (addr >> (PAGE_SHIFT + TABLE_SHIFT * level) & (PTRS_PER_TABLE - 1))
             if not self.frames.entry[at] & PTE_PRESENT:
                 child = self.alloc_table(mm, level, False)
                 if child < 0:
                     return -1
-                self.frames.entry[at] = (
-                    cython.cast(cython.ulong, child) << 12 | PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
-                )
-                table = child << 9
+                self.frames.entry[at] = cython.cast(cython.ulong, child) << PAGE_SHIFT | _TABLE
+                table = child << TABLE_SHIFT
             else:
                 table = (self.frames.entry[at] & PTE_PFN_MASK) >> 3
             level -= 1
-        return table + (addr >> (12 + 9 * level) & 511)
+        return table + (addr >> (PAGE_SHIFT + TABLE_SHIFT * level) & (PTRS_PER_TABLE - 1))
 
     def huge_pte_offset(self, mm, addr, last):
         """Index of an address's entry in its table of level ``last`` + 1, -1 where there is none.
@@ -193,12 +192,12 @@ class Walker:
         level: cython.int = self.levels - 1
         entry: cython.ulong
         while level > last:
-            entry = self.frames.entry[table + (addr >> (12 + 9 * level) & 511)]
+            entry = self.frames.entry[table + (addr >> (PAGE_SHIFT + TABLE_SHIFT * level) & (PTRS_PER_TABLE - 1))]
             if not entry & PTE_PRESENT:
                 return -1
             table = (entry & PTE_PFN_MASK) >> 3
             level -= 1
-        return table + (addr >> (12 + 9 * level) & 511)
+        return table + (addr >> (PAGE_SHIFT + TABLE_SHIFT * level) & (PTRS_PER_TABLE - 1))
 
     def huge_pte_alloc(self, mm: cython.long, addr: cython.long, last: cython.int):
         """The same, tables allocated; -1 when memory is out. Linux: mm/hugetlb.c, huge_pte_alloc()."""

@@ -110,14 +110,14 @@ class Writeback:
                 at = self.walker.lookup(mm, addr)
                 if at >= 0:
                     entry = self.frames.entry[at]
-                    pfn = (entry & PTE_PFN_MASK) >> 12
+                    pfn = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
                     if not entry & PTE_PRESENT or not entry & (PTE_RW | PTE_DIRTY):
-                        addr += 4096
+                        addr += PAGE_SIZE
                         continue
                     if self.frames.page[pfn].flags & PG_WRITEBACK:
                         self.frames.entry[at] = entry & ~cython.cast(cython.ulong, PTE_RW | PTE_DIRTY)
                         self.tlb.flush_page(mm, addr)
-                addr += 4096
+                addr += PAGE_SIZE
 
     def range_has_writeback(self, m: cython.long, first: cython.long, last: cython.long):
         """Whether any of the pages [first, last) is being written."""

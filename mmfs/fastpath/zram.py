@@ -66,7 +66,7 @@ class Zram:
         self.max_used_pages = max(self.max_used_pages, self.pool.pages_allocated)
         self.compr_data_size += size
         self.pages_stored += 1
-        self.disk.count(_WRITE, 8, self.compress_ns)
+        self.disk.count(_WRITE, PAGE_SECTORS, self.compress_ns)
         return True
 
     def write(self, page, pfn):
@@ -99,14 +99,14 @@ class Zram:
             self.compr_data_size += size
         self.entry[key].flags = cython.cast(cython.ushort, flags)
         self.pages_stored += 1
-        self.disk.count(_WRITE, 8, self.compress_ns)
+        self.disk.count(_WRITE, PAGE_SECTORS, self.compress_ns)
         return True
 
     def read(self, page):
         """Linux: zram_read_page()."""
         if self.entry[page + 1].zspage and not self.entry[page + 1].flags & _HUGE:
             self.contents.cpu_ns += self.decompress_ns
-        self.disk.count(_READ, 8, self.decompress_ns)
+        self.disk.count(_READ, PAGE_SECTORS, self.decompress_ns)
 
     def reset(self):
         """Free all pages. Linux: zram_meta_free()."""
@@ -134,7 +134,8 @@ class SwapDevice:
         if self.type != t:
             return self.nxt.read(t, offset, pages, now_ns)
         return self.disk.submit(
-            _READ, pages * 8, pages, 1, now_ns, -1 if self.sector < 0 else self.sector + offset * 8
+            _READ, pages * PAGE_SECTORS, pages, 1, now_ns,
+            -1 if self.sector < 0 else self.sector + offset * PAGE_SECTORS,
         )
 
     def zram_write(self, t, offset, pfn):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmfs.kernel.cgroup.check import check_cgroups
 from mmfs.kernel.sched import EXIT_ZOMBIE
-from mmfs.mm_types import PAGE_SHIFT, MemcgStatItem, NodeStatItem
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, MemcgStatItem, NodeStatItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -94,7 +94,7 @@ def check_objects(kernel: Kernel) -> None:
     """Stacks and slab objects."""
     tasks = kernel.tasks.values()
     stacks = kernel.vmstat.global_node_page_state(NodeStatItem.NR_KERNEL_STACK_KB)
-    _same("KernelStack", stacks, len(tasks) * kernel.thread_stacks.nr_pages << 2)
+    _same("KernelStack", stacks, len(tasks) * kernel.thread_stacks.nr_pages * PAGE_SIZE >> 10)
     mms = {id(task.mm): task.mm for task in tasks if task.mm is not None}
     expected = {
         "task_struct": len(tasks),

@@ -22,7 +22,7 @@ from mmfs.kernel.clock import NSEC_PER_SEC, Timer
 from mmfs.kernel.cputime import Cost
 from mmfs.mm.filemap import AddressSpace, Room
 from mmfs.mm.inode import Inode
-from mmfs.mm_types import PAGE_SIZE
+from mmfs.mm_types import PAGE_SECTORS, PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -133,7 +133,7 @@ class Ext4:
             blocks = [("inode bitmap", group), ("group", group // DESCS_PER_BLOCK), self._dir_block(inode.path)]
             pages = int(inode.mapping.record["on_disk"])
             if pages:
-                first = int(inode.mapping.record["sector"]) >> 3
+                first = int(inode.mapping.record["sector"]) // PAGE_SECTORS
                 blocks += self._bitmaps(first, first + pages)
             self.journal(self.bread([*blocks, *self._inode_blocks(inode.ino, ahead=False)]))
 
@@ -144,7 +144,7 @@ class Ext4:
     def map_blocks(self, inode: Inode, first: int, last: int) -> None:
         """Pages of a file get places on the disk. Linux: ext4_map_blocks()."""
         if self.live:
-            start = int(inode.mapping.record["sector"]) >> 3
+            start = int(inode.mapping.record["sector"]) // PAGE_SECTORS
             blocks = self._bitmaps(start + first, start + last) + self._inode_blocks(inode.ino, ahead=False)
             extents = -(-last // BLOCKS_PER_GROUP)
             if extents > EXTENTS_IN_INODE:
@@ -186,7 +186,7 @@ class Ext4:
         self.journal_block += nr_own
         disk = kernel.block_devices[kernel.machine.disks[0].name]
         requests = -(-nr // int(disk.queue.io_pages)) + 1
-        disk.submit_bio(StatGroup.WRITE, nr << 3, nr, min(requests, nr))
+        disk.submit_bio(StatGroup.WRITE, nr * PAGE_SECTORS, nr, min(requests, nr))
         wait = disk.submit_bio(StatGroup.FLUSH, 0)
         kernel.mmu.filemap.dirty_pages(self.mapping.id, indices)
         kernel.collect_dirty_inodes()

@@ -31,7 +31,7 @@ from mmfs.mm.page_writeback import (
     wb_bandwidth_estimate_start,
     wb_update_bandwidth,
 )
-from mmfs.mm_types import PAGE_SHIFT, NodeStatItem
+from mmfs.mm_types import PAGE_SECTORS, PAGE_SHIFT, NodeStatItem
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -282,7 +282,7 @@ class BdiWriteback:
         self.pages_in_flight += len(pfns)
         clock, disk = self.kernel.clock, self.bdi.disk
         wait = disk.submit_bio(
-            StatGroup.WRITE, len(pfns) << 3, nr_bios, requests, sector,
+            StatGroup.WRITE, len(pfns) * PAGE_SECTORS, nr_bios, requests, sector,
             end_io=self._end_io, args=(mapping, pfns, requests),
         )  # fmt: skip
         return int(clock.now_ns + wait)
@@ -338,7 +338,7 @@ def write_cache_pages(
         grown, record["on_disk"] = int(record["on_disk"]), on_disk
         mapping.host.allocate(grown)
         mapping.kernel.ext4.map_blocks(mapping.host, on_disk, grown)
-    sector = int(record["sector"]) + (fast.first_index << 3)
+    sector = int(record["sector"]) + fast.first_index * PAGE_SECTORS
     until = bdi.wb.submit(mapping, pfns[:count], sector, fast.nr_bios, fast.nr_requests)
     mapping.written_until_ns = max(mapping.written_until_ns, until)
     if mapping.kernel.clock.jiffies > bdi.wb.bw_time_stamp + BANDWIDTH_INTERVAL:

@@ -26,7 +26,7 @@ from mmfs.kernel.printk import Printk
 from mmfs.kernel.scheduler import Scheduler
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
-from mmfs.mm_types import HPAGE_PMD_ORDER, PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_ORDER, PAGE_SHIFT, PAGE_SIZE
 from mmfs.profile import config, since
 
 if TYPE_CHECKING:
@@ -112,12 +112,12 @@ def mm_core_init(kernel: Kernel) -> None:
     kernel.ksm = Ksm(kernel)
     kernel.damon = Damon(kernel)
     kernel.sections = Sections(kernel.memblock.memory)
-    ram = [(start << 12, end << 12) for start, end, _ in kernel.memblock.memory]
+    ram = [(start << PAGE_SHIFT, end << PAGE_SHIFT) for start, end, _ in kernel.memblock.memory]
     if LONG_64(kernel):
         splits = SPLITS_64_7_0 if since(7, 0)(kernel) else SPLITS_64
         kernel.direct_map = DirectMap(ram, machine.cpu.gbpages, splits)
         return
-    low = kernel.memblock.max_low_pfn << 12
+    low = kernel.memblock.max_low_pfn << PAGE_SHIFT
     splits = SPLITS_32[low < ram[-1][1]]
     kernel.direct_map = DirectMap([(start, min(end, low)) for start, end in ram if start < low], False, splits)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from mmfs.mm_types import PAGE_SIZE
 from mmfs.profile import Needs, Profile, config, since, until
 
 
@@ -214,6 +215,7 @@ class MountTable:
         raise KeyError(mountpoint)
 
 
+PAGE_KB: Final = PAGE_SIZE >> 10
 Hierarchies = Sequence[tuple[str, str]]
 """The directories below /sys/fs/cgroup on which those of cgroup v1 are mounted, with their options."""
 
@@ -234,7 +236,7 @@ def bare_mounts(
     table.mount("debugfs", "/sys/kernel/debug", "debugfs")
     table.mount("tmpfs", "/dev/shm", "tmpfs", super_options="rw,inode64")
     table.mount("devpts", "/dev/pts", "devpts", super_options="rw,mode=600,ptmxmode=000")
-    table.mount("tmpfs", "/tmp", "tmpfs", super_options=f"rw,size={ram_pages * 4 // 5}k,inode64")
+    table.mount("tmpfs", "/tmp", "tmpfs", super_options=f"rw,size={ram_pages * PAGE_KB // 5}k,inode64")
     if cgroup1:
         table.mount("tmpfs", "/sys/fs/cgroup", "tmpfs", "ro,relatime", "ro,mode=755,inode64")
         for name, super_options in cgroup1:
@@ -252,7 +254,7 @@ def systemd_mounts(
     table = MountTable(profile)
     device, dev = root
     sys_id, proc_id, dev_id, pts_id, run_id, root_id = (table.alloc_mount_id() for _ in range(6))
-    tenth = ram_pages * 4 // 10
+    tenth = ram_pages * PAGE_KB // 10
     rows: Iterable[tuple[str, str, str, str, str, int | None]] = (
         ("sysfs", "/sys", "sysfs", f"rw,{NOSUID}", "rw", sys_id),
         ("proc", "/proc", "proc", f"rw,{NOSUID}", "rw", proc_id),
@@ -270,7 +272,7 @@ def systemd_mounts(
         ("tracefs", "/sys/kernel/tracing", "tracefs", f"rw,{NOSUID}", "rw", None),
         ("tmpfs", "/run/lock", "tmpfs", f"rw,{NOSUID}", "rw,size=5120k,inode64", None),
         ("tmpfs", "/tmp", "tmpfs", "rw,nosuid,nodev",
-         f"rw,size={ram_pages * 4 // 2}k,nr_inodes=1048576,inode64", None),
+         f"rw,size={ram_pages * PAGE_KB // 2}k,nr_inodes=1048576,inode64", None),
         ("tmpfs", "/run/user/0", "tmpfs", "rw,nosuid,nodev,relatime",
          f"rw,size={tenth}k,nr_inodes={ram_pages // 10},mode=700,inode64", None),
     )  # fmt: skip
@@ -302,4 +304,4 @@ def devtmpfs_options(early_ram_pages: int, high_pages: int) -> str:
     """
     pages = early_ram_pages // 2
     inodes = min(early_ram_pages - high_pages, pages)
-    return f"rw,size={pages * 4}k,nr_inodes={inodes},mode=755,inode64"
+    return f"rw,size={pages * PAGE_KB}k,nr_inodes={inodes},mode=755,inode64"

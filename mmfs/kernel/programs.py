@@ -37,6 +37,7 @@ from mmfs.kernel.signal import (
     sigaction,
 )
 from mmfs.mm.mman import MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE
+from mmfs.mm_types import PAGE_MASK
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
@@ -113,7 +114,7 @@ class Program:
         if self.heap:
             task.brk(mm.start_brk + self.heap)
             task.touch(mm.start_brk, min(self.heap_used, self.heap), write=True)
-        bottom = (mm.start_stack & -4096) - self.stack_used
+        bottom = (mm.start_stack & PAGE_MASK) - self.stack_used
         task.touch(bottom, self.stack_used, write=True)
         for size, used in self.anon:
             task.touch(task.mmap(size), used, write=True)

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 
 from mmfs.machine import Machine, SwapDevice
 from mmfs.mm import e820, mm_init
-from mmfs.mm.memblock import PAGE_SHIFT, PAGE_SIZE, Memblock, PfnRange, Region
+from mmfs.mm.memblock import Memblock, PfnRange, Region
 from mmfs.mm.percpu import per_cpu_unit_bytes, percpu_unit_pages
 from mmfs.mm.system_hash import HashTable
-from mmfs.mm_types import PAGEBLOCK_NR_PAGES, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_NAMES
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_NR_PAGES, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_NAMES
 from mmfs.profile import Profile, config, since
 
 NOTICE, INFO, DEBUG = 5, 6, 7

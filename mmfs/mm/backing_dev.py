@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from mmfs.mm_types import PAGE_SECTORS
+
 if TYPE_CHECKING:
     from mmfs.fastpath.blk import Disk
     from mmfs.kernel.fs_writeback import BdiWriteback
@@ -39,7 +41,7 @@ class BackingDevInfo:
         self.next_sector = 0
         """Where the file system puts the next file."""
         self.wb: BdiWriteback
-        self.set_io_pages(BLK_DEF_MAX_SECTORS_CAP >> 3)
+        self.set_io_pages(BLK_DEF_MAX_SECTORS_CAP // PAGE_SECTORS)
 
     @property
     def queue(self) -> Disk:

@@ -21,6 +21,7 @@ from mmfs.mm_types import (
     GFP_NOWARN_BIT,
     GFP_THISNODE_BIT,
     HPAGE_PMD_ORDER,
+    HPAGE_PMD_SIZE,
     MAX_PAGE_ORDER,
     PAGE_SHIFT,
     PAGE_SIZE,
@@ -30,7 +31,6 @@ from mmfs.profile import config
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
-PMD_SIZE: Final = PAGE_SIZE << HPAGE_PMD_ORDER
 SMALL_AREAS: Final = (1, 1, 1, 1, 4, 3, 1)
 """Descriptor pools, the idle task's stack, a terminal's buffers, a BPF program."""
 SMALL_AREAS_32: Final = (1, 1, 3)
@@ -77,7 +77,7 @@ def boot_areas(kernel: Kernel) -> None:
     for pages in (*percpu_chunk_areas(unit, long), *areas):
         kernel.vmalloc.alloc(pages, 0)
     if LONG_64(kernel):
-        kernel.vmalloc.alloc_huge(len(nodes) * PMD_SIZE >> PAGE_SHIFT, 0)
+        kernel.vmalloc.alloc_huge(len(nodes) * HPAGE_PMD_SIZE >> PAGE_SHIFT, 0)
     if COHERENT_POOL(kernel):
         dma_pools(kernel)
     linear_pages(kernel, FTRACE_PAGES if LONG_64(kernel) else FTRACE_PAGES_32)

@@ -31,6 +31,7 @@ from mmfs.mm_types import (
     NR_LRU_LISTS,
     NR_PAGE_ORDERS,
     NR_PCP_LISTS,
+    PAGE_SHIFT,
     PAGE_SIZE,
     PAGEBLOCK_ORDER,
     PG_ANON,
@@ -52,7 +53,9 @@ from mmfs.mm_types import (
     PTE_PRESENT,
     PTE_PSE,
     PTE_SPECIAL,
+    PTRS_PER_TABLE,
     SLOT_SHADOW,
+    TABLE_SHIFT,
     NodeStatItem,
     ZoneStatItem,
 )
@@ -200,8 +203,8 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
         stack = [(root, levels, 0)]
         while stack:
             first, level, base = stack.pop()
-            table, ptrs = first // 512, 512 if level < levels or levels > 3 else PTRS_PER_PGD
-            if ptrs == 512:
+            table, ptrs = first // PTRS_PER_TABLE, PTRS_PER_TABLE if level < levels or levels > 3 else PTRS_PER_PGD
+            if ptrs == PTRS_PER_TABLE:
                 mapped.tables[table] = row
                 _same(f"table {table:#x}: flags", int(kernel.frames.pages[table]["flags"]) & ~PG_MEMCG_KMEM, PG_TABLE)
                 tables += PAGE_SIZE if level <= 3 else 0
@@ -209,18 +212,18 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
             if level == 1:
                 _check_entries(kernel, mm, entries, base, rss, mapped)
                 continue
-            shift = 12 + 9 * (level - 1)
+            shift = PAGE_SHIFT + TABLE_SHIFT * (level - 1)
             if level == 2:
                 deposited = check_huge.check_pmds(kernel, mm, table, base, rss, mapped.huge)
                 tables += len(deposited) * PAGE_SIZE
                 mapped.tables.update(dict.fromkeys(deposited, row))
             for i in np.flatnonzero(entries):
                 entry = int(entries[i])
-                child = (entry & PTE_PFN_MASK) >> 12
+                child = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
                 if entry & PTE_PSE and kernel.frames.blocks[child >> PAGEBLOCK_ORDER]["state"] == BLK_HUGETLB:
                     mapped.hugetlb.append((row, base + (int(i) << shift), entry))
                 elif entry & PTE_PRESENT and not entry & PTE_PSE:
-                    stack.append((child * 512, level - 1, base + (int(i) << shift)))
+                    stack.append((child * PTRS_PER_TABLE, level - 1, base + (int(i) << shift)))
         for name, count in zip(("rss_anon", "rss_file", "rss_shmem", "rss_swap"), rss, strict=True):
             _same(f"mm of {mm.owner.pid if mm.owner else row}: {name}", count, int(record[name]))
         _same(f"mm {row}: page-table bytes", tables, int(record["pgtables_bytes"]))
@@ -240,7 +243,7 @@ def _check_entries(
     rss[3] += len(gone)
     mapped.slots.update(kernel.mmu.swap.slots.slot(int(entry)) for entry in gone)
     used = np.flatnonzero(entries & _MAPPED)
-    addresses = base + (used << 12)
+    addresses = base + (used << PAGE_SHIFT)
     done = 0
     while done < len(used):
         vma = mm.vma_lookup(int(addresses[done]))
@@ -261,7 +264,7 @@ def _check_vma_entries(
         raise AssertionError(f"{vma!r}: entries give no access, and nobody has marked them")
     real = entries & np.uint64(PTE_SPECIAL) == 0
     mapped.zero_pages[vma.vm_mm.row] += int((entries[~real] & np.uint64(PTE_DIRTY) != 0).sum())
-    pfns = (entries[real] & np.uint64(PTE_PFN_MASK)).astype(np.int64) >> 12
+    pfns = (entries[real] & np.uint64(PTE_PFN_MASK)).astype(np.int64) >> PAGE_SHIFT
     addresses = addresses[real]
     pages = kernel.frames.pages[pfns]
     anon = pages["flags"] & PG_ANON != 0
@@ -271,7 +274,7 @@ def _check_vma_entries(
     rss[1] += len(pfns) - int(anon.sum()) - int(shmem.sum())
     mapped.frames.append(pfns)
     mapped.singly.update(of_tails(kernel.frames, pfns[pages["flags"] & PG_TAIL != 0]).tolist())
-    index = (vma.vm_pgoff + ((addresses - vma.vm_start) >> 12)) & 0xFFFF_FFFF
+    index = (vma.vm_pgoff + ((addresses - vma.vm_start) >> PAGE_SHIFT)) & 0xFFFF_FFFF
     ksm = pages["flags"] & PG_KSM != 0
     for i in np.flatnonzero((anon | (pages["mapping"] != 0)) & ~ksm & (pages["index"] != index))[:1]:
         _same(f"{int(addresses[i]):#x}: index of frame {int(pfns[i]):#x}", int(pages["index"][i]), int(index[i]))

@@ -28,6 +28,7 @@ from mmfs.mm_types import (
     PTE_PFN_MASK,
     PTE_PSE,
     PTE_SPECIAL,
+    PTRS_PER_TABLE,
     MthpStatItem,
     NodeStatItem,
 )
@@ -53,7 +54,7 @@ def check_pmds(
     kernel: Kernel, mm: MmStruct, table: int, base: int, rss: list[int], mapped: Counter[int]
 ) -> list[int]:
     """The huge entries of a PMD table, and one page table in store for each: these tables."""
-    entries = kernel.frames.entries[table * 512 : table * 512 + 512]
+    entries = kernel.frames.entries[table * PTRS_PER_TABLE :][:PTRS_PER_TABLE]
     huge = np.flatnonzero(entries & np.uint64(PTE_PSE))
     huge = huge[kernel.frames.blocks["state"][_blocks(entries[huge])] != BLK_HUGETLB]
     for i in huge.tolist():
@@ -108,7 +109,7 @@ def pages_locked(kernel: Kernel) -> int:
 
 
 def check_files(kernel: Kernel, folios: list[int]) -> set[int]:
-    """The huge pages of files fill 512 slots each, and so do those that are swapped out: which are in files."""
+    """The huge pages of files fill HPAGE_PMD_NR slots each, and so do swapped-out ones: which are in files."""
     frames, fast, large = kernel.frames, kernel.mmu.shmem, 0
     found = set()
     for folio in folios:

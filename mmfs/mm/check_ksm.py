@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmfs.mm_types import PAGE_SIZE, PG_ANON, PG_ANON_EXCLUSIVE, PG_KSM, PTE_PFN_MASK, PTE_RW
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, PG_ANON, PG_ANON_EXCLUSIVE, PG_KSM, PTE_PFN_MASK, PTE_RW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,7 +116,7 @@ def _check_entries(kernel: Kernel, n: int, listed: list[int]) -> None:
     for i in listed:
         kernel.task_mmu.read_entries(int(tree.items[i]["mm"]), int(tree.items[i]["address"]), out)
         entry = int(out[0])
-        if entry & 0x101 and (entry & PTE_PFN_MASK) >> 12 == kpfn:
+        if entry & 0x101 and (entry & PTE_PFN_MASK) >> PAGE_SHIFT == kpfn:
             seen += 1
             _same(f"node {n}: item {i}'s entry may be written", entry & PTE_RW, 0)
     mapcount = int(kernel.frames.pages[kpfn]["mapcount"])

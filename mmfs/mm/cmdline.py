@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from mmfs.mm_types import PAGE_SHIFT
+from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_SHIFT
 
 MB, GB = 1 << 20, 1 << 30
 
@@ -60,7 +60,7 @@ class HugetlbOptions:
     counts: list[tuple[int, str]]
 
     @classmethod
-    def parse(cls, cmdline: str, sizes: Collection[int] = (2 * MB, GB)) -> HugetlbOptions:
+    def parse(cls, cmdline: str, sizes: Collection[int] = (HPAGE_PMD_SIZE, GB)) -> HugetlbOptions:
         """Each size once; what speaks of none of `sizes`, or twice of the same, is ignored.
 
         Linux: mm/hugetlb.c, hugepages_setup(), hugepagesz_setup(), default_hugepagesz_setup().
@@ -80,7 +80,7 @@ class HugetlbOptions:
                 if valid:
                     found.setdefault(size, value)
                 valid = True
-        default = default or 2 * MB
+        default = default or HPAGE_PMD_SIZE
         if 0 in found:
             found[default] = found.pop(0)
         return cls(default, list(found.items()))

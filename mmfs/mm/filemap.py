@@ -24,6 +24,7 @@ from mmfs.mm_types import (
     GFP_NORETRY_BIT,
     GFP_NOWARN_BIT,
     HPAGE_PMD_NR,
+    PAGE_SECTORS,
     PAGE_SHIFT,
     PAGEBLOCK_ORDER,
     PG_WORKINGSET,
@@ -385,7 +386,7 @@ def filemap_fault(vma: VmAreaStruct, address: int) -> None:
             finish_readahead(kernel, fast.mmap_async_ra(mapping.id, file.ra, bdi.queue, index, task_ns(kernel)))
     finally:
         fast.in_fault = False
-    nr_read = (bdi.disk.sectors_read - sectors) >> 3
+    nr_read = (bdi.disk.sectors_read - sectors) // PAGE_SECTORS
     if nr_read:
         mmu.time.nr_read += nr_read
         bdi.wb.laptop_io_completion()

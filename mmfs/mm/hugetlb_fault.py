@@ -53,6 +53,7 @@ from mmfs.mm_types import (
     PTE_DIRTY,
     PTE_PRESENT,
     PTE_RW,
+    TABLE_SHIFT,
     VmEventItem,
 )
 
@@ -232,7 +233,7 @@ def hugetlb_fault(vma: VmAreaStruct, addr: int, write: bool) -> int:
     mm = vma.vm_mm
     mmu, hstate = mm.kernel.mmu, hstate_vma(vma)
     addr &= -hstate.huge_page_size
-    at = int(mmu.walker.huge_pte_alloc(mm.row, addr, hstate.order // 9))
+    at = int(mmu.walker.huge_pte_alloc(mm.row, addr, hstate.order // TABLE_SHIFT))
     if at < 0:
         return FAULT_OOM
     mmu.memcg.count_events(int(mmu.mms[mm.row]["memcg"]), VmEventItem.PGFAULT, 1)

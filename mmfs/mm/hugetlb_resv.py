@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from mmfs.mm.mempolicy import policy_nodemask
 from mmfs.mm.mman import VM_MAYSHARE, VM_NORESERVE
+from mmfs.mm_types import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from mmfs.kernel.task import Task
@@ -173,7 +174,7 @@ def vma_resv_map(vma: VmAreaStruct) -> ResvMap | None:
 def vma_hugecache_offset(vma: VmAreaStruct, addr: int) -> int:
     """The huge page of the file that an address is in. Linux: mm/hugetlb.c, vma_hugecache_offset()."""
     order = hstate_vma(vma).order
-    return (addr - vma.vm_start >> 12 + order) + (vma.vm_pgoff >> order)
+    return (addr - vma.vm_start >> PAGE_SHIFT + order) + (vma.vm_pgoff >> order)
 
 
 def vma_needs_reservation(vma: VmAreaStruct, addr: int) -> bool:

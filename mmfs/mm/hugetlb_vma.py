@@ -34,6 +34,7 @@ from mmfs.mm_types import (
     PTE_PSE,
     PTE_RW,
     PTE_USER,
+    TABLE_SHIFT,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def huge_pte_prot(vm_flags: int) -> int:
 def hugetlb_walk(vma: VmAreaStruct, addr: int) -> int:
     """The index of the entry of an address's huge page, -1 without a table. Linux: hugetlb_walk()."""
     mm = vma.vm_mm
-    return int(mm.kernel.mmu.walker.huge_pte_offset(mm.row, addr, hstate_vma(vma).order // 9))
+    return int(mm.kernel.mmu.walker.huge_pte_offset(mm.row, addr, hstate_vma(vma).order // TABLE_SHIFT))
 
 
 def is_poisoned(entry: int) -> bool:
@@ -68,7 +69,7 @@ def is_poisoned(entry: int) -> bool:
 def huge_ptes(vma: VmAreaStruct, start: int, end: int) -> Iterator[tuple[int, int]]:
     """(address, index of the entry) of every huge page that [start, end) maps, or whose memory has failed."""
     entries, hstate = vma.vm_mm.kernel.frames.entries, hstate_vma(vma)
-    size, span = hstate.huge_page_size, hstate.huge_page_size << 9
+    size, span = hstate.huge_page_size, hstate.huge_page_size << TABLE_SHIFT
     while start < end:
         at = hugetlb_walk(vma, start)
         if at < 0:
@@ -150,7 +151,7 @@ def copy_hugetlb_page_range(vma: VmAreaStruct, src: VmAreaStruct) -> None:
     entries = mm.kernel.frames.entries
     cow = src.vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
     for addr, at in huge_ptes(src, src.vm_start, src.vm_end):
-        to = int(mm.kernel.mmu.walker.huge_pte_alloc(mm.row, addr, hstate.order // 9))
+        to = int(mm.kernel.mmu.walker.huge_pte_alloc(mm.row, addr, hstate.order // TABLE_SHIFT))
         if to < 0:
             raise OSError(ENOMEM, "no memory for a page table")
         if is_poisoned(int(entries[at])):
@@ -179,7 +180,7 @@ def move_hugetlb_page_tables(vma: VmAreaStruct, old: int, new: int, length: int)
     mm, hstate = vma.vm_mm, hstate_vma(vma)
     entries = mm.kernel.frames.entries
     for addr, at in huge_ptes(vma, old, old + length):
-        to = int(mm.kernel.mmu.walker.huge_pte_alloc(mm.row, new + addr - old, hstate.order // 9))
+        to = int(mm.kernel.mmu.walker.huge_pte_alloc(mm.row, new + addr - old, hstate.order // TABLE_SHIFT))
         if to < 0:
             return addr - old
         entries[to], entries[at] = entries[at], 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mmfs.mm.backing_dev import BackingDevInfo, bdi_of
 from mmfs.mm.filemap import AddressSpace
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
-from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_SECTORS, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -87,7 +87,7 @@ class Inode:
         if not record["sector"]:
             bdi.next_sector += 8
             record["sector"] = bdi.next_sector
-        bdi.next_sector += (max(pages - int(record["on_disk"]), 0)) << 3
+        bdi.next_sector += max(pages - int(record["on_disk"]), 0) * PAGE_SECTORS
         record["on_disk"] = max(pages, int(record["on_disk"]))
 
     def unlink(self) -> None:

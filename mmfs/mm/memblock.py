@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from mmfs.mm_types import ZONE_HIGHMEM
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, ZONE_HIGHMEM
 
 if TYPE_CHECKING:
     from mmfs.machine import Machine
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from mmfs.mm.system_hash import HashTable
     from mmfs.profile import Profile
 
-PAGE_SHIFT = 12
-PAGE_SIZE = 1 << PAGE_SHIFT
 NUMA_NO_NODE = -1
 SMP_CACHE_BYTES = 64
 MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT

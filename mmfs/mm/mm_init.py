@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from mmfs.mm.sparse import PAGES_PER_SECTION
 from mmfs.mm_types import (
     MAX_NR_ZONES,
     MAX_PAGE_ORDER,
@@ -30,7 +31,6 @@ MAX_DMA32_PFN = (4 << 30) >> PAGE_SHIFT
 MAX_ORDER_NR_PAGES = 1 << MAX_PAGE_ORDER
 MIN_PERCPU_PAGELIST_HIGH_FRACTION = 8
 SWAP_CLUSTER_MAX = 32
-PAGES_PER_SECTION = 1 << (27 - PAGE_SHIFT)
 ZONE_NEEDS = {
     ZONE_DMA: config("ZONE_DMA"), ZONE_DMA32: config("ZONE_DMA32"), ZONE_HIGHMEM: config("HIGHMEM"),
     ZONE_DEVICE: config("ZONE_DEVICE"),

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from mmfs.mm_types import PAGE_MASK, PAGE_SIZE
+
 ULONG_MAX: Final = (1 << 64) - 1
-PMD_SIZE: Final = 1 << 21
 
 # ---- what user space passes -------------------------------------------------------------------------------------
 PROT_NONE: Final = 0x0
@@ -185,7 +186,7 @@ def calc_vm_flag_bits(flags: int) -> int:
 
 def page_align(nr_bytes: int) -> int:
     """Up to the next page boundary, wrapping to 0 past the top as C does. Linux: PAGE_ALIGN()."""
-    return (nr_bytes + 4095) & ~4095 & ULONG_MAX
+    return (nr_bytes + PAGE_SIZE - 1) & PAGE_MASK & ULONG_MAX
 
 
 def is_exec_mapping(vm_flags: int) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from mmfs.mm_types import SLOT_SWAP
+from mmfs.mm_types import PAGE_SECTORS, SLOT_SWAP, SWAPFILE_CLUSTER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.filemap import AddressSpace
 
-SECTORS_PER_PAGE: Final = 8
 WRITE: Final = 1
 RWB_DEF_DEPTH: Final = 16
 """Requests that a disk is given to write at most. Linux: block/blk-wbt.c."""
@@ -46,10 +45,10 @@ class SwapWrites:
             if self.swap.batched_counts[number]:
                 folios, pages, requests, runs, slot = self.swap.take_batch(number)
                 offset = slot - int(self.swap.slots.areas[number]["base"])
-                sector = area.sector + offset * SECTORS_PER_PAGE if runs == 1 else -1
+                sector = area.sector + offset * PAGE_SECTORS if runs == 1 else -1
                 took_ns = area.disk.submit_bio(
                     WRITE,
-                    pages * SECTORS_PER_PAGE,
+                    pages * PAGE_SECTORS,
                     len(folios),
                     requests,
                     sector,
@@ -88,7 +87,7 @@ class SwapWrites:
         """Sleep until a page of shared memory has been written to swap. Linux: folio_wait_writeback()."""
         self.write_unplug()
         slot = int(mapping.slots()[index]) & ~SLOT_SWAP
-        bios = self.kernel.swap_files.areas[int(self.swap.slots.types[slot >> 9])].disk.bios
+        bios = self.kernel.swap_files.areas[int(self.swap.slots.types[slot // SWAPFILE_CLUSTER])].disk.bios
         if bios:
             self.kernel.current_io_schedule(bios[-1].when_ns)
 

@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from mmfs.mm_types import GFP_HIGHMEM_BIT, GFP_KERNEL, PAGE_SIZE, MemcgStatItem
+from mmfs.mm_types import GFP_HIGHMEM_BIT, GFP_KERNEL, HPAGE_PMD_SIZE, PAGE_SIZE, MemcgStatItem
 
 if TYPE_CHECKING:
     from mmfs.mm.memcontrol import MemCgroups
     from mmfs.profile import Profile
 
-PMD_SIZE = 2 << 20
 CHUNK_STRUCT, BLOCK_STRUCT = {8: 200, 4: 96}, 32
 """Bytes; of a chunk by the size of a long."""
 MIN_ALLOC_BYTES = 4
@@ -29,14 +28,14 @@ OBJ_EXT_BYTES = 8
 
 
 def pcpu_units_per_alloc(unit_bytes: int, group_cpus: list[int]) -> int:
-    """How many per-CPU units share a 2 MB page: as many as waste little. Linux: pcpu_build_alloc_info()."""
-    upa = PMD_SIZE // unit_bytes
-    while PMD_SIZE % upa or PMD_SIZE // upa % PAGE_SIZE:
+    """How many per-CPU units share a huge page: as many as waste little. Linux: pcpu_build_alloc_info()."""
+    upa = HPAGE_PMD_SIZE // unit_bytes
+    while HPAGE_PMD_SIZE % upa or HPAGE_PMD_SIZE // upa % PAGE_SIZE:
         upa -= 1
     nr_cpus = sum(group_cpus)
     best, last_allocs = upa, 1 << 60
     for candidate in range(upa, 0, -1):
-        if PMD_SIZE % candidate or PMD_SIZE // candidate % PAGE_SIZE:
+        if HPAGE_PMD_SIZE % candidate or HPAGE_PMD_SIZE // candidate % PAGE_SIZE:
             continue
         allocs = sum(-(-cpus // candidate) for cpus in group_cpus)
         wasted = sum(-(-cpus // candidate) * candidate - cpus for cpus in group_cpus)
@@ -57,7 +56,7 @@ def per_cpu_unit_bytes(profile: Profile, group_cpus: list[int]) -> int:
     """Bytes from one CPU's area to the next, for that many CPUs on each node that has some."""
     if not profile.config("64BIT"):  # Linux: pcpu_embed_first_chunk(), whose atom is a page
         return percpu_unit_pages(profile) * PAGE_SIZE
-    return PMD_SIZE // pcpu_units_per_alloc(percpu_unit_pages(profile) * PAGE_SIZE, group_cpus)
+    return HPAGE_PMD_SIZE // pcpu_units_per_alloc(percpu_unit_pages(profile) * PAGE_SIZE, group_cpus)
 
 
 def percpu_tables(profile: Profile, unit_bytes: int, nr_groups: int, nr_cpus: int) -> Iterator[tuple[int, str]]:

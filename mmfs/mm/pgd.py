@@ -25,6 +25,7 @@ from mmfs.mm_types import (
     PTE_PRESENT,
     PTE_RW,
     PTE_USER,
+    PTRS_PER_TABLE,
     NodeStatItem,
 )
 from mmfs.profile import config
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 PAE: Final = config("X86_PAE")
 PGD_CACHE: Final = "pgd_cache"
-WORDS: Final = PAGE_SIZE // 8
 PREALLOCATED_PMDS: Final = 3
 PTRS_PER_PGD: Final = 4
 PMD_LEVEL: Final = 2
@@ -49,7 +49,7 @@ def _take(kernel: Kernel, level: int, gfp: int = GFP_KERNEL_ACCOUNT) -> int:
         raise OSError(ENOMEM, "no memory for a page table")
     kernel.frames.pages[pfn]["flags"] |= PG_TABLE
     kernel.frames.pages[pfn]["private"] = level
-    kernel.frames.entries[pfn * WORDS : pfn * WORDS + WORDS] = 0
+    kernel.frames.entries[pfn * PTRS_PER_TABLE : pfn * PTRS_PER_TABLE + PTRS_PER_TABLE] = 0
     return pfn
 
 
@@ -61,11 +61,11 @@ class PgdPage:
 
     def alloc(self, row: int) -> int:
         """The index of the first entry of a new root, for an address space's row. Raises OSError(ENOMEM)."""
-        return _take(self.kernel, self.kernel.mmu.walker.levels) * WORDS
+        return _take(self.kernel, self.kernel.mmu.walker.levels) * PTRS_PER_TABLE
 
     def free(self, row: int) -> None:
         """The root of a row, below which nothing is left."""
-        self.kernel.memcgs.free_kmem_page(int(self.kernel.mmu.mms[row]["pgd"]) // WORDS)
+        self.kernel.memcgs.free_kmem_page(int(self.kernel.mmu.mms[row]["pgd"]) // PTRS_PER_TABLE)
 
 
 class PgdPae:

@@ -23,6 +23,8 @@ from mmfs.mm_types import (
     PTE_SPECIAL,
     PTE_UFFD_WP,
     PTE_USER,
+    PTRS_PER_TABLE,
+    TABLE_SHIFT,
 )
 
 if TYPE_CHECKING:
@@ -63,12 +65,12 @@ def walk(kernel: Kernel, row: int, addr: int) -> Iterator[tuple[int, int, int, i
     mmu = kernel.mmu
     first, levels = int(mmu.mms[row]["pgd"]), mmu.walker.levels
     for level in range(levels, 0, -1):
-        index = addr >> (PAGE_SHIFT + 9 * (level - 1)) & 511
+        index = addr >> (PAGE_SHIFT + TABLE_SHIFT * (level - 1)) & PTRS_PER_TABLE - 1
         entry = int(kernel.frames.entries[first + index])
-        yield level, first // 512, index, entry
+        yield level, first // PTRS_PER_TABLE, index, entry
         if not entry & PTE_PRESENT or (level > 1 and entry & PTE_PSE):
             return
-        first = (entry & PTE_PFN_MASK) >> PAGE_SHIFT << 9
+        first = (entry & PTE_PFN_MASK) >> PAGE_SHIFT << TABLE_SHIFT
 
 
 def translate(kernel: Kernel, pid: int, addr: int) -> str:
@@ -84,7 +86,7 @@ def translate(kernel: Kernel, pid: int, addr: int) -> str:
     if mm is None:
         raise ValueError(f"process {pid} ({task.comm}) has no address space")
     levels = kernel.mmu.walker.levels
-    if not 0 <= addr < (kernel.profile.arch.page_offset or 1 << (PAGE_SHIFT + 9 * levels - 1)):
+    if not 0 <= addr < (kernel.profile.arch.page_offset or 1 << (PAGE_SHIFT + TABLE_SHIFT * levels - 1)):
         raise ValueError(f"{addr:#x} is not an address of user space")
     lines = [f"{addr:#x} in {task.comm} ({pid})"]
     vma = mm.vma_lookup(addr)
@@ -101,7 +103,7 @@ def translate(kernel: Kernel, pid: int, addr: int) -> str:
             lines.append(f"not mapped: the {name} entry is {what.split(':')[0]}")
             return "\n".join(lines) + "\n"
         lines.append(f"{where:32} {entry:#018x}  {decode(entry)}")
-    physical = entry & PTE_PFN_MASK | addr & (1 << PAGE_SHIFT + 9 * (level - 1)) - 1
+    physical = entry & PTE_PFN_MASK | addr & (1 << PAGE_SHIFT + TABLE_SHIFT * (level - 1)) - 1
     pfn = physical >> PAGE_SHIFT
     zone = kernel.page_alloc.page_zone(pfn)
     lines.append(f"frame {pfn:#x}, physical address {physical:#x}, node {zone.zone_pgdat.node_id} zone {zone.name}")

@@ -18,6 +18,7 @@ from mmfs.mm.cmdline import BootOptions, memparse
 from mmfs.mm.iomem import build_iomem
 from mmfs.mm.memblock import Memblock, MemblockError, PfnRange, Region
 from mmfs.mm.percpu import per_cpu_unit_bytes, percpu_tables, percpu_unit_pages
+from mmfs.mm.sparse import PAGES_PER_SECTION, SECTION_SIZE_BITS
 from mmfs.mm.system_hash import system_hash_tables
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 from mmfs.profile import Profile
@@ -25,6 +26,7 @@ from mmfs.profile import Profile
 KB, MB, GB = 1 << 10, 1 << 20, 1 << 30
 PMD_SIZE, PUD_SIZE = 2 * MB, GB
 MAX_DMA_ADDRESS = 16 * MB
+SECTION_SIZE = 1 << SECTION_SIZE_BITS
 REAL_MODE_BYTES = 28672
 CPU_ENTRY_AREA_PAGES = 59
 CPU_ENTRY_AREA_SLOTS = (512 * GB - PAGE_SIZE) // (CPU_ENTRY_AREA_PAGES * PAGE_SIZE)
@@ -201,8 +203,8 @@ class BootMemory:
         found: dict[int, list[tuple[int, int]]] = {}
         last = 0
         for start, end, nid in self.memblock.memory:
-            first = max(start // mm_init.PAGES_PER_SECTION, last)
-            last = -(-end // mm_init.PAGES_PER_SECTION)
+            first = max(start // PAGES_PER_SECTION, last)
+            last = -(-end // PAGES_PER_SECTION)
             if first < last:
                 ranges = found.setdefault(nid, [])
                 if ranges and ranges[-1][1] == first:
@@ -216,7 +218,7 @@ class BootMemory:
         block, profile = self.memblock, self.profile
         per_root = PAGE_SIZE // profile.mem_section_size
         address_bits = 52 if self.machine.cpu.la57 else 46
-        roots = (1 << (address_bits - 27)) // per_root
+        roots = (1 << (address_bits - SECTION_SIZE_BITS)) // per_root
         block.alloc(roots * 8, "section roots")
         by_node = self.sections()
         seen: set[int] = set()
@@ -228,13 +230,13 @@ class BootMemory:
                 if root not in seen:
                     seen.add(root)
                     block.alloc(PAGE_SIZE, "section table", nid=nid)
-        map_bytes = mm_init.PAGES_PER_SECTION * profile.struct_page_size
+        map_bytes = PAGES_PER_SECTION * profile.struct_page_size
         mapped: set[int] = set()
         for nid, ranges in sorted(by_node.items()):
             count = sum(high - low for low, high in ranges)
-            goal = self.node_data[nid] >> 27 << 27
+            goal = self.node_data[nid] & -SECTION_SIZE
             usage = profile.mem_section_usage_size * count
-            if block.alloc_or_none(usage, "section usage", nid=nid, low=goal, high=goal + 128 * MB) is None:
+            if block.alloc_or_none(usage, "section usage", nid=nid, low=goal, high=goal + SECTION_SIZE) is None:
                 block.alloc(usage, "section usage", nid=nid, low=goal)
             block.alloc(map_bytes * count, "memmap", align=PMD_SIZE, nid=nid, low=MAX_DMA_ADDRESS, exact_nid=True)
             self._vmemmap_tables(nid, ranges, map_bytes, mapped)

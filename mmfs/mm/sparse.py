@@ -1,4 +1,4 @@
-"""Sections: memory comes and goes in pieces of 128 MB, and each piece that is there has a whole memory map.
+"""Sections: memory comes and goes in pieces of 128 MB (512 MB with large pages), each with its whole memory map.
 
 Linux: mm/sparse.c, include/linux/mmzone.h.
 """
@@ -10,7 +10,9 @@ from typing import Final
 
 from mmfs.mm_types import PAGE_SHIFT
 
-PAGES_PER_SECTION: Final = 1 << 27 - PAGE_SHIFT
+SECTION_SIZE_BITS: Final = 27 if PAGE_SHIFT == 12 else 29
+"""Linux: arch/x86/include/asm/sparsemem.h, arch/arm64/include/asm/sparsemem.h."""
+PAGES_PER_SECTION: Final = 1 << SECTION_SIZE_BITS - PAGE_SHIFT
 STRUCT_PAGE_SIZE: Final = 64
 MEMMAP_PAGES_PER_SECTION: Final = PAGES_PER_SECTION * STRUCT_PAGE_SIZE >> PAGE_SHIFT
 

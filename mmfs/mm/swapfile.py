@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from mmfs.fastpath.zram import SwapDevice
 from mmfs.mm.backing_dev import bdi_of
-from mmfs.mm.page_io import SECTORS_PER_PAGE
 from mmfs.mm.unuse import Unuse
 from mmfs.mm_types import (
     MAX_SWAPFILES,
+    PAGE_SECTORS,
     PAGE_SHIFT,
     PAGE_SIZE,
     SWAPFILE_CLUSTER,
@@ -127,7 +127,7 @@ class SwapInfoStruct:
 
     def discard(self, offset: int, pages: int) -> None:
         """Tell the disk that pages are not needed. Linux: discard_swap(), discard_swap_cluster()."""
-        sector, end = self.sector + offset * SECTORS_PER_PAGE, self.sector + (offset + pages) * SECTORS_PER_PAGE
+        sector, end = self.sector + offset * PAGE_SECTORS, self.sector + (offset + pages) * PAGE_SECTORS
         while sector < end:
             nr = min(end - sector, MAX_DISCARD_SECTORS)
             self.disk.submit_bio(DISCARD, nr, sector=sector)
@@ -199,7 +199,7 @@ class SwapFiles:
             mounted = any(mount.source == disk.path for mount in kernel.mounts)
             used = mounted or any(area.file == disk.path for area in self.areas.values())
             bdi = bdi_of(kernel.bdis, disk.dev)
-            return Backing(id(disk), bdi, disk.nr_sectors // SECTORS_PER_PAGE, None, used)
+            return Backing(id(disk), bdi, disk.nr_sectors // PAGE_SECTORS, None, used)
         inode = kernel.namei.lookup(path)
         if inode is None and any(mount.mountpoint == path for mount in kernel.mounts):
             raise OSError(EISDIR, f"{path} is a directory")
@@ -245,7 +245,7 @@ class SwapFiles:
         number = next(number for number in range(MAX_SWAPFILES) if number not in self.areas)
         slots, clusters = self.swap.slots, -(-pages // SWAPFILE_CLUSTER)
         base = self._take_base(clusters)
-        slots.types[base >> 9 : (base >> 9) + clusters] = number
+        slots.types[base // SWAPFILE_CLUSTER :][:clusters] = number
         slots.counts[base] = SWAP_MAP_BAD
         flags = SWP_USED | (SWP_BLKDEV if backing.inode is None else 0)
         flags |= discards | (0 if backing.bdi.rotational else SWP_SOLIDSTATE)
@@ -375,7 +375,7 @@ class SwapFiles:
         for cluster in slots.discards[: slots.nr_discards].tolist():
             area = self.areas.get(int(slots.types[cluster]))
             if area is not None:
-                area.discard((cluster << 9) - int(slots.areas[area.number]["base"]), SWAPFILE_CLUSTER)
+                area.discard(cluster * SWAPFILE_CLUSTER - int(slots.areas[area.number]["base"]), SWAPFILE_CLUSTER)
         slots.nr_discards = 0
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mmfs.mm_types import MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_SIZE, MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.profile import Profile
 
-PMD_SIZE = 2 << 20
 
 
 class HashSize(NamedTuple):
@@ -116,6 +115,6 @@ def system_hash_tables(profile: Profile, nr_pages: int, nr_cpus: int, nr_memory_
         early = spec.early and nr_memory_nodes == 1
         where = "linear"
         if not early and (table.order > MAX_PAGE_ORDER or nr_memory_nodes > 1):
-            where = "vmalloc hugepage" if table.size // nr_memory_nodes >= PMD_SIZE else "vmalloc"
+            where = "vmalloc hugepage" if table.size // nr_memory_nodes >= HPAGE_PMD_SIZE else "vmalloc"
         tables[spec.name] = HashTable(spec.name, table.entries, table.order, table.size, where, early)
     return list(tables.values())

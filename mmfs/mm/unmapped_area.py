@@ -24,12 +24,11 @@ from mmfs.mm.mman import (
     MAP_ABOVE4G,
     MAP_FIXED,
     MAP_SHARED,
-    PMD_SIZE,
     VM_SHADOW_STACK,
     VM_STARTGAP_FLAGS,
 )
 from mmfs.mm.mmap_layout import randomize_page, task_unmapped_base
-from mmfs.mm_types import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 from mmfs.profile import config
 
 if TYPE_CHECKING:
@@ -160,17 +159,17 @@ def thp_get_unmapped_area(mm: MmStruct, addr: int, length: int, pgoff: int, flag
     Linux: mm/huge_memory.c, thp_get_unmapped_area_vmflags(), __thp_get_unmapped_area().
     """
     offset = pgoff << PAGE_SHIFT
-    aligned = -(-offset // PMD_SIZE) * PMD_SIZE
-    if offset + length > aligned and offset + length - aligned >= PMD_SIZE:
+    aligned = -(-offset // HPAGE_PMD_SIZE) * HPAGE_PMD_SIZE
+    if offset + length > aligned and offset + length - aligned >= HPAGE_PMD_SIZE:
         try:
-            found = mm_get_unmapped_area(mm, addr, length + PMD_SIZE, flags, vm_flags)
+            found = mm_get_unmapped_area(mm, addr, length + HPAGE_PMD_SIZE, flags, vm_flags)
         except OSError:
             found = 0
         if found:
-            shift = (offset - found) & (PMD_SIZE - 1)
+            shift = (offset - found) & (HPAGE_PMD_SIZE - 1)
             if found == addr:
                 return addr
-            return found + (shift or (PMD_SIZE if mm.topdown else 0))
+            return found + (shift or (HPAGE_PMD_SIZE if mm.topdown else 0))
     return mm_get_unmapped_area(mm, addr, length, flags, vm_flags)
 
 
@@ -246,7 +245,7 @@ def get_unmapped_area(
         addr = hugetlb_get_unmapped_area(mm, huge_page_size(file), addr, length, flags)
     elif (file is None and flags & MAP_SHARED) or (file is not None and file.inode.shmem):
         addr = shmem_get_unmapped_area(mm, file, addr, length, pgoff, flags)
-    elif file is not None or (not addr and length % PMD_SIZE == 0 and ALIGNED(mm)):
+    elif file is not None or (not addr and length % HPAGE_PMD_SIZE == 0 and ALIGNED(mm)):
         addr = thp_get_unmapped_area(mm, addr, length, pgoff if file else 0, flags, vm_flags)
     else:
         addr = mm_get_unmapped_area(mm, addr, length, flags, vm_flags)

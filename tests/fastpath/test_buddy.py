@@ -1,4 +1,7 @@
-"""The buddy allocator against a model of what it must keep true, and against facts of Linux's placement."""
+"""The buddy allocator against a model of what it must keep true, and against facts of Linux's placement.
+
+For pages of any size: CI runs it with MMFS_PAGE_SIZE=64K, too.
+"""
 
 from collections.abc import Iterator
 
@@ -13,13 +16,16 @@ from mmfs.mm_types import (
     ALLOC_NON_BLOCK,
     ALLOC_WMARK_MIN,
     BLK_RESERVED,
+    MAX_PAGE_ORDER,
     MIGRATE_HIGHATOMIC,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
     MIGRATE_TYPES,
     MIGRATE_UNMOVABLE,
+    NR_LOWORDER_PCP_LISTS,
     NR_PAGE_ORDERS,
     NR_PCP_LISTS,
+    PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
     ZONE_MOVABLE,
     ZONE_NORMAL,
@@ -28,12 +34,12 @@ from mmfs.mm_types import (
     ZoneStatItem,
 )
 
-PAGES = 16384
+PAGES = 16 << MAX_PAGE_ORDER
 Z = ZONE_NORMAL
 
 
 class Bed:
-    """One zone of 64 MB, all of it free, per-CPU lists off unless asked for."""
+    """One zone of sixteen blocks of the largest order, all of it free, per-CPU lists off unless asked for."""
 
     def __init__(self, start: int = 0, end: int = PAGES, pcp: tuple[int, int] = (1, 0)) -> None:
         self.vmstat = VmStat(1)
@@ -42,7 +48,8 @@ class Bed:
         zone = self.buddy.zones[Z]
         zone["start_pfn"], zone["end_pfn"], zone["managed"], zone["zid"] = 0, PAGES, end - start, Z
         self.buddy.areas.init_zone_range(Z, 0, PAGES, MIGRATE_MOVABLE, BLK_RESERVED)
-        self.frames.blocks["state"][-(-start >> 9) + (-(-start >> 9) & 1) : (end >> 10) << 1] = 0
+        whole = MAX_PAGE_ORDER - PAGEBLOCK_ORDER
+        self.frames.blocks["state"][-(-start >> MAX_PAGE_ORDER) << whole : end >> MAX_PAGE_ORDER << whole] = 0
         self.buddy.areas.free_range(Z, start, end)
         self.buddy.zonelists[0, 0] = Z
         batch, high = pcp
@@ -66,7 +73,7 @@ class Bed:
                 yield from ((pfn, order) for pfn in self.buddy.areas.free_list(Z, order, mt))
         row = self.buddy.zones[Z]
         for low, high in self.buddy.areas.extents[row["virgin"] : row["virgin_end"]]:
-            yield from ((int(pfn), 10) for pfn in range(low, high, 1024))
+            yield from ((int(pfn), MAX_PAGE_ORDER) for pfn in range(low, high, 1 << MAX_PAGE_ORDER))
 
     def check(self) -> None:
         seen = np.zeros(PAGES, int)
@@ -74,9 +81,9 @@ class Bed:
             assert pfn % (1 << order) == 0
             seen[pfn : pfn + (1 << order)] += 1
         for pindex in range(NR_PCP_LISTS):
-            order = 9 if pindex >= 12 else pindex // 3
+            order = PAGEBLOCK_ORDER if pindex >= NR_LOWORDER_PCP_LISTS else pindex // 3
             for folio in self.buddy.pcp_list(0, Z, pindex):
-                pfn = folio if order < 9 else (folio - self.buddy.frames.huge) << 9
+                pfn = folio if order < PAGEBLOCK_ORDER else (folio - self.buddy.frames.huge) << PAGEBLOCK_ORDER
                 seen[pfn : pfn + (1 << order)] += 1
         assert seen.max() <= 1
         assert seen.sum() == self.free_pages() + int(self.buddy.pcps[Z]["count"])
@@ -85,14 +92,14 @@ class Bed:
 def test_boot_frees_the_largest_aligned_blocks() -> None:
     bed = Bed(start=1, end=PAGES - 3)
     assert bed.free_pages() == PAGES - 4
-    assert bed.counts() == [2, 1, 2, 2, 2, 2, 2, 2, 2, 2, 14]
+    assert bed.counts() == [2, 1, *[2] * (MAX_PAGE_ORDER - 2), 14]
     bed.check()
 
 
 def test_split_takes_the_low_half_and_lists_the_rest() -> None:
     bed = Bed()
     assert bed.alloc() == 0
-    assert bed.counts() == [1] * 10 + [15]
+    assert bed.counts() == [1] * MAX_PAGE_ORDER + [15]
     assert [bed.alloc() for _ in range(3)] == [1, 2, 3]
     bed.check()
 
@@ -103,7 +110,7 @@ def test_free_merges_up_to_the_top() -> None:
     assert sorted(taken) == list(range(PAGES)) and bed.alloc() == -1
     for pfn in np.random.default_rng(7).permutation(taken):
         bed.buddy.free_pages(int(pfn), 0)
-    assert bed.counts() == [0] * 10 + [16]
+    assert bed.counts() == [0] * MAX_PAGE_ORDER + [16]
     bed.check()
 
 
@@ -124,7 +131,7 @@ def test_a_kernel_allocation_claims_a_whole_movable_block(mt: int) -> None:
     bed = Bed()
     pfn = bed.alloc(0, mt)
     assert bed.frames.blocks[pfn >> PAGEBLOCK_ORDER]["migratetype"] == mt
-    assert len(bed.buddy.areas.free_list(Z, 8, mt)) == 1
+    assert len(bed.buddy.areas.free_list(Z, PAGEBLOCK_ORDER - 1, mt)) == 1
     bed.check()
 
 
@@ -141,23 +148,23 @@ def test_movable_steals_one_page_when_only_small_unmovable_blocks_are_left() -> 
 
 def test_fallback_raises_the_watermark() -> None:
     bed = Bed()
-    bed.buddy.zones[Z]["wmark_high"] = 600
-    keep = [bed.alloc(9) for _ in range(PAGES >> 9)]
-    bed.buddy.free_pages(keep[0], 9)
+    bed.buddy.zones[Z]["wmark_high"] = PAGEBLOCK_NR_PAGES + 88
+    keep = [bed.alloc(PAGEBLOCK_ORDER) for _ in range(PAGES >> PAGEBLOCK_ORDER)]
+    bed.buddy.free_pages(keep[0], PAGEBLOCK_ORDER)
     assert bed.alloc(0) == keep[0]  # what is free lies now in a block of which a page is taken
     assert bed.alloc(0, MIGRATE_UNMOVABLE) >= 0
-    assert bed.buddy.zones[Z]["watermark_boost"] == 512
+    assert bed.buddy.zones[Z]["watermark_boost"] == PAGEBLOCK_NR_PAGES
     bed.check()
 
 
 def test_high_order_atomic_allocation_reserves_its_block() -> None:
     bed = Bed()
-    bed.buddy.zones[Z]["managed"] = 512 * 100
+    bed.buddy.zones[Z]["managed"] = PAGEBLOCK_NR_PAGES * 100
     flags = ALLOC_WMARK_MIN | ALLOC_NON_BLOCK | ALLOC_MIN_RESERVE | ALLOC_HIGHATOMIC
     pfn = bed.alloc(3, MIGRATE_UNMOVABLE, flags)
     assert bed.frames.blocks[pfn >> PAGEBLOCK_ORDER]["migratetype"] == MIGRATE_HIGHATOMIC
-    assert bed.buddy.zones[Z]["nr_reserved_highatomic"] == 512
-    assert bed.buddy.zones[Z]["nr_free_highatomic"] == 504
+    assert bed.buddy.zones[Z]["nr_reserved_highatomic"] == PAGEBLOCK_NR_PAGES
+    assert bed.buddy.zones[Z]["nr_free_highatomic"] == PAGEBLOCK_NR_PAGES - 8
     assert bed.buddy.highatomic.unreserve(Z, MIGRATE_MOVABLE, True)
     assert bed.buddy.zones[Z]["nr_free_highatomic"] == bed.buddy.zones[Z]["nr_reserved_highatomic"] == 0
     bed.check()

@@ -18,6 +18,7 @@ from numpy import add
 from mmfs.fs.proc.root import proc
 from mmfs.mm.show_mem import node_page_state_pages, si_mem_available
 from mmfs.mm.swapfile import nr_swap_pages, total_swap_pages
+from mmfs.mm_types import PAGE_SIZE
 from mmfs.mm_types import NodeStatItem as Node
 from mmfs.mm_types import ZoneStatItem as Zone
 from mmfs.profile import config, since
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 # What a row's number counts, in kilobytes; COUNT rows have no unit.
 KB = 1
-PAGES = 4
+PAGES = PAGE_SIZE >> 10
 DIRECT_MAP_2M = 2 << 10
 DIRECT_MAP_1G = 1 << 20
 COUNT = 0

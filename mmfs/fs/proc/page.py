@@ -165,7 +165,7 @@ def spread_buddy(flags: U64, order: NDArray[np.uint32]) -> None:
 
 
 def block_pageflags(kernel: Kernel, block: int) -> U64:
-    """KPF bits of the 512 frames of a pageblock."""
+    """KPF bits of the frames of a pageblock."""
     frames = kernel.frames
     record = frames.blocks[block]
     state = int(record["state"])
@@ -231,7 +231,7 @@ def hugetlb_folio(kernel: Kernel, block: int) -> HugetlbFolio | None:
 
 
 def hugetlb_pageflags(kernel: Kernel, block: int) -> U64:
-    """KPF bits of the 512 frames of a huge page, or of a part of one.
+    """KPF bits of the frames of a huge page, or of a part of one.
 
     Linux 6.12 takes the bit of anonymous pages for that of KSM.
 

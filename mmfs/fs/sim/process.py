@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mmfs import workload
 from mmfs.fs.sim.control import BadCommandError, Words, bits, command, number, protection, size, word
@@ -17,12 +17,11 @@ from mmfs.kernel.signal import TaskKilled
 from mmfs.kernel.socket import SO_RCVBUFFORCE
 from mmfs.mm import mman
 from mmfs.mm.ksm_contents import CONTENTS
+from mmfs.mm_types import PAGE_SIZE
 from mmfs.workload import WORKLOADS
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
-
-PAGE_SIZE: Final = 4096
 
 prot = protection(vars(mman))
 map_flags = bits("MAP_", vars(mman))
