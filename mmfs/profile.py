@@ -8,7 +8,7 @@ options and another architecture (arch.py).
 
 Simplified: a 6.1 decides as 6.12 does where no file shows it at rest: which pages the MGLRU evicts once it is switched
 on, what compaction and the buddy allocator's fallbacks take, how swap slots are dealt out, who runs next.
-Simplified: 7.0 is compared with a kernel of few drivers (docs/profiles.md); kernel threads and boot log are those of
+Simplified: 7.0 is compared with a kernel of few drivers (docs/profiles.md); kernel threads are those of
 6.12, the image too but for that of 7.0.0, and so are the algorithms: the MGLRU without 6.14's protection of what is
 accessed through file descriptors, pages that cannot be compressed rejected by zswap, swap slots instead of swap
 tables, CPUs' slabs instead of sheaves, the buddy allocator's fallbacks without vm.defrag_mode. The dmem controller
@@ -197,7 +197,7 @@ _SET = (
     "IA32_EMULATION MODIFY_LDT_SYSCALL SECCOMP TASKSTATS TASK_IO_ACCOUNTING SCHED_INFO SCHED_DEBUG FAIR_GROUP_SCHED "
     "HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD X86_DIRECT_GBPAGES DMA_COHERENT_POOL VMAP_STACK LIVEPATCH "
     "TMPFS_INODE64 X86_INTEL_MEMORY_PROTECTION_KEYS "
-    "IOMMU_SUPPORT KVM "
+    "IOMMU_SUPPORT KVM MPTCP "
     "CHECKPOINT_RESTORE NO_HZ_FULL CPU_ISOLATION VIRT_CPU_ACCOUNTING_GEN PREEMPT_DYNAMIC STACKTRACE KALLSYMS IO_URING "
     "STRICT_DEVMEM CGROUP_PIDS CGROUP_FREEZER CGROUP_DEVICE CGROUP_CPUACCT CGROUP_PERF CGROUP_BPF CGROUP_MISC "
     "CGROUP_RDMA BLK_CGROUP CGROUP_NET_PRIO CGROUP_NET_CLASSID FUSE_FS UDMABUF DMABUF_HEAPS "
@@ -338,7 +338,7 @@ _7_0_0 = replace(
     initrd_size=1798008,
     pglist_data_size=0x2AB00,
     options=MappingProxyType(
-        {key: value for key, value in _7_0.options.items() if key not in ("IOMMU_SUPPORT", "KVM")}
+        {key: value for key, value in _7_0.options.items() if key not in ("IOMMU_SUPPORT", "KVM", "MPTCP")}
     ),
 )
 

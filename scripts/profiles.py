@@ -53,6 +53,8 @@ What follows is what differs, file by file and row by row: x where a kernel has 
 - `memory.high` and `memory.max` do not reclaim when the file was opened with `O_NONBLOCK`;
 - `reclaim` of a node takes what `memory.reclaim` takes;
 - the weights of weighted interleave follow the bandwidths that firmware tells, until somebody sets one;
+- areas of swap that ask for no priority all have -1 and take turns;
+- with the MGLRU `workingset_activate_*` counts faults alone;
 - `lowmem_reserve` follows memory that is given back when the kernel has booted, or is plugged in;
 - `hugetlb.SIZE.max` of a new cgroup shows a number, `nr_overcommit_hugepages` takes pages of 1 GB, too;
 - `/proc/cgroups` leaves out `cpuset` and `memory`, which are built without their files of v1;

@@ -29,6 +29,7 @@ cdef class LruGen:
     cdef readonly long nr_folios
     cdef long coming
     cdef long page_heads
+    cdef public bint fault_activates
     cdef int gen_of(self, long pfn) noexcept nogil
     cdef int refs_of(self, long pfn) noexcept nogil
     cdef int tier_of(self, int refs) noexcept nogil

@@ -30,7 +30,11 @@ _MIN_SEQ = cython.declare(cython.int, 1)
 
 
 class LruGen:
-    """The generations of all lruvecs. Counters of the lists go to the VmStat's rows through ``memcg``."""
+    """The generations of all lruvecs. Counters of the lists go to the VmStat's rows through ``memcg``.
+
+    ``fault_activates``: of pages that come back, those of faults alone count as activated, and as restored those that
+    were of the working set, as 7.0 has it.
+    """
 
     def __init__(self, frames, buddy, memcg, nr_lruvecs):
         self.frames = frames
@@ -52,6 +56,7 @@ class LruGen:
         self.avg_refault = view(self.avg_refaulted)
         self.avg_sum = view(self.avg_total)
         self.isolated = self.nr_folios = self.coming = 0
+        self.fault_activates = False
 
     @staticmethod
     def heads_needed(nr_lruvecs):
@@ -400,11 +405,15 @@ class LruGen:
             return
         refs = cython.cast(cython.int, token & ((1 << LRU_REFS_WIDTH) - 1)) + (1 if workingset else 0)
         self.refault_count[lruvec, kind * _TIERS + self.tier_of(refs)] += nr
-        self.memcg.mod_folio_state(pfn, WORKINGSET_ACTIVATE_ANON + kind, nr)
+        if in_fault or not self.fault_activates:
+            self.memcg.mod_folio_state(pfn, WORKINGSET_ACTIVATE_ANON + kind, nr)
+        if self.fault_activates and workingset:
+            self.memcg.mod_folio_state(pfn, WORKINGSET_RESTORE_ANON + kind, nr)
         if in_fault or refs >= (1 << LRU_REFS_WIDTH) - 1:
             self.frames.page[pfn].mlock_count |= LRU_REFS_MASK
             self.frames.page[pfn].flags |= PG_WORKINGSET
-            self.memcg.mod_folio_state(pfn, WORKINGSET_RESTORE_ANON + kind, nr)
+            if not self.fault_activates:
+                self.memcg.mod_folio_state(pfn, WORKINGSET_RESTORE_ANON + kind, nr)
 
     # ------------------------------------------------------------------------------ checks
 

@@ -16,7 +16,15 @@ from mmfs.mm import e820, mm_init
 from mmfs.mm.memblock import Memblock, PfnRange, Region
 from mmfs.mm.percpu import per_cpu_unit_bytes, percpu_unit_pages
 from mmfs.mm.system_hash import HashTable
-from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_NR_PAGES, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_NAMES
+from mmfs.mm_types import (
+    MAX_PAGE_ORDER,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PAGEBLOCK_NR_PAGES,
+    ZONE_HIGHMEM,
+    ZONE_MOVABLE,
+    ZONE_NAMES,
+)
 from mmfs.profile import Profile, config, since
 
 NOTICE, INFO, DEBUG = 5, 6, 7
@@ -25,6 +33,9 @@ STEP_US = 137
 Line = tuple[int, str]
 Record = tuple[int, int, str]
 # What kernels say, or when.
+GAPS = since(7, 0)
+"""Kernels that tell what lies between the ranges of the firmware's map, and call them by other names."""
+E820_WORDS = {"usable": "System RAM", "reserved": "device reserved"}
 DIMMS = CPU_TOPO = TABLES_FIRST = MEMORY_LATE = FROM_RAM = since(6, 12)
 NUMA, HIGHMEM, LONG_64 = config("NUMA"), config("HIGHMEM"), config("64BIT")
 DEFERRED, BLOCKS = config("DEFERRED_STRUCT_PAGE_INIT"), config("MEMORY_HOTPLUG")
@@ -88,22 +99,41 @@ def _reservation(memblock: Memblock, why: str) -> Region | None:
 # -- stages ---------------------------------------------------------------------------------------------------
 
 
+def _e820_table(profile: Profile, memblock: Memblock) -> Iterator[Line]:
+    """What the firmware says, since 7.0 with the gaps. Linux: e820__print_table()."""
+    before = 0
+    for start, end, kind in memblock.e820_firmware:
+        if start > before and GAPS(profile):
+            yield INFO, f"BIOS-e820: {_wide(before, start).replace('mem', 'gap')}"
+        yield INFO, f"BIOS-e820: {_wide(start, end)} {' ' + E820_WORDS.get(kind, kind) if GAPS(profile) else kind}"
+        before = end
+
+
+def _futex_line(table: HashTable, nodes: int) -> Line:
+    """Each node has a table of its own. Linux: 7.0, futex_init()."""
+    entries = 1 << (max(table.entries // nodes, 4) - 1).bit_length()
+    size = table.size // table.entries * entries
+    where = "vmalloc" if size > PAGE_SIZE << MAX_PAGE_ORDER else "linear"
+    text = f"{entries} ({size} bytes on {nodes} NUMA nodes, total {size * nodes >> 10} KiB, {where})"
+    return INFO, f"futex hash table entries: {text}."
+
+
 def _firmware(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
     """From the banner to the end of RAM. Linux: setup_arch()."""
     yield NOTICE, profile.version_banner
     if LONG_64(profile):
         yield INFO, f"Command line: {memblock.cmdline}"
     yield INFO, "BIOS-provided physical RAM map:"
-    for start, end, kind in memblock.e820_firmware:
-        yield INFO, f"BIOS-e820: {_wide(start, end)} {kind}"
+    yield from _e820_table(profile, memblock)
     yield INFO, "NX (Execute Disable) protection: active"
     yield INFO, f"DMI: {machine.hardware_name}, {machine.bios}"
     if DIMMS(profile):
         dimms = e820.nr_dimms(machine)
         yield INFO, f"DMI: Memory slots populated: {dimms}/{dimms}"
     yield INFO, f"tsc: Detected {machine.cpu.khz // 1000}.{machine.cpu.khz % 1000:03d} MHz processor"
-    yield DEBUG, "e820: update [mem 0x00000000-0x00000fff] usable ==> reserved"
-    yield DEBUG, "e820: remove [mem 0x000a0000-0x000fffff] usable"
+    usable, reserved = (E820_WORDS[word] if GAPS(profile) else word for word in ("usable", "reserved"))
+    yield DEBUG, f"e820: update [mem 0x00000000-0x00000fff] {usable} ==> {reserved}"
+    yield DEBUG, f"e820: remove [mem 0x000a0000-0x000fffff] {usable}"
     max_arch = (1 << (52 if machine.cpu.la57 else 46) if LONG_64(profile) else profile.arch.max_ram) >> PAGE_SHIFT
     yield INFO, f"last_pfn = {memblock.max_pfn:#x} max_arch_pfn = {max_arch:#x}"
     four_gb = e820.FOUR_GB >> PAGE_SHIFT
@@ -210,7 +240,8 @@ def _processors(machine: Machine, profile: Profile, memblock: Memblock) -> Itera
         yield INFO, f"smpboot: Allowing {machine.nr_cpus} CPUs, 0 hotplug CPUs"
     for start, end in memblock.e820.nosave_regions(memblock.max_pfn):
         yield INFO, f"PM: hibernation: Registered nosave memory: {_narrow(start, end)}"
-    yield INFO, f"{_narrow(*memblock.e820.pci_gap())} available for PCI devices"
+    gap = _narrow(*memblock.e820.pci_gap())
+    yield INFO, f"{gap.replace('mem', 'gap') if GAPS(profile) else gap} available for PCI devices"
     cpus = machine.nr_cpus
     unit = per_cpu_unit_bytes(profile, [len(node.cpus) for node in machine.nodes if node.cpus])
     yield (
@@ -355,17 +386,20 @@ def _available(profile: Profile, memblock: Memblock, ranges: list[PfnRange], nr_
 def _initcalls(profile: Profile, memblock: Memblock, tables: list[HashTable]) -> Iterator[Line]:
     """The hash tables of the rest, and bounce buffers. Linux: the initcalls."""
     later = {table.name: table for table in tables if not table.early}
-    yield _hash_line(later["futex"])
+    if "posixtimers" in later:
+        yield _hash_line(later["posixtimers"])
+    futex = later["futex"]
+    yield _futex_line(futex, len(memblock.node_ranges)) if GAPS(profile) else _hash_line(futex)
     for start, end in memblock.e820.ram_buffers():
-        yield DEBUG, f"e820: reserve RAM buffer {_narrow(start, end)}"
+        what = "register RAM buffer resource" if GAPS(profile) else "reserve RAM buffer"
+        yield DEBUG, f"e820: {what} {_narrow(start, end)}"
     heads = PAGE_SIZE * 8 // profile.arch.bits_per_long
     yield INFO, f"VFS: Dquot-cache hash table entries: {heads} (order 0, 4096 bytes)"
     for name in ("IP idents", "tcp_listen_portaddr_hash", "Table-perturb", "TCP established", "TCP bind"):
         yield _hash_line(later[name])
     established, bind = later["TCP established"], later["TCP bind"]
     yield INFO, f"TCP: Hash tables configured (established {established.entries} bind {bind.entries})"
-    for name in ("MPTCP token", "UDP", "UDP-Lite"):
-        yield _hash_line(later[name])
+    yield from (_hash_line(later[name]) for name in ("MPTCP token", "UDP", "UDP-Lite") if name in later)
     bounce = _reservation(memblock, "software IO TLB")
     if bounce is not None:
         size = bounce.end - bounce.start

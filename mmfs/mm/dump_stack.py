@@ -103,7 +103,8 @@ _686_PAE: Final = {
     "__alloc_pages_noprof": "__alloc_pages+0xd80/0xf40",
 }
 FRAMES: Final[dict[str, dict[str, str]]] = {
-    "6.12": _DEB13, "6.12-deb12": _DEB12, "6.1": _6_1, "7.0": {}, "6.1-686-pae": _686_PAE, "6.12-686-pae": _686_PAE,
+    "6.12": _DEB13, "6.12-deb12": _DEB12, "6.1": _6_1, "7.0": {}, "7.0.0": {}, "6.1-686-pae": _686_PAE,
+    "6.12-686-pae": _686_PAE,
 }  # fmt: skip
 """By kernel: how it prints a call site; what is not there has no frame of its own, or is not known."""
 PREEMPT_MODEL: Final = ((since(6, 16), "PREEMPT(lazy) "), (until(6, 16), ""))

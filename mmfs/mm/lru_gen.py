@@ -10,7 +10,7 @@ Linux: mm/vmscan.c, from "shorthand helpers" of CONFIG_LRU_GEN on; Documentation
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,12 +184,17 @@ class LruGenLruvec:
         return [int(total[0] - young[0]), int(young[0]), int(total[1] - young[1]), int(young[1]), 0]
 
 
+FAULT_ACTIVATES: Final = since(7, 0)
+"""Kernels that count pages that come back as activated only if a fault brings them."""
+
+
 class LruGenState:
     """The multi-generational LRU of a machine: lists, walks, which parts are on, min_ttl_ms in jiffies."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.lists: LruGen = kernel.lru.gen
+        self.lists.fault_activates = FAULT_ACTIVATES(kernel)
         self.ctrl = LruGenCtrl(self.lists)
         self.walk: LruGenWalk = kernel.mmu.lru_gen_walk
         self.zones = [

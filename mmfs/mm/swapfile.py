@@ -31,6 +31,7 @@ from mmfs.mm_types import (
     SWP_USED,
     SWP_WRITEOK,
 )
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.fastpath.blk import Disk
@@ -59,6 +60,8 @@ DISCARD_WORK: Final = "swap_discard_work"
 DISCARD_FLAGS: Final = {SWP_DISCARDABLE: "D", SWP_AREA_DISCARD: "s", SWP_PAGE_DISCARD: "c"}
 LOG_ERR: Final = 3
 LOG_WARNING: Final = 4
+SAME_PRIORITY: Final = since(7, 0)
+"""Which kernels give -1 to all areas that ask for no priority, and take turns; older ones count down."""
 
 
 def swap_flags(priority: int | None) -> int:
@@ -289,7 +292,7 @@ class SwapFiles:
         """Let an area be written to. Linux: setup_swap_info(), _enable_swap_info()."""
         slots = self.swap.slots
         record = slots.areas[area.number]
-        if prio < 0:
+        if prio < 0 and not SAME_PRIORITY(self.kernel):
             self.least_priority -= 1
             prio = self.least_priority
         record["prio"] = prio
@@ -306,7 +309,7 @@ class SwapFiles:
         """Let an area be written to no longer; those of lower automatic priority move up. Linux: swapoff()."""
         slots = self.swap.slots
         at = self.active.index(area)
-        if area.prio < 0:
+        if area.prio < 0 and not SAME_PRIORITY(self.kernel):
             for other in self.active[at + 1 :]:
                 slots.areas[other.number]["prio"] += 1
             self.least_priority += 1

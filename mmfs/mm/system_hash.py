@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmfs.mm_types import HPAGE_PMD_SIZE, MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE
+from mmfs.profile import Needs, config, since, until
 
 if TYPE_CHECKING:
     from mmfs.profile import Profile
@@ -78,6 +79,7 @@ class _Spec(NamedTuple):
     early: bool = False
     bucket_size_32: int = 0
     """Bytes with 32 bits, if not the same."""
+    needs: Needs | None = None
 
 
 _SPECS = (
@@ -85,16 +87,21 @@ _SPECS = (
     _Spec("Inode-cache", 8, 14, early=True, bucket_size_32=4),
     _Spec("Mount-cache", 8, 19, bucket_size_32=4),
     _Spec("Mountpoint-cache", 8, 19, bucket_size_32=4),
+    _Spec("posixtimers", 16, 0, needs=since(7, 0)),
     _Spec("futex", 64, 0),
     _Spec("IP idents", 8, 16, low_limit=2048, high_limit=256 * 1024),
     _Spec("tcp_listen_portaddr_hash", 16, 21, high_limit=64 * 1024, bucket_size_32=8),
     _Spec("Table-perturb", 4, 0, entries=65536, low_limit=65536, high_limit=65536),
     _Spec("TCP established", 8, 17, high_limit=512 * 1024, bucket_size_32=4),
     _Spec("TCP bind", 32, 17, high_limit=64 * 1024, like="TCP established", bucket_size_32=16),
-    _Spec("MPTCP token", 24, 20, high_limit=64 * 1024, bucket_size_32=16),
-    _Spec("UDP", 32, 21, low_limit=256, high_limit=64 * 1024),
-    _Spec("UDP-Lite", 32, 21, low_limit=256, high_limit=64 * 1024),
+    _Spec("MPTCP token", 24, 20, high_limit=64 * 1024, bucket_size_32=16, needs=config("MPTCP")),
+    _Spec("UDP", 32, 21, low_limit=256, high_limit=64 * 1024, needs=until(7, 0)),
+    _Spec("UDP-Lite", 32, 21, low_limit=256, high_limit=64 * 1024, needs=until(7, 0)),
+    _Spec("UDP", 64, 21, low_limit=256, high_limit=64 * 1024, needs=since(7, 0)),
+    _Spec("UDP-Lite", 64, 21, low_limit=256, high_limit=64 * 1024, needs=since(7, 0)),
 )
+PER_CPU = {"posixtimers": 512, "futex": 256}
+"""Entries a CPU, of tables that do not follow memory."""
 
 
 def system_hash_tables(profile: Profile, nr_pages: int, nr_cpus: int, nr_memory_nodes: int) -> list[HashTable]:
@@ -104,10 +111,12 @@ def system_hash_tables(profile: Profile, nr_pages: int, nr_cpus: int, nr_memory_
     """
     tables: dict[str, HashTable] = {}
     for spec in _SPECS:
+        if spec.needs is not None and not spec.needs(profile):
+            continue
         entries = tables[spec.like].entries if spec.like else spec.entries
         low, high = spec.low_limit, spec.high_limit
-        if spec.name == "futex":
-            entries = low = high = 1 << (256 * nr_cpus - 1).bit_length()
+        if spec.name in PER_CPU:
+            entries = low = high = 1 << (PER_CPU[spec.name] * nr_cpus - 1).bit_length()
         size = spec.bucket_size if profile.config("64BIT") else spec.bucket_size_32 or spec.bucket_size
         table = large_system_hash(
             size, nr_pages, spec.scale, entries=entries, low_limit=low, high_limit=high

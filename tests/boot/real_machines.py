@@ -57,11 +57,17 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 SHAPES |= {f"6.1/{name}": {"ram": name} | SHAPES[name] for name in ("128M", "512M", "1024M-c4", "4096M")}
 SHAPES["6.1/numa3+2"] = TWO
+SHAPES |= {
+    f"7.0/1024M{cpus}": {"ram": "1G", "swap": "256M"} | SHAPES[f"1024M{cpus}"] for cpus in ("-c1", "-c4")
+}
+SHAPES["7.0/1024M"] = {"ram": "1G", "swap": "256M"}
 SHAPES |= {f"686-pae/{name}": {"ram": name, "arch": "i386-pae"} for name in ("128M", "512M", "896M", "2048M", "60G")}
 SHAPES |= {
     "686-pae/2048M-c4": {"ram": "2G", "cpus": 4, "arch": "i386-pae"},
     "686-pae/4096M": {"ram": "4G", "arch": "i386-pae"},
 }
+KERNELS = {"6.1": "6.1", "686-pae": "6.1", "7.0": "7.0.0"}
+"""By folder; 6.12 has none of its own."""
 
 
 @dataclass
@@ -138,7 +144,7 @@ def booted(name: str) -> RealMachine:
     return RealMachine(
         name,
         machine,
-        "6.1" if name.startswith(("6.1/", "686-pae/")) else "6.12-deb12",
+        KERNELS.get(name.rpartition("/")[0], "6.12-deb12"),
         (folder / "cmdline").read_text().rstrip("\n"),
         (folder / "meminfo").read_text(),
         (folder / "zoneinfo").read_text(),

@@ -56,7 +56,8 @@ def machines(request: pytest.FixtureRequest) -> Iterator[tuple[Agent, Kernel]]:
     arch, ram = ("i386-pae", 1200) if pae else ("x86_64", 512)
     agent = Agent(series=request.param, memory_mb=ram)
     kernel = mmfs.boot(
-        ram=f"{ram}M", swap="256M", cpus=2, preset="bare", seed=1, profile=version, arch=arch
+        ram=f"{ram}M", swap="256M", cpus=2, preset="bare", seed=1, arch=arch,
+        profile="7.0.0" if version == "7.0" else version,  # what MMFS_KERNEL_7_0 names has few drivers
     )
     for write in (lambda *words: agent.call("write", *words), kernel.write):
         write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids")
@@ -128,6 +129,10 @@ def test_rows(machines: tuple[Agent, Kernel], path: str) -> None:
 @pytest.mark.parametrize("path", SAME)
 def test_contents(machines: tuple[Agent, Kernel], path: str) -> None:
     agent, kernel = machines
+    there = [refusal(lambda: kernel.read(path)), refusal(lambda: agent.call("read", path))]
+    if any(there):
+        assert there == ["ENOENT"] * 2
+        return
     assert kernel.read(path).decode() == agent.call("read", path)
 
 

@@ -288,6 +288,36 @@ def test_a_limit_without_reclaim(kernel: Kernel) -> None:
     assert count_of(kernel, f"{GROUP}/memory.current") <= 8 * MB
 
 
+@pytest.mark.parametrize(("profile", "activated"), [("6.12", True), ("7.0", False)])
+def test_what_is_read_again_is_not_activated(boot: Callable[..., Kernel], profile: str, activated: bool) -> None:
+    """Pages that come back through file descriptors; as a real 7.0 counts them. Linux: lru_gen_refault()."""
+    kernel = with_a_cgroup(boot(**OPTIONS | {"profile": profile}))
+    kernel.write("/sys/kernel/mm/lru_gen/enabled", "y")
+    kernel.write(f"{GROUP}/memory.max", "8M")
+    kernel.create_file("/data/log", 16 * MB)
+    task = kernel.spawn("reader", cgroup="/g")
+    for _ in range(2):
+        task.read("/data/log", 0, 16 * MB)
+    found = {name: int(value) for name, value in rows(kernel, f"{GROUP}/memory.stat").items()}
+    assert found["workingset_refault_file"] > 1000
+    assert (found["workingset_activate_file"] > 1000) is activated
+
+
+def test_areas_of_swap_share_their_priority(boot: Callable[..., Kernel]) -> None:
+    """-1, unless they ask for another, and what is swapped out goes to them in turns. Linux: DEF_SWAP_PRIO."""
+    kernel = boot(**OPTIONS | {"swap": ["64M", "64M"]})
+    for disk in ("/dev/vdb", "/dev/vdc"):
+        with contextlib.suppress(OSError):  # what boot has enabled
+            kernel.swapon(disk)
+    assert re.findall(rb"(-?\d+)$", kernel.read("/proc/swaps"), re.MULTILINE) == [b"-1", b"-1"]
+    task = kernel.spawn("hog")
+    addr = task.mmap("16M")
+    task.touch(addr, "16M", write=True)
+    task.madvise(addr, 16 * MB, 21)  # MADV_PAGEOUT
+    used = [int(line.split()[3]) for line in kernel.read("/proc/swaps").decode().splitlines()[1:]]
+    assert min(used) > 4 << 10
+
+
 def count_of(kernel: Kernel, path: str) -> int:
     return int(kernel.read(path))
 
