@@ -30,6 +30,5 @@ cdef class AnonFolios:
     cdef int next_order(self, unsigned int orders, int order) noexcept nogil
     cdef int largest_order(self, unsigned int orders, long vma, long addr, long at) noexcept nogil
     cdef int fault(self, long mm, long vma, long addr, long at) noexcept nogil
-    cdef bint charge(self, long mm, long pfn, int order) noexcept nogil
     cdef void map_new(self, long mm, long vma, long addr, long at, long pfn, int order) noexcept nogil
     cdef void add_new(self, long vma, long start, long pfn, int order, long memcg) noexcept nogil

@@ -8,8 +8,7 @@ fastpath/huge_memory.py and who else knows folios.
 
 Linux: mm/memory.c, alloc_anon_folio(), do_anonymous_page(); include/linux/huge_mm.h, thp_vma_allowable_orders().
 
-Simplified: they are charged without reclaim, as with the default of defrag; on machines of more than 12 TB none is in
-the last of the memory: of 14 TB in the last 11.
+Simplified: on machines of more than 12 TB none is in the last of the memory: of 14 TB in the last 11.
 """
 
 import cython
@@ -97,27 +96,25 @@ class AnonFolios:
         order: cython.int = self.largest_order(orders, vma, addr, at)
         index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT)
         pfn: cython.long
+        madvised: cython.bint = self.vma[vma].flags & VMF_HUGEPAGE != 0
+        result: cython.int
         if self.huge.wanted and self.huge.wanted < order:  # larger ones were not to be had
             order = self.huge.wanted
         while order:
-            pfn = self.huge.alloc(vma, index, order, self.vma[vma].flags & VMF_HUGEPAGE != 0)
+            pfn = self.huge.alloc(vma, index, order, madvised)
             if pfn == -2:
                 return FAULT_HUGE
-            if pfn >= 0 and self.charge(mm, pfn, order):
-                self.map_new(mm, vma, addr, at, pfn, order)
-                return FAULT_DONE
+            if pfn >= 0:
+                result = self.huge.charge(self.mm[mm].memcg, pfn, order, madvised)
+                if result == FAULT_HUGE:
+                    return FAULT_HUGE
+                if result == FAULT_DONE:
+                    self.map_new(mm, vma, addr, at, pfn, order)
+                    return FAULT_DONE
+                self.stat[order, MTHP_STAT_ANON_FAULT_FALLBACK_CHARGE] += 1
             self.stat[order, MTHP_STAT_ANON_FAULT_FALLBACK] += 1
             order = self.next_order(orders, order)
         return FAULT_FALLBACK
-
-    def charge(self, mm, pfn, order):
-        """Charge a free block to whom the address space belongs; it is free again if that cannot be."""
-        if self.memcg.charge(self.mm[mm].memcg, cython.cast(cython.long, 1) << order):
-            return True
-        self.memcg.failed = -1
-        self.buddy.free(pfn, order)
-        self.stat[order, MTHP_STAT_ANON_FAULT_FALLBACK_CHARGE] += 1
-        return False
 
     def map_new(self, mm, vma, addr, at, pfn, order):
         """Make a charged block a folio of a VMA, its entries those around ``at``. Linux: do_anonymous_page()."""

@@ -29,11 +29,15 @@ cdef class HugeMemory:
     cdef public bint use_zero_page
     cdef public bint slow
     cdef public bint slow_madvised
+    cdef public bint reclaims
+    cdef public bint reclaims_madvised
+    cdef public int charged
+    cdef public long charged_for
     cdef public int flags
     cdef public int flags_madvised
     cdef public long handed
     cdef public int wanted
-    cdef int answered
+    cdef readonly int answered
     cdef public long zero_pfn
     cdef public long zero_users
     cdef public long page_zero
@@ -49,6 +53,9 @@ cdef class HugeMemory:
     cdef bint allowed(self, long mm, long vma, long addr) noexcept nogil
     cdef long alloc(self, long vma, long index, int order, bint madvised) noexcept nogil
     cdef long take_handed(self) noexcept nogil
+    cdef int charge(self, long memcg, long pfn, int order, bint madvised) noexcept nogil
+    cdef void drop(self, long pfn, int order) noexcept nogil
+    cpdef void put_back(self) noexcept nogil
     cdef int count_fallback(self) noexcept nogil
     cdef int zero_fault(self, long mm, long vma, long addr, long pmd) noexcept nogil
     cdef int fault(self, long mm, long vma, long addr, long pmd, bint write) noexcept nogil

@@ -10,8 +10,6 @@ Counts: a folio's ``mapcount`` is of all entries, PMDs and others; its block has
 frames entries of their own map (``nr_mapped``). Smaller folios (fastpath/anon_folio.py) have only the former.
 
 Linux: mm/huge_memory.c; mm/rmap.c, __folio_add_rmap(), __folio_remove_rmap(); mm/pgtable-generic.c.
-
-Simplified: a huge page is charged without reclaim, as with the default of defrag.
 """
 
 import cython
@@ -31,7 +29,9 @@ class HugeMemory:
 
     Policy (mm/huge_memory.py) sets ``always`` and ``madvise``: which VMAs get some; ``use_zero_page``; ``flags`` and
     ``flags_madvised``: ALLOC_* for the first try; ``slow`` and ``slow_madvised``: whether it has more to try when the
-    free lists have none of the order ``wanted``. It then finds one, ``handed``, or has the fault do without.
+    free lists have none of the order ``wanted``. It then finds one, ``handed``, or has the fault do without. So with
+    a charge above a limit: ``reclaims`` and ``reclaims_madvised`` say whether policy may make room for what is
+    ``handed``. ``charged`` is its answer: 1, charged to the row ``charged_for``, or -1, there is none.
 
     ``stats`` int64 [order, MthpStatItem]: what hugepages-SIZEkB/stats tells. ``zero_pfn``: the huge page of zeros, -1
     while there is none; ``zero_users``: address spaces that hold it. ``queue``: by node, the heads of the lists of the
@@ -52,7 +52,8 @@ class HugeMemory:
         self.vma = view(areas.vmas)
         self.event = self.folios.event
         self.always = self.madvise = self.use_zero_page = False
-        self.slow = self.slow_madvised = False
+        self.slow = self.slow_madvised = self.reclaims = self.reclaims_madvised = False
+        self.charged = self.charged_for = 0
         self.flags = self.flags_madvised = ALLOC_WMARK_LOW
         self.handed = self.zero_pfn = -1
         self.zero_users = self.wanted = self.answered = 0
@@ -111,7 +112,7 @@ class HugeMemory:
             if pfn >= 0 and self.answered == order:
                 return pfn
             if pfn >= 0:
-                self.buddy.free(pfn, self.answered)
+                self.drop(pfn, self.answered)
             elif self.answered == order:
                 return -1
         pfn = self.areas.alloc_large(vma, index, order, flags)
@@ -129,6 +130,35 @@ class HugeMemory:
         self.wanted = 0
         self.handed = -1
         return pfn
+
+    def charge(self, memcg, pfn, order, madvised):
+        """Charge a block that alloc() has found to a row: FAULT_DONE, _FALLBACK: it is free again, or _HUGE: policy may
+        make room. Linux: mem_cgroup_charge().
+        """
+        answer: cython.int = self.charged
+        self.charged = 0
+        if answer > 0 or (answer == 0 and self.memcg.charge(memcg, cython.cast(cython.long, 1) << order)):
+            return FAULT_DONE
+        if answer == 0 and (self.reclaims_madvised if madvised else self.reclaims):
+            self.handed = pfn
+            self.wanted = order
+            return FAULT_HUGE
+        self.memcg.failed = -1
+        self.buddy.free(pfn, order)
+        return FAULT_FALLBACK
+
+    def drop(self, pfn, order):
+        """What policy has found, and charged, is not wanted in the end."""
+        if self.charged > 0:
+            self.memcg.unused(self.charged_for, cython.cast(cython.long, 1) << order)
+        self.charged = 0
+        self.buddy.free(pfn, order)
+
+    def put_back(self):
+        """drop() what a fault has not come back for."""
+        if self.handed >= 0:
+            self.drop(self.take_handed(), self.answered)
+        self.wanted = self.charged = 0
 
     def count_fallback(self):
         """A fault does without a huge page."""
@@ -172,6 +202,7 @@ class HugeMemory:
         memcg: cython.long = self.mm[mm].memcg
         pfn: cython.long
         table: cython.long
+        result: cython.int
         if not write and self.use_zero_page:
             return self.zero_fault(mm, vma, addr, pmd)
         pfn = self.alloc(vma, index, HPAGE_PMD_ORDER, flags & VMF_HUGEPAGE != 0)
@@ -179,9 +210,10 @@ class HugeMemory:
             return FAULT_HUGE
         if pfn < 0:
             return self.count_fallback()
-        if not self.memcg.charge(memcg, HPAGE_PMD_NR):
-            self.memcg.failed = -1
-            self.buddy.free(pfn, HPAGE_PMD_ORDER)
+        result = self.charge(memcg, pfn, HPAGE_PMD_ORDER, flags & VMF_HUGEPAGE != 0)
+        if result == FAULT_HUGE:
+            return FAULT_HUGE
+        if result == FAULT_FALLBACK:
             self.event[THP_FAULT_FALLBACK_CHARGE] += 1
             self.stat[HPAGE_PMD_ORDER, MTHP_STAT_ANON_FAULT_FALLBACK_CHARGE] += 1
             return self.count_fallback()

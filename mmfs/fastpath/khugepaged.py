@@ -62,13 +62,6 @@ class CollapseControl:
                 self.swap += 1
         return at
 
-    def charge(self, memcg: cython.long):
-        """Charge a huge page to a memory cgroup; False if it has no room."""
-        if self.mmu.memcg.charge(memcg, HPAGE_PMD_NR):
-            return True
-        self.mmu.memcg.failed = -1
-        return False
-
     def collapse(self, mm: cython.long, vma: cython.long, addr: cython.long, pfn: cython.long):
         """Have a charged pageblock in place of the pages of 2 MB, and of those that are not there.
 

@@ -61,6 +61,8 @@ cdef class Migration:
     cdef bint moves_whole(self, long folio) noexcept nogil
     cdef void migrate_large(self, long folio, long dst) noexcept nogil
     cdef void move_frame(self, long folio, long src, long dst, int order) noexcept nogil
+    cdef void move_block(self, long old, long new) noexcept nogil
+    cdef void find_at(self, long folio, long dst, long nr) noexcept nogil
     cdef void account_large(self, long folio, int sign) noexcept nogil
     cdef int large_to_node(self, long folio, int nid, bint shared) noexcept nogil
     cdef bint split_large(self, long folio) noexcept nogil

@@ -8,8 +8,8 @@ cannot move now goes back to its list (`putback()`).
 Linux: mm/migrate.c.
 
 Simplified: nobody else runs within a call, so a page is moved in one go, without migration entries; where Linux would
-wait for a disk, the page stays. A huge page of a file, or of which entries map single frames, is split first, as is a
-folio that is mapped in part.
+wait for a disk, the page stays. A folio that is mapped in part is split first, and so is a huge page of a file that is
+in the swap cache.
 """
 
 from errno import EACCES, EBUSY, ENOMEM
@@ -298,12 +298,10 @@ class Migration:
 
     def moves_whole(self, folio):
         """Whether a folio can be moved as one, given a free block; else it is split first."""
-        if folio < self.frames.mthp:
-            return self.frames.block[folio - self.frames.huge].state == BLK_HUGE
-        return (
-            not self.frames.page[folio].flags & (PG_PARTIALLY_MAPPED | PG_WRITEBACK)
-            and self.frames.mthp_pfns >= self.frames.nr_frames
-        )
+        flags: cython.uint = self.frames.page[folio].flags
+        if flags & (PG_PARTIALLY_MAPPED | PG_WRITEBACK) or flags & (PG_ANON | PG_SWAPCACHE) == PG_SWAPCACHE:
+            return False
+        return folio < self.frames.mthp or self.frames.mthp_pfns >= self.frames.nr_frames
 
     def migrate_large(self, folio, dst):
         """Move an isolated folio that moves_whole() to the free block at frame ``dst``; its own is freed.
@@ -315,26 +313,48 @@ class Migration:
         nr: cython.long = cython.cast(cython.long, 1) << order
         to: cython.long = self.frames.large_folio(dst, order)
         i: cython.long
-        if folio < self.frames.mthp:
+        if self.frames.block[first >> PAGEBLOCK_ORDER].state == BLK_HUGE:
             self.migrate_huge(folio, dst)
             return
         self.folios.unmap_mlocked(folio)
         self.account_large(folio, -1)
+        if self.huge.entire_mapcount(folio):
+            self.remap_pmds(folio, dst)
         for i in range(nr):
             if self.frames.page[first + i].mapcount:
                 self.remap(first + i, first + i, dst + i)
             self.move_frame(folio, first + i, dst + i, order)
         self.move_record(folio, to)
         self.frames.page[to].flags |= PG_HEAD
-        if self.frames.page[to].flags & PG_SWAPCACHE:
-            for i in range(nr):
-                self.slots.cached[self.frames.page[to].private + i] = to + 1
+        if order == HPAGE_PMD_ORDER:
+            self.move_block(first >> PAGEBLOCK_ORDER, dst >> PAGEBLOCK_ORDER)
+        self.find_at(to, dst, nr)
         self.account_large(to, 1)
         self.lru.add(to, False)
         self.lru.drain(self.buddy.cpu)
         self.buddy.free(first, order)
         self.event[PGMIGRATE_SUCCESS] += nr
+        self.event[THP_MIGRATION_SUCCESS] += order == HPAGE_PMD_ORDER
         self.cpu_ns += self.cost_move * nr
+
+    def move_block(self, old, new):
+        """What the pageblock of a huge page counts is another's."""
+        self.frames.block[new].state = BLK_SPLIT
+        self.frames.block[new].mapcount = self.frames.block[old].mapcount
+        self.frames.block[new].nr_mapped = self.frames.block[old].nr_mapped
+        self.frames.block[old].mapcount = self.frames.block[old].nr_mapped = 0
+
+    def find_at(self, folio, dst, nr):
+        """Have the swap cache, or the page cache, find a folio that has moved. Linux: __folio_migrate_mapping()."""
+        i: cython.long
+        at: cython.long
+        if self.frames.page[folio].flags & PG_SWAPCACHE:
+            for i in range(nr):
+                self.slots.cached[self.frames.page[folio].private + i] = folio + 1
+        elif not self.frames.page[folio].flags & PG_ANON:
+            at = self.folios.mapping[self.frames.page[folio].mapping].base + self.frames.page[folio].index
+            for i in range(nr):
+                self.folios.slot[at + i] = dst + i + 1
 
     def move_frame(self, folio, src, dst, order):
         """Make the record of a folio's frame that of another, itself that of a free page."""
@@ -350,16 +370,27 @@ class Migration:
         old.mlock_count = 0
 
     def account_large(self, folio, sign):
-        """account() for a folio of several pages that no PMD entry maps."""
+        """account() for a folio of several pages whose frames have records."""
         first: cython.long = self.frames.folio_pfn(folio)
         nr: cython.long = self.frames.nr_pages(folio)
+        anon: cython.bint = self.frames.page[folio].flags & PG_ANON != 0
         mapped: cython.long = 0
         i: cython.long
         for i in range(first, first + nr):
             mapped += self.frames.page[i].mapcount > 0
-        self.memcg.mod_folio_state(folio, NR_ANON_MAPPED, sign * mapped)
-        if self.frames.page[folio].flags & PG_SWAPCACHE:
+        if self.huge.entire_mapcount(folio):
+            mapped = nr
+            if anon:
+                self.memcg.mod_folio_state(folio, NR_ANON_THPS, sign * nr)
+            else:
+                self.huge.file.mod_pmdmapped(first >> PAGEBLOCK_ORDER, sign * nr)
+        self.memcg.mod_folio_state(folio, NR_ANON_MAPPED if anon else NR_FILE_MAPPED, sign * mapped)
+        if not anon:
+            self.memcg.mod_folio_state(folio, NR_SHMEM, sign * nr)
+            self.memcg.mod_folio_state(folio, NR_SHMEM_THPS, sign * nr)
+        if not anon or self.frames.page[folio].flags & PG_SWAPCACHE:
             self.memcg.mod_folio_state(folio, NR_FILE_PAGES, sign * nr)
+        if self.frames.page[folio].flags & PG_SWAPCACHE:
             self.memcg.mod_folio_state(folio, NR_SWAPCACHE, sign * nr)
 
     def large_to_node(self, folio, nid, shared):

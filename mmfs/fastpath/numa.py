@@ -243,9 +243,7 @@ class Numa:
         dst = self.buddy.alloc(
             order, MIGRATE_MOVABLE, nid, ZONE_MOVABLE, ALLOC_WMARK_LOW, cython.cast(cython.ulong, 1) << nid
         )
-        if dst >= 0 and order and not self.frames.page[folio].flags & PG_ANON:
-            self.buddy.free(dst, order)
-        elif dst >= 0 and order:
+        if dst >= 0 and order:
             self.migration.migrate_large(folio, dst)
             moved = True
         elif dst >= 0:

@@ -143,6 +143,7 @@ class Shmem:
         to try. Linux: shmem_alloc_and_add_folio()."""
         first: cython.long = index & -cython.cast(cython.long, HPAGE_PMD_NR)
         pfn: cython.long
+        result: cython.int
         if first + HPAGE_PMD_NR > self.mapping[m].slots or not self.is_vacant(m, first):
             return -1
         pfn = self.huge.alloc(vma, first, HPAGE_PMD_ORDER, advised)
@@ -151,9 +152,10 @@ class Shmem:
         if pfn < 0:
             self.count_fallback(False)
             return -1
-        if not self.memcg.charge(memcg, HPAGE_PMD_NR):
-            self.memcg.failed = -1
-            self.buddy.free(pfn, HPAGE_PMD_ORDER)
+        result = self.huge.charge(memcg, pfn, HPAGE_PMD_ORDER, advised)
+        if result == FAULT_HUGE:
+            return _LATER
+        if result == FAULT_FALLBACK:
             self.count_fallback(True)
             return -1
         self.add_new(m, first, pfn, memcg, in_fault)

@@ -197,6 +197,8 @@ class SwapIn:
         order: cython.int = self.anon_folios.next_order(orders, HPAGE_PMD_ORDER)
         memcg: cython.long = self.memcg.swapin_memcg(self.swap.slots.memcg_of[slot], self.memcg.current)
         pfn: cython.long
+        madvised: cython.bint = self.vma[vma].flags & VMF_HUGEPAGE != 0
+        result: cython.int = FAULT_FALLBACK
         if self.swap.slots.zswap.ever_enabled:
             return FAULT_FALLBACK
         while order and not self.can_swapin(vma, addr, at, slot, order):
@@ -204,16 +206,15 @@ class SwapIn:
         if self.huge.wanted and self.huge.wanted < order:
             order = self.huge.wanted
         while order:
-            pfn = self.huge.alloc(vma, self.areas.index(vma, addr), order, self.vma[vma].flags & VMF_HUGEPAGE != 0)
-            if pfn == -2:
+            pfn = self.huge.alloc(vma, self.areas.index(vma, addr), order, madvised)
+            if pfn >= 0:
+                result = self.huge.charge(memcg, pfn, order, madvised)
+            if pfn == -2 or result == FAULT_HUGE:
                 return FAULT_HUGE
-            if pfn >= 0 and self.memcg.charge(memcg, cython.cast(cython.long, 1) << order):
+            if pfn >= 0 and result == FAULT_DONE:
                 self.map_large(mm, vma, addr, at, slot, pfn, order, memcg, write)
                 self.major = True
                 return FAULT_DONE
-            if pfn >= 0:
-                self.memcg.failed = -1
-                self.buddy.free(pfn, order)
             order = self.anon_folios.next_order(orders, order)
         return FAULT_FALLBACK
 

@@ -70,7 +70,7 @@ class FileCollapse:
         if pfn < 0:
             return Scan.ALLOC_HUGE_PAGE_FAIL
         kernel.vmstat.count_vm_events(VmEventItem.THP_COLLAPSE_ALLOC, 1)
-        if not self.khugepaged.control.charge(memcg):
+        if not self.khugepaged.charge(memcg, gfp):
             buddy.free_pages(pfn, HPAGE_PMD_ORDER)
             return Scan.CGROUP_CHARGE_FAIL
         result = self._read(mapping, first)
@@ -78,8 +78,7 @@ class FileCollapse:
             result = Scan.PAGE_LRU
         self.khugepaged.copied += result == Scan.SUCCEED
         if result != Scan.SUCCEED:
-            if memcg:
-                kernel.mmu.memcg.give_stock(memcg, HPAGE_PMD_NR)
+            self.khugepaged.uncharge(memcg)
             buddy.free_pages(pfn, HPAGE_PMD_ORDER)
         kernel.page_cache.settle()
         return result

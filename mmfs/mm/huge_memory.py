@@ -105,8 +105,10 @@ class TransparentHugepage:
             flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM_BIT else 0)
             if madvised:
                 fast.flags_madvised, fast.slow_madvised = flags, bool(gfp & GFP_RECLAIM)
+                fast.reclaims_madvised = bool(gfp & GFP_DIRECT_RECLAIM_BIT)
             else:
                 fast.flags, fast.slow = flags, bool(gfp & GFP_RECLAIM)
+                fast.reclaims = bool(gfp & GFP_DIRECT_RECLAIM_BIT)
 
     def _anon_orders_at_boot(self) -> dict[int, str]:
         """For whom each size is enabled, as the command line says. Linux: hugepage_init_sysfs(), setup_thp_anon()."""
@@ -169,15 +171,26 @@ class TransparentHugepage:
     def alloc_slowly(self, vma: VmAreaStruct, addr: int, nodemask: int | None) -> None:
         """The free lists had no block of the order that a fault wants: find one, or have the fault do without.
 
-        Linux: __alloc_pages_slowpath().
+        Or one was found and cannot be charged: make room in the memory cgroup. Linux: __alloc_pages_slowpath().
         """
         gfp, order = self.gfp_mask(bool(vma.vm_flags & VM_HUGEPAGE)), int(self.fast.wanted)
+        if self.fast.handed >= 0:
+            self.charge_slowly(gfp)
+            return
         index = vma.vm_pgoff + (addr - vma.vm_start >> PAGE_SHIFT)
         nid = int(self.kernel.mmu.areas.policy_node(vma.row, index >> order))
         if order == HPAGE_PMD_ORDER:
             self.alloc_on(gfp, nid)
         else:
             self._hand_small(self.kernel.page_alloc.slowpath(gfp, order, nid, nodemask), order)
+
+    def charge_slowly(self, gfp: int) -> None:
+        """Charge the block that is in hand, with reclaim, for who comes back for it. Linux: mem_cgroup_charge()."""
+        memcgs = self.kernel.memcgs
+        row = int(memcgs.fast.failed_for)
+        charged = memcgs.try_charge(row, gfp, 1 << int(self.fast.wanted))
+        memcgs.fast.failed = -1
+        self.fast.charged, self.fast.charged_for = 1 if charged else -1, row
 
     def _hand_small(self, pfn: int, order: int) -> None:
         """Hand out a block below 2 MB, unless its frames cannot be of a folio."""
@@ -196,10 +209,7 @@ class TransparentHugepage:
 
     def put_back(self) -> None:
         """What alloc_slowly() has found, or not, is not wanted in the end."""
-        pfn, order = int(self.fast.handed), int(self.fast.wanted)
-        self.fast.handed, self.fast.wanted = -1, 0
-        if pfn >= 0:
-            self.kernel.page_alloc.buddy.free_pages(pfn, order)
+        self.fast.put_back()
 
     # -- of a mapping ---------------------------------------------------------------------------------------------
 

@@ -213,20 +213,32 @@ class Khugepaged:
             self.kernel.vmstat.count_vm_events(VmEventItem.THP_COLLAPSE_ALLOC_FAILED, 1)
         return pfn
 
+    def charge(self, memcg: int, gfp: int) -> bool:
+        """Charge a huge page to a memory cgroup, with reclaim; whether it has room. Linux: alloc_charge_folio()."""
+        charged = self.kernel.memcgs.try_charge(memcg, gfp, HPAGE_PMD_NR)
+        self.kernel.memcgs.fast.failed = -1
+        return charged
+
+    def uncharge(self, memcg: int) -> None:
+        """It is not used in the end."""
+        if memcg:
+            self.kernel.memcgs.fast.give_stock(memcg, HPAGE_PMD_NR)
+
     def _collapse(self, vma: VmAreaStruct, addr: int, gfp: int) -> Scan:
         """Find a huge page and copy what is there into it. Linux: collapse_huge_page(), alloc_charge_folio()."""
         kernel, row = self.kernel, vma.vm_mm.row
-        buddy = kernel.page_alloc.buddy
+        buddy, memcg = kernel.page_alloc.buddy, int(kernel.mmu.mms[row]["memcg"])
         pfn = self.alloc_folio(gfp)
         if pfn < 0:
             return Scan.ALLOC_HUGE_PAGE_FAIL
-        if self.control.scan_pmd(row, addr) < 0 or self.control.swap or self.control.busy:  # reclaim took some
-            buddy.free_pages(pfn, HPAGE_PMD_ORDER)
-            return Scan.PAGE_LRU
         kernel.vmstat.count_vm_events(VmEventItem.THP_COLLAPSE_ALLOC, 1)
-        if not self.control.charge(int(kernel.mmu.mms[row]["memcg"])):
+        if not self.charge(memcg, gfp):
             buddy.free_pages(pfn, HPAGE_PMD_ORDER)
             return Scan.CGROUP_CHARGE_FAIL
+        if self.control.scan_pmd(row, addr) < 0 or self.control.swap or self.control.busy:  # reclaim took some
+            self.uncharge(memcg)
+            buddy.free_pages(pfn, HPAGE_PMD_ORDER)
+            return Scan.PAGE_LRU
         rmap.anon_vma_prepare(vma)
         self.control.collapse(row, vma_row(vma), addr, pfn)
         self.copied += 1

@@ -149,7 +149,14 @@ class ShmemHuge:
         return PAGE_SIZE << max(orders) if orders else 0
 
     def alloc_slowly(self) -> None:
-        """The free lists had no huge page for a write: find one, or have it do without. Linux: shmem_alloc_folio()."""
+        """The free lists had no huge page for a write: find one, or have it do without; or it cannot be charged.
+
+        Linux: shmem_alloc_folio(), mem_cgroup_charge().
+        """
+        thp = self.kernel.thp
+        if thp.fast.handed >= 0:
+            thp.charge_slowly(thp.gfp_mask(False))
+            return
         buddy = self.kernel.page_alloc.buddy
         self.kernel.thp.alloc_on(self.kernel.thp.gfp_mask(False), int(buddy.cpu_nodes[buddy.cpu]))
 

@@ -195,6 +195,32 @@ def test_a_limit(machine: Machine) -> None:
     assert 1 <= got["16 anon_fault_fallback"] == got["16 anon_fault_fallback_charge"] <= 4
 
 
+@pytest.mark.parametrize(
+    ("defrag", "advised", "reclaims"),
+    [("always", False, True), ("madvise", True, True), ("madvise", False, False), ("defer", True, False)],
+)  # fmt: skip
+def test_reclaim_for_a_charge(machine: Machine, defrag: str, advised: bool, reclaims: bool) -> None:
+    """Above a limit others are swapped to make room for a folio if `defrag` has faults reclaim; else pages are had."""
+    other = hog(machine, 16 * MB)
+    process = emptied(machine, 8 * MB)
+    machine.write("a/memory.max", machine.number("a/memory.current") + 2 * MB)
+    machine.write(f"{TOP}defrag", defrag)
+    allow(machine, {64: "always"})
+    if advised:
+        process.advise(MADV_HUGEPAGE)
+    before, events = stats(machine, 64), machine.rows("a/memory.events")
+    process.dirty()
+    got = since(machine, before, 64)
+    machine.write(f"{TOP}defrag", "madvise")
+    assert got["pswpout"] >= 1024
+    assert machine.rows("a/memory.events")["max"] > events["max"]
+    if reclaims:
+        assert got["64 anon_fault_alloc"] >= 120 and got["64 anon_fault_fallback_charge"] <= 8
+    else:
+        assert got["64 anon_fault_fallback_charge"] >= 16
+    other.kill()
+
+
 def test_forked_and_written(machine: Machine) -> None:
     """A child shares them; what it writes to are single pages of its own, and nothing is mapped in part."""
     allow(machine, {64: "always"})

@@ -17,6 +17,9 @@ from mmfs.mm.mman import (
     MADV_FREE,
     MADV_HUGEPAGE,
     MADV_PAGEOUT,
+    MAP_ANONYMOUS,
+    MAP_PRIVATE,
+    MAP_SHARED,
     MLOCK_ONFAULT,
     PROT_READ,
 )
@@ -227,6 +230,33 @@ def test_charged_at_once_or_not(kernel: Kernel, hog: tuple[Task, int]) -> None:
     with pytest.raises(TaskKilled):
         task.touch(addr + 256 * KB, "1M", write=True)
     assert stat(kernel, 64, "anon_fault_fallback_charge") == stat(kernel, 64, "anon_fault_fallback") > 0
+
+
+@pytest.mark.parametrize("room", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_reclaim_for_a_huge_page(kernel: Kernel, shared: bool, room: bool) -> None:
+    """Above a limit others make room for one if they can be swapped, and `defrag` has a fault reclaim."""
+    kernel.write("/sys/fs/cgroup/cgroup.subtree_control", b"+memory")
+    kernel.mkdir("/sys/fs/cgroup/a")
+    other, task = kernel.spawn("other"), kernel.spawn("hog")
+    for one in (other, task):
+        kernel.write("/sys/fs/cgroup/a/cgroup.procs", str(one.pid))
+    for switch in ("enabled", "shmem_enabled", "defrag"):
+        kernel.write(f"{SYS}/{switch}", b"never")
+    other.touch(other.mmap("16M"), "16M", write=True)
+    for switch in ("enabled", "shmem_enabled", "defrag"):
+        kernel.write(f"{SYS}/{switch}", b"always")
+    addr = task.mmap("8M", flags=MAP_ANONYMOUS | (MAP_SHARED if shared else MAP_PRIVATE))
+    kernel.write("/sys/fs/cgroup/a/memory.max", str(int(kernel.read("/sys/fs/cgroup/a/memory.current")) + 3 * MB))
+    kernel.write("/sys/fs/cgroup/a/memory.swap.max", b"max" if room else b"0")
+    name = "thp_file_" if shared else "thp_fault_"
+    task.touch(addr, "2M", write=True)
+    task.touch(addr + 2 * MB, "512K", write=True)
+    task.touch(addr + 4 * MB, "256K", write=True)
+    assert vmstat(kernel, f"{name}alloc") == (3 if room else 1)
+    assert vmstat(kernel, f"{name}fallback_charge") == vmstat(kernel, f"{name}fallback") == (0 if room else 2)
+    assert (vmstat(kernel, "pswpout") >= 512) == room
+    kernel.check()
 
 
 def test_advice(kernel: Kernel, hog: tuple[Task, int]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from mmfs.mm.mman import (
     MADV_COLLAPSE,
+    MADV_DONTNEED,
     MADV_HUGEPAGE,
     MADV_NOHUGEPAGE,
     MADV_PAGEOUT,
@@ -391,17 +392,29 @@ def test_khugepaged(kernel: Kernel, task: Task) -> None:
     assert counts(kernel) == {"huge": 2, "whole": 2, "mapped": 2}
 
 
+def read_node(task: Task, addr: int) -> int:
+    """The node of a page."""
+    return task.move_pages(0, [addr])[0]
+
+
 @pytest.mark.machine(ram="1G", nodes=2)
 def test_moving(kernel: Kernel, task: Task) -> None:
-    """A page that moves to another node is split first."""
+    """A huge page moves to another node whole, also where entries of its frames map it."""
     kernel.write(f"{SYS}/shmem_enabled", "always")
     addr = task.mmap("2M", flags=SHARED)
     task.touch(addr, "2M", write=True)
-    for source in (0, 1):
-        task.migrate_pages(0, [source], [1 - source])
-        kernel.check()
+    node = read_node(task, addr)
+    task.migrate_pages(0, [node], [1 - node])
+    kernel.check()
+    assert read_node(task, addr) == 1 - node
+    assert counts(kernel) == {"huge": 1, "whole": 1, "alloc": 1, "mapped": 1}
+    task.madvise(addr, "4K", MADV_DONTNEED)
+    task.touch(addr + 4096, "64K")
+    task.migrate_pages(0, [1 - node], [node])
+    kernel.check()
+    assert read_node(task, addr + 4096) == node and vmstat(kernel, "thp_migration_success") == 2
     task.touch(addr, "2M")
-    assert counts(kernel)["split"] == 1
+    assert counts(kernel)["huge"] == 1 and "split" not in counts(kernel)
 
 
 def test_flags(kernel: Kernel, task: Task) -> None:
