@@ -172,6 +172,7 @@ class FolioReclaim:
             self.memcg.count_events(self.frames.page[pfn].memcg, PGLAZYFREED, self.frames.nr_pages(pfn))
         elif not self.remove_mapping(pfn):
             return _KEEP
+        self.nr_reclaimed += self.frames.nr_pages(pfn)
         self.swap.slots.free_folio(pfn)
         self.cpu_ns += self.cost_steal
         return _FREED
@@ -329,7 +330,6 @@ class FolioReclaim:
             self.nr_demote += 1
             return
         if result == _FREED:
-            self.nr_reclaimed += self.frames.nr_pages(pfn)
             return
         if result == _ACTIVATE:
             self.activate(pfn)
