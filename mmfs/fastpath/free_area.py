@@ -23,6 +23,7 @@ if not cython.compiled:
 _NORMAL = cython.declare(cython.int, 0)
 _CLAIM = cython.declare(cython.int, 1)
 _STEAL = cython.declare(cython.int, 2)
+_BLOCK_ORDERS = cython.declare(cython.long, NR_PAGE_ORDERS - PAGEBLOCK_ORDER)  # orders of whole pageblocks
 _EXTENTS_PER_ZONE = cython.declare(cython.long, 256)
 
 
@@ -70,7 +71,7 @@ class FreeArea:
         """How many page and pageblock list heads the free lists take."""
         return (
             nr_zones * PAGEBLOCK_ORDER * MIGRATE_TYPES,
-            nr_zones * (NR_PAGE_ORDERS - PAGEBLOCK_ORDER) * MIGRATE_TYPES,
+            nr_zones * _BLOCK_ORDERS * MIGRATE_TYPES,
         )
 
     # ------------------------------------------------------------------------------ boot
@@ -167,7 +168,7 @@ class FreeArea:
                 self.frames.page_list_add(head, pfn)
             return
         b = pfn >> PAGEBLOCK_ORDER
-        head = self.block_heads + (zone * 2 + order - PAGEBLOCK_ORDER) * MIGRATE_TYPES + mt
+        head = self.block_heads + (zone * _BLOCK_ORDERS + order - PAGEBLOCK_ORDER) * MIGRATE_TYPES + mt
         self.frames.block[b].state = BLK_FREE
         self.frames.block[b].order = order
         if order > PAGEBLOCK_ORDER:
@@ -189,8 +190,9 @@ class FreeArea:
         else:
             self.frames.block[pfn >> PAGEBLOCK_ORDER].zone = zone
             self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype = MIGRATE_MOVABLE
-            self.frames.block[(pfn >> PAGEBLOCK_ORDER) + 1].zone = zone
-            self.frames.block[(pfn >> PAGEBLOCK_ORDER) + 1].migratetype = MIGRATE_MOVABLE
+            if MAX_PAGE_ORDER > PAGEBLOCK_ORDER:
+                self.frames.block[(pfn >> PAGEBLOCK_ORDER) + 1].zone = zone
+                self.frames.block[(pfn >> PAGEBLOCK_ORDER) + 1].migratetype = MIGRATE_MOVABLE
             self.extent[self.zone[zone].virgin, 0] += 1 << MAX_PAGE_ORDER
             if self.extent[self.zone[zone].virgin, 0] >= self.extent[self.zone[zone].virgin, 1]:
                 self.zone[zone].virgin += 1
@@ -203,7 +205,7 @@ class FreeArea:
             head = self.page_heads + (zone * PAGEBLOCK_ORDER + order) * MIGRATE_TYPES + mt
             first = self.frames.page[head].nxt
             return -1 if first == head else first
-        head = self.block_heads + (zone * 2 + order - PAGEBLOCK_ORDER) * MIGRATE_TYPES + mt
+        head = self.block_heads + (zone * _BLOCK_ORDERS + order - PAGEBLOCK_ORDER) * MIGRATE_TYPES + mt
         first = self.frames.block[head].nxt
         if first != head:
             return first << PAGEBLOCK_ORDER
@@ -458,6 +460,6 @@ class FreeArea:
         return [
             block << PAGEBLOCK_ORDER
             for block in self.frames.walk_blocks(
-                self.block_heads + (zone * 2 + order - PAGEBLOCK_ORDER) * MIGRATE_TYPES + mt
+                self.block_heads + (zone * _BLOCK_ORDERS + order - PAGEBLOCK_ORDER) * MIGRATE_TYPES + mt
             )
         ]

@@ -16,6 +16,7 @@ from mmfs.mm_types import (
     ALLOC_NON_BLOCK,
     ALLOC_WMARK_MIN,
     BLK_RESERVED,
+    MAX_NR_ZONES,
     MAX_PAGE_ORDER,
     MIGRATE_HIGHATOMIC,
     MIGRATE_MOVABLE,
@@ -224,3 +225,16 @@ def test_random_use_keeps_every_page_in_one_place(seed: int, pcp: tuple[int, int
     bed.buddy.drain_pages(0, Z)
     assert bed.free_pages() == PAGES - 737
     bed.check()
+
+
+def test_each_zone_has_lists_of_its_own() -> None:
+    """A block of the largest order that comes back stands in its zone's list, and in no other's."""
+    bed = Bed()
+    pfn = bed.alloc(MAX_PAGE_ORDER)
+    bed.buddy.free_pages(pfn, MAX_PAGE_ORDER)
+    lists = {
+        (zone, order): bed.buddy.areas.free_list(zone, order, MIGRATE_MOVABLE)
+        for zone in range(MAX_NR_ZONES)
+        for order in range(NR_PAGE_ORDERS)
+    }
+    assert {where: blocks for where, blocks in lists.items() if blocks} == {(Z, MAX_PAGE_ORDER): [pfn]}
