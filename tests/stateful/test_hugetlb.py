@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import initialize, precondition, rule
 
+from mmfs.mm.mempolicy import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
 from mmfs.mm.mman import (
     MADV_DONTFORK,
     MADV_DONTNEED,
@@ -33,6 +34,8 @@ KINDS = st.sampled_from([MAP_PRIVATE, MAP_PRIVATE, MAP_SHARED])
 EXTRA = st.sampled_from([0, 0, 0, MAP_NORESERVE, MAP_POPULATE])
 RIGHTS = st.sampled_from([PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_NONE])
 FILES = st.sampled_from(["/mnt/huge/a", "/mnt/huge/b", "/mnt/small/c"])
+NODES = st.integers(0, 1)
+MOVES = st.sampled_from([0, MPOL_MF_MOVE, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL])
 COUNTS = st.sampled_from([0, 1, 3, 8, 20])
 
 
@@ -132,11 +135,21 @@ class HugetlbMachine(Machine):
                 self.call(task.close, fd)
 
     @precondition(Machine.alive)
-    @rule(data=st.data(), mode=st.sampled_from(["bind", "prefer", "interleave", "default"]), nid=st.integers(0, 1))
-    def bind_huge(self, data: st.DataObject, mode: str, nid: int) -> None:
+    @rule(data=st.data(), mode=st.sampled_from(["bind", "prefer", "interleave", "default"]), nid=NODES, flags=MOVES)
+    def bind_huge(self, data: st.DataObject, mode: str, nid: int, flags: int) -> None:
         task = self.task(data)
         if (part := self.huge(data, task)) is not None:
-            self.call(task.mbind, *part, mode, () if mode == "default" else (nid,))
+            self.call(task.mbind, *part, mode, () if mode == "default" else (nid,), flags)
+
+    @precondition(Machine.alive)
+    @rule(data=st.data(), nid=NODES, flags=MOVES, whole=st.booleans())
+    def move_huge(self, data: st.DataObject, nid: int, flags: int, whole: bool) -> None:
+        task = self.task(data)
+        if whole:
+            self.call(task.migrate_pages, 0, [1 - nid], [nid])
+        elif (part := self.huge(data, task)) is not None:
+            pages = range(part[0], part[0] + part[1], HUGE)
+            self.call(task.move_pages, 0, pages, [nid] * len(pages), flags)
 
     @rule(count=COUNTS, where=st.sampled_from(["nr_hugepages", "nr_overcommit_hugepages", "node0", "node1"]))
     def resize_pool(self, count: int, where: str) -> None:
