@@ -36,6 +36,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     )
     made.enable("memory cpuset")
     made.make("a")
+    made.write("a/cpuset.cpus", 0)  # a huge page comes from the node of the CPU, or there is none
     made.write("a/cpuset.mems", 0)
     made.write(f"{TOP}shmem_enabled", "always")
     yield made
