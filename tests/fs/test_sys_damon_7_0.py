@@ -167,6 +167,20 @@ def test_goals_of_quotas(kernel: Kernel, metric: str, value: int) -> None:
     assert quota > 1000 if value > 1 else quota == 1
 
 
+@pytest.mark.parametrize(("metric", "grows"), [("node_mem_used_bp", True), ("node_mem_free_bp", False)])
+@pytest.mark.parametrize("nid", [-1, 1, 2_000_000_000])
+def test_a_node_that_is_not_there(kernel: Kernel, nid: int, metric: str, grows: bool) -> None:
+    """Nothing of it is used, all of it free, so the one goal is never reached and the other always is."""
+    all_of_memory(kernel)
+    write(kernel, SCHEME + "quotas/goals/nr_goals", 1)
+    for name, value in (("target_metric", metric), ("target_value", 5_000), ("nid", nid)):
+        write(kernel, f"{SCHEME}quotas/goals/0/{name}", value)
+    turn(kernel, "on")
+    kernel.run_for(2.0)
+    turn(kernel, "update_schemes_effective_quotas")
+    assert (int(read(kernel, SCHEME + "quotas/effective_bytes")) > 1) == grows
+
+
 def test_a_cgroup_that_is_not_there(kernel: Kernel) -> None:
     set_up(kernel, "paddr")
     write(kernel, SCHEME + "quotas/goals/nr_goals", 1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmfs.mm.damon.core import DamonRegion, DamonTarget
-from mmfs.mm.damon.schemes import GOAL, DamosQuota, DamosQuotaGoal, DamosQuotaGoalMetric, feed_loop_next_input
+from mmfs.mm.damon.quota import GOAL, DamosQuota, DamosQuotaGoal, DamosQuotaGoalMetric, feed_loop_next_input
 from mmfs.mm.damon.vaddr import split_evenly, three_regions
 from mmfs.mm.mman import MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE
 from mmfs.mm_types import PAGE_SIZE, PG_IDLE, PG_YOUNG

@@ -13,7 +13,8 @@ from mmfs.fs.sys.damon import RW, SINCE_6_12, boolean, context, einval, number, 
 from mmfs.fs.sys.root import DIRECTORY
 from mmfs.kernfs import Directory, fail
 from mmfs.kernfs.kstrtox import kstrtoint, kstrtouint, kstrtoul, sysfs_match_string
-from mmfs.mm.damon.schemes import DamosAction, DamosFilterType, DamosQuotaGoalMetric, DamosWmarkMetric
+from mmfs.mm.damon.quota import DamosQuotaGoalMetric
+from mmfs.mm.damon.schemes import DamosAction, DamosFilterType, DamosWmarkMetric
 from mmfs.mm.damon.sysfs_schemes import (
     DamonSysfsFilters,
     DamonSysfsScheme,

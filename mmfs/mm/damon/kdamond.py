@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from mmfs.mm.damon.schemes import GOAL, apply_schemes, feed_loop_next_input
+from mmfs.mm.damon.quota import GOAL, feed_loop_next_input
+from mmfs.mm.damon.schemes import apply_schemes
 
 if TYPE_CHECKING:
     from mmfs.kernel.clock import Timer

@@ -11,18 +11,8 @@ from typing import ClassVar, Final
 
 from mmfs.mm.damon.core import ULONG_MAX, DamonIntervalsGoal
 from mmfs.mm.damon.modules_common import ATTRS, DamonModule
-from mmfs.mm.damon.schemes import (
-    GOAL,
-    Damos,
-    DamosAccessPattern,
-    DamosAction,
-    DamosFilter,
-    DamosFilterType,
-    DamosQuota,
-    DamosQuotaGoal,
-    DamosQuotaGoalMetric,
-    DamosStat,
-)
+from mmfs.mm.damon.quota import GOAL, DamosQuota, DamosQuotaGoal, DamosQuotaGoalMetric
+from mmfs.mm.damon.schemes import Damos, DamosAccessPattern, DamosAction, DamosFilter, DamosFilterType, DamosStat
 from mmfs.mm_types import PAGE_SIZE
 
 TUNED: Final = DamonIntervalsGoal(40, 3, 5_000, 10_000_000)

@@ -13,16 +13,8 @@ from errno import EINVAL
 from typing import ClassVar, Final
 
 from mmfs.mm.damon.modules_common import ATTRS, DamonModule
-from mmfs.mm.damon.schemes import (
-    Damos,
-    DamosAccessPattern,
-    DamosAction,
-    DamosFilter,
-    DamosFilterType,
-    DamosQuota,
-    DamosQuotaGoal,
-    DamosQuotaGoalMetric,
-)
+from mmfs.mm.damon.quota import DamosQuota, DamosQuotaGoal, DamosQuotaGoalMetric
+from mmfs.mm.damon.schemes import Damos, DamosAccessPattern, DamosAction, DamosFilter, DamosFilterType
 from mmfs.mm_types import PAGE_SIZE
 from mmfs.profile import since
 

@@ -11,6 +11,7 @@ from errno import EINVAL, ENOMEM
 from typing import TYPE_CHECKING
 
 from mmfs.mm.damon.core import UINT_MAX
+from mmfs.mm.damon.quota import DamosQuota, DamosQuotaGoal, DamosQuotaGoalMetric
 from mmfs.mm.damon.schemes import (
     NUMA_NO_NODE,
     Damos,
@@ -18,9 +19,6 @@ from mmfs.mm.damon.schemes import (
     DamosAction,
     DamosFilter,
     DamosFilterType,
-    DamosQuota,
-    DamosQuotaGoal,
-    DamosQuotaGoalMetric,
     DamosStat,
     DamosWatermarks,
     DamosWmarkMetric,
