@@ -64,8 +64,7 @@ def migrate(kernel: Kernel, folio: HugetlbFolio) -> bool:
     Linux: soft_offline_in_use_page(), alloc_migration_target().
     """
     old, nid = folio.pfn, folio.nid
-    nodes = dict.fromkeys(zone.zone_pgdat.node_id for zone in kernel.node_data[nid].node_zonelists)
-    target = alloc_target(folio.hstate, nodes)
+    target = alloc_target(folio.hstate, kernel.node_data[nid].zonelist_nodes)
     if target is None:
         return False
     replace(kernel, folio, target[0])

@@ -78,7 +78,7 @@ def huge_nodes(vma: VmAreaStruct, addr: int, hstate: Hstate) -> Iterable[int]:
         chosen = mask & sum(1 << node for node in hstate.nodes)
         offset = vma_hugecache_offset(vma, addr)
         nid, mask = kernel.mmu.areas.node_in_turn(chosen, offset, how == POLICY_WEIGHTED), -1
-    nodes = dict.fromkeys(zone.zone_pgdat.node_id for zone in kernel.node_data[nid].node_zonelists)
+    nodes = kernel.node_data[nid].zonelist_nodes
     first = [nid for nid in nodes if mask >> nid & 1]
     return dict.fromkeys((*first, *nodes)) if how == POLICY_MANY else first
 

@@ -140,6 +140,5 @@ def migrate_range(kernel: Kernel, start: int, end: int, nid: int, mask: int) -> 
 
     Linux: do_migrate_range().
     """
-    zonelist = dict.fromkeys(zone.zone_pgdat.node_id for zone in kernel.node_data[nid].node_zonelists)
-    nodes = [node for node in zonelist if mask >> node & 1]
+    nodes = [node for node in kernel.node_data[nid].zonelist_nodes if mask >> node & 1]
     return sum(migrate(kernel, folio, nodes) for folio in list(in_use(kernel, start, end)))

@@ -241,6 +241,11 @@ class PglistData:
         """The zones that the kernel has, with memory or without."""
         return [self.node_zones[zone] for zone in self.zone_types]
 
+    @property
+    def zonelist_nodes(self) -> list[int]:
+        """The nodes that its zonelist falls back to, itself first. Linux: build_zonelists()."""
+        return list(dict.fromkeys(zone.zone_pgdat.node_id for zone in self.node_zonelists))
+
     def update_span(self) -> None:
         """It reaches as far as its zones. Linux: update_pgdat_span()."""
         zones = [zone for zone in self.node_zones if zone.spanned_pages]

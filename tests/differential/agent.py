@@ -68,7 +68,7 @@ class Agent:
             command += ["-object", f"memory-backend-ram,id=m{node},size={memory_mb // nr_nodes}M"]
             command += ["-numa", f"node,memdev=m{node},cpus={node}"]
         command += slow_node() if slow else []
-        command[command.index("-append") + 1] += f" {cmdline}"
+        command[command.index("-append") + 1] += f" {cmdline}" if cmdline else ""
         self._qemu = subprocess.Popen(
             [*command, "-serial", "stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
             env=os.environ | {"TMPDIR": self._work.name},
