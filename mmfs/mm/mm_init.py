@@ -1,7 +1,7 @@
 """How the kernel cuts memory into nodes and zones, as functions of plain numbers.
 
-Zones are cut from the nodes' memory at 16 MB (not on arm64) and 4 GB, and where ``movablecore=`` or ``kernelcore=`` say so. Nothing
-here holds state; what follows from the zones' sizes is in watermark.py.
+Zones are cut from the nodes' memory at 16 MB (not on arm64) and 4 GB, and where ``movablecore=`` or ``kernelcore=``
+say so. Nothing here holds state; what follows from the zones' sizes is in watermark.py.
 
 Linux: mm/mm_init.c, mm/page_alloc.c.
 """

@@ -38,7 +38,7 @@ SIZE_128M = 128 << 20
 
 COMPAT = config("IA32_EMULATION")
 """Kernels of 64 bits that run programs of 32."""
-ANY_STACK = ~config("X86")
+ANY_STACK = config("ARM64")
 """Kernels that leave the room below a stack without limit to it. Linux: mm/util.c, mmap_is_legacy()."""
 
 

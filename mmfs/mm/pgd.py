@@ -28,6 +28,7 @@ from mmfs.mm_types import (
     PTRS_PER_TABLE,
     NodeStatItem,
 )
+
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 

@@ -41,7 +41,6 @@ def setup_memory(
 ) -> Memblock:
     """Boot a machine's physical memory. Linux: setup_arch() to mm_core_init()."""
     from mmfs.mm.setup_arch_32 import BootMemory32
-
     from mmfs.mm.setup_arch_arm64 import BootMemoryArm64
 
     steps = {X86_64: BootMemory, I386_PAE: BootMemory32, ARM64_64K: BootMemoryArm64}[profile.arch]

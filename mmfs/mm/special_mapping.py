@@ -27,7 +27,7 @@ from mmfs.mm.mman import (
 from mmfs.mm.stack import expand_downwards
 from mmfs.mm.unmapped_area import get_unmapped_area
 from mmfs.mm.vma import VmAreaStruct, VmOperations, vm_area_alloc, vm_area_free
-from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_MASK, PAGE_SHIFT
 from mmfs.profile import config, until
 
 if TYPE_CHECKING:
