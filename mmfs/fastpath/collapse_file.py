@@ -88,6 +88,7 @@ class CollapseFile:
         link: cython.long
         vma: cython.long
         addr: cython.long
+        aligned: cython.bint
         if not self.unmap(m, first):
             return False
         for i in range(first, first + HPAGE_PMD_NR):
@@ -100,7 +101,8 @@ class CollapseFile:
             vma = self.rmap.chain[link].vma
             link = self.rmap.chain[link].nxt
             addr = self.vma[vma].start + ((first - self.vma[vma].pgoff) << PAGE_SHIFT)
-            if self.vma[vma].anon_vma == 0 and addr & (HPAGE_PMD_SIZE - 1) == 0 and self.shmem.suits(vma, addr, HPAGE_PMD_ORDER):
+            aligned = addr & (HPAGE_PMD_SIZE - 1) == 0 and self.shmem.suits(vma, addr, HPAGE_PMD_ORDER)
+            if self.vma[vma].anon_vma == 0 and aligned:
                 self.retract(self.vma[vma].mm, addr)
         return True
 

@@ -111,14 +111,15 @@ class FileFaults:
         """
         folio: cython.long = self.frames.folio_of(pfn)
         nr: cython.long = self.frames.nr_pages(folio)
-        i: cython.long = pfn - self.frames.folio_pfn(folio)
+        idx: cython.long = pfn - self.frames.folio_pfn(folio)
         offset: cython.long = self.rmap.start_address(vma, self.frames.page[pfn].index) - self.vma[vma].start
         here: cython.long = at & (PTRS_PER_TABLE - 1)
-        if not self.mapping[self.vma[vma].mapping].unnamed or here < i or here - i + nr > PTRS_PER_TABLE:
+        i: cython.long
+        if not self.mapping[self.vma[vma].mapping].unnamed or here < idx or here - idx + nr > PTRS_PER_TABLE:
             return 1
-        if offset < i * PAGE_SIZE or offset + (nr - i) * PAGE_SIZE > self.vma[vma].end - self.vma[vma].start:
+        if offset < idx * PAGE_SIZE or offset + (nr - idx) * PAGE_SIZE > self.vma[vma].end - self.vma[vma].start:
             return 1
-        for i in range(at - i, at - i + nr):
+        for i in range(at - idx, at - idx + nr):
             if self.frames.entry[i]:
                 return 1
         return nr

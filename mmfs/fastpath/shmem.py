@@ -182,7 +182,6 @@ class Shmem:
         block: cython.long = pfn >> PAGEBLOCK_ORDER
         folio: cython.long = self.frames.large_folio(pfn, order)
         i: cython.long
-        self.memcg.commit_charge(folio, memcg)
         if order == HPAGE_PMD_ORDER:
             self.frames.block[block].state = BLK_SPLIT
             self.frames.block[block].mapcount = self.frames.block[block].nr_mapped = 0
@@ -196,6 +195,7 @@ class Shmem:
             self.frames.page[i].mapcount = 0
             self.frames.page[i].memcg = 0
             self.frames.page[i].mlock_count = cython.cast(cython.ushort, order)
+        self.memcg.commit_charge(folio, memcg)
         self.slots.insert(m, first, folio)
         self.lru.add(folio, in_fault)
         if self.mapping[m].size < first + (1 << order) and not self.mapping[m].shrinking:

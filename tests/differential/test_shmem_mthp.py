@@ -178,6 +178,7 @@ def test_files_of_tmpfs(machine: Machine) -> None:
     counts = Counts(machine, 64, 2048)
     machine.spawn("a").fill(FILE, 3 * MB)
     assert counts() == {}
+    machine.cut(FILE, 0)
     machine.tmpfs("huge=always")
     process = machine.spawn("a")
     process.thp(True)
