@@ -153,7 +153,9 @@ def machine_options(function: F) -> F:
         click.option("--preset", metavar="server|bare|host", help="Who lives on it [server]."),
         click.option("--containers", type=click.IntRange(min=0), metavar="N", help="Containers that run on it [0]."),
         click.option("--like-host", is_flag=True, help="Shaped as this machine, with its processes."),
-        click.option("--arch", metavar="NAME", help="Its processors: x86_64, or i386-pae with HighMem [x86_64]."),
+        click.option(
+            "--arch", metavar="NAME", help="x86_64, i386-pae with HighMem, or arm64-64k with pages of 64 KB [x86_64]."
+        ),
         click.option("--profile", metavar="VERSION", help="The kernel it runs [6.12], or 6.1, or 7.0."),
         click.option("--cmdline", metavar="TEXT", help='The kernel\'s command line, such as "hugepages=64".'),
         click.option("--cgroup", type=click.Choice(["v2", "v1"]), help="Which cgroups are mounted [v2]."),
