@@ -25,6 +25,7 @@ class BootOptions:
     """How many pages of 1 GB on which nodes; None: on all in turn."""
     nokaslr: bool = False
     swiotlb: str = ""
+    log_buf_len: int = 0
 
     @classmethod
     def parse(cls, cmdline: str) -> BootOptions:
@@ -43,6 +44,7 @@ class BootOptions:
             gigantic_pages=tuple(one for size, text in hugetlb.counts if size == GB for one in node_counts(text)),
             nokaslr="nokaslr" in found,
             swiotlb=found.get("swiotlb", ""),
+            log_buf_len=memparse(found.get("log_buf_len", "")),
         )
 
     def core_pages(self, text: str, total: int) -> int:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mmfs.profile import Profile
 
 NUMA_NO_NODE = -1
+ALTERNATIVES = "SMP alternatives"
+"""What x86 frees of its image first, before watermarks are computed."""
 SMP_CACHE_BYTES = 64
 MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
 
@@ -320,7 +322,7 @@ class Memblock:
 
         Linux: mm/page_alloc.c, init_per_zone_wmark_min(), a postcore_initcall.
         """
-        alternatives = self._by_node(self.late_freed[:1])
+        alternatives = self._by_node([region for region in self.late_freed if region.why == ALTERNATIVES])
         return [*self.early_free_ranges(), *self.deferred_free_ranges(), *alternatives]
 
     def managed_pages(self, start_pfn: int, end_pfn: int, nid: int, booted: bool = True) -> int:
