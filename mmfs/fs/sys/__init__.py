@@ -44,6 +44,6 @@ fs.mount(
 
 __all__ = [
     "block", "cgroup", "cma", "cpu", "damon", "damon_modules", "damon_schemes", "debug", "debug_bdi", "debug_sched",
-    "device", "hugepages", "ksm", "lru_gen", "memory", "mempolicy", "module", "node", "node_access", "numa", "page_idle",
-    "slab", "swap", "sys", "tracing", "transparent_hugepage", "zram",
+    "device", "hugepages", "ksm", "lru_gen", "memory", "mempolicy", "module", "node", "node_access", "numa",
+    "page_idle", "slab", "swap", "sys", "tracing", "transparent_hugepage", "zram",
 ]  # fmt: skip
