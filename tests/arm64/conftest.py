@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import mmfs
@@ -9,11 +11,13 @@ from mmfs.kernel.kernel import Kernel
 from mmfs.mm_types import PAGE_SHIFT
 from tests.golden.captures import MACHINES
 
+HERE = Path(__file__).parent
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In any other Python they are skipped."""
     for item in items:
-        if PAGE_SHIFT == 12 and "arm64" in item.path.parts and item.path.name != "test_command.py":
+        if PAGE_SHIFT == 12 and item.path.parent == HERE and item.path.name != "test_command.py":
             item.add_marker(pytest.mark.skip(reason="needs pages of 64 KB: MMFS_PAGE_SIZE=64K"))
 
 

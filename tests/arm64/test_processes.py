@@ -21,7 +21,7 @@ def width(text: str) -> str:
 NUMBER = only(r"\b\d+(\.\d+)?\b", lambda _: "#")
 STATUS = each(
     only(r"^(Vm\w+|Rss\w+|HugetlbPages):.*$", lambda text: f"{text[:text.index(':')]}:{'#' * len(text)}"),
-    only(r"^(Name|Umask|State|SigQ|FDSize|\w+_ctxt_switches|Tgid|Pid|PPid|NS\w+):\t.*$", lambda text: text.split(":")[0]),
+    only(r"^(Name|Umask|State|SigQ|FDSize|\w+_switches|Tgid|Pid|PPid|NS\w+):\t.*$", lambda text: text.split(":")[0]),
     only(r"^Sig(Ign|Cgt):\t[0-9a-f]{16}$", lambda text: text[:8] + "#" * 16),
 )
 LAYOUTS: dict[str, Mask] = {

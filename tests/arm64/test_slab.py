@@ -18,7 +18,7 @@ def rows(name: str) -> list[dict[str, str]]:
 
 
 CACHES = rows("slab.tsv")
-LINKS = [line.split() for line in (MACHINE / "slab-links.tsv").read_text().splitlines()]
+LINKS = [tuple(line.split()) for line in (MACHINE / "slab-links.tsv").read_text().splitlines()]
 FILES = [name for name in CACHES[0] if name not in ("name",)]
 
 
@@ -37,4 +37,4 @@ def test_attributes(captured_machine: Kernel, row: dict[str, str]) -> None:
 
 def test_links(captured_machine: Kernel) -> None:
     ours = {name: captured_machine.vfs.readlink(f"/sys/kernel/slab/{name}") for name, _ in LINKS}
-    assert ours == {name: target for name, target in LINKS}
+    assert ours == dict(LINKS)
