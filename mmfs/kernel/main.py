@@ -247,6 +247,7 @@ def driver_init(kernel: Kernel) -> None:
     kernel.filesystems = filesystems(kernel.profile)
     blocks = machine.ram // memory_block_bytes(kernel) if HOTPLUG(kernel) else 0
     kernel.slab.boot(blocks, len(machine.nodes))
+    kernel.cma_areas = []
     boot_areas(kernel)
     kernel.modules = Modules(kernel)
     kernel.modules.load_initramfs()
@@ -341,6 +342,7 @@ def compaction_init(kernel: Kernel) -> None:
     """Memory that is in pieces is moved together from now on. Linux: mm/compaction.c, kcompactd_init()."""
     from mmfs.kernel.kthread import memory_notifier
     from mmfs.kernel.signal import SIGBUS, send_signal
+    from mmfs.mm.boot_areas import dma_pools
     from mmfs.mm.cma import cma_init_reserved_areas
     from mmfs.mm.compaction import Compactor, Kcompactd
     from mmfs.mm.memory_failure import MemoryFailure
@@ -350,6 +352,8 @@ def compaction_init(kernel: Kernel) -> None:
     kernel.kcompactds = [Kcompactd(kernel, pgdat) for pgdat in kernel.node_data]
     kernel.memory_hotplug = MemoryHotplug(kernel)
     kernel.cma_areas = cma_init_reserved_areas(kernel)
+    if kernel.cma_areas:
+        dma_pools(kernel)
     for hstate in kernel.hugetlb:
         hstate.alloc_contig_pages = kernel.memory_hotplug.isolation.alloc_contig_pages
     kernel.memory_tiers.attach(kernel.reclaim.demotion)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from mmfs.mm.mm_init import MAX_DMA32_PFN, MAX_DMA_PFN
 from mmfs.mm.percpu import per_cpu_unit_bytes
 from mmfs.mm_types import (
     GFP_DMA32_BIT,
@@ -44,6 +45,8 @@ PERCPU_BLOCK: Final = 32
 DMA_POOL_LEAST: Final = (128 << 10) >> PAGE_SHIFT
 DMA_POOL_SHARE: Final = 8192
 """A pool has 128 KB for every gigabyte."""
+CMA_ALIGNMENT: Final = 8
+"""The largest order of pages to which what is taken from a CMA area is aligned. Linux: CONFIG_CMA_ALIGNMENT."""
 FTRACE_BYTES, FTRACE_BYTES_32, FTRACE_BYTES_ARM64 = 180 << 12, 73 << 12, 27_513 << 4
 """A record of 16 bytes for each function that can be traced."""
 DIO_ZERO_ORDER: Final = 16 - PAGE_SHIFT
@@ -86,7 +89,7 @@ def boot_areas(kernel: Kernel) -> None:
         kernel.vmalloc.alloc(pages, 0)
     if X86(kernel) and LONG_64(kernel):
         kernel.vmalloc.alloc_huge(len(nodes) * HPAGE_PMD_SIZE >> PAGE_SHIFT, 0)
-    if COHERENT_POOL(kernel):
+    if not kernel.memblock.cma_areas:  # or else once these can be used
         dma_pools(kernel)
     linear_pages(kernel, pages_of(ftrace_bytes(kernel)))
     for _ in range(BOUNCE_POOL if kernel.page_alloc.totalhigh_pages() else 0):
@@ -104,11 +107,25 @@ def dma_pool_bytes(totalram_pages: int) -> int:
 
 def dma_pools(kernel: Kernel) -> None:
     """Memory for devices when nothing may sleep, in each zone that devices can need. Linux: dma_atomic_pool_init()."""
+    if not COHERENT_POOL(kernel):
+        return
     order = (dma_pool_bytes(kernel.totalram_pages()) >> PAGE_SHIFT).bit_length() - 1
-    for zone in (0, GFP_DMA_BIT, GFP_DMA32_BIT):
+    for zone, end in ((0, kernel.memblock.max_pfn), (GFP_DMA_BIT, MAX_DMA_PFN), (GFP_DMA32_BIT, MAX_DMA32_PFN)):
         fit = order
-        while kernel.page_alloc.alloc_pages(GFP_KERNEL | GFP_NOWARN_BIT | zone, fit, 0) < 0 and fit:
+        while not dma_pool(kernel, zone, end, fit) and fit:
             fit -= 1
+
+
+def dma_pool(kernel: Kernel, zone: int, end: int, order: int) -> bool:
+    """Take a pool from the CMA area of all devices, if that lies below `end`, or from a zone; whether one has it.
+
+    Linux: kernel/dma/pool.c, atomic_pool_expand(), cma_in_zone().
+    """
+    for cma in kernel.cma_areas:
+        if cma.name == "reserved" and cma.base_pfn + cma.count <= end:
+            if cma.alloc(1 << order, min(order, CMA_ALIGNMENT)) >= 0:
+                return True
+    return kernel.page_alloc.alloc_pages(GFP_KERNEL | GFP_NOWARN_BIT | zone, order, 0) >= 0
 
 
 def disk_queues(kernel: Kernel) -> None:

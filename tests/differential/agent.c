@@ -84,7 +84,8 @@ static int split(char *request) {
 
 static int slurp(int fd) {
     ssize_t n = 0, got = 0;
-    while (n < (ssize_t)sizeof text - 1 && (got = pread(fd, text + n, sizeof text - 1 - n, n)) > 0) n += got;
+    lseek(fd, 0, SEEK_SET);  // files of debugfs cannot, and are read once
+    while (n < (ssize_t)sizeof text - 1 && (got = read(fd, text + n, sizeof text - 1 - n)) > 0) n += got;
     text[got < 0 ? 0 : n] = 0;
     return got < 0 ? errno : 0;
 }
@@ -457,7 +458,7 @@ static void load_modules(void) {
 static void mount_all(void) {
     static const char *places[][3] = {{"/proc", "proc"}, {"/dev", "devtmpfs"}, {"/sys", "sysfs"}, {"/run", "tmpfs"},
                                       {"/sys/fs/cgroup", "cgroup2"}, {"/dev/shm", "tmpfs"},
-                                      {"/dev/hugepages", "hugetlbfs"}};
+                                      {"/dev/hugepages", "hugetlbfs"}, {"/sys/kernel/debug", "debugfs"}};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         mkdir(places[i][0], 0755);
         if (mount("none", places[i][0], places[i][1], 0, NULL)) printf("%s: %s\n", places[i][0], strerrorname_np(errno));
