@@ -16,6 +16,7 @@ from mmfs.arch import ARM64_64K, I386_PAE, X86_64
 from mmfs.machine import Machine
 from mmfs.mm import e820, mm_init
 from mmfs.mm.cmdline import BootOptions, memparse
+from mmfs.mm.contiguous import dma_contiguous_reserve
 from mmfs.mm.iomem import build_iomem
 from mmfs.mm.memblock import ALTERNATIVES, Memblock, MemblockError, PfnRange, Region
 from mmfs.mm.percpu import per_cpu_unit_bytes, percpu_tables, percpu_unit_pages
@@ -50,6 +51,7 @@ def setup_memory(
     boot.direct_map()
     boot.relocate_initrd()
     boot.nodes()
+    boot.contiguous_areas()
     boot.crash_kernel()
     boot.sparse()
     boot.zones()
@@ -199,6 +201,11 @@ class BootMemory:
         count = len(self.machine.nodes)
         if count > 1:
             self.memblock.alloc(count * count, "NUMA distance table", align=PAGE_SIZE)
+
+    def contiguous_areas(self) -> None:
+        """Set CMA areas aside. Linux: kernel/dma/contiguous.c, dma_contiguous_reserve()."""
+        if self.profile.config("DMA_CMA"):
+            dma_contiguous_reserve(self.memblock, sorted(self.node_data))
 
     def crash_kernel(self) -> None:
         """crashkernel=SIZE[@OFFSET]. Linux: arch_reserve_crashkernel()."""
