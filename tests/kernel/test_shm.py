@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mmfs
+from mmfs.kernel.checkpoint import restore, save
 from mmfs.kernel.fallocate import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE
 from mmfs.kernel.ipc_ids import IPC_CREAT, IPC_PRIVATE
 from mmfs.kernel.shm import (
@@ -124,6 +125,21 @@ def test_moved_and_left_behind(kernel: Kernel, task: Task) -> None:
     task.exit()
     kernel.check()
     assert not kernel.shm.ids.objects and nr_shmem(kernel) == before - 4
+
+
+def test_saved(kernel: Kernel, task: Task) -> None:
+    """A kernel that was saved and goes on has its segments, attached."""
+    shmid = task.shmget(9, 4 * PAGE, IPC_CREAT | 0o600)
+    addr = task.shmat(shmid)
+    task.touch(addr, 4 * PAGE, write=True)
+    other = restore(save(kernel))
+    other.check()
+    assert other.read("/proc/sysvipc/shm") == kernel.read("/proc/sysvipc/shm")
+    again = other.tasks[task.pid]
+    again.shmctl(shmid, IPC_RMID)
+    again.shmdt(addr)
+    other.check()
+    assert not other.shm.ids.objects and kernel.shm.ids.in_use == 1
 
 
 def test_of_huge_pages(kernel: Kernel, task: Task) -> None:
