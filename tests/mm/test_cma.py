@@ -123,7 +123,7 @@ def test_movable_pages_live_there_and_move(machine: Machine) -> None:
 def test_pages_of_pools_live_there_and_leave(machine: Machine) -> None:
     """They can move, so they may. A pool whose free pages are in the way gets others for them."""
     machine.write("/proc/sys/vm/nr_hugepages", 1000)
-    assert meminfo(machine, "CmaFree") < 4 * KB
+    assert meminfo(machine, "CmaFree") < 16 * KB
     got = meminfo(machine, "HugePages_Total")
     machine.write("/proc/sys/vm/nr_hugepages", got - 20)
     machine.write(f"{AREA}/alloc", 4000)
