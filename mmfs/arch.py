@@ -47,6 +47,8 @@ class Arch:
     """How much memory the kernel maps, in bytes; 0: all. Linux: MAXMEM, less what vmalloc and fixed mappings need."""
     vmalloc_end: int = 0
     """The end of the vmalloc area, which begins behind what is mapped. Linux: VMALLOC_END."""
+    hugetlb_orders: tuple[int, ...] = (18, 9)
+    """Sizes of the huge pages of pools, as orders, in the order in which they register. Linux: hugetlb_add_hstate()."""
     pgtable_levels: int = 0
     """Levels of page tables, if that does not depend on the processor."""
     map_window: int = (1 << 47) - 4096
@@ -76,7 +78,7 @@ X86_64 = Arch(
 I386_PAE = Arch(
     "i386-pae", "i686", 32, max_ram=64 * GB, max_cpus=32, max_nodes=1, thread_pages=2, pid_max_limit=0x8000,
     bad_apicid=0xFF,
-    page_offset=0xC000_0000, max_low=0x36FF_E000, vmalloc_end=0xFEFF_E000, pgtable_levels=3,
+    page_offset=0xC000_0000, max_low=0x36FF_E000, vmalloc_end=0xFEFF_E000, pgtable_levels=3, hugetlb_orders=(9,),
     map_window=0xC000_0000, stack_rnd_mask=0x7FF, elf_et_dyn_base=0x40_0000, brk_rnd=32 << 20,
 )  # fmt: skip
 ARCHES: Mapping[str, Arch] = MappingProxyType({arch.name: arch for arch in (X86_64, I386_PAE)})

@@ -47,6 +47,8 @@ PUD_SHIFT = PMD_SHIFT + TABLE_SHIFT
 HPAGE_PMD_ORDER = PMD_SHIFT - PAGE_SHIFT
 HPAGE_PMD_NR = 1 << HPAGE_PMD_ORDER
 HPAGE_PMD_SIZE = 1 << PMD_SHIFT
+CONT_SHIFT = 5  # arm64 with pages of 64 KB. Linux: CONT_PTE_SHIFT, CONT_PMD_SHIFT
+CONT_PTES = 1 << CONT_SHIFT
 PAGEBLOCK_ORDER = HPAGE_PMD_ORDER
 PAGEBLOCK_NR_PAGES = 1 << PAGEBLOCK_ORDER
 PAGE_ALLOC_COSTLY_ORDER = 3
@@ -137,6 +139,7 @@ PG_ANON = 1 << 27
 PG_KSM = 1 << 28
 PG_PCP = 1 << 29
 PG_TAIL = 1 << 30
+PG_HUGETLB = 1 << 31  # of a pool's page that is smaller than a pageblock
 
 # x86-64 page-table entry bits.
 PTE_PRESENT = 1 << 0
@@ -151,6 +154,7 @@ PTE_GLOBAL = 1 << 8
 PTE_SPECIAL = 1 << 9
 PTE_UFFD_WP = 1 << 10
 PTE_SOFT_DIRTY = 1 << 11
+PTE_CONT = 1 << 52  # arm64's own: one of CONT_PTES entries in a row that map as much as one larger page
 PTE_SAVED_DIRTY = 1 << 58
 PTE_NX = 1 << 63
 PTE_PFN_MASK = (1 << 52) - 1 & PAGE_MASK

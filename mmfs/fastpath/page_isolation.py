@@ -56,7 +56,7 @@ class PageIsolation:
                 folio = self.frames.folio_of(pfn)
                 flags = self.frames.page[folio].flags
                 size = self.frames.folio_pfn(folio) + self.frames.nr_pages(folio) - pfn
-            if not movable_zone and not flags & (PG_LRU | PG_PCP | PG_HWPOISON):
+            if not movable_zone and not flags & (PG_LRU | PG_PCP | PG_HWPOISON | PG_HUGETLB):
                 return pfn
             pfn += size
         return -1
@@ -183,6 +183,8 @@ class PageIsolation:
             elif self.frames.block[block].state != BLK_SPLIT:
                 return pfn
             elif self.frames.page[pfn].flags & PG_BUDDY:
+                pfn += 1 << self.frames.page[pfn].private
+            elif self.frames.page[pfn].flags & PG_HUGETLB:
                 pfn += 1 << self.frames.page[pfn].private
             elif self.frames.page[pfn].flags & (PG_HWPOISON | PG_SWAPBACKED) == PG_HWPOISON:  # and nobody has it
                 pfn += 1

@@ -26,7 +26,7 @@ from mmfs.kernel.printk import Printk
 from mmfs.kernel.scheduler import Scheduler
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
-from mmfs.mm_types import HPAGE_PMD_ORDER, PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_ORDER, PAGE_SHIFT, PAGE_SIZE, TABLE_SHIFT
 from mmfs.profile import config, since
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ def kmem_cache_init(kernel: Kernel) -> None:
     kernel.overcommit = Overcommit(kernel)
     with_memory = [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]
     gbpages = kernel.machine.cpu.gbpages and GBPAGES(kernel)
-    kernel.hugetlb = Hstates(kernel.page_alloc, with_memory, kernel.memblock.gigantic_pages, gbpages)
+    orders = [order for order in kernel.profile.arch.hugetlb_orders if order < 2 * TABLE_SHIFT or gbpages]
+    kernel.hugetlb = Hstates(kernel.page_alloc, orders, with_memory, kernel.memblock.gigantic_pages)
     kernel.hugetlb.clear_ns, kernel.hugetlb.copy_ns = Cost.FAULT_HUGE >> HPAGE_PMD_ORDER, Cost.COPY_PAGE
 
 

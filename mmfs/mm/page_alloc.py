@@ -50,6 +50,7 @@ from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
+    PG_HUGETLB,
     ZONE_DMA,
     ZONE_DMA32,
     ZONE_HIGHMEM,
@@ -369,9 +370,22 @@ class PageAllocator:
         self.buddy.free_pages(pfn, order)
 
     def set_hugetlb(self, pfn: int, order: int, hugetlb: bool) -> None:
-        """The frames become a huge page of a pool, or are none any longer. Linux: __folio_set_hugetlb()."""
+        """The frames become a huge page of a pool, or are none any longer. Linux: __folio_set_hugetlb().
+
+        One that is smaller than a pageblock says so in the records of its frames.
+        """
+        if order < PAGEBLOCK_ORDER:
+            pages = self.frames.pages[pfn : pfn + (1 << order)]
+            pages[:] = 0
+            pages["flags"], pages["private"] = (PG_HUGETLB, order) if hugetlb else (0, 0)
+            return
         blocks = self.frames.blocks[pfn >> PAGEBLOCK_ORDER : pfn + (1 << order) >> PAGEBLOCK_ORDER]
         blocks["state"] = BLK_HUGETLB if hugetlb else BLK_SPLIT
+
+    def is_hugetlb(self, pfn: int) -> bool:
+        """Whether a frame is part of a huge page of a pool. Linux: folio_test_hugetlb()."""
+        state = self.frames.blocks["state"][pfn >> PAGEBLOCK_ORDER]
+        return bool(state == BLK_HUGETLB or (state == BLK_SPLIT and self.frames.pages["flags"][pfn] & PG_HUGETLB))
 
     # ------------------------------------------------------------------------------ per-CPU lists
 

@@ -19,6 +19,7 @@ from mmfs.mm.mman import VM_PFNMAP, VM_SOFTDIRTY
 from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGE_SIZE,
+    PTE_CONT,
     PTE_GLOBAL,
     PTE_PFN_MASK,
     PTE_PRESENT,
@@ -66,7 +67,8 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
     raw = np.zeros(pages, np.uint64)
     kernel.task_mmu.read_entries(mm.row, start, raw)
     out = np.zeros(pages, np.uint64)
-    here = np.flatnonzero(raw & np.uint64(PTE_PRESENT | PTE_GLOBAL))
+    mapped = raw & np.uint64(PTE_PRESENT | PTE_GLOBAL) != 0
+    here = np.flatnonzero(mapped & (raw & np.uint64(PTE_CONT) == 0))  # the others: of huge pages of a pool, below
     entries = raw[here]
     pfns = (entries & np.uint64(PTE_PFN_MASK)) >> np.uint64(PAGE_SHIFT)
     value = np.full(len(here), PM_PRESENT)
@@ -78,7 +80,7 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
     value[normal & ~anon] |= PM_FILE
     value[normal & (mapcounts == 1)] |= PM_MMAP_EXCLUSIVE
     out[here] = value
-    gone = np.flatnonzero((raw != 0) & (raw & np.uint64(PTE_PRESENT | PTE_GLOBAL) == 0))
+    gone = np.flatnonzero((raw != 0) & ~mapped)
     out[gone] = swap_entries(raw[gone], show_pfn)
     end = start + pages * PAGE_SIZE
     vma = mm.find_vma(start)
