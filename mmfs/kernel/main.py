@@ -26,7 +26,7 @@ from mmfs.kernel.printk import Printk
 from mmfs.kernel.scheduler import Scheduler
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
-from mmfs.mm_types import HPAGE_PMD_ORDER, PAGE_SHIFT, PAGE_SIZE, TABLE_SHIFT
+from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_SHIFT, PAGE_SIZE, TABLE_SHIFT
 from mmfs.profile import config, since
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def sched_init(kernel: Kernel) -> None:
     kernel.scheduler.delayacct_on = int("delayacct" in kernel.cmdline.split())
     used = kernel.mmu.time
     used.cost_access, used.cost_fault, used.cost_cow = Cost.ACCESS, Cost.FAULT_MINOR, Cost.FAULT_COW
-    used.cost_major, used.cost_huge = Cost.FAULT_MAJOR, Cost.FAULT_HUGE
+    used.cost_major, used.cost_huge = Cost.FAULT_MAJOR, Cost.FAULT_HUGE * HPAGE_PMD_SIZE // (2 << 20)
     kernel.loadavg = LoadAverage(kernel.clock, kernel.nr_active)
 
 
@@ -154,7 +154,8 @@ def kmem_cache_init(kernel: Kernel) -> None:
     gbpages = kernel.machine.cpu.gbpages and GBPAGES(kernel)
     orders = [order for order in kernel.profile.arch.hugetlb_orders if order < 2 * TABLE_SHIFT or gbpages]
     kernel.hugetlb = Hstates(kernel.page_alloc, orders, with_memory, kernel.memblock.gigantic_pages)
-    kernel.hugetlb.clear_ns, kernel.hugetlb.copy_ns = Cost.FAULT_HUGE >> HPAGE_PMD_ORDER, Cost.COPY_PAGE
+    kernel.hugetlb.clear_ns = Cost.FAULT_HUGE * PAGE_SIZE // (2 << 20)
+    kernel.hugetlb.copy_ns = Cost.COPY_PAGE * PAGE_SIZE // 4096
 
 
 def fork_init(kernel: Kernel) -> None:

@@ -59,7 +59,8 @@ def entries_of_pools(kernel: Kernel, entries: NDArray[np.uint64], level: int) ->
     runs = huge[cont].reshape(-1, CONT_PTES)
     kept = entries[runs] & ~np.uint64(PTE_ACCESSED | PTE_DIRTY)
     step = PAGE_SIZE << TABLE_SHIFT * (level - 1)
-    if (runs != runs[:, :1] // CONT_PTES * CONT_PTES + np.arange(CONT_PTES)).any() or any(one != step for one in np.diff(kept).flat):
+    together = runs[:, :1] // CONT_PTES * CONT_PTES + np.arange(CONT_PTES)
+    if (runs != together).any() or any(one != step for one in np.diff(kept).flat):
         raise AssertionError("entries that map a huge page together do not go on from each other")
     first: NDArray[np.int64] = huge[~cont | (huge % CONT_PTES == 0)]
     return first
