@@ -499,6 +499,7 @@ cdef extern from *:
     #define MMFS_PTE_PFN_MASK 0xffffffffff000ULL
     #define MMFS_INDEX_SPAN 0x100000000000ULL
     #define MMFS_PAGE_COUNTER_MAX 0x7ffffffffffffULL
+    #define MMFS_SWAPFILE_CLUSTER_SHIFT 9
     #define MMFS_SWAPFILE_CLUSTER 512
     #elif MMFS_PAGE_SHIFT == 16
     #define MMFS_PAGE_SHIFT 16
@@ -520,7 +521,8 @@ cdef extern from *:
     #define MMFS_PTE_PFN_MASK 0xfffffffff0000ULL
     #define MMFS_INDEX_SPAN 0x1000000000000ULL
     #define MMFS_PAGE_COUNTER_MAX 0x7fffffffffffULL
-    #define MMFS_SWAPFILE_CLUSTER 8192
+    #define MMFS_SWAPFILE_CLUSTER_SHIFT 8
+    #define MMFS_SWAPFILE_CLUSTER 256
     #else
     #error "MMFS_PAGE_SHIFT is no page shift"
     #endif
@@ -542,6 +544,7 @@ cdef extern from *:
         PAGEBLOCK_NR_PAGES "MMFS_PAGEBLOCK_NR_PAGES"
         PAGE_SECTORS_SHIFT "MMFS_PAGE_SECTORS_SHIFT"
         PAGE_SECTORS "MMFS_PAGE_SECTORS"
+        SWAPFILE_CLUSTER_SHIFT "MMFS_SWAPFILE_CLUSTER_SHIFT"
         SWAPFILE_CLUSTER "MMFS_SWAPFILE_CLUSTER"
     const unsigned long PG_HUGETLB "MMFS_PG_HUGETLB"
     const unsigned long PTE_CONT "MMFS_PTE_CONT"
