@@ -4,7 +4,11 @@
 lower 3 GB of addresses, the kernel the last one, in which it can map some 880 MB of memory at once. What lies above is
 high memory: processes and the page cache live there, the kernel's own data cannot.
 
-Linux: arch/x86/include/asm/pgtable_32_types.h, page_32_types.h, processor.h.
+`arm64-64k` is arm64 as a kernel with pages of 64 KB sees it: page tables of 8192 entries in three levels, of which the
+root has 64, for 48 bits of addresses; huge pages of 512 MB, sections of 512 MB.
+
+Linux: arch/x86/include/asm/pgtable_32_types.h, page_32_types.h, processor.h; arch/arm64/include/asm/processor.h,
+memory.h, elf.h.
 
 Simplified: what is a long of 32 bits in Linux takes no larger number from a file, but what counts in it does not wrap,
 and limits (RLIMIT_*, limit_in_bytes) are kept as with 64 bits. The page cache of block devices may lie in high memory.
@@ -51,6 +55,8 @@ class Arch:
     """Sizes of the huge pages of pools, as orders, in the order in which they register. Linux: hugetlb_add_hstate()."""
     pgtable_levels: int = 0
     """Levels of page tables, if that does not depend on the processor."""
+    task_size: int = 0
+    """The end of user addresses, if that does not depend on the processor. Linux: TASK_SIZE_MAX."""
     map_window: int = (1 << 47) - 4096
     """The end of the addresses where a program's mappings go. Linux: DEFAULT_MAP_WINDOW, TASK_SIZE."""
     stack_rnd_mask: int = 0x3FFFFF
@@ -59,6 +65,17 @@ class Arch:
     """Where a position-independent program goes. Linux: ELF_ET_DYN_BASE."""
     brk_rnd: int = 1 << 30
     """Bytes by which the heap is moved at most. Linux: arch_randomize_brk()."""
+    stack_align_rnd: int = 8192
+    """Bytes by which a stack pointer is lowered at most. Linux: arch_align_stack()."""
+    unmapped_base: int = ((1 << 47) - 4096) // 3
+    """Where a search from the bottom begins, but for alignment. Linux: TASK_UNMAPPED_BASE."""
+    vvar_pages: int = 4
+    vdso_pages: int = 2
+    """Pages of the kernel's that every program sees."""
+    ptrs_per_pgd: int = 0
+    """Entries of the root of page tables, if it is no page. Linux: PTRS_PER_PGD."""
+    preallocated_pmds: int = 0
+    """Tables below the root that are there from the start. Linux: PREALLOCATED_PMDS."""
 
     @property
     def ulong_max(self) -> int:
@@ -79,9 +96,18 @@ I386_PAE = Arch(
     "i386-pae", "i686", 32, max_ram=64 * GB, max_cpus=32, max_nodes=1, thread_pages=2, pid_max_limit=0x8000,
     bad_apicid=0xFF,
     page_offset=0xC000_0000, max_low=0x36FF_E000, vmalloc_end=0xFEFF_E000, pgtable_levels=3, hugetlb_orders=(9,),
+    task_size=0xC000_0000,
     map_window=0xC000_0000, stack_rnd_mask=0x7FF, elf_et_dyn_base=0x40_0000, brk_rnd=32 << 20,
+    unmapped_base=0xC000_0000 // 3, ptrs_per_pgd=4, preallocated_pmds=3,
 )  # fmt: skip
-ARCHES: Mapping[str, Arch] = MappingProxyType({arch.name: arch for arch in (X86_64, I386_PAE)})
+ARM64_64K = Arch(
+    "arm64-64k", "aarch64", 64, max_ram=4 * TB, max_cpus=512, max_nodes=16, thread_pages=1, pid_max_limit=4 << 20,
+    bad_apicid=0, page_shift=16, hugetlb_orders=(18, 13, 5), pgtable_levels=3, task_size=1 << 48,
+    map_window=1 << 48, stack_rnd_mask=0x3FFF,
+    elf_et_dyn_base=(1 << 48) // 3 * 2, stack_align_rnd=1 << 16, unmapped_base=1 << 46, vvar_pages=2, vdso_pages=1,
+    ptrs_per_pgd=64,
+)  # fmt: skip
+ARCHES: Mapping[str, Arch] = MappingProxyType({arch.name: arch for arch in (X86_64, I386_PAE, ARM64_64K)})
 
 
 def arch_of(name: str) -> Arch:

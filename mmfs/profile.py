@@ -23,7 +23,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from mmfs.arch import I386_PAE, X86_64, Arch
+from mmfs.arch import ARM64_64K, I386_PAE, X86_64, Arch
 
 T = TypeVar("T")
 MB = 1 << 20
@@ -49,6 +49,9 @@ class KernelImage:
     percpu_static: int
     freed_smp_locks_kb: int = 40
     section_align: int = 2 * MB
+    text_start: int = 0
+    bss_stop: int = 0
+    """Where code begins, and where zeroed data ends, if not at both ends."""
 
     @property
     def rodata_start(self) -> int:
@@ -62,7 +65,7 @@ class KernelImage:
 
     def code_kb(self) -> int:
         """Kernel code as the boot log counts it."""
-        return self.text_end // 1024
+        return (self.text_end - self.text_start) // 1024
 
     def rodata_kb(self) -> int:
         """Read-only data as the boot log counts it."""
@@ -74,7 +77,7 @@ class KernelImage:
 
     def bss_kb(self) -> int:
         """Zeroed data as the boot log counts it."""
-        return (self.end - self.bss_start) // 1024
+        return ((self.bss_stop or self.end) - self.bss_start) // 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +204,7 @@ _SET = (
     "CHECKPOINT_RESTORE NO_HZ_FULL CPU_ISOLATION VIRT_CPU_ACCOUNTING_GEN PREEMPT_DYNAMIC STACKTRACE KALLSYMS IO_URING "
     "STRICT_DEVMEM CGROUP_PIDS CGROUP_FREEZER CGROUP_DEVICE CGROUP_CPUACCT CGROUP_PERF CGROUP_BPF CGROUP_MISC "
     "CGROUP_RDMA BLK_CGROUP CGROUP_NET_PRIO CGROUP_NET_CLASSID FUSE_FS UDMABUF DMABUF_HEAPS "
-    "MEMORY_HOTPLUG_DEFAULT_ONLINE"
+    "MEMORY_HOTPLUG_DEFAULT_ONLINE X86"
 )
 _6_12_OPTIONS: dict[str, ConfigValue] = {
     **dict.fromkeys(_SET.split(), True),
@@ -382,6 +385,49 @@ def _686_pae(base: Profile, name: str, release: str, build: str) -> Profile:
     )  # fmt: skip
 
 
+# arm64 with pages of 64 KB: 6.12 built with what Debian has of memory management and few drivers, the kernel behind
+# tests/golden/captures/2G-arm64-64k.
+_NOT_IN_ARM64 = (
+    "X86 THP_SWAP MEM_SOFT_DIRTY UNACCEPTED_MEMORY HUGETLB_PAGE_OPTIMIZE_VMEMMAP RANDOMIZE_MEMORY X86_5LEVEL "
+    "X86_USER_SHADOW_STACK IA32_EMULATION MODIFY_LDT_SYSCALL HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD X86_DIRECT_GBPAGES "
+    "LIVEPATCH X86_INTEL_MEMORY_PROTECTION_KEYS KVM MPTCP CGROUP_BPF FUSE_FS DMABUF_HEAPS PHYSICAL_START "
+    "PHYSICAL_ALIGN MEMORY_HOTPLUG_DEFAULT_ONLINE"
+)
+_ARM64_64K = replace(
+    _6_12,
+    name="6.12-arm64-64k",
+    release="6.12.117",
+    build="#1 SMP PREEMPT_DYNAMIC Thu Nov 26 2026",
+    compiler="aarch64-linux-gnu-gcc (Debian 12.2.0-14) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40",
+    builder="root@vm",
+    options=MappingProxyType(
+        {key: value for key, value in _6_12_OPTIONS.items() if key not in _NOT_IN_ARM64.split()}
+        | {"ARM64": True, "NODES_SHIFT": 4, "NR_CPUS": 512}
+    ),
+    image=KernelImage(
+        text_end=0x8E0000,
+        rodata_end=0xBC0000,
+        data_start=0x1050000,
+        data_end=0x11D8008,
+        init_start=0xC30000,
+        init_end=0x1050000,
+        smp_locks_end=0x1050000,
+        bss_start=0x11D8008,
+        decrypted_unused=0,
+        end=0x1340000,
+        brk=0,
+        rwdata_kb=1568,
+        percpu_static=571032,
+        section_align=64 << 10,
+        text_start=0x10000,
+        bss_stop=0x12D4CD8,
+    ),
+    initrd_size=1040000,
+    pglist_data_size=0x3880,
+    percpu_reserved=0,
+    percpu_dynamic=84328,
+    arch=ARM64_64K,
+)
 _BUILT_686 = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-02)"
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {"6.12": _6_12, "6.1": _6_1, "7.0": _7_0, "6.12-deb12": _6_12_DEB12, "7.0.0": _7_0_0}
@@ -392,8 +438,9 @@ PROFILES_686_PAE: Mapping[str, Profile] = MappingProxyType(
         "6.12": _686_pae(_6_12_DEB12, "6.12-686-pae", "6.12.117+deb12-686-pae", _6_12_DEB12.build),
     }
 )
+PROFILES_ARM64_64K: Mapping[str, Profile] = MappingProxyType({"6.12": _ARM64_64K})
 OF_ARCH: Mapping[str, Mapping[str, Profile]] = MappingProxyType(
-    {X86_64.name: PROFILES, I386_PAE.name: PROFILES_686_PAE}
+    {X86_64.name: PROFILES, I386_PAE.name: PROFILES_686_PAE, ARM64_64K.name: PROFILES_ARM64_64K}
 )
 """The kernels of each architecture, the one that a machine gets if none is asked for first."""
 

@@ -118,8 +118,7 @@ def load_elf_binary(bprm: LinuxBinprm, file: File, interpreter: File | None) -> 
     layout.phdr = layout.load_bias + image.load_start + elf_sizes(mm).ehdr
     layout.entry = layout.load_bias + image.entry
     if interpreter is not None:
-        bits = mm.arch.bits_per_long
-        layout.interp_base = map_library(mm, interpreter, elf_image(INTERPRETERS[bits], bits))
+        layout.interp_base = map_library(mm, interpreter, elf_image(INTERPRETERS[mm.arch.machine], mm.arch.machine))
     vdso = map_vdso(mm)
     create_elf_tables(bprm, layout, vdso, strings)
     return layout

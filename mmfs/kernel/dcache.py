@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.inode import Inode
 
+LSM_CACHE = "lsm_inode_cache"
+"""What a security module keeps of an inode, if there is one that does."""
 INODE_CACHES = {
     "ext4": "ext4_inode_cache", "tmpfs": "shmem_inode_cache", "proc": "proc_inode_cache",
     "hugetlbfs": "hugetlbfs_inode_cache",
@@ -52,7 +54,8 @@ class Dcache:
         if inode not in self.in_core:
             cache = INODE_CACHES.get(fstype, "shmem_inode_cache")
             slab = self.kernel.slab
-            self.in_core[inode] = slab.alloc(cache, force=True), slab.alloc("lsm_inode_cache", force=True)
+            lsm = slab.alloc(LSM_CACHE, force=True) if LSM_CACHE in slab else 0
+            self.in_core[inode] = slab.alloc(cache, force=True), lsm
 
     def d_alloc(self, inode: Inode) -> None:
         """A name is in memory. Linux: fs/dcache.c, d_alloc()."""

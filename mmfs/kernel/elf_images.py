@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from mmfs.kernel import elf_images_i386
+from mmfs.arch import ARM64_64K, I386_PAE, X86_64
+from mmfs.kernel import elf_images_aarch64, elf_images_i386
 from mmfs.mm.mman import PROT_EXEC, PROT_READ, PROT_WRITE
 from mmfs.mm_types import PAGE_SIZE
 
@@ -267,8 +268,11 @@ sshd /usr/sbin/sshd 1265432 dyn 13 135e0 3890
   > libkrb5.so.3 libcom_err.so.2 libcrypto.so.3 libz.so.1 libc.so.6
 """
 
-INTERPRETERS: Final = {64: "ld-linux-x86-64.so.2", 32: "ld-linux.so.2"}
-"""ld.so by the bits of an address."""
+INTERPRETERS: Final = {
+    X86_64.machine: "ld-linux-x86-64.so.2", I386_PAE.machine: "ld-linux.so.2",
+    ARM64_64K.machine: "ld-linux-aarch64.so.1",
+}  # fmt: skip
+"""ld.so of each machine."""
 _PROT = {"r": PROT_READ, "x": PROT_EXEC, "w": PROT_WRITE}
 
 
@@ -324,7 +328,10 @@ def _index(table: str) -> dict[str, list[str]]:
     return records
 
 
-_RECORDS = {64: _index(ELF_IMAGES), 32: _index(elf_images_i386.ELF_IMAGES)}
+_RECORDS = {
+    X86_64.machine: _index(ELF_IMAGES), I386_PAE.machine: _index(elf_images_i386.ELF_IMAGES),
+    ARM64_64K.machine: _index(elf_images_aarch64.ELF_IMAGES),
+}  # fmt: skip
 
 
 def _segment(text: str) -> Segment:
@@ -333,9 +340,9 @@ def _segment(text: str) -> Segment:
 
 
 @cache
-def elf_image(name: str, bits: int = 64) -> ElfImage:
-    """The file of that name, for so many bits; KeyError if there is none."""
-    head, segments, *needed = _RECORDS[bits][name]
+def elf_image(name: str, machine: str = X86_64.machine) -> ElfImage:
+    """The file of that name, for a machine as uname(2) names it; KeyError if there is none."""
+    head, segments, *needed = _RECORDS[machine][name]
     name, path, size, kind, phnum, entry, relro = head.split()
     return ElfImage(
         name, path, int(size), kind == "dyn", int(phnum), int(entry, 16), int(relro, 16),
@@ -346,17 +353,17 @@ def elf_image(name: str, bits: int = 64) -> ElfImage:
 
 def has_image(name: str) -> bool:
     """Whether the table knows a file of that name."""
-    return name in _RECORDS[64]
+    return name in _RECORDS[X86_64.machine]
 
 
 @cache
-def libraries(name: str, bits: int = 64) -> tuple[ElfImage, ...]:
+def libraries(name: str, machine: str = X86_64.machine) -> tuple[ElfImage, ...]:
     """The libraries that ld.so loads for a file, in the order in which it does: breadth first, without itself."""
     found: dict[str, ElfImage] = {}
-    queue = [elf_image(name, bits)]
+    queue = [elf_image(name, machine)]
     while queue:
         for needed in queue.pop(0).needed:
-            if needed != INTERPRETERS[bits] and needed not in found:
-                found[needed] = elf_image(needed, bits)
+            if needed != INTERPRETERS[machine] and needed not in found:
+                found[needed] = elf_image(needed, machine)
                 queue.append(found[needed])
     return tuple(found.values())

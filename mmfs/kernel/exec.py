@@ -105,10 +105,10 @@ def execve(
     _check_size(task, len(cmdline) + len(env), len(arguments) + len(variables))
     file = task.kernel.namei.open_exec(program, path)
     interpreter = None
-    bits = task.kernel.profile.arch.bits_per_long
-    image = elf_image(program.image, bits)
+    machine = task.kernel.profile.arch.machine
+    image = elf_image(program.image, machine)
     if image.has_interpreter:
-        interpreter = task.kernel.namei.open_image(elf_image(INTERPRETERS[bits], bits))
+        interpreter = task.kernel.namei.open_image(elf_image(INTERPRETERS[machine], machine))
     bprm = LinuxBinprm(
         fork.mm_alloc(task), image, path.encode(), cmdline, env, len(arguments), len(variables), task.cred
     )
@@ -223,12 +223,12 @@ class Started:
         """ld.so and the program's own start, in user mode. The pages it takes are charged to the task."""
         assert task.exec_image is not None
         program, image, layout = task.exec_image.program, self.layout.image, self.layout
-        bits = task.kernel.profile.arch.bits_per_long
+        machine = task.kernel.profile.arch.machine
         with task.running() as mm:
             binfmt_elf.link_object(mm, image, layout.load_bias, program.share_of(image))
             if image.has_interpreter:
-                binfmt_elf.link_object(mm, elf_image(INTERPRETERS[bits], bits), layout.interp_base, 1.0)
-                for library in libraries(program.image, bits):
+                binfmt_elf.link_object(mm, elf_image(INTERPRETERS[machine], machine), layout.interp_base, 1.0)
+                for library in libraries(program.image, machine):
                     file = task.kernel.namei.open_image(library)
                     bias = binfmt_elf.map_library(mm, file, library)
                     file.put()

@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from mmfs.mm.page_io import SwapWrites
     from mmfs.mm.page_writeback import WbDomain
     from mmfs.mm.percpu import PerCpu
-    from mmfs.mm.pgd import PgdPae, PgdPage
+    from mmfs.mm.pgd import PgdObject, PgdPage
     from mmfs.mm.resource import Resource
     from mmfs.mm.rmap import Rmap
     from mmfs.mm.rows import Rows
@@ -126,7 +126,7 @@ class Kernel:
     zswap: Zswap
     zrams: ZramControl
     shm_mnt: ShmMnt
-    pgd: PgdPage | PgdPae
+    pgd: PgdPage | PgdObject
     shmem_huge: ShmemHuge
     mm_rows: Rows
     vma_rows: Rows

@@ -40,7 +40,8 @@ DRIVERS_NS: Final = 2200 * NSEC_PER_MSEC
 INIT_NS: Final = 700 * NSEC_PER_MSEC
 SETTLE_NS: Final = 100 * NSEC_PER_MSEC
 
-LONG_64, GBPAGES, HOTPLUG = config("64BIT"), config("X86_DIRECT_GBPAGES"), config("MEMORY_HOTPLUG")
+X86, LONG_64 = config("X86"), config("64BIT")
+GBPAGES, HOTPLUG = config("X86_DIRECT_GBPAGES"), config("MEMORY_HOTPLUG")
 EXT4_METADATA_PAGES: Final = 67
 EXT4_PINNED_PAGES: Final = 10
 """Of those, what the mounted file system holds: the superblock, group descriptors, the journal's own."""
@@ -113,6 +114,9 @@ def mm_core_init(kernel: Kernel) -> None:
     kernel.damon = Damon(kernel)
     kernel.sections = Sections(kernel.memblock.memory)
     ram = [(start << PAGE_SHIFT, end << PAGE_SHIFT) for start, end, _ in kernel.memblock.memory]
+    if not X86(kernel):
+        kernel.direct_map = DirectMap((), False, (0, 0))
+        return
     if LONG_64(kernel):
         splits = SPLITS_64_7_0 if since(7, 0)(kernel) else SPLITS_64
         kernel.direct_map = DirectMap(ram, machine.cpu.gbpages, splits)
@@ -380,10 +384,14 @@ def mount_root(kernel: Kernel) -> None:
 
 def log_boot(kernel: Kernel) -> None:
     """Put into the log what the kernel has said until here, each line with its own time."""
-    from mmfs.kernel.setup import boot_log
+    from mmfs.kernel import setup, setup_arm64
 
     tiers = list(kernel.memory_tiers.dump_demotion_targets())
-    log = boot_log(kernel.machine, kernel.profile, kernel.memblock, swap_priorities=False, demotion_targets=tiers)
+    machine, profile, memblock = kernel.machine, kernel.profile, kernel.memblock
+    if X86(kernel):
+        log = setup.boot_log(machine, profile, memblock, swap_priorities=False, demotion_targets=tiers)
+    else:
+        log = setup_arm64.boot_log(machine, profile, memblock, demotion_targets=tiers)
     for usec, level, text in log:
         kernel.printk.emit(text, level, ts_ns=min(usec * NSEC_PER_USEC, kernel.clock.now_ns))
 

@@ -115,7 +115,8 @@ INITRAMFS_686_PAE: Final = (
 )
 """Name, size, uses, users; in the order of loading."""
 INITRAMFS: Final = (
-    (INITRAMFS_686_PAE, ~config("64BIT")), (INITRAMFS_6_12, since(6, 12)), (INITRAMFS_6_1, until(6, 12)),
+    ((), config("ARM64")), (INITRAMFS_686_PAE, ~config("64BIT")), (INITRAMFS_6_12, since(6, 12)),
+    (INITRAMFS_6_1, until(6, 12)),
 )  # fmt: skip
 ONE_AREA: Final = until(6, 12)
 OWN_SPACE: Final = config("64BIT")

@@ -185,7 +185,7 @@ class Namei:
         """Open what execve was given: `path`, with the size of the program's image. Linux: do_open_execat()."""
         from mmfs.kernel.elf_images import elf_image
 
-        image = elf_image(program.image, self.kernel.profile.arch.bits_per_long)
+        image = elf_image(program.image, self.kernel.profile.arch.machine)
         return self._open_binary(path if program.image == "static" else image.path, image.size)
 
     def _open_binary(self, path: str, size: int) -> OpenFile:

@@ -24,7 +24,7 @@ from mmfs.kernel.clock import NSEC_PER_MSEC, TICK_NSEC, Clock, Timer
 from mmfs.kernel.cputime import CpuTime
 from mmfs.kernel.psi import TSK_IOWAIT, TSK_MEMSTALL, TSK_MEMSTALL_RUNNING, TSK_ONCPU, TSK_RUNNING, PsiGroup
 from mmfs.kernel.sched import NICE_0_WEIGHT, PRIO_TO_WEIGHT
-from mmfs.kernel.sched_entity import VRUNTIME_SHIFT, SchedEntity
+from mmfs.kernel.sched_entity import VRUNTIME_SHIFT, SchedEntity, Waiter
 
 IDLE: Final = int(CpuTime.IDLE)
 IOWAIT: Final = int(CpuTime.IOWAIT)
@@ -40,8 +40,8 @@ WAKEUP_GRANULARITY: Final = NSEC_PER_MSEC << VRUNTIME_SHIFT
 class Cpu:
     """One processor: its time buckets and its run queue. Linux: struct kernel_cpustat, struct rq."""
 
-    __slots__ = ("_queue", "_seq", "_slice_ns", "_timer", "_times", "busy_ns", "clock", "cpu", "curr", "drained_ns",
-                 "load", "min_vruntime", "nid", "nobody", "nr_iowait", "nr_switches", "now_ns",
+    __slots__ = ("_queue", "_ready", "_seq", "_slice_ns", "_timer", "_times", "busy_ns", "clock", "cpu", "curr",
+                 "drained_ns", "load", "min_vruntime", "nid", "nobody", "nr_iowait", "nr_switches", "now_ns",
                  "timer_wakeups")  # fmt: skip
 
     def __init__(self, clock: Clock, cpu: int, nid: int = 0) -> None:
@@ -70,6 +70,8 @@ class Cpu:
         self.drained_ns = clock.now_ns
         """When all that is queued here will be done."""
         self._timer: Timer | None = None
+        self._ready: list[Waiter] | None = None
+        """Who is to be called at the end of the look that is being taken."""
 
     def __len__(self) -> int:
         """Tasks that ran or wanted to when the CPU was last looked at."""
@@ -266,14 +268,21 @@ class Cpu:
 
     def _look(self) -> None:
         self._timer = None
+        ready = self._ready = []
         self.sync()
+        self._ready = None
         self.watch()
+        for function, args in ready:
+            function(*args)
 
     def call_waiters(self, entity: SchedEntity) -> None:
-        """The task is ready: call who waits for that."""
-        for function, args in entity.waiters:
+        """The task is ready: call who waits for that, once the run queue is in order again."""
+        waiters, entity.waiters = entity.waiters, []
+        if self._ready is not None:
+            self._ready += waiters
+            return
+        for function, args in waiters:
             self.clock.add_timer(self.now_ns, function, *args)
-        entity.waiters = []
 
     # -- pressure ----------------------------------------------------------------------------------------------
 

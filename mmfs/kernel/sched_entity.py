@@ -22,6 +22,10 @@ INV_WEIGHT: Final = {weight: (NICE_0_WEIGHT << VRUNTIME_SHIFT) // weight for wei
 NICE: Final = int(CpuTime.NICE)
 
 
+Waiter = tuple[Callable[..., object], tuple[object, ...]]
+"""What to call when a task is ready."""
+
+
 class Accountable(Protocol):
     """What of a task the scheduler reads and writes."""
 
@@ -78,8 +82,8 @@ class SchedEntity:
         """When it was moved to another CPU, in turns."""
         self.nr_migrations = 0
         """How often it went on where it had not run last."""
-        self.waiters: list[tuple[Callable[..., object], tuple[object, ...]]] = []
-        """What to call when all work is done and all waits are over."""
+        self.waiters: list[Waiter] = []
+        """When all work is done and all waits are over."""
         self.psi_group = psi_group
         self.psi_flags = 0
 

@@ -139,9 +139,13 @@ class Scheduler:
             return
         task.nvcsw += times
         entity.cpu.nr_switches += 2 * (times - 1)
-        begin = entity.waits[-1].until_ns if entity.waits else self.clock.now_ns
-        entity.waits.append(Wait(begin + nsec, nsec, io, memstall))
-        if len(entity.waits) == 1:
+        waits = entity.waits
+        begin = waits[-1].until_ns if waits else self.clock.now_ns
+        if len(waits) > 1 and waits[-1].io == io and waits[-1].memstall == memstall:  # it has not begun: make it longer
+            waits[-1] = Wait(begin + nsec, waits[-1].nsec + nsec, io, memstall)
+            return
+        waits.append(Wait(begin + nsec, nsec, io, memstall))
+        if len(waits) == 1:
             entity.cpu.dequeue(entity)
             self.nr_uninterruptible += 1
             self._begin_wait(entity)

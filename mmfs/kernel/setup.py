@@ -9,7 +9,7 @@ Linux: init/main.c, start_kernel(); arch/x86/kernel/setup.c; the pr_info() of wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mmfs.machine import Machine, SwapDevice
 from mmfs.mm import e820, mm_init
@@ -29,6 +29,7 @@ from mmfs.profile import Profile, config, since
 
 NOTICE, INFO, DEBUG = 5, 6, 7
 MIGRATE_TYPES = 5
+VFS_TABLES = ("Dentry cache", "Inode-cache", "Mount-cache", "Mountpoint-cache")
 STEP_US = 137
 Line = tuple[int, str]
 Record = tuple[int, int, str]
@@ -58,10 +59,10 @@ def boot_log(
     stages: list[tuple[int, Iterator[Line]]] = [
         (0, _firmware(machine, profile, memblock)),
         (0, _nodes(machine, profile, memblock) if NUMA(profile) else _low_memory(memblock)),
-        (0, _zones(profile, memblock)),
+        (0, zone_lines(profile, memblock)),
         (0, _processors(machine, profile, memblock)),
         (0, _zonelists(machine, profile, memblock, nr_free_pages)),
-        (0, _numa_balancing(machine, memblock)),
+        (0, balancing_lines(machine, memblock)),
         (210_000, _calibration(machine, profile)),
         (450_000, _vfs(machine, profile, late)),
         (640_000, _smp(machine, profile)),
@@ -69,30 +70,35 @@ def boot_log(
         (786_000, _initcalls(profile, memblock, late)),
         (1_430_000, iter([(INFO, line) for line in demotion_targets])),
         (1_440_000, _give_back(memblock)),
-        (2_900_000, _disks(machine)),
-        (3_600_000, _swap(machine) if swap_priorities else iter(())),
+        (2_900_000, disk_lines(machine)),
+        (3_600_000, swap_lines(machine) if swap_priorities else iter(())),
     ]
-    records = []
-    for base, lines in stages:
-        for number, (level, text) in enumerate(lines):
-            records.append((base + number * STEP_US if base else 0, level, text))
-    return records
+    return timed(stages)
+
+
+def timed(stages: Iterable[tuple[int, Iterable[Line]]]) -> list[Record]:
+    """Lines with their times: those of a stage follow each other from its first microsecond on, or all stand at 0."""
+    return [
+        (base + number * STEP_US if base else 0, level, text)
+        for base, lines in stages
+        for number, (level, text) in enumerate(lines)
+    ]
 
 
 # -- ranges in the kernel's formats -------------------------------------------------------------------------
 
 
-def _wide(start: int, end: int) -> str:
+def wide(start: int, end: int) -> str:
     """A range of addresses, end exclusive, with 16 digits."""
     return f"[mem 0x{start:016x}-0x{end - 1:016x}]"
 
 
-def _narrow(start: int, end: int) -> str:
+def narrow(start: int, end: int) -> str:
     """A range of addresses, end exclusive, with at least 8 digits."""
     return f"[mem 0x{start:08x}-0x{end - 1:08x}]"
 
 
-def _reservation(memblock: Memblock, why: str) -> Region | None:
+def reservation(memblock: Memblock, why: str) -> Region | None:
     return next((region for region in memblock.reservations if region.why == why), None)
 
 
@@ -104,8 +110,8 @@ def _e820_table(profile: Profile, memblock: Memblock) -> Iterator[Line]:
     before = 0
     for start, end, kind in memblock.e820_firmware:
         if start > before and GAPS(profile):
-            yield INFO, f"BIOS-e820: {_wide(before, start).replace('mem', 'gap')}"
-        yield INFO, f"BIOS-e820: {_wide(start, end)} {' ' + E820_WORDS.get(kind, kind) if GAPS(profile) else kind}"
+            yield INFO, f"BIOS-e820: {wide(before, start).replace('mem', 'gap')}"
+        yield INFO, f"BIOS-e820: {wide(start, end)} {' ' + E820_WORDS.get(kind, kind) if GAPS(profile) else kind}"
         before = end
 
 
@@ -141,13 +147,13 @@ def _firmware(machine: Machine, profile: Profile, memblock: Memblock) -> Iterato
         yield INFO, f"last_pfn = {memblock.e820.end_of_ram_pfn(four_gb):#x} max_arch_pfn = {max_arch:#x}"
     if machine.cpu.gbpages and LONG_64(profile):
         yield INFO, "Using GB pages for direct mapping"
-    initrd = _reservation(memblock, "initrd")
+    initrd = reservation(memblock, "initrd")
     start, end = memblock.ramdisk
-    yield INFO, f"RAMDISK: {_narrow(start, -(-end // PAGE_SIZE) * PAGE_SIZE)}"
+    yield INFO, f"RAMDISK: {narrow(start, -(-end // PAGE_SIZE) * PAGE_SIZE)}"
     if initrd is not None and initrd.start != start:
-        moved = _narrow(initrd.start, initrd.start + end - start)
+        moved = narrow(initrd.start, initrd.start + end - start)
         yield INFO, f"Allocated new RAMDISK: {moved}"
-        yield INFO, f"Move RAMDISK from {_narrow(start, end)} to {moved}"
+        yield INFO, f"Move RAMDISK from {narrow(start, end)} to {moved}"
 
 
 def _low_memory(memblock: Memblock) -> Iterator[Line]:
@@ -164,21 +170,21 @@ def _nodes(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[L
     if machine.numa:
         spans = e820.node_spans(machine)
         for start, end, nid in spans:
-            yield INFO, f"ACPI: SRAT: Node {nid} PXM {nid} {_narrow(start, end)}"
+            yield INFO, f"ACPI: SRAT: Node {nid} PXM {nid} {narrow(start, end)}"
         if machine.maxmem:
             nid = len(machine.nodes) - 1
-            yield INFO, f"ACPI: SRAT: Node {nid} PXM {nid} {_narrow(*e820.hotplug_span(machine))} hotplug"
+            yield INFO, f"ACPI: SRAT: Node {nid} PXM {nid} {narrow(*e820.hotplug_span(machine))} hotplug"
         if len(machine.nodes) > 1:
             yield DEBUG, f"NUMA: Initialized distance table, cnt={len(machine.nodes)}"
         yield from _merged_spans(profile, memblock, spans)
     else:
         yield INFO, "No NUMA configuration found"
-        yield INFO, f"Faking a node at {_wide(0, memblock.max_pfn << PAGE_SHIFT)}"
+        yield INFO, f"Faking a node at {wide(0, memblock.max_pfn << PAGE_SHIFT)}"
     with_memory = {region.nid for region in memblock.regions}
     for nid in sorted(with_memory):
-        data = _reservation(memblock, f"NODE_DATA({nid})")
+        data = reservation(memblock, f"NODE_DATA({nid})")
         if data is not None:
-            yield INFO, f"NODE_DATA({nid}) allocated {_narrow(data.start, data.end)}"
+            yield INFO, f"NODE_DATA({nid}) allocated {narrow(data.start, data.end)}"
             on = memblock.pfn_to_nid(data.start >> PAGE_SHIFT)
             if on != nid:
                 yield INFO, f"    NODE_DATA({nid}) on node {on}"
@@ -193,29 +199,29 @@ def _merged_spans(profile: Profile, memblock: Memblock, spans: list[tuple[int, i
         if start >= end:
             continue
         if nid == last:
-            yield INFO, f"NUMA: Node {nid} {_narrow(low, high)} + {_narrow(start, end)} -> {_narrow(low, end)}"
+            yield INFO, f"NUMA: Node {nid} {narrow(low, high)} + {narrow(start, end)} -> {narrow(low, end)}"
             start = low
         low, high, last = start, end, nid
 
 
-def _zones(profile: Profile, memblock: Memblock) -> Iterator[Line]:
+def zone_lines(profile: Profile, memblock: Memblock) -> Iterator[Line]:
     """Zone and node ranges. Linux: free_area_init()."""
     yield INFO, "Zone ranges:"
     for zone, (low, high) in enumerate(memblock.zone_limits):
         if zone != ZONE_MOVABLE and zone in mm_init.zone_types(profile):
-            reach = _wide(low << PAGE_SHIFT, high << PAGE_SHIFT) if low != high else "empty"
+            reach = wide(low << PAGE_SHIFT, high << PAGE_SHIFT) if low != high else "empty"
             yield INFO, f"  {ZONE_NAMES[zone]:<8} {reach}"
     yield INFO, "Movable zone start for each node"
     for nid, pfn in sorted(memblock.zone_movable_pfn.items()):
         yield INFO, f"  Node {nid}: 0x{pfn << PAGE_SHIFT:016x}"
     yield INFO, "Early memory node ranges"
     for start, end, nid in memblock.memory:
-        yield INFO, f"  node {nid:3d}: {_wide(start << PAGE_SHIFT, end << PAGE_SHIFT)}"
+        yield INFO, f"  node {nid:3d}: {wide(start << PAGE_SHIFT, end << PAGE_SHIFT)}"
     for node in memblock.node_ranges:
         if node.present:
             yield (
                 INFO,
-                f"Initmem setup node {node.nid} {_wide(node.start_pfn << PAGE_SHIFT, node.end_pfn << PAGE_SHIFT)}",
+                f"Initmem setup node {node.nid} {wide(node.start_pfn << PAGE_SHIFT, node.end_pfn << PAGE_SHIFT)}",
             )
         else:
             yield INFO, f"Initmem setup node {node.nid} as memoryless"
@@ -239,8 +245,8 @@ def _processors(machine: Machine, profile: Profile, memblock: Memblock) -> Itera
     else:
         yield INFO, f"smpboot: Allowing {machine.nr_cpus} CPUs, 0 hotplug CPUs"
     for start, end in memblock.e820.nosave_regions(memblock.max_pfn):
-        yield INFO, f"PM: hibernation: Registered nosave memory: {_narrow(start, end)}"
-    gap = _narrow(*memblock.e820.pci_gap())
+        yield INFO, f"PM: hibernation: Registered nosave memory: {narrow(start, end)}"
+    gap = narrow(*memblock.e820.pci_gap())
     yield INFO, f"{gap.replace('mem', 'gap') if GAPS(profile) else gap} available for PCI devices"
     cpus = machine.nr_cpus
     unit = per_cpu_unit_bytes(profile, [len(node.cpus) for node in machine.nodes if node.cpus])
@@ -261,11 +267,31 @@ def _processors(machine: Machine, profile: Profile, memblock: Memblock) -> Itera
 def _command_line(memblock: Memblock) -> Iterator[Line]:
     """Linux: start_kernel(), vfs_caches_init_early()."""
     yield NOTICE, f"Kernel command line: {memblock.cmdline}"
-    yield from (_hash_line(table) for table in memblock.hash_tables if table.early)
+    yield from (hash_line(table) for table in memblock.hash_tables if table.early)
 
 
 def _zonelists(machine: Machine, profile: Profile, memblock: Memblock, nr_free_pages: int | None) -> Iterator[Line]:
     """Fallback orders and what there is to allocate. Linux: build_all_zonelists(), mem_init()."""
+    yield from zonelist_lines(machine, profile, memblock)
+    if not TABLES_FIRST(profile):
+        yield from _command_line(memblock)
+    yield INFO, "mem auto-init: stack:all(zero), heap alloc:on, heap free:off"
+    if HIGHMEM(profile):
+        high = memblock.zone_ranges[ZONE_HIGHMEM]
+        for zone in (ZONE_HIGHMEM, ZONE_MOVABLE) if high.spanned else (ZONE_HIGHMEM,):
+            frames = memblock.zone_ranges[zone]
+            yield INFO, f"Initializing {ZONE_NAMES[zone]} for node 0 ({frames.start_pfn:08x}:{frames.end_pfn:08x})"
+    if reservation(memblock, "software IO TLB") is not None:
+        yield INFO, f"software IO TLB: area num {1 << (machine.nr_cpus - 1).bit_length()}."
+    if not MEMORY_LATE(profile):
+        early = sum(end - start for start, end, _ in memblock.early_free_ranges())
+        boot = [*memblock.early_free_ranges(), *memblock.deferred_free_ranges()]
+        yield memory_line(profile, memblock, boot, early if nr_free_pages is None else nr_free_pages)
+    yield INFO, f"SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs={machine.nr_cpus}, Nodes={len(machine.nodes)}"
+
+
+def zonelist_lines(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
+    """Linux: build_all_zonelists()."""
     orders = mm_init.node_fallback_orders(
         [node.distances for node in machine.nodes],
         [bool(node.present) for node in memblock.node_ranges],
@@ -278,31 +304,16 @@ def _zonelists(machine: Machine, profile: Profile, memblock: Memblock, nr_free_p
     online = sum(1 for node, own in zip(memblock.node_ranges, machine.nodes, strict=True) if node.present or own.cpus)
     yield INFO, f"Built {online} zonelists, mobility grouping {grouping}.  Total pages: {pages}"
     if NUMA(profile):
-        yield _policy_zone(memblock)
-    if not TABLES_FIRST(profile):
-        yield from _command_line(memblock)
-    yield INFO, "mem auto-init: stack:all(zero), heap alloc:on, heap free:off"
-    if HIGHMEM(profile):
-        high = memblock.zone_ranges[ZONE_HIGHMEM]
-        for zone in (ZONE_HIGHMEM, ZONE_MOVABLE) if high.spanned else (ZONE_HIGHMEM,):
-            frames = memblock.zone_ranges[zone]
-            yield INFO, f"Initializing {ZONE_NAMES[zone]} for node 0 ({frames.start_pfn:08x}:{frames.end_pfn:08x})"
-    if _reservation(memblock, "software IO TLB") is not None:
-        yield INFO, f"software IO TLB: area num {1 << (machine.nr_cpus - 1).bit_length()}."
-    if not MEMORY_LATE(profile):
-        early = sum(end - start for start, end, _ in memblock.early_free_ranges())
-        boot = [*memblock.early_free_ranges(), *memblock.deferred_free_ranges()]
-        yield _available(profile, memblock, boot, early if nr_free_pages is None else nr_free_pages)
-    yield INFO, f"SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs={machine.nr_cpus}, Nodes={len(machine.nodes)}"
+        yield policy_zone_line(memblock)
 
 
-def _policy_zone(memblock: Memblock) -> Line:
+def policy_zone_line(memblock: Memblock) -> Line:
     """The highest zone to which memory policies apply. Linux: init/main.c, mm/mempolicy.c, check_highest_zone()."""
     policy = max(zone.zone_type for zone in memblock.zone_ranges if zone.present and zone.zone_type != ZONE_MOVABLE)
     return INFO, f"Policy zone: {ZONE_NAMES[policy]}"
 
 
-def _numa_balancing(machine: Machine, memblock: Memblock) -> Iterator[Line]:
+def balancing_lines(machine: Machine, memblock: Memblock) -> Iterator[Line]:
     """Linux: mm/mempolicy.c, check_numabalancing_enable()."""
     if len(machine.nodes) > 1 and "numa_balancing=" not in memblock.cmdline:
         yield (
@@ -313,9 +324,14 @@ def _numa_balancing(machine: Machine, memblock: Memblock) -> Iterator[Line]:
 
 
 def _calibration(machine: Machine, profile: Profile) -> Iterator[Line]:
+    yield calibration_line(machine.cpu.khz * 1000, profile)
+
+
+def calibration_line(timer_hz: int, profile: Profile) -> Line:
+    """Linux: init/calibrate.c, calibrate_delay()."""
     hz = profile.config_int("HZ")
-    lpj = machine.cpu.khz * 1000 // hz
-    yield (
+    lpj = timer_hz // hz
+    return (
         INFO,
         "Calibrating delay loop (skipped), value calculated using timer frequency.. "
         f"{lpj // (500000 // hz)}.{lpj // (5000 // hz) % 100:02d} BogoMIPS (lpj={lpj})",
@@ -327,8 +343,8 @@ def _vfs(machine: Machine, profile: Profile, tables: list[HashTable]) -> Iterato
     pid_max = max(32768, 1024 * machine.nr_cpus)
     yield INFO, f"pid_max: default: {pid_max} minimum: {max(301, 8 * machine.nr_cpus)}"
     for table in tables:
-        if not table.early and table.name in ("Dentry cache", "Inode-cache", "Mount-cache", "Mountpoint-cache"):
-            yield _hash_line(table)
+        if not table.early and table.name in VFS_TABLES:
+            yield hash_line(table)
 
 
 def _smp(machine: Machine, profile: Profile) -> Iterator[Line]:
@@ -336,12 +352,7 @@ def _smp(machine: Machine, profile: Profile) -> Iterator[Line]:
     vendor = {"AuthenticAMD": "AMD ", "GenuineIntel": "Intel "}.get(cpu.vendor_id, "")
     name = cpu.model_name if cpu.model_name.startswith(vendor.strip() or " ") else vendor + cpu.model_name
     yield INFO, f"smpboot: CPU0: {name} (family: {cpu.family:#x}, model: {cpu.model:#x}, stepping: {cpu.stepping:#x})"
-    online = sum(1 for node in machine.nodes if node.cpus or node.memory)
-    yield (
-        INFO,
-        f"smp: Brought up {online} node{'s' if online > 1 else ''}, {machine.nr_cpus} CPU"
-        + ("s" if machine.nr_cpus > 1 else ""),
-    )
+    yield smp_line(machine)
     hz = profile.config_int("HZ")
     total = cpu.khz * 1000 // hz * machine.nr_cpus
     yield (
@@ -351,22 +362,34 @@ def _smp(machine: Machine, profile: Profile) -> Iterator[Line]:
     )
 
 
+def smp_line(machine: Machine) -> Line:
+    """Linux: kernel/smp.c, smp_init()."""
+    online = sum(1 for node in machine.nodes if node.cpus or node.memory)
+    nodes, cpus = ("s" if number > 1 else "" for number in (online, machine.nr_cpus))
+    return INFO, f"smp: Brought up {online} node{nodes}, {machine.nr_cpus} CPU{cpus}"
+
+
 def _memory(machine: Machine, profile: Profile, memblock: Memblock, nr_free_pages: int | None) -> Iterator[Line]:
     """Linux: deferred_init_memmap(), mem_init_print_info(), probe_memory_block_size()."""
-    for nid in sorted({region.nid for region in memblock.regions}) if DEFERRED(profile) else ():
-        start = memblock.first_deferred_pfn.get(nid)
-        deferred = memblock.node_ranges[nid].end_pfn - start if start is not None else 0
-        yield INFO, f"node {nid} deferred pages initialised in {-(-deferred // 32768) * 4}ms"
+    yield from deferred_lines(memblock) if DEFERRED(profile) else ()
     if MEMORY_LATE(profile):
         boot = memblock.boot_free_ranges()
         free = sum(end - start for start, end, _ in boot)
-        yield _available(profile, memblock, boot, free if nr_free_pages is None else nr_free_pages)
+        yield memory_line(profile, memblock, boot, free if nr_free_pages is None else nr_free_pages)
     if BLOCKS(profile):
         block = mm_init.memory_block_size(memblock.max_pfn, machine.cpu.hypervisor)
         yield INFO, f"x86/mm: Memory block size: {block >> 20}MB"
 
 
-def _available(profile: Profile, memblock: Memblock, ranges: list[PfnRange], nr_free_pages: int) -> Line:
+def deferred_lines(memblock: Memblock) -> Iterator[Line]:
+    """Linux: deferred_init_memmap()."""
+    for nid in sorted({region.nid for region in memblock.regions}):
+        start = memblock.first_deferred_pfn.get(nid)
+        deferred = memblock.node_ranges[nid].end_pfn - start if start is not None else 0
+        yield INFO, f"node {nid} deferred pages initialised in {-(-deferred // 32768) * 4}ms"
+
+
+def memory_line(profile: Profile, memblock: Memblock, ranges: list[PfnRange], nr_free_pages: int) -> Line:
     """How much memory is free, and what that is which was not handed over. Linux: mem_init_print_info()."""
     boot = sum(end - start for start, end, _ in (*ranges, *memblock.gigantic_pages))
     physical = memblock.phys_pages()
@@ -387,24 +410,29 @@ def _initcalls(profile: Profile, memblock: Memblock, tables: list[HashTable]) ->
     """The hash tables of the rest, and bounce buffers. Linux: the initcalls."""
     later = {table.name: table for table in tables if not table.early}
     if "posixtimers" in later:
-        yield _hash_line(later["posixtimers"])
+        yield hash_line(later["posixtimers"])
     futex = later["futex"]
-    yield _futex_line(futex, len(memblock.node_ranges)) if GAPS(profile) else _hash_line(futex)
+    yield _futex_line(futex, len(memblock.node_ranges)) if GAPS(profile) else hash_line(futex)
     for start, end in memblock.e820.ram_buffers():
         what = "register RAM buffer resource" if GAPS(profile) else "reserve RAM buffer"
-        yield DEBUG, f"e820: {what} {_narrow(start, end)}"
+        yield DEBUG, f"e820: {what} {narrow(start, end)}"
     heads = PAGE_SIZE * 8 // profile.arch.bits_per_long
     yield INFO, f"VFS: Dquot-cache hash table entries: {heads} (order 0, 4096 bytes)"
-    for name in ("IP idents", "tcp_listen_portaddr_hash", "Table-perturb", "TCP established", "TCP bind"):
-        yield _hash_line(later[name])
-    established, bind = later["TCP established"], later["TCP bind"]
-    yield INFO, f"TCP: Hash tables configured (established {established.entries} bind {bind.entries})"
-    yield from (_hash_line(later[name]) for name in ("MPTCP token", "UDP", "UDP-Lite") if name in later)
-    bounce = _reservation(memblock, "software IO TLB")
+    yield from inet_lines(later)
+    bounce = reservation(memblock, "software IO TLB")
     if bounce is not None:
         size = bounce.end - bounce.start
         yield INFO, "PCI-DMA: Using software bounce buffering for IO (SWIOTLB)"
         yield INFO, f"software IO TLB: mapped [mem 0x{bounce.start:016x}-0x{bounce.end:016x}] ({size >> 20}MB)"
+
+
+def inet_lines(later: Mapping[str, HashTable]) -> Iterator[Line]:
+    """Linux: net/ipv4/af_inet.c, inet_init()."""
+    for name in ("IP idents", "tcp_listen_portaddr_hash", "Table-perturb", "TCP established", "TCP bind"):
+        yield hash_line(later[name])
+    established, bind = later["TCP established"], later["TCP bind"]
+    yield INFO, f"TCP: Hash tables configured (established {established.entries} bind {bind.entries})"
+    yield from (hash_line(later[name]) for name in ("MPTCP token", "UDP", "UDP-Lite") if name in later)
 
 
 def _give_back(memblock: Memblock) -> Iterator[Line]:
@@ -421,7 +449,7 @@ def _give_back(memblock: Memblock) -> Iterator[Line]:
             yield INFO, f"{texts[region.why]}: {(region.end - region.start) // 1024}K"
 
 
-def _disks(machine: Machine) -> Iterator[Line]:
+def disk_lines(machine: Machine) -> Iterator[Line]:
     """Linux: drivers/block/virtio_blk.c, virtblk_update_capacity()."""
     for number, disk in enumerate(machine.disks, 1):
         decimal, binary = _human(disk.nr_sectors, 1000), _human(disk.nr_sectors, 1024)
@@ -447,7 +475,7 @@ def _human(sectors: int, base: int) -> str:
     return f"{size}{f'.{rest:03d}'[: digits + 1] if digits else ''} {prefixes[unit]}B"
 
 
-def _swap(machine: Machine) -> Iterator[Line]:
+def swap_lines(machine: Machine) -> Iterator[Line]:
     for number, device in enumerate(machine.swap):
         yield INFO, swap_line(device, -2 - number)
 
@@ -458,7 +486,7 @@ def swap_line(device: SwapDevice, priority: int, extents: int = 1, flags: str = 
     return f"Adding {kb}k swap on {device.name}.  Priority:{priority} extents:{extents} across:{kb}k {flags}"
 
 
-def _hash_line(table: HashTable) -> Line:
+def hash_line(table: HashTable) -> Line:
     return (
         INFO,
         f"{table.name} hash table entries: {table.entries} (order: {table.order}, {table.size} bytes, {table.where})",

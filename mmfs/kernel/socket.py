@@ -172,7 +172,7 @@ class Socket(Inode):
         super().__init__(kernel, ino, SOCKFS_DEV, path=f"socket:[{ino}]", mode=0o140777, uid=task.uid, gid=task.gid)
         self.proto = proto
         self.memcg: MemCgroup | None = memcg_sock.sk_alloc(kernel.memcgs, task)
-        self.objects = [kernel.slab.alloc(name, force=True) for name in SOCKET_OBJECTS]
+        self.objects = [kernel.slab.alloc(name, force=True) for name in SOCKET_OBJECTS if name in kernel.slab]
         self.rcvbuf = RMEM_DEFAULT
         self.rmem_alloc = 0
         """True sizes of what waits, and of what was received and is not given back yet."""

@@ -38,7 +38,7 @@ COMPRESSOR_AREAS: Final = (32, 32)
 """Each CPU's buffers of compressors that work on one page. Linux: crypto/scompress.c."""
 BOUNCE_POOL: Final = 64
 """Pages in which data of high memory is copied for devices that cannot reach it. Linux: block/bounce.c."""
-LONG_64, COHERENT_POOL = config("64BIT"), config("DMA_COHERENT_POOL")
+X86, LONG_64, COHERENT_POOL = config("X86"), config("64BIT"), config("DMA_COHERENT_POOL")
 PERCPU_MIN_ALLOC: Final = 4
 PERCPU_BLOCK: Final = 32
 DMA_POOL_LEAST: Final = (128 << 10) >> PAGE_SHIFT
@@ -76,7 +76,7 @@ def boot_areas(kernel: Kernel) -> None:
     areas = SMALL_AREAS if LONG_64(kernel) else (*SMALL_AREAS_32, *COMPRESSOR_AREAS * kernel.machine.nr_cpus)
     for pages in (*percpu_chunk_areas(unit, long), *areas):
         kernel.vmalloc.alloc(pages, 0)
-    if LONG_64(kernel):
+    if X86(kernel) and LONG_64(kernel):
         kernel.vmalloc.alloc_huge(len(nodes) * HPAGE_PMD_SIZE >> PAGE_SHIFT, 0)
     if COHERENT_POOL(kernel):
         dma_pools(kernel)
@@ -88,10 +88,15 @@ def boot_areas(kernel: Kernel) -> None:
         disk_queues(kernel)
 
 
+def dma_pool_bytes(totalram_pages: int) -> int:
+    """Bytes of a pool: 128 KB at least, and for each gigabyte. Linux: dma_atomic_pool_init()."""
+    pages = max(totalram_pages // DMA_POOL_SHARE, DMA_POOL_LEAST)
+    return PAGE_SIZE << min((pages - 1).bit_length(), MAX_PAGE_ORDER)
+
+
 def dma_pools(kernel: Kernel) -> None:
     """Memory for devices when nothing may sleep, in each zone that devices can need. Linux: dma_atomic_pool_init()."""
-    pages = max(kernel.totalram_pages() // DMA_POOL_SHARE, DMA_POOL_LEAST)
-    order = min((pages - 1).bit_length(), MAX_PAGE_ORDER)
+    order = (dma_pool_bytes(kernel.totalram_pages()) >> PAGE_SHIFT).bit_length() - 1
     for zone in (0, GFP_DMA_BIT, GFP_DMA32_BIT):
         fit = order
         while kernel.page_alloc.alloc_pages(GFP_KERNEL | GFP_NOWARN_BIT | zone, fit, 0) < 0 and fit:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mmfs.mm import check_damon, check_huge, check_hugetlb, check_ksm, check_memcg, check_swap
 from mmfs.mm.filemap import NODE_SLOTS
 from mmfs.mm.folio import nr_pages, of_tails
-from mmfs.mm.pgd import PTRS_PER_PGD
 from mmfs.mm_types import (
     BLK_SPLIT,
     BLK_TAIL,
@@ -200,10 +199,11 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
         tables = 0
         record = kernel.mmu.mms[row]
         root, levels = int(record["pgd"]), kernel.mmu.walker.levels
+        ptrs_per_pgd = kernel.profile.arch.ptrs_per_pgd or PTRS_PER_TABLE
         stack = [(root, levels, 0)]
         while stack:
             first, level, base = stack.pop()
-            table, ptrs = first // PTRS_PER_TABLE, PTRS_PER_TABLE if level < levels or levels > 3 else PTRS_PER_PGD
+            table, ptrs = first // PTRS_PER_TABLE, PTRS_PER_TABLE if level < levels else ptrs_per_pgd
             if ptrs == PTRS_PER_TABLE:
                 mapped.tables[table] = row
                 _same(f"table {table:#x}: flags", int(kernel.frames.pages[table]["flags"]) & ~PG_MEMCG_KMEM, PG_TABLE)

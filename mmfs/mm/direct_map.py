@@ -53,11 +53,13 @@ class DirectMap:
     """
 
     def __init__(self, ram: Iterable[tuple[int, int]], gbpages: bool, splits: tuple[int, int] = SPLITS_64) -> None:
-        """``splits``: of 2 MB pages, for the image and for modules."""
+        """``splits``: of 2 MB pages, for the image and for modules. Without RAM: a kernel that does not count them."""
         self.ram: Sequence[Range] = sorted(Range(*piece) for piece in ram)
         self.gbpages = gbpages
         self.module_splits = splits[1]
         self.nr_4k = self.nr_2m = self.nr_1g = 0
+        if not self.ram:
+            return
         self.init_mem_mapping()
         broken = sum(self.split_1g() for _ in range(IMAGE_SPLITS_1G))
         for _ in range(splits[0] + broken):

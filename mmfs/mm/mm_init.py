@@ -1,7 +1,7 @@
 """How the kernel cuts memory into nodes and zones, as functions of plain numbers.
 
-Zones are cut from the nodes' memory at 16 MB and 4 GB, and where ``movablecore=`` or ``kernelcore=`` say so. Nothing
-here holds state; what follows from the zones' sizes is in watermark.py.
+Zones are cut from the nodes' memory at 16 MB (not on arm64) and 4 GB, and where ``movablecore=`` or ``kernelcore=``
+say so. Nothing here holds state; what follows from the zones' sizes is in watermark.py.
 
 Linux: mm/mm_init.c, mm/page_alloc.c.
 """
@@ -84,13 +84,15 @@ PfnRanges = Sequence[tuple[int, int, int]]
 # -- zones -----------------------------------------------------------------------------------------------
 
 
-def zone_limits(start_pfn: int, max_low_pfn: int, max_pfn: int, types: Collection[int]) -> list[tuple[int, int]]:
+def zone_limits(
+    start_pfn: int, max_low_pfn: int, max_pfn: int, types: Collection[int], max_dma_pfn: int = MAX_DMA_PFN
+) -> list[tuple[int, int]]:
     """The lowest and highest possible frame of each zone type, of which ``types`` are there.
 
     Linux: free_area_init(), zone_sizes_init().
     """
     tops = {
-        ZONE_DMA: min(MAX_DMA_PFN, max_low_pfn),
+        ZONE_DMA: min(max_dma_pfn, max_low_pfn),
         ZONE_DMA32: min(MAX_DMA32_PFN, max_low_pfn),
         ZONE_NORMAL: max_low_pfn,
         ZONE_HIGHMEM: max_pfn,

@@ -5,7 +5,8 @@ the address space (0x555555554000) plus a random number of pages; the heap follo
 stack hangs from the top, lowered by a random number of pages; below it, after a gap for the stack to grow into,
 lies `mmap_base`, from which mmap() goes down. A CPU with five-level paging has 56 bits of user addresses, but
 nothing is placed above the 47-bit window unless the caller's hint asks for it. With 32 bits the window is 3 GB,
-programs lie at 0x8048000 or above 0x400000, and there is less room to shuffle (arch.py has the numbers).
+programs lie at 0x8048000 or above 0x400000, and there is less room to shuffle; arm64 has a window of 48 bits (arch.py
+has the numbers).
 
 All randomness comes from the process's own generator in the order in which execve() draws it, so that a seed
 gives the same addresses every time. Of a draw, Linux takes the low bits: mmap_rnd_bits (28) for the mmap area and
@@ -24,7 +25,7 @@ import re
 from random import Random
 from typing import TYPE_CHECKING
 
-from mmfs.mm.mman import ADDR_COMPAT_LAYOUT, ULONG_MAX, page_align
+from mmfs.mm.mman import ADDR_COMPAT_LAYOUT, RLIM_INFINITY, ULONG_MAX, page_align
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 from mmfs.profile import config
 
@@ -37,11 +38,13 @@ SIZE_128M = 128 << 20
 
 COMPAT = config("IA32_EMULATION")
 """Kernels of 64 bits that run programs of 32."""
+ANY_STACK = config("ARM64")
+"""Kernels that leave the room below a stack without limit to it. Linux: mm/util.c, mmap_is_legacy()."""
 
 
 def task_size_max(kernel: Kernel) -> int:
     """The end of user addresses: 47 bits, or 56 with five-level paging, or 3 GB. Linux: TASK_SIZE_MAX."""
-    return kernel.profile.arch.page_offset or (1 << (56 if kernel.machine.cpu.la57 else 47)) - PAGE_SIZE
+    return kernel.profile.arch.task_size or (1 << (56 if kernel.machine.cpu.la57 else 47)) - PAGE_SIZE
 
 
 def stack_guard_gap(kernel: Kernel) -> int:
@@ -79,9 +82,9 @@ def _mmap_base(mm: MmStruct, rnd: int, task_size: int, rlim_stack: int, rnd_mask
     return page_align(task_size - gap - rnd)
 
 
-def task_unmapped_base(task_size: int) -> int:
-    """A third of the address space: where a bottom-up search starts. Linux: __TASK_UNMAPPED_BASE()."""
-    return page_align(task_size // 3)
+def task_unmapped_base(mm: MmStruct) -> int:
+    """Where a bottom-up search starts: a third of the address space, a quarter on arm64. Linux: TASK_UNMAPPED_BASE."""
+    return page_align(mm.arch.unmapped_base)
 
 
 def arch_pick_mmap_layout(mm: MmStruct, rng: Random, rlim_stack: int) -> None:
@@ -93,15 +96,16 @@ def arch_pick_mmap_layout(mm: MmStruct, rng: Random, rlim_stack: int) -> None:
     """
     mm.rng = rng
     legacy = bool(mm.personality & ADDR_COMPAT_LAYOUT or mm.kernel.vm.legacy_va_layout)
+    legacy = legacy or (ANY_STACK(mm) and rlim_stack == RLIM_INFINITY)
     mm.topdown = not legacy
     rnd = _arch_rnd(mm, mm.kernel.vm.mmap_rnd_bits)
-    mm.mmap_legacy_base = task_unmapped_base(mm.arch.map_window) + rnd
+    mm.mmap_legacy_base = task_unmapped_base(mm) + rnd
     base = _mmap_base(mm, rnd, mm.arch.map_window, rlim_stack, mm.arch.stack_rnd_mask)
     mm.mmap_base = mm.mmap_legacy_base if legacy else base
     if not COMPAT(mm):
         return
     rnd = _arch_rnd(mm, mm.kernel.vm.mmap_rnd_compat_bits)
-    mm.mmap_compat_legacy_base = task_unmapped_base(IA32_PAGE_OFFSET) + rnd
+    mm.mmap_compat_legacy_base = page_align(IA32_PAGE_OFFSET // 3) + rnd
     base = _mmap_base(mm, rnd, IA32_PAGE_OFFSET, rlim_stack, 0x7FF)
     mm.mmap_compat_base = mm.mmap_compat_legacy_base if legacy else base
 
@@ -113,9 +117,9 @@ def randomize_stack_top(mm: MmStruct) -> int:
 
 
 def arch_align_stack(mm: MmStruct, sp: int) -> int:
-    """A stack pointer lowered by up to 8 kB and aligned. Linux: arch/x86/kernel/process.c, arch_align_stack()."""
+    """A stack pointer lowered by up to 8 kB (or a page) and aligned. Linux: arch_align_stack()."""
     if mm.randomize:
-        sp -= _random_long(mm) % 8192
+        sp -= _random_long(mm) % mm.arch.stack_align_rnd
     return sp & ~0xF
 
 

@@ -16,11 +16,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mmfs.mm_types import GFP_HIGHMEM_BIT, GFP_KERNEL, HPAGE_PMD_SIZE, PAGE_SIZE, MemcgStatItem
+from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.mm.memcontrol import MemCgroups
     from mmfs.profile import Profile
 
+X86_64 = config("X86") & config("64BIT")
+"""Kernels whose per-CPU areas share large pages."""
 CHUNK_STRUCT, BLOCK_STRUCT = {8: 200, 4: 96}, 32
 """Bytes; of a chunk by the size of a long."""
 MIN_ALLOC_BYTES = 4
@@ -54,7 +57,7 @@ def percpu_unit_pages(profile: Profile) -> int:
 
 def per_cpu_unit_bytes(profile: Profile, group_cpus: list[int]) -> int:
     """Bytes from one CPU's area to the next, for that many CPUs on each node that has some."""
-    if not profile.config("64BIT"):  # Linux: pcpu_embed_first_chunk(), whose atom is a page
+    if not X86_64(profile):  # Linux: pcpu_embed_first_chunk(), whose atom is a page
         return percpu_unit_pages(profile) * PAGE_SIZE
     return HPAGE_PMD_SIZE // pcpu_units_per_alloc(percpu_unit_pages(profile) * PAGE_SIZE, group_cpus)
 

@@ -1,10 +1,10 @@
 """The root of an address space's page tables.
 
-It is a page, and what lies below comes and goes with what is mapped. With PAE the hardware reads four entries of it
-once, when the address space is switched to: they are 32 bytes of a slab, and the tables of the three gigabytes that a
-program has are there from the start.
+It is a page, or with fewer entries than that an object of a slab (64 with arm64's large pages); what lies below comes
+and goes with what is mapped. With PAE the hardware reads four entries of it once, when the address space is switched
+to: they are 32 bytes of a slab, and the tables of the three gigabytes that a program has are there from the start.
 
-Linux: arch/x86/mm/pgtable.c, pgd_alloc(), pgd_free().
+Linux: arch/x86/mm/pgtable.c, arch/arm64/mm/pgd.c, pgd_alloc(), pgd_free().
 
 Simplified: page table isolation is off (it would give the kernel's gigabyte a table in each address space).
 """
@@ -28,15 +28,11 @@ from mmfs.mm_types import (
     PTRS_PER_TABLE,
     NodeStatItem,
 )
-from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
-PAE: Final = config("X86_PAE")
 PGD_CACHE: Final = "pgd_cache"
-PREALLOCATED_PMDS: Final = 3
-PTRS_PER_PGD: Final = 4
 PMD_LEVEL: Final = 2
 GFP_PGTABLE_USER: Final = GFP_KERNEL_ACCOUNT | GFP_ZERO_BIT
 _PGTABLE: Final = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY
@@ -68,11 +64,12 @@ class PgdPage:
         self.kernel.memcgs.free_kmem_page(int(self.kernel.mmu.mms[row]["pgd"]) // PTRS_PER_TABLE)
 
 
-class PgdPae:
-    """Roots of four entries. ``objects``: the slab's object of each row."""
+class PgdObject:
+    """Roots that are objects of a slab. ``objects``: that of each row."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
+        self.arch = kernel.profile.arch
         self.objects: dict[int, int] = {}
 
     def alloc(self, row: int) -> int:
@@ -82,7 +79,7 @@ class PgdPae:
         try:
             if not obj:
                 raise OSError(ENOMEM, "no memory for a page table")
-            for _ in range(PREALLOCATED_PMDS):
+            for _ in range(self.arch.preallocated_pmds):
                 pmds.append(_take(kernel, PMD_LEVEL, GFP_PGTABLE_USER))
         except OSError:
             for pfn in pmds:
@@ -91,7 +88,8 @@ class PgdPae:
             raise
         first = kernel.slab.words_of(obj)
         entries = [pfn * PAGE_SIZE | _PGTABLE for pfn in pmds]
-        kernel.frames.entries[first : first + PTRS_PER_PGD] = [*entries, 0]
+        kernel.frames.entries[first : first + self.arch.ptrs_per_pgd] = 0
+        kernel.frames.entries[first : first + len(entries)] = entries
         for pfn in pmds:
             self._count(row, pfn, +1)
         self.objects[row] = obj
@@ -101,7 +99,7 @@ class PgdPae:
         """As PgdPage.free(), with the tables that are still below. Linux: pgd_mop_up_pmds()."""
         kernel = self.kernel
         first = int(kernel.mmu.mms[row]["pgd"])
-        for entry in kernel.frames.entries[first : first + PTRS_PER_PGD].tolist():
+        for entry in kernel.frames.entries[first : first + self.arch.preallocated_pmds].tolist():
             if entry & PTE_PRESENT:
                 pfn = (entry & PTE_PFN_MASK) // PAGE_SIZE
                 self._count(row, pfn, -1)
@@ -114,6 +112,6 @@ class PgdPae:
         self.kernel.mmu.mms[row]["pgtables_bytes"] += sign * PAGE_SIZE
 
 
-def pgtable_cache_init(kernel: Kernel) -> PgdPage | PgdPae:
+def pgtable_cache_init(kernel: Kernel) -> PgdPage | PgdObject:
     """How this kernel makes roots. Linux: pgtable_cache_init()."""
-    return PgdPae(kernel) if PAE(kernel) else PgdPage(kernel)
+    return PgdObject(kernel) if kernel.profile.arch.ptrs_per_pgd else PgdPage(kernel)

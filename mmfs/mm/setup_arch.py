@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 
+from mmfs.arch import ARM64_64K, I386_PAE, X86_64
 from mmfs.machine import Machine
 from mmfs.mm import e820, mm_init
 from mmfs.mm.cmdline import BootOptions, memparse
@@ -40,8 +41,9 @@ def setup_memory(
 ) -> Memblock:
     """Boot a machine's physical memory. Linux: setup_arch() to mm_core_init()."""
     from mmfs.mm.setup_arch_32 import BootMemory32
+    from mmfs.mm.setup_arch_arm64 import BootMemoryArm64
 
-    steps = BootMemory if profile.config("64BIT") else BootMemory32
+    steps = {X86_64: BootMemory, I386_PAE: BootMemory32, ARM64_64K: BootMemoryArm64}[profile.arch]
     boot = steps(machine, profile, cmdline, rng_seed, kernel_base)
     boot.firmware()
     boot.kernel_image()
@@ -57,7 +59,7 @@ def setup_memory(
     boot.hash_tables()
     boot.core_init()
     boot.give_back()
-    boot.memblock.iomem = build_iomem(machine, profile, boot.memblock, boot.crash)
+    boot.resources()
     return boot.memblock
 
 
@@ -108,6 +110,9 @@ class BootMemory:
     """Below which address the initramfs must lie."""
     io_tlb_slot, io_tlb_area = 24, 16
     """Bytes for each slot and each area of the bounce buffers."""
+    max_dma_pfn = mm_init.MAX_DMA_PFN
+    """The end of what the most limited devices reach."""
+    section_pages = PAGES_PER_SECTION
     hpet_resource, io_apic_resource, e820_resource, firmware_map, nosave_region = 73, 75, 64, 104, 32
     """Bytes of what stands for a device (its name included), a line of the map, and memory that is not saved."""
 
@@ -169,6 +174,15 @@ class BootMemory:
         """The end of what is mapped."""
         return self.memblock.max_pfn << PAGE_SHIFT
 
+    def node_spans(self) -> list[tuple[int, int, int]]:
+        """The physical ranges of each node (start, end, nid)."""
+        return e820.node_spans(self.machine)
+
+    @property
+    def physmem_bits(self) -> int:
+        """Bits of an address by which sections are counted. Linux: MAX_PHYSMEM_BITS."""
+        return 52 if self.machine.cpu.la57 else 46
+
     def nodes(self) -> None:
         """Give memory to its nodes, and each node its pglist_data. Linux: initmem_init(), alloc_node_data()."""
         block, machine = self.memblock, self.machine
@@ -176,7 +190,7 @@ class BootMemory:
             count = len(machine.nodes)
             if count > 1:
                 block.alloc(count * count, "NUMA distance table", align=PAGE_SIZE)
-            block.set_nodes(e820.node_spans(machine))
+            block.set_nodes(self.node_spans())
         with_memory = sorted({region.nid for region in block.regions})
         for nid in range(len(machine.nodes)):
             if nid in with_memory:
@@ -217,8 +231,7 @@ class BootMemory:
         """Section tables and the memory map itself: 2 MB for every 128 MB of RAM. Linux: sparse_init()."""
         block, profile = self.memblock, self.profile
         per_root = PAGE_SIZE // profile.mem_section_size
-        address_bits = 52 if self.machine.cpu.la57 else 46
-        roots = (1 << (address_bits - SECTION_SIZE_BITS)) // per_root
+        roots = (1 << (self.physmem_bits - SECTION_SIZE_BITS)) // per_root
         block.alloc(roots * 8, "section roots")
         by_node = self.sections()
         seen: set[int] = set()
@@ -238,11 +251,15 @@ class BootMemory:
             usage = profile.mem_section_usage_size * count
             if block.alloc_or_none(usage, "section usage", nid=nid, low=goal, high=goal + SECTION_SIZE) is None:
                 block.alloc(usage, "section usage", nid=nid, low=goal)
-            block.alloc(map_bytes * count, "memmap", align=PMD_SIZE, nid=nid, low=MAX_DMA_ADDRESS, exact_nid=True)
-            self._vmemmap_tables(nid, ranges, map_bytes, mapped)
+            self.memmap(nid, ranges, map_bytes, mapped)
 
-    def _vmemmap_tables(self, nid: int, ranges: list[tuple[int, int]], map_bytes: int, mapped: set[int]) -> None:
-        """Page tables of the memory map: a PMD page for each of its gigabytes, and two above."""
+    def memmap(self, nid: int, ranges: list[tuple[int, int]], map_bytes: int, mapped: set[int]) -> None:
+        """The memory map of a node's sections; its page tables: a PMD page for each of its gigabytes, and two above.
+
+        ``mapped``: the gigabytes that have one.
+        """
+        size = sum(high - low for low, high in ranges) * map_bytes
+        self.memblock.alloc(size, "memmap", align=PMD_SIZE, nid=nid, low=MAX_DMA_ADDRESS, exact_nid=True)
         fresh = set()
         for low, high in ranges:
             fresh |= set(range(low * map_bytes // PUD_SIZE, (high * map_bytes - 1) // PUD_SIZE + 1)) - mapped
@@ -257,7 +274,7 @@ class BootMemory:
         memory = block.memory
         total = sum(end - start for start, end, _ in memory)
         types = mm_init.zone_types(self.profile)
-        limits = mm_init.zone_limits(memory[0].start_pfn, block.max_low_pfn, block.max_pfn, types)
+        limits = mm_init.zone_limits(memory[0].start_pfn, block.max_low_pfn, block.max_pfn, types, self.max_dma_pfn)
         movable = mm_init.find_zone_movable_pfns(
             memory,
             limits,
@@ -384,6 +401,10 @@ class BootMemory:
                 pmds.add(address // PUD_SIZE)
                 ptes.add(address // PMD_SIZE)
         return 1 + len(pmds) + len(ptes)
+
+    def resources(self) -> None:
+        """Who claims which addresses. Linux: e820__reserve_resources()."""
+        self.memblock.iomem = build_iomem(self.machine, self.profile, self.memblock, self.crash)
 
     def give_back(self) -> None:
         """What the kernel frees when it has booted, in that order. Linux: free_initmem(), free_initrd_mem()."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mmfs.mm import slab_caches, slab_caches_6_1, slab_caches_7_0, slab_caches_686_pae
+from mmfs.mm import slab_caches, slab_caches_6_1, slab_caches_7_0, slab_caches_686_pae, slab_caches_arm64
 from mmfs.mm.slab_caches import KERNFS_NODES_PER_MEMORY_BLOCK, KERNFS_NODES_PER_NODE
 from mmfs.mm.slub import KmemCache, get_order
 from mmfs.mm_types import (
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from mmfs.mm.page_alloc import PageAllocator
 
 TABLES: Final = (
-    (config("X86_PAE"), slab_caches_686_pae), (since(7, 0), slab_caches_7_0), (since(6, 12), slab_caches),
-    (until(6, 12), slab_caches_6_1),
+    (config("X86_PAE"), slab_caches_686_pae), (config("ARM64"), slab_caches_arm64), (since(7, 0), slab_caches_7_0),
+    (since(6, 12), slab_caches), (until(6, 12), slab_caches_6_1),
 )  # fmt: skip
 """Which kernels have which caches: the first that fits."""
 
@@ -49,7 +49,7 @@ KMALLOC_MAX_CACHE_SIZE: Final = 2 * PAGE_SIZE
 
 KMALLOC_KINDS: Final = ("kmalloc", "kmalloc-cg", "kmalloc-rcl", "dma-kmalloc")
 
-KMALLOC_SIZES: Final = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
+KMALLOC_SIZES: Final = (8, 16, 32, 64, 96, 128, 192, *(1 << shift for shift in range(8, PAGE_SHIFT + 2)))
 
 # Caches that tasks fill. Boot leaves each CPU a slab of them, empty but for what lives.
 TASK_CACHES: Final = (

@@ -27,14 +27,12 @@ from mmfs.mm.mman import (
 from mmfs.mm.stack import expand_downwards
 from mmfs.mm.unmapped_area import get_unmapped_area
 from mmfs.mm.vma import VmAreaStruct, VmOperations, vm_area_alloc, vm_area_free
-from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_MASK, PAGE_SHIFT
 from mmfs.profile import config, until
 
 if TYPE_CHECKING:
     from mmfs.mm.mm_struct import MmStruct
 
-VVAR_BYTES = 4 * PAGE_SIZE
-VDSO_BYTES = 2 * PAGE_SIZE
 STACK_EXPAND = 128 << 10
 VDSO_ABOVE_STACK = until(6, 12) & config("64BIT")
 """Kernels that map the vDSO beside the stack and not among the libraries."""
@@ -94,13 +92,14 @@ def vdso_addr(mm: MmStruct, length: int) -> int:
 
 def map_vdso(mm: MmStruct) -> int:
     """Map the vvar pages and the vDSO above them; returns the vDSO's address. Linux: map_vdso()."""
-    length = VVAR_BYTES + VDSO_BYTES
+    vvar_bytes, vdso_bytes = mm.arch.vvar_pages << PAGE_SHIFT, mm.arch.vdso_pages << PAGE_SHIFT
+    length = vvar_bytes + vdso_bytes
     addr = get_unmapped_area(mm, None, vdso_addr(mm, length) if VDSO_ABOVE_STACK(mm) else 0, length, 0, 0)
-    text = addr + VVAR_BYTES
+    text = addr + vvar_bytes
     text_flags = VM_READ | VM_EXEC | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
     vvar_flags = VM_READ | VM_MAYREAD | VM_IO | VM_DONTDUMP | VM_PFNMAP
-    insert_special_mapping(mm, text, VDSO_BYTES, text_flags, vdso_mapping)
-    insert_special_mapping(mm, addr, VVAR_BYTES, vvar_flags, vvar_mapping)
+    insert_special_mapping(mm, text, vdso_bytes, text_flags, vdso_mapping)
+    insert_special_mapping(mm, addr, vvar_bytes, vvar_flags, vvar_mapping)
     mm.vdso = text
     return text
 

@@ -215,7 +215,7 @@ def hugetlb_get_unmapped_area(mm: MmStruct, huge_page_size: int, addr: int, leng
     if mm.topdown:
         info.high_limit += mm.task_size - mm.arch.map_window if beyond else 0
         found = unmapped_area_topdown(mm, info)
-        info.low_limit, info.high_limit = task_unmapped_base(mm.arch.map_window), mm.arch.map_window
+        info.low_limit, info.high_limit = task_unmapped_base(mm), mm.arch.map_window
     else:
         info.low_limit = mm.mmap_legacy_base
         info.high_limit = mm.task_size if beyond else mm.arch.map_window

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
 VMALLOC_OFFSET: Final = 8 << 20
+VMALLOC_TOTAL_ARM64_KB: Final = 137_301_581_824
+"""The kernel's half of 48 bits but for modules, what maps the memory map with pages of 64 KB, and fixed mappings."""
 Kvmalloc = int | list[int]
 """What kvmalloc() gives: an object of the slab, or the pages of an area."""
 
@@ -49,10 +51,12 @@ class Vmalloc:
     def total_kb(self) -> int:
         """The size of the address range: 12.5 PB with five-level page tables, 32 TB with four; what is left of 4 GB.
 
-        Linux: arch/x86/include/asm/pgtable_64_types.h, VMALLOC_TOTAL; pgtable_32_areas.h.
+        Linux: arch/x86/include/asm/pgtable_64_types.h, VMALLOC_TOTAL; pgtable_32_areas.h; arch/arm64's pgtable.h.
         """
         if end := self.kernel.profile.arch.vmalloc_end:
             return end - self.start >> 10
+        if self.kernel.profile.config("ARM64"):
+            return VMALLOC_TOTAL_ARM64_KB
         return 13_743_895_347_199 if self.kernel.machine.cpu.la57 else 34_359_738_367
 
     def alloc(self, nr_pages: int, nid: int, account: bool = False) -> list[int]:

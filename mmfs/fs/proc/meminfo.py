@@ -164,9 +164,9 @@ ROWS = (
     Row("HugePages_Surp", attrgetter("hstate.surplus_huge_pages"), COUNT, config("HUGETLB_PAGE")),
     Row("Hugepagesize", lambda m: 1 << m.hstate.order, needs=config("HUGETLB_PAGE")),
     Row("Hugetlb", lambda m: m.kernel.hugetlb_total_pages(), needs=config("HUGETLB_PAGE")),
-    of_kernel("DirectMap4k", "direct_map.nr_4k"),
-    of_kernel("DirectMap2M", "direct_map.nr_2m", DIRECT_MAP_2M),
-    of_kernel("DirectMap1G", "direct_map.nr_1g", DIRECT_MAP_1G, config("64BIT")),
+    of_kernel("DirectMap4k", "direct_map.nr_4k", needs=config("X86")),
+    of_kernel("DirectMap2M", "direct_map.nr_2m", DIRECT_MAP_2M, config("X86")),
+    of_kernel("DirectMap1G", "direct_map.nr_1g", DIRECT_MAP_1G, config("X86") & config("64BIT")),
 )
 
 

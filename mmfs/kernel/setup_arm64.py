@@ -1,0 +1,123 @@
+"""What the kernel says while it boots on arm64, as far as the simulated machine has the facts.
+
+As setup.py has it for x86: lines about devices and features that are not modelled are left out.
+
+Linux: init/main.c, start_kernel(); arch/arm64/kernel/setup.c; the pr_info() of what they call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mmfs.kernel import setup
+from mmfs.kernel.setup import INFO, NOTICE, Line, Record
+from mmfs.machine import Machine
+from mmfs.mm.boot_areas import dma_pool_bytes
+from mmfs.mm.memblock import Memblock
+from mmfs.mm.percpu import percpu_unit_pages
+from mmfs.mm.system_hash import HashTable
+from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
+from mmfs.profile import Profile
+
+MIDR = 0x000F0510
+"""What the emulated processor says it is."""
+TIMER_HZ = 62_500_000
+IO_TLB_DEFAULT = 64 << 20
+
+
+def boot_log(
+    machine: Machine, profile: Profile, memblock: Memblock, *, demotion_targets: Sequence[str] = ()
+) -> list[Record]:
+    """The boot log: (microseconds, level, text) in order."""
+    later = {table.name: table for table in memblock.hash_tables if not table.early}
+    return setup.timed(
+        (
+            (0, _firmware(profile, memblock)),
+            (0, _nodes(machine, memblock)),
+            (0, setup.zone_lines(profile, memblock)),
+            (0, _start_kernel(machine, profile, memblock)),
+            (0, setup.balancing_lines(machine, memblock)),
+            (19_000, _vfs(machine, profile, later)),
+            (133_000, _smp(machine)),
+            (243_000, _memory(profile, memblock)),
+            (345_000, _initcalls(memblock, later)),
+            (805_000, iter([(INFO, f"Freeing initrd memory: {_kb(memblock, 'initrd')}K")])),
+            (1_000_000, setup.disk_lines(machine)),
+            (1_135_000, iter([(INFO, line) for line in demotion_targets])),
+            (1_472_000, iter([(INFO, f"Freeing unused kernel memory: {_kb(memblock, 'kernel memory')}K")])),
+        )
+    )
+
+
+def _kb(memblock: Memblock, why: str) -> int:
+    """The whole pages of what is freed when the kernel has booted. Linux: free_reserved_area()."""
+    region = next(region for region in memblock.late_freed if region.why == why)
+    return (region.end // PAGE_SIZE - -(-region.start // PAGE_SIZE)) * PAGE_SIZE >> 10
+
+
+def _firmware(profile: Profile, memblock: Memblock) -> Iterator[Line]:
+    """From the first line to the model. Linux: smp_setup_processor_id(), setup_machine_fdt()."""
+    yield INFO, f"Booting Linux on physical CPU 0x{0:010x} [0x{MIDR:08x}]"
+    yield NOTICE, profile.version_banner
+    yield INFO, "KASLR disabled on command line" if "nokaslr" in memblock.cmdline.split() else "KASLR enabled"
+    yield INFO, "Machine model: linux,dummy-virt"
+
+
+def _nodes(machine: Machine, memblock: Memblock) -> Iterator[Line]:
+    """Which memory is on which node. Linux: mm/numa_emulation.c, drivers/base/arch_numa.c, dummy_numa_init()."""
+    if not machine.numa:
+        yield INFO, f"NUMA: Faking a node at {setup.wide(memblock.regions[0].start, memblock.max_pfn << PAGE_SHIFT)}"
+    for nid in sorted({region.nid for region in memblock.regions}):
+        data = setup.reservation(memblock, f"NODE_DATA({nid})")
+        if data is not None:
+            yield INFO, f"NODE_DATA({nid}) allocated {setup.narrow(data.start, data.end)}"
+
+
+def _start_kernel(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
+    """Per-CPU areas, the command line, zonelists, bounce buffers, the slab. Linux: start_kernel()."""
+    unit_pages, image = percpu_unit_pages(profile), profile.image
+    yield (
+        INFO,
+        f"percpu: Embedded {unit_pages} pages/cpu s{image.percpu_static} r{profile.percpu_reserved}"
+        f" d{profile.percpu_dynamic} u{unit_pages * PAGE_SIZE}",
+    )
+    yield NOTICE, f"Kernel command line: {memblock.cmdline}"
+    yield from (setup.hash_line(table) for table in memblock.hash_tables if table.early)
+    yield from setup.zonelist_lines(machine, profile, memblock)
+    yield INFO, "mem auto-init: stack:all(zero), heap alloc:on, heap free:off"
+    bounce = setup.reservation(memblock, "software IO TLB")
+    if bounce is not None:
+        size = bounce.end - bounce.start
+        if size != IO_TLB_DEFAULT:
+            yield INFO, f"software IO TLB: SWIOTLB bounce buffer size adjusted to {size >> 20}MB"
+        yield INFO, f"software IO TLB: area num {1 << (machine.nr_cpus - 1).bit_length()}."
+        yield INFO, f"software IO TLB: mapped [mem 0x{bounce.start:016x}-0x{bounce.end:016x}] ({size >> 20}MB)"
+    yield INFO, f"SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs={machine.nr_cpus}, Nodes={len(machine.nodes)}"
+
+
+def _vfs(machine: Machine, profile: Profile, later: dict[str, HashTable]) -> Iterator[Line]:
+    yield setup.calibration_line(TIMER_HZ, profile)
+    pid_max = max(32768, 1024 * machine.nr_cpus)
+    yield INFO, f"pid_max: default: {pid_max} minimum: {max(301, 8 * machine.nr_cpus)}"
+    yield from (setup.hash_line(later[name]) for name in setup.VFS_TABLES if name in later)
+
+
+def _smp(machine: Machine) -> Iterator[Line]:
+    yield setup.smp_line(machine)
+    yield INFO, f"SMP: Total of {machine.nr_cpus} processors activated."
+
+
+def _memory(profile: Profile, memblock: Memblock) -> Iterator[Line]:
+    """Linux: deferred_init_memmap(), mem_init_print_info()."""
+    yield from setup.deferred_lines(memblock)
+    boot = memblock.boot_free_ranges()
+    yield setup.memory_line(profile, memblock, boot, sum(end - start for start, end, _ in boot))
+
+
+def _initcalls(memblock: Memblock, later: dict[str, HashTable]) -> Iterator[Line]:
+    """Hash tables of the rest, and memory for devices. Linux: the initcalls."""
+    yield setup.hash_line(later["futex"])
+    size = dma_pool_bytes(sum(end - start for start, end, _ in memblock.free_ranges()))
+    for zone in ("", "|GFP_DMA", "|GFP_DMA32"):
+        yield INFO, f"DMA: preallocated {size >> 10} KiB GFP_KERNEL{zone} pool for atomic allocations"
+    yield from setup.inet_lines(later)
