@@ -340,6 +340,8 @@ class Buddy:
         pfn: cython.long
         flags: cython.int = alloc_flags
         self.reclaim_zone = -1
+        if self.areas.grouping_disabled:
+            mt = MIGRATE_UNMOVABLE
         if self.handed >= 0 and order == 0 and (
             self.zone[self.frames.block[self.handed >> PAGEBLOCK_ORDER].zone].zid <= highest
         ):

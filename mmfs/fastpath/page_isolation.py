@@ -78,19 +78,20 @@ class PageIsolation:
     def unisolate_block(self, block):
         """Its pages are movable ones for everybody again. Linux: unset_migratetype_isolate()."""
         pfn: cython.long = block << PAGEBLOCK_ORDER
+        mt: cython.int = MIGRATE_UNMOVABLE if self.areas.grouping_disabled else MIGRATE_MOVABLE
         zone: cython.long = self.frames.block[block].zone
         order: cython.int = self.frames.block[block].order
         if self.frames.block[block].migratetype != MIGRATE_ISOLATE:
             return
         if self.frames.block[block].state == BLK_SPLIT:
-            self.areas.move_freepages_block(zone, block, MIGRATE_ISOLATE, MIGRATE_MOVABLE)
+            self.areas.move_freepages_block(zone, block, MIGRATE_ISOLATE, mt)
         elif self.frames.block[block].state == BLK_FREE:
             self.areas.del_from_free_list(zone, pfn, order, MIGRATE_ISOLATE)
-            self.frames.block[block].migratetype = MIGRATE_MOVABLE
+            self.frames.block[block].migratetype = mt
             if order > PAGEBLOCK_ORDER:
-                self.frames.block[block + 1].migratetype = MIGRATE_MOVABLE
-            self.areas.free_one_page(zone, pfn, order, MIGRATE_MOVABLE, True)
-        self.frames.block[block].migratetype = MIGRATE_MOVABLE
+                self.frames.block[block + 1].migratetype = mt
+            self.areas.free_one_page(zone, pfn, order, mt, True)
+        self.frames.block[block].migratetype = mt
 
     # ------------------------------------------------------------------------------ pages
 

@@ -370,7 +370,9 @@ class SwapIn:
         with cython.nogil:
             while self.swap.nr_shmem_swapped and i < last and i < self.folios.mapping[m].slots:
                 value = self.folios.slot[self.folios.mapping[m].base + i]
-                if value & SLOT_SWAP and (t < 0 or self.swap.slots.type[(value & ~SLOT_SWAP) >> SWAPFILE_CLUSTER_SHIFT] == t):
+                if value & SLOT_SWAP and (
+                    t < 0 or self.swap.slots.type[(value & ~SLOT_SWAP) >> SWAPFILE_CLUSTER_SHIFT] == t
+                ):
                     pfn = self.shmem_swapin(m, i)
                     if pfn < 0:
                         self.reason = FAULT_OOM if pfn == _NO_MEMORY else FAULT_SLICE

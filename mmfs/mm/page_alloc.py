@@ -76,13 +76,6 @@ RESERVES_FOLLOW = since(7, 0)
 _LRU_HEADS_SPARE = 1024
 
 
-def gfp_migratetype(gfp: int) -> int:
-    """The migratetype a request belongs to. Linux: include/linux/gfp.h, gfp_migratetype()."""
-    if gfp & GFP_MOVABLE_BIT:
-        return MIGRATE_MOVABLE
-    return MIGRATE_RECLAIMABLE if gfp & GFP_RECLAIMABLE_BIT else MIGRATE_UNMOVABLE
-
-
 def gfp_to_alloc_flags(gfp: int, order: int) -> int:
     """Which reserves a request may use in the slow path. Linux: mm/page_alloc.c, gfp_to_alloc_flags()."""
     flags = ALLOC_WMARK_MIN
@@ -146,6 +139,7 @@ class PageAllocator:
         self.totalreserve_pages = 0
         self.khugepaged = False
         """Whether room is kept for huge pages."""
+        self.set_mobility_grouping(memblock.total_pages(profile))
         boot = BootMemory(self)
         boot.free_area_init(machine, memblock)
         self.build_zonelists()
@@ -175,6 +169,14 @@ class PageAllocator:
         """Pageblocks of different kinds are kept apart if there is memory enough. Linux: build_all_zonelists()."""
         self.buddy.areas.grouping_disabled = nr_pages < PAGEBLOCK_NR_PAGES * MIGRATE_TYPES
         return not self.buddy.areas.grouping_disabled
+
+    def gfp_migratetype(self, gfp: int) -> int:
+        """The migratetype a request belongs to. Linux: include/linux/gfp.h, gfp_migratetype()."""
+        if self.buddy.areas.grouping_disabled:
+            return MIGRATE_UNMOVABLE
+        if gfp & GFP_MOVABLE_BIT:
+            return MIGRATE_MOVABLE
+        return MIGRATE_RECLAIMABLE if gfp & GFP_RECLAIMABLE_BIT else MIGRATE_UNMOVABLE
 
     # ------------------------------------------------------------------------------ watermarks
 
@@ -344,7 +346,7 @@ class PageAllocator:
             nid = int(buddy.cpu_nodes[buddy.cpu])
         mask = 1 << nid if gfp & GFP_THISNODE_BIT else int(buddy.mems_allowed)
         flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM_BIT else 0)
-        pfn = buddy.alloc_pages(order, gfp_migratetype(gfp), nid, self.gfp_zone(gfp), flags, mask)
+        pfn = buddy.alloc_pages(order, self.gfp_migratetype(gfp), nid, self.gfp_zone(gfp), flags, mask)
         if buddy.wake_kswapd:
             self.wake_boosted()
         return pfn if pfn >= 0 else self.slowpath(gfp, order, nid, mask if gfp & GFP_THISNODE_BIT else None)
@@ -353,7 +355,7 @@ class PageAllocator:
         """What is left to try before there are threads that could reclaim."""
         flags = gfp_to_alloc_flags(gfp, order)
         mask = _ALL_NODES if nodemask is None else nodemask
-        return int(self.buddy.alloc_pages(order, gfp_migratetype(gfp), nid, self.gfp_zone(gfp), flags, mask))
+        return int(self.buddy.alloc_pages(order, self.gfp_migratetype(gfp), nid, self.gfp_zone(gfp), flags, mask))
 
     def may_oom(self, gfp: int, order: int) -> bool:
         """Whether a failing request may kill somebody. Linux: mm/page_alloc.c, __alloc_pages_may_oom()."""
@@ -405,7 +407,7 @@ class PageAllocator:
     def unreserve_highatomic(self, gfp: int, force: bool = True) -> bool:
         """Give a HighAtomic pageblock back to the request's migratetype."""
         return any(
-            self.buddy.highatomic.unreserve(zone.index, gfp_migratetype(gfp), force)
+            self.buddy.highatomic.unreserve(zone.index, self.gfp_migratetype(gfp), force)
             for zone in self.zones
             if zone.managed() and zone.zone_idx <= self.gfp_zone(gfp)
         )

@@ -27,6 +27,7 @@ from mmfs.mm_types import (
     BLK_RESERVED,
     BLK_SPLIT,
     GFP_HIGHMEM_BIT,
+    GFP_HIGHUSER_MOVABLE,
     GFP_MOVABLE_BIT,
     GFP_RETRY_MAYFAIL_BIT,
     GFP_USER,
@@ -206,7 +207,8 @@ class Isolation:
             self.undo_isolate_range(start, end)
             return False
         self.loops.take_isolated(zone.index, start, end)
-        self.kernel.frames.blocks["migratetype"][start >> PAGEBLOCK_ORDER : end >> PAGEBLOCK_ORDER] = MIGRATE_MOVABLE
+        types = self.kernel.frames.blocks["migratetype"][start >> PAGEBLOCK_ORDER : end >> PAGEBLOCK_ORDER]
+        types[:] = self.kernel.page_alloc.gfp_migratetype(GFP_HIGHUSER_MOVABLE)
         return True
 
     def _reclaim_clean_pages(self, start: int, end: int) -> None:
