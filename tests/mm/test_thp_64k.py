@@ -40,10 +40,21 @@ def meminfo(kernel: Kernel, row: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{row}:"))
 
 
-def touched(kernel: Kernel, size: str, comm: str = "hold", **options: Any) -> tuple[Any, int]:
-    task = kernel.spawn(comm)
+def touched(kernel: Kernel, size: str, **options: Any) -> tuple[Any, int]:
+    task = kernel.spawn("hold")
     addr = task.mmap(size, **options)
     task.touch(addr, size, write=True)
+    return task, addr
+
+
+def two_huge_pages(kernel: Kernel) -> tuple[Any, int]:
+    """The machine has no more. The first fault puts the other one on the CPU's list, whence a worker returns it."""
+    task = kernel.spawn("hold")
+    addr = task.mmap("1G")
+    task.touch(addr, "512M", write=True)
+    for cpu in range(2):
+        kernel.page_alloc.refresh_cpu_vm_stats(cpu)
+    task.touch(addr + 512 * MB, "512M", write=True)
     return task, addr
 
 
@@ -65,7 +76,7 @@ def test_files(kernel: Kernel) -> None:
 
 
 def test_a_fault_takes_a_pageblock(kernel: Kernel) -> None:
-    task, addr = touched(kernel, "1G")
+    task, addr = two_huge_pages(kernel)
     assert addr % (512 * MB) == 0
     assert vmstat(kernel) == {"thp_fault_alloc": 2}
     assert (meminfo(kernel, "AnonHugePages"), vmstat(kernel, "nr_anon_tr")) == (
@@ -80,7 +91,7 @@ def test_a_fault_takes_a_pageblock(kernel: Kernel) -> None:
 
 
 def test_a_part_is_unmapped(kernel: Kernel) -> None:
-    task, addr = touched(kernel, "1G")
+    task, addr = two_huge_pages(kernel)
     task.madvise(addr, PAGE_SIZE, MADV_DONTNEED)
     kernel.check()
     assert vmstat(kernel) == {"thp_fault_alloc": 2, "thp_split_pmd": 1, "thp_deferred_split_page": 1}
