@@ -49,8 +49,9 @@ def boot(
     Sizes are numbers of bytes or strings such as "512M". `nodes` is a number of NUMA nodes or a list of their
     descriptions; `disks` says how fast they are ("hdd", "ssd", "nvme", or each by its name: {"vda": "nvme"});
     `maxmem` how much memory it can have when more is plugged in;
-    `machine` is a TOML file's path or a `Machine`; `arch` what processor it has ("x86_64" [default], or "i386-pae": 32
-    bits and high memory). `preset` says who lives on the machine ("bare",
+    `machine` is a TOML file's path or a `Machine`; `arch` what processor it has ("x86_64" [default], "i386-pae": 32
+    bits and high memory, or "arm64-64k": pages of 64 KB, for which Python is started with MMFS_PAGE_SIZE=64K in the
+    environment). `preset` says who lives on the machine ("bare",
     "server" [default], "host"), `containers` how many containers run in cgroups of their own,
     `profile` which kernel it runs, `cmdline` its command line, `cgroup` which cgroups are mounted ("v2" [default], or
     "v1": a hierarchy for each controller). `seed` decides all that is

@@ -20,8 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mmfs.mm_types import PAGE_SHIFT, PAGE_SHIFTS
-
 GB, TB = 1 << 30, 1 << 40
 
 
@@ -78,6 +76,11 @@ class Arch:
     """Tables below the root that are there from the start. Linux: PREALLOCATED_PMDS."""
 
     @property
+    def page_size(self) -> str:
+        """How large its pages are, as MMFS_PAGE_SIZE says it."""
+        return f"{1 << self.page_shift - 10}K"
+
+    @property
     def ulong_max(self) -> int:
         """The largest unsigned long."""
         return (1 << self.bits_per_long) - 1
@@ -112,10 +115,12 @@ ARCHES: Mapping[str, Arch] = MappingProxyType({arch.name: arch for arch in (X86_
 
 def arch_of(name: str) -> Arch:
     """The architecture of that name; ValueError with one line if there is none, or none with this process's pages."""
+    from mmfs.mm_types import PAGE_SHIFT
+
     if name not in ARCHES:
         raise ValueError(f"arch: unknown architecture {name!r} (known: {', '.join(ARCHES)})")
     arch = ARCHES[name]
     if arch.page_shift != PAGE_SHIFT:
-        pages = next(size for size, shift in PAGE_SHIFTS.items() if shift == arch.page_shift)
+        pages = arch.page_size
         raise ValueError(f"arch: {name} has pages of {pages}B: start Python with MMFS_PAGE_SIZE={pages} for it")
     return arch

@@ -1,4 +1,4 @@
-"""Processors a machine can have: what CPUID would say of them, as far as /proc and /sys show it."""
+"""Processors a machine can have: what they would say of themselves, as far as /proc and /sys show it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CpuModel:
     model_name: str
     stepping: int
     microcode: int | None
-    khz: int
+    khz: int  # on arm64 of the timer that it calibrates by
     cache_size_kb: int
     cpuid_level: int
     flags: tuple[str, ...]
@@ -41,6 +41,8 @@ class CpuModel:
     tlb_size: str | None
     phys_bits: int
     caches: tuple[CacheLevel, ...]
+    midr: int = 0
+    """What a processor of arm64 says it is. Linux: MIDR_EL1."""
 
     @property
     def la57(self) -> bool:
@@ -137,5 +139,35 @@ CPU_MODELS = {
         tlb_size="1024 4K pages",
         phys_bits=52,
         caches=_caches(32, 8, 1024, 8, 32768, 16, "package"),
+    ),
+}
+_ARM64_FEATURES = (
+    "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm jscvt fcma lrcpc dcpop sha3 sm3 "
+    "sm4 asimddp sha512 sve asimdfhm dit ilrcpc flagm ssbs sb paca pacg dcpodp sve2 sveaes svepmull svebitperm svesha3 "
+    "svesm4 flagm2 frint svei8mm svef32mm svef64mm svebf16 i8mm bf16 dgh rng bti"
+)
+CPU_MODELS_ARM64 = {
+    # QEMU's "-cpu max" of the board "virt" under emulation.
+    "max": CpuModel(
+        name="max",
+        vendor_id="",
+        family=8,
+        model=0x51,
+        model_name="",
+        stepping=0,
+        microcode=None,
+        khz=62_500,
+        cache_size_kb=0,
+        cpuid_level=0,
+        flags=tuple(_ARM64_FEATURES.split()),
+        bugs=(),
+        tlb_size=None,
+        phys_bits=52,
+        caches=(
+            CacheLevel(1, "Data", 64, 4),
+            CacheLevel(1, "Instruction", 64, 4),
+            CacheLevel(2, "Unified", 1024, 8, shared="package"),
+        ),
+        midr=0x000F0510,
     ),
 }

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmfs.arch import X86_64, Arch, arch_of
-from mmfs.cpu_model import CPU_MODELS, CpuModel
+from mmfs.arch import ARM64_64K, X86_64, Arch, arch_of
+from mmfs.cpu_model import CPU_MODELS, CPU_MODELS_ARM64, CpuModel
 from mmfs.mm_types import PAGE_SIZE
 from mmfs.sizes import GB, MB, TB, format_size, parse_size
 
@@ -181,7 +181,7 @@ class Machine:
         cpu_lists = _distribute_cpus(wanted, _count(cpus, "cpus", limits.max_cpus))
         table = _distances(distances, nodes, len(memories))
         _check_ram(sum(memories), limits)
-        model = _cpu_model(cpu, la57)
+        model = _cpu_model(cpu, la57, limits)
         swaps, devices = _disks(swap, parse_size(disk, "disk"))
         machine = cls(
             nodes=tuple(Node(*row) for row in zip(memories, cpu_lists, table, *_speeds(nodes, memories), strict=True)),
@@ -192,6 +192,8 @@ class Machine:
             maxmem=_maxmem(maxmem, sum(memories), limits),
             arch=arch,
         )
+        if hardware_name is None and limits is ARM64_64K:
+            hardware_name = "linux,dummy-virt (DT)"
         return replace(machine, hardware_name=hardware_name) if hardware_name else machine
 
     @classmethod
@@ -420,10 +422,13 @@ def _topology(cpu_lists: list[tuple[int, ...]], sockets: int | None, threads: in
     return Topology(sockets, total // sockets // threads, threads)
 
 
-def _cpu_model(name: str, la57: bool | None) -> CpuModel:
-    if name not in CPU_MODELS:
-        raise ValueError(f"cpu: unknown model {name!r} (known: {', '.join(CPU_MODELS)})")
-    model = CPU_MODELS[name]
+def _cpu_model(name: str, la57: bool | None, arch: Arch) -> CpuModel:
+    models = CPU_MODELS_ARM64 if arch is ARM64_64K else CPU_MODELS
+    if name not in models:
+        raise ValueError(f"cpu: unknown model {name!r} (known: {', '.join(models)})")
+    if la57 is not None and arch is ARM64_64K:
+        raise ValueError(f"la57: processors of {arch.name} have no such thing")
+    model = models[name]
     return model if la57 is None else model.with_flags(la57=la57)
 
 

@@ -634,7 +634,7 @@ VMA_DTYPE = np.dtype(
 # written, whether a writeback list knows of it (or will be told), where the next round of writing begins;
 # how many pages the disk has of it, and from which sector on; how many from the first on must stay. Of shmem: when a
 # fault and when a write may bring a huge page (SHMEM_*), whether it is queued for one that reaches beyond its end, and
-# whether it has no name: then all of a huge page is mapped at once, entry by entry if need be.
+# whether it has no name: then all of a folio is mapped at once, entry by entry if need be.
 MAPPING_DTYPE = np.dtype(
     [
         ("base", "i8"),
@@ -661,11 +661,15 @@ MAPPING_DTYPE = np.dtype(
 SHMEM_ALWAYS = 1
 SHMEM_WITHIN_SIZE = 2
 SHMEM_ADVISE = 4
+# In a row: the switches of each size decide.
+SHMEM_BY_SIZE = 8
 
 # A slot of an address_space is a frame + 1, or an entry that stands for a page that is not there: a shadow that
-# reclaim has left, or (shmem) a page that is swapped out.
+# reclaim has left, or (shmem) the swap slot of a page that is out, with the order of the entry that it is part of.
 SLOT_SHADOW = 1 << 63
 SLOT_SWAP = 1 << 62
+SLOT_ORDER_SHIFT = 56
+SLOT_SWP_MASK = (1 << SLOT_ORDER_SHIFT) - 1
 
 # struct file_ra_state of an open file: pages; prev_pos in bytes. random: POSIX_FADV_RANDOM.
 FILE_RA_DTYPE = np.dtype(

@@ -10,7 +10,7 @@ flavour that CI uses to find what C would not tell: an index out of bounds or an
 overflow ends the process.
 
 A flavour has one page size (MMFS_PAGE_SHIFT in fastpath/defs.pxd). Those of 64 KB are compiled from the same C files,
-and installed in a folder of their own, when `--pages 64K` asks for them.
+and installed in a folder of their own, when they are asked for: by `--pages 64K`, and for a wheel, which has both.
 """
 
 from __future__ import annotations

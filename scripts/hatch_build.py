@@ -1,4 +1,4 @@
-"""Hatchling build hook: the wheel carries mmfs/fastpath compiled, an editable install compiles it in place."""
+"""Hatchling build hook: a wheel carries mmfs/fastpath compiled for all page sizes, an editable install for one."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ class FastpathBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Before files are collected; `version` is "standard" or "editable"."""
-        flavour = build_fastpath.Flavour(build_fastpath.checked_from_environment())
-        libraries = build_fastpath.build(flavour)
-        build_data["pure_python"] = not libraries
-        build_data["infer_tag"] = bool(libraries)
-        if version == "editable":
-            build_fastpath.install_in_place(flavour, libraries)
-        else:
-            for library in libraries:
-                build_data["force_include"][str(library)] = f"mmfs/fastpath/{library.name}"
+        checked, sizes = build_fastpath.checked_from_environment(), list(build_fastpath.PAGE_SHIFTS)
+        build_data["pure_python"] = not build_fastpath.sources()
+        build_data["infer_tag"] = bool(build_fastpath.sources())
+        for pages in sizes[:1] if version == "editable" else sizes:
+            flavour = build_fastpath.Flavour(checked, pages)
+            libraries = build_fastpath.build(flavour)
+            if version == "editable":
+                build_fastpath.install_in_place(flavour, libraries)
+                continue
+            for library, target in zip(libraries, flavour.installed, strict=True):
+                build_data["force_include"][str(library)] = str(target.relative_to(build_fastpath.ROOT))

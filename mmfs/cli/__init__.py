@@ -84,7 +84,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     name = "mmfs"
     try:
-        status: Any = cli.main(args=list(args) if args is not None else None, prog_name="mmfs", standalone_mode=False)
+        words = list(args) if args is not None else None
+        # The object tells commands whether they are the process's own, which they may start again.
+        status: Any = cli.main(args=words, prog_name="mmfs", standalone_mode=False, obj=args is None)
         sys.stdout.flush()
     except click.ClickException as error:
         context = getattr(error, "ctx", None)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mmfs.arch import ARCHES, X86_64
 from mmfs.mount.errors import MountError
 
 if TYPE_CHECKING:
@@ -51,6 +56,7 @@ class MachineOptions:
 
     def boot(self, **arguments: Any) -> Kernel:
         """Boot the machine, with what `mmfs.boot()` takes besides; raises MountError with a line for the user."""
+        self.restart_for_pages()
         for field in fields(self):
             value = getattr(self, field.name)
             if value is not None and field.name not in ("like_host", "nodes"):
@@ -71,6 +77,42 @@ class MachineOptions:
             if error.name is None or error.name.startswith("mmfs"):
                 raise
             raise MountError(f"the Python package {error.name} is missing", f"pip install {error.name}") from error
+        except ImportError as error:  # not compiled for these pages
+            if error.name != "mmfs.fastpath":
+                raise
+            raise MountError(str(error)) from error
+
+    def restart_for_pages(self) -> None:
+        """Start the command again if its process has other pages than the machine that is asked for.
+
+        A process simulates kernels of one page size (MMFS_PAGE_SIZE). To be called before there are other processes.
+        """
+        arch = ARCHES.get(self._arch_name())
+        if arch is None or arch.page_size == (os.environ.get("MMFS_PAGE_SIZE") or X86_64.page_size):
+            return
+        context = click.get_current_context(silent=True)
+        if context is None or not context.find_root().obj:  # not started as a command: mmfs.boot() says what is wrong
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "MMFS_PAGE_SIZE": arch.page_size})
+
+    def _arch_name(self) -> str:
+        """The architecture, wherever it is named: as an option, in the scenario or in the machine's file."""
+        plan = _table(self.scenario)
+        file = self.machine or plan.get("machine")
+        named = self.arch or plan.get("arch") or _table(file if isinstance(file, str) else None).get("arch")
+        return named if isinstance(named, str) else X86_64.name
+
+
+def _table(path: str | None) -> dict[str, Any]:
+    """What a TOML file says of a machine; nothing if it cannot be read, of which booting tells."""
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):
+        return {}
+    machine = table.get("machine", table)
+    return machine if isinstance(machine, dict) else {}
 
 
 def parse_nodes(text: str) -> int | list[dict[str, Any]]:
@@ -111,7 +153,9 @@ def machine_options(function: F) -> F:
         click.option("--preset", metavar="server|bare|host", help="Who lives on it [server]."),
         click.option("--containers", type=click.IntRange(min=0), metavar="N", help="Containers that run on it [0]."),
         click.option("--like-host", is_flag=True, help="Shaped as this machine, with its processes."),
-        click.option("--arch", metavar="NAME", help="Its processors: x86_64, or i386-pae with HighMem [x86_64]."),
+        click.option(
+            "--arch", metavar="NAME", help="x86_64, i386-pae with HighMem, or arm64-64k with pages of 64 KB [x86_64]."
+        ),
         click.option("--profile", metavar="VERSION", help="The kernel it runs [6.12], or 6.1, or 7.0."),
         click.option("--cmdline", metavar="TEXT", help='The kernel\'s command line, such as "hugepages=64".'),
         click.option("--cgroup", type=click.Choice(["v2", "v1"]), help="Which cgroups are mounted [v2]."),

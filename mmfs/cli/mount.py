@@ -87,6 +87,7 @@ class Request:
         clock = self.options.get("clock") or "run"
         if clock not in CLOCKS:
             raise MountError(f"clock {clock!r} is neither run nor manual")
+        self.machine.restart_for_pages()
         settings = Settings(
             mountpoint=mountpoint,
             source=source,

@@ -33,6 +33,7 @@ def run(command: tuple[str, ...], mountpoint: str | None, **options: Any) -> int
     command = command or (os.environ.get("SHELL", "/bin/sh"),)
     try:
         if mountpoint is None:
+            machine.restart_for_pages()
             settings = {
                 "clock": options["clock"] or "run",
                 "rate": options["rate"] or 1.0,

@@ -7,7 +7,7 @@ but a debugger and a coverage tool can follow, and every index is checked. (The 
 `test` extra brings.)
 
 They are compiled for one page size. Those of 4 KB lie beside this file, those of 64 KB, which MMFS_PAGE_SIZE=64K takes,
-in `pages_64k`: `scripts/build-fastpath --pages 64K` compiles them.
+in `pages_64k`: a wheel has both, in a checkout `scripts/build-fastpath --pages 64K` compiles them.
 """
 
 import os
@@ -49,7 +49,8 @@ def _flavour(here: Path) -> Path:
     if _is_compiled(here):
         raise ImportError(
             f"the fast path is not compiled for pages of {name}B: scripts/build-fastpath --pages {name} does that "
-            "(or MMFS_PURE=1 runs it uncompiled)"
+            "(or MMFS_PURE=1 runs it uncompiled)",
+            name=__name__,
         )
     return here
 

@@ -79,7 +79,7 @@ class AnonFaults:
         """Serve a write to anonymous memory with a folio of several pages; as AnonFolios.fault()."""
         result: cython.int = self.anon_folios.fault(mm, vma, addr, at)
         if result == FAULT_DONE:
-            self.time.cpu_ns += (self.time.cost_huge - self.time.cost_fault) * self.anon_folios.nr // HPAGE_PMD_NR
+            self.time.use_large(self.anon_folios.nr)
         return result
 
     def can_reuse(self, vma, pfn):

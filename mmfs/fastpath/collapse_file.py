@@ -21,6 +21,7 @@ class CollapseFile:
     def __init__(self, mmu):
         self.mmu = mmu
         self.shmem = mmu.shmem
+        self.huge = mmu.huge
         self.rmap = mmu.rmap
         self.folios = mmu.folios
         self.frames = mmu.frames
@@ -36,13 +37,16 @@ class CollapseFile:
         pfn: cython.long
         self.present = self.swap = 0
         self.busy = False
-        self.large = self.shmem.is_large(m, first) and self.folios.lookup(m, first) >= 0
+        self.large = (
+            self.shmem.slots.order_at(m, first) == HPAGE_PMD_ORDER and self.folios.lookup(m, first) >= 0
+        )
         for i in range(first, min(first + HPAGE_PMD_NR, self.mapping[m].slots)):
             pfn = self.folios.lookup(m, i)
             if pfn >= 0:
                 self.present += 1
                 self.busy |= (
-                    self.frames.page[pfn].flags & (PG_LRU | PG_MLOCKED | PG_HWPOISON | PG_WRITEBACK | PG_TAIL) != PG_LRU
+                    self.frames.page[self.frames.folio_of(pfn)].flags
+                    & (PG_LRU | PG_MLOCKED | PG_HWPOISON | PG_WRITEBACK) != PG_LRU
                 )
             elif self.folios.slot[self.mapping[m].base + i] & SLOT_SWAP:
                 self.swap += 1
@@ -53,9 +57,27 @@ class CollapseFile:
         pfn: cython.long
         for i in range(first, first + HPAGE_PMD_NR):
             pfn = self.folios.lookup(m, i)
-            if pfn >= 0 and self.frames.page[pfn].mapcount and not self.rmap.try_to_unmap(pfn):
+            if pfn < 0 or not self.frames.page[pfn].mapcount:
+                continue
+            if self.frames.page[pfn].flags & PG_TAIL:
+                if not self.shmem.unmap(self.frames.folio_of(pfn), False):
+                    return False
+            elif not self.rmap.try_to_unmap(pfn):
                 return False
         return True
+
+    def remove(self, m, index):
+        """Take what is in a slot, if it is a page, or the folio that it is part of, away. Linux: collapse_file()."""
+        pfn: cython.long = self.folios.lookup(m, index)
+        if pfn < 0:
+            return
+        if self.frames.page[pfn].flags & PG_TAIL:
+            pfn = self.frames.folio_of(pfn)
+            self.shmem.slots.remove(pfn, 0)
+            self.huge.free(pfn)
+        else:
+            self.folios.cache_remove(pfn, 0)
+            self.folios.free_page(pfn)
 
     def collapse(self, m: cython.long, first: cython.long, new: cython.long, memcg: cython.long):
         """Have a charged pageblock in place of what the slots hold, none of it swapped out; False: it must stay.
@@ -63,18 +85,15 @@ class CollapseFile:
         Linux: collapse_file(), retract_page_tables().
         """
         i: cython.long
-        pfn: cython.long
         link: cython.long
         vma: cython.long
         addr: cython.long
+        aligned: cython.bint
         if not self.unmap(m, first):
             return False
         for i in range(first, first + HPAGE_PMD_NR):
-            pfn = self.folios.lookup(m, i)
-            if pfn >= 0:
-                self.folios.cache_remove(pfn, 0)
-                self.folios.free_page(pfn)
-        self.shmem.add_new(m, first, new, memcg, False)
+            self.remove(m, i)
+        self.shmem.add_new(m, first, new, HPAGE_PMD_ORDER, memcg, False)
         self.frames.page[self.frames.folio_of(new)].flags |= PG_DIRTY
         self.mmu.memcg.count_memcg_events(memcg, THP_COLLAPSE_ALLOC, 1)
         link = self.rmap.first(self.frames.folio_of(new))
@@ -82,7 +101,8 @@ class CollapseFile:
             vma = self.rmap.chain[link].vma
             link = self.rmap.chain[link].nxt
             addr = self.vma[vma].start + ((first - self.vma[vma].pgoff) << PAGE_SHIFT)
-            if self.vma[vma].anon_vma == 0 and addr & (HPAGE_PMD_SIZE - 1) == 0 and self.shmem.suits(vma, addr):
+            aligned = addr & (HPAGE_PMD_SIZE - 1) == 0 and self.shmem.suits(vma, addr, HPAGE_PMD_ORDER)
+            if self.vma[vma].anon_vma == 0 and aligned:
                 self.retract(self.vma[vma].mm, addr)
         return True
 

@@ -59,7 +59,7 @@ class MigrateScanner:
     def folio_at(self, pfn):
         """The folio of 4 to 256 pages that begins at a frame, or the frame itself."""
         folio: cython.long = pfn
-        if self.frames.page[pfn].flags & (PG_TAIL | PG_ANON) == PG_TAIL | PG_ANON:
+        if self.frames.page[pfn].flags & (PG_TAIL | PG_SLAB) == PG_TAIL:
             folio = self.frames.folio_of(pfn)
         return folio if folio >= self.frames.mthp and self.frames.folio_pfn(folio) == pfn else pfn
 

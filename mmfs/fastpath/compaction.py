@@ -199,7 +199,9 @@ class Compaction:
             self.migration.putback(folio)
             return at
         for pfn in range(first, end):
-            if self.frames.page[pfn].flags & PG_ANON and not self.frames.page[pfn].flags & (PG_LRU | PG_BATCHED):
+            if self.frames.page[pfn].flags & (PG_ANON | PG_SWAPBACKED) and (
+                not self.frames.page[pfn].flags & (PG_LRU | PG_BATCHED)
+            ):
                 cc.pfn[at] = pfn
                 at += 1
         return at

@@ -440,6 +440,8 @@ cdef enum:
     SHMEM_ALWAYS = 1
     SHMEM_WITHIN_SIZE = 2
     SHMEM_ADVISE = 4
+    SHMEM_BY_SIZE = 8
+    SLOT_ORDER_SHIFT = 56
     VMF_READ = 1
     VMF_WRITE = 2
     VMF_EXEC = 4
@@ -478,6 +480,7 @@ cdef extern from *:
     #define MMFS_SLAB_OBJECT_TAKEN 0x80000000ULL
     #define MMFS_SLOT_SHADOW 0x8000000000000000ULL
     #define MMFS_SLOT_SWAP 0x4000000000000000ULL
+    #define MMFS_SLOT_SWP_MASK 0xffffffffffffffULL
     #define MMFS_VMF_DROPPABLE 0x10000000000ULL
     #if MMFS_PAGE_SHIFT == 12
     #define MMFS_PAGE_SHIFT 12
@@ -558,4 +561,5 @@ cdef extern from *:
     const unsigned long SLAB_OBJECT_TAKEN "MMFS_SLAB_OBJECT_TAKEN"
     const unsigned long SLOT_SHADOW "MMFS_SLOT_SHADOW"
     const unsigned long SLOT_SWAP "MMFS_SLOT_SWAP"
+    const unsigned long SLOT_SWP_MASK "MMFS_SLOT_SWP_MASK"
     const unsigned long VMF_DROPPABLE "MMFS_VMF_DROPPABLE"

@@ -39,8 +39,10 @@ cdef class FileFaults:
     cdef long file_page(self, long vma, long m, long index) noexcept nogil
     cdef long shmem_fault(self, long m, long index) noexcept nogil
     cdef void map_file(self, long mm, long vma, long pfn, long at, bint write) noexcept nogil
-    cdef void map_frame(self, long mm, long vma, long pfn, long at, bint write) noexcept nogil
+    cdef long frames_to_map(self, long vma, long pfn, long at) noexcept nogil
+    cdef void map_frames(self, long mm, long vma, long pfn, long at, bint write, long nr) noexcept nogil
     cdef void fault_around(self, long mm, long vma, long addr) noexcept nogil
     cdef int file_fault(self, long mm, long vma, long addr, long at, bint write) noexcept nogil
     cdef int huge_fault(self, long mm, long vma, long addr, bint write) noexcept nogil
+    cdef int map_new(self, long mm, long vma, long addr, long pfn, bint write) noexcept nogil
     cdef int unserved(self, long page) noexcept nogil

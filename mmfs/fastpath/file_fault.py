@@ -52,7 +52,7 @@ class FileFaults:
                 if pfn == -4:
                     return pfn
                 if pfn >= 0:
-                    self.time.use_huge()
+                    self.time.use_large(self.frames.nr_pages(self.frames.folio_of(pfn)))
             if pfn < 0:
                 pfn = self.areas.alloc_charged(vma, index, self.mm[self.vma[vma].mm].memcg)
                 if pfn < 0:
@@ -87,7 +87,7 @@ class FileFaults:
         entry: cython.ulong = cython.cast(cython.ulong, pfn) << PAGE_SHIFT | self.areas.prot(flags)
         shmem: cython.bint = (self.frames.page[pfn].flags & PG_SWAPBACKED) != 0
         if self.frames.page[pfn].flags & PG_TAIL:
-            self.map_frame(mm, vma, pfn, at, write)
+            self.map_frames(mm, vma, pfn, at, write, self.frames_to_map(vma, pfn, at))
             return
         if self.frames.page[pfn].mapcount == 0:
             self.memcg.mod_folio_state(pfn, NR_FILE_MAPPED, 1)
@@ -105,39 +105,43 @@ class FileFaults:
             self.folios.mlock_folio(pfn)
         self.frames.entry[at] = entry
 
-    def map_frame(self, mm, vma, pfn, at, write):
-        """Map a frame of a huge page of a file; if that has no name and the table is empty there, all others too.
-
-        Linux: finish_fault(), set_pte_range().
+    def frames_to_map(self, vma, pfn, at):
+        """How many frames of a large folio a fault on one maps: all if the file has no name, and all that the table has
+        there is empty and the VMA's; else the one. Linux: finish_fault().
         """
+        folio: cython.long = self.frames.folio_of(pfn)
+        nr: cython.long = self.frames.nr_pages(folio)
+        idx: cython.long = pfn - self.frames.folio_pfn(folio)
+        offset: cython.long = self.rmap.start_address(vma, self.frames.page[pfn].index) - self.vma[vma].start
+        here: cython.long = at & (PTRS_PER_TABLE - 1)
+        i: cython.long
+        if not self.mapping[self.vma[vma].mapping].unnamed or here < idx or here - idx + nr > PTRS_PER_TABLE:
+            return 1
+        if offset < idx * PAGE_SIZE or offset + (nr - idx) * PAGE_SIZE > self.vma[vma].end - self.vma[vma].start:
+            return 1
+        for i in range(at - idx, at - idx + nr):
+            if self.frames.entry[i]:
+                return 1
+        return nr
+
+    def map_frames(self, mm, vma, pfn, at, write, nr):
+        """Map a frame of a large folio of a file, or all ``nr`` of them. Linux: set_pte_range()."""
         flags: cython.ulong = self.vma[vma].flags
         bits: cython.ulong = self.areas.prot(flags)
-        first: cython.long = at & -cython.cast(cython.long, HPAGE_PMD_NR)
-        start: cython.long = pfn & -cython.cast(cython.long, HPAGE_PMD_NR)
-        nr: cython.long = 1
         i: cython.long
         if flags & VMF_SHARED and flags & VMF_WRITE:
             bits |= PTE_RW
         if write:
             self.folios.mark_dirty(self.frames.folio_of(pfn))
             bits |= PTE_DIRTY | PTE_SOFT_DIRTY
-        if (
-            self.mapping[self.vma[vma].mapping].unnamed
-            and at - first == pfn - start
-            and self.shmem.suits(vma, self.rmap.start_address(vma, self.frames.page[pfn].index))
-        ):
-            nr = HPAGE_PMD_NR
-            for i in range(first, first + HPAGE_PMD_NR):
-                if self.frames.entry[i]:
-                    nr = 1
-                    break
-        if nr == 1:
-            first = at
-            start = pfn
-        self.huge.file.add_rmaps(start, nr)
+        if nr > 1:
+            i = pfn - self.frames.folio_pfn(self.frames.folio_of(pfn))
+            pfn -= i
+            at -= i
+        self.huge.file.add_rmaps(pfn, nr)
         self.mm[mm].rss_shmem += nr
         for i in range(nr):
-            self.frames.entry[first + i] = cython.cast(cython.ulong, start + i) << PAGE_SHIFT | bits
+            self.frames.entry[at + i] = cython.cast(cython.ulong, pfn + i) << PAGE_SHIFT | bits
 
     def fault_around(self, mm, vma, addr):
         """Map what is cached of the aligned pages around a read fault. Linux: do_fault_around()."""
@@ -163,7 +167,9 @@ class FileFaults:
                 continue
             if miss > 0 and not self.frames.page[pfn].flags & PG_WORKINGSET:
                 miss -= 1
-            if self.frames.entry[table + i] == 0:
+            if self.frames.entry[table + i] == 0 and self.frames.page[pfn].flags & PG_TAIL:
+                self.map_frames(mm, vma, pfn, table + i, False, 1)
+            elif self.frames.entry[table + i] == 0:
                 self.map_file(mm, vma, pfn, table + i, False)
         self.file[row].mmap_miss = cython.cast(cython.int, miss)
 
@@ -193,23 +199,41 @@ class FileFaults:
         return FAULT_DONE
 
     def huge_fault(self, mm, vma, addr, write):
-        """Map a huge page of shared memory if there is one or a new one; as Mmu.access(). Linux: do_set_pmd()."""
+        """Map a huge page of shared memory if there is one or a new one, or a smaller folio that is new; as
+        Mmu.access(). Linux: finish_fault(), do_set_pmd().
+        """
         index: cython.long = self.vma[vma].pgoff + ((addr - self.vma[vma].start) >> PAGE_SHIFT)
         m: cython.long = self.vma[vma].mapping
         pmd: cython.long
         page: cython.long
+        missed: cython.bint
         if index >= self.mapping[m].size:
             return FAULT_FALLBACK
+        missed = self.folios.lookup(m, index) < 0
         page = self.file_page(vma, m, index)
         if page < 0:
             return self.unserved(page)
         if not self.frames.page[page].flags & PG_TAIL:
             return FAULT_FALLBACK
+        if self.frames.folio_of(page) >= self.frames.mthp:
+            return self.map_new(mm, vma, addr, page, write) if missed else FAULT_FALLBACK
         pmd = self.walker.get_entry_level(mm, addr, 1)
         if pmd < 0:
             return FAULT_OOM
         self.huge.file.set_pmd(mm, self.vma[vma].flags, pmd, self.frames.folio_of(page), write)
         self.anon.tlb.fill(mm, addr, self.frames.entry[pmd])
+        return FAULT_DONE
+
+    def map_new(self, mm, vma, addr, pfn, write):
+        """Map a folio below 2 MB that a fault has brought where there is no table; as huge_fault()."""
+        at: cython.long = self.walker.get_entry(mm, addr)
+        if at < 0:
+            return FAULT_OOM
+        self.map_file(mm, vma, pfn, at, write)
+        if not write and self.fault_around_pages > 1:
+            self.fault_around(mm, vma, addr)
+        self.frames.entry[at] |= PTE_ACCESSED
+        self.anon.tlb.fill(mm, addr, self.frames.entry[at])
         return FAULT_DONE
 
     def unserved(self, page):

@@ -185,7 +185,7 @@ class FolioReclaim:
         return self.rmap.unmap_huge(pfn) if pfn >= self.frames.huge else self.rmap.try_to_unmap(pfn)
 
     def is_huge_file(self, pfn):
-        """Whether it is a huge page of the page cache."""
+        """Whether it is a large folio of the page cache."""
         return pfn >= self.frames.huge and self.frames.page[pfn].flags & (PG_ANON | PG_SWAPCACHE) == 0
 
     def may_write(self, sc):
@@ -262,7 +262,7 @@ class FolioReclaim:
         if self.frames.page[pfn].mapping == 0 or self.frames.page[pfn].flags & PG_ANON:
             return False
         if pfn >= self.frames.huge:
-            self.huge_split.shmem.remove(pfn, 0)
+            self.huge_split.shmem.slots.remove(pfn, 0)
             return True
         if self.frames.page[pfn].flags & PG_SWAPBACKED:
             self.folios.cache_remove(pfn, 0)

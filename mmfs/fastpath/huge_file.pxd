@@ -25,5 +25,6 @@ cdef class HugeFile:
     cdef void set_pmd(self, long mm, unsigned long vmflags, long pmd, long folio, bint write) noexcept nogil
     cdef void zap_pmd(self, long mm, long pmd) noexcept nogil
     cdef void split_pmd(self, long mm, long addr, long pmd) noexcept nogil
+    cdef void mod_mapped(self, long folio, long nr) noexcept nogil
     cdef void add_rmaps(self, long pfn, long nr) noexcept nogil
     cdef void remove_rmaps(self, long mm, long pfn, long nr) noexcept nogil

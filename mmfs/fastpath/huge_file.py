@@ -83,23 +83,22 @@ class HugeFile:
         self.tlb.flush_range(mm, start, start + HPAGE_PMD_SIZE)
 
     def add_rmaps(self, pfn, nr):
-        """One entry more maps each of ``nr`` of its frames. Linux: folio_add_file_rmap_ptes()."""
-        block: cython.long = pfn >> PAGEBLOCK_ORDER
-        folio: cython.long = self.frames.huge + block
+        """One entry more maps each of ``nr`` frames of a large folio. Linux: folio_add_file_rmap_ptes()."""
+        folio: cython.long = self.frames.folio_of(pfn)
         first: cython.long = 0
         i: cython.long
         for i in range(pfn, pfn + nr):
             first += self.frames.page[i].mapcount == 0
             self.frames.page[i].mapcount += 1
         self.frames.page[folio].mapcount += cython.cast(cython.int, nr)
-        self.frames.block[block].nr_mapped += cython.cast(cython.int, first)
-        if self.frames.block[block].mapcount == 0:
-            self.memcg.mod_folio_state(folio, NR_FILE_MAPPED, first)
+        self.mod_mapped(folio, first)
 
     def remove_rmaps(self, mm, pfn, nr):
-        """One entry less of an address space maps each of ``nr`` of its frames. Linux: folio_remove_rmap_ptes()."""
-        block: cython.long = pfn >> PAGEBLOCK_ORDER
-        folio: cython.long = self.frames.huge + block
+        """One entry less of an address space maps each of ``nr`` frames of a large folio.
+
+        Linux: folio_remove_rmap_ptes().
+        """
+        folio: cython.long = self.frames.folio_of(pfn)
         last: cython.long = 0
         i: cython.long
         for i in range(pfn, pfn + nr):
@@ -107,6 +106,12 @@ class HugeFile:
             last += self.frames.page[i].mapcount == 0
         self.mm[mm].rss_shmem -= nr
         self.frames.page[folio].mapcount -= cython.cast(cython.int, nr)
-        self.frames.block[block].nr_mapped -= cython.cast(cython.int, last)
-        if self.frames.block[block].mapcount == 0:
-            self.memcg.mod_folio_state(folio, NR_FILE_MAPPED, -last)
+        self.mod_mapped(folio, -last)
+
+    def mod_mapped(self, folio, nr):
+        """Entries of their own map so many frames of a large folio more, or less."""
+        if folio < self.frames.mthp:
+            self.frames.block[folio - self.frames.huge].nr_mapped += cython.cast(cython.int, nr)
+            if self.frames.block[folio - self.frames.huge].mapcount:
+                return
+        self.memcg.mod_folio_state(folio, NR_FILE_MAPPED, nr)

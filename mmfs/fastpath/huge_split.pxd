@@ -6,6 +6,7 @@ from mmfs.fastpath.huge_memory cimport HugeMemory
 from mmfs.fastpath.lru cimport Lru
 from mmfs.fastpath.rmap cimport Rmap
 from mmfs.fastpath.shmem cimport Shmem
+from mmfs.fastpath.shmem_slots cimport ShmemSlots
 from mmfs.fastpath.swap cimport Swap
 
 @cython.final
@@ -20,7 +21,6 @@ cdef class HugeSplit:
     cdef long[:, ::1] stat
     cdef bint split_folio(self, long folio) noexcept nogil
     cdef void split_file(self, long folio) noexcept nogil
-    cdef void finish(self, long folio) noexcept nogil
     cdef void become_page(self, long folio, long pfn) noexcept nogil
     cdef bint split_to_order(self, long folio, int new_order) noexcept nogil
     cdef void unmap_folio(self, long folio, int order) noexcept nogil

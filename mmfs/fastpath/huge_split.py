@@ -72,25 +72,24 @@ class HugeSplit:
         m: cython.long = self.frames.page[folio].mapping
         first: cython.long = self.frames.page[folio].index
         start: cython.long = self.frames.folio_pfn(folio)
+        order: cython.int = self.frames.folio_order(folio)
+        nr: cython.long = cython.cast(cython.long, 1) << order
         i: cython.long
         self.shmem.unmap(folio, True)
         self.huge.folios.unmap_mlocked(folio)
-        self.shmem.memcg.mod_folio_state(folio, NR_SHMEM_THPS, -HPAGE_PMD_NR)
-        for i in range(HPAGE_PMD_NR):
+        if order == HPAGE_PMD_ORDER:
+            self.shmem.memcg.mod_folio_state(folio, NR_SHMEM_THPS, -nr)
+        for i in range(nr):
             self.become_page(folio, start + i)
-        self.shmem.split_slots(m, first)
-        self.finish(folio)
-        for i in range(HPAGE_PMD_NR - 1, -1, -1):
+        self.shmem.slots.split(m, first, order)
+        if self.frames.page[folio].flags & PG_LRU:
+            self.replace_on_list(folio, start, order, 0)
+        self.huge.clear(folio, order)
+        self.count_split(order)
+        for i in range(nr - 1, -1, -1):
             if first + i >= self.shmem.mapping[m].size:
                 self.huge.folios.cache_remove(start + i, 0)
                 self.huge.folios.free_page(start + i)
-
-    def finish(self, folio):
-        """Its pages take the place of a huge page, which is no more."""
-        if self.frames.page[folio].flags & PG_LRU:
-            self.replace_on_list(folio, self.frames.folio_pfn(folio), HPAGE_PMD_ORDER, 0)
-        self.huge.clear(folio, HPAGE_PMD_ORDER)
-        self.count_split(HPAGE_PMD_ORDER)
 
     def split_to_order(self, folio, new_order):
         """split_folio() into folios of an order above 1. False: it is a file's, in the swap cache, or not so large.

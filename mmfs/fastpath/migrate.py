@@ -387,7 +387,8 @@ class Migration:
         self.memcg.mod_folio_state(folio, NR_ANON_MAPPED if anon else NR_FILE_MAPPED, sign * mapped)
         if not anon:
             self.memcg.mod_folio_state(folio, NR_SHMEM, sign * nr)
-            self.memcg.mod_folio_state(folio, NR_SHMEM_THPS, sign * nr)
+            if folio < self.frames.mthp:
+                self.memcg.mod_folio_state(folio, NR_SHMEM_THPS, sign * nr)
         if not anon or self.frames.page[folio].flags & PG_SWAPCACHE:
             self.memcg.mod_folio_state(folio, NR_FILE_PAGES, sign * nr)
         if self.frames.page[folio].flags & PG_SWAPCACHE:

@@ -166,7 +166,7 @@ class Mmu:
         if result == FAULT_DONE:
             self.count_fault(mm)
             if not self.frames.entry[pmd] & PTE_SPECIAL:
-                self.time.use_huge()
+                self.time.use_large(HPAGE_PMD_NR)
             self.tlb.fill(mm, addr, self.frames.entry[pmd])
         return result
 

@@ -52,7 +52,7 @@ class PageIsolation:
             if flags & PG_BUDDY:
                 pfn += 1 << self.frames.page[pfn].private
                 continue
-            if flags & (PG_TAIL | PG_ANON) == PG_TAIL | PG_ANON:
+            if flags & (PG_TAIL | PG_SLAB) == PG_TAIL:
                 folio = self.frames.folio_of(pfn)
                 flags = self.frames.page[folio].flags
                 size = self.frames.folio_pfn(folio) + self.frames.nr_pages(folio) - pfn

@@ -13,7 +13,7 @@ from mmfs.fastpath.swap cimport Swap
 from mmfs.fastpath.tlb cimport MmRec, Tlb
 from mmfs.fastpath.vma cimport VmaRec
 from mmfs.fastpath.walk cimport Walker
-from mmfs.fastpath.xa_nodes cimport XaNodes
+from mmfs.fastpath.shmem_slots cimport ShmemSlots
 
 @cython.final
 cdef class Shmem:
@@ -34,27 +34,29 @@ cdef class Shmem:
     cdef VmaRec[::1] vma
     cdef long[::1] event
     cdef long[:, ::1] stat
-    cdef readonly long nr_large
+    cdef readonly ShmemSlots slots
+    cdef public unsigned int always
+    cdef public unsigned int within_size
+    cdef public unsigned int madvise
+    cdef public unsigned int inherit
     cdef readonly object queued
     cdef unsigned int[::1] queued_mapping
     cdef public long nr_queued
-    cdef bint is_large(self, long m, long index) noexcept nogil
-    cdef bint is_vacant(self, long m, long first) noexcept nogil
-    cdef void insert(self, long m, long first, long folio) noexcept nogil
-    cdef void remove(self, long folio, unsigned long entry) noexcept nogil
-    cdef void count_cached(self, long m, long folio, long nr) noexcept nogil
-    cdef void split_slots(self, long m, long first) noexcept nogil
-    cdef bint wanted(self, long m, long index, long end, int policy, bint advised) noexcept nogil
-    cdef void count_fallback(self, bint charge) noexcept nogil
-    cdef long alloc(self, long m, long index, long vma, bint advised, long memcg, bint in_fault) noexcept nogil
-    cdef void add_new(self, long m, long first, long pfn, long memcg, bint in_fault) noexcept nogil
-    cdef bint suits(self, long vma, long addr) noexcept nogil
+    cdef bint suits(self, long vma, long addr, int order) noexcept nogil
     cdef bint disabled(self, long vma) noexcept nogil
+    cdef bint wanted(self, long index, long end, int policy, bint advised) noexcept nogil
+    cdef unsigned int orders_within(self, long index, long end) noexcept nogil
+    cdef unsigned int allowable_orders(self, long m, long vma, long index) noexcept nogil
+    cdef int next_order(self, unsigned int orders, int order) noexcept nogil
+    cdef int largest_order(self, long m, long index, long vma, unsigned int orders) noexcept nogil
+    cdef void count_fallback(self, int order, bint charge) noexcept nogil
+    cdef long alloc(self, long m, long index, long vma, unsigned int orders, long memcg, bint in_fault) noexcept nogil
+    cdef void add_new(self, long m, long first, long pfn, int order, long memcg, bint in_fault) noexcept nogil
     cdef bint may_map(self, long vma, long addr, bint write) noexcept nogil
     cdef long fault(self, long m, long vma, long index) noexcept nogil
     cdef long write_begin(self, long m, long index, long end) noexcept nogil
     cdef bint unmap(self, long folio, bint locked) noexcept nogil
     cdef bint unmap_frame(self, long vma, long pfn, long folio, bint locked) noexcept nogil
-    cdef void free_swap(self, long m, long first) noexcept nogil
+    cdef void free_swap(self, long m, long first, int order) noexcept nogil
     cdef bint add_to_swap(self, long folio) noexcept nogil
     cdef long swap_in(self, long m, long index, long folio) noexcept nogil

@@ -1,35 +1,36 @@
 # cython: language_level=3
-"""Huge pages of shared memory in the page cache: brought by a fault or a write, swapped out whole, taken away.
+"""Folios of several pages for shared memory: brought by a fault or a write, swapped out whole, taken away.
 
-One page of 2 MB fills 512 slots of its address_space, each with its own frame, that begin at a multiple of 512. Swapped
-out, 512 swap entries stand there. Linux has one entry of order 9 in either case, in a node above those of slots: so the
-nodes of its slots (fastpath/xa_nodes.py) count nothing, which tells it from single pages (``is_large()``).
+What has a name in a tmpfs gets pages of 2 MB or single ones. What has none (shared anonymous memory, memfds) gets,
+where it is mapped, the largest size that its switches allow, that its VMA spans, and where nothing is in the file yet.
 
-What it is made of when only part of it may stay (truncation, a hole) is in fastpath/huge_split.py.
+How they lie in the slots of a file is in fastpath/shmem_slots.py; what becomes of one of which only part may stay
+(truncation, a hole) in fastpath/huge_split.py.
 
 Linux: mm/shmem.c.
-
-Simplified: the node above that holds the entry of a huge page is no object of the slab.
 """
 
 import cython
 import numpy as np
 
 from mmfs.fastpath.frames import lazy_array, view
+from mmfs.fastpath.shmem_slots import ShmemSlots
 
 if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 _MAX_MAPPINGS = 1 << 24
-_NODE_SHIFT = cython.declare(cython.int, 6)
 _LATER = cython.declare(cython.long, -4)
 
 
 class Shmem:
-    """The files of shared memory. ``nr_large``: entries of order 9 that they have.
+    """The files of shared memory.
+
+    Policy (mm/shmem_huge.py) sets ``always``, ``within_size``, ``madvise`` and ``inherit``: bit masks of the orders
+    that files without a name get, mapped.
 
     ``queued``: address_spaces (``nr_queued`` of them) whose last page reaches beyond the end of the file, put down once
-    (``shrinking``) until policy takes them over (mm/shmem.py).
+    (``shrinking``) until policy takes them over (mm/shmem_huge.py).
     """
 
     def __init__(self, filemap, rmap):
@@ -50,154 +51,25 @@ class Shmem:
         self.vma = self.rmap.vma
         self.event = self.folios.event
         self.stat = view(self.huge.stats)
-        self.nr_large = 0
+        self.slots = ShmemSlots(self.folios)
+        self.always = self.within_size = self.madvise = self.inherit = 0
         self.queued = lazy_array(_MAX_MAPPINGS, np.uint32)
         self.queued_mapping = view(self.queued)
         self.nr_queued = 0
 
-    # ------------------------------------------------------------------------------ slots
+    # ------------------------------------------------------------------------------ which size
 
-    def is_large(self, m, index):
-        """Whether a page, or an entry for one, of a file is part of an entry of order 9. Linux: xas_get_order()."""
-        at: cython.long = self.mapping[m].base + index
-        if index >= self.mapping[m].slots or self.folios.nodes.entry[at >> _NODE_SHIFT]:
-            return False
-        return self.folios.slot[at | 1] != 0
-
-    def is_vacant(self, m, first):
-        """Whether there is nothing in 512 slots. Linux: mm/shmem.c, shmem_suitable_orders()."""
-        at: cython.long = self.mapping[m].base + first
-        node: cython.long
-        if self.folios.slot[at] or self.folios.slot[at | 1]:
-            return False
-        for node in range(at >> _NODE_SHIFT, (at + HPAGE_PMD_NR) >> _NODE_SHIFT):
-            if self.folios.nodes.entry[node]:
-                return False
-        return True
-
-    def insert(self, m, first, folio):
-        """Have a huge page found in the page cache. Linux: shmem_add_to_page_cache()."""
-        at: cython.long = self.mapping[m].base + first
-        pfn: cython.long = self.frames.folio_pfn(folio)
-        i: cython.long
-        self.frames.page[folio].mapping = cython.cast(cython.uint, m)
-        self.frames.page[folio].index = cython.cast(cython.uint, first & INDEX_MASK)
-        for i in range(HPAGE_PMD_NR):
-            self.folios.slot[at + i] = pfn + i + 1
-            self.frames.page[pfn + i].mapping = cython.cast(cython.uint, m)
-            self.frames.page[pfn + i].index = cython.cast(cython.uint, (first + i) & INDEX_MASK)
-        self.count_cached(m, folio, HPAGE_PMD_NR)
-
-    def remove(self, folio, entry):
-        """Take a huge page out of the page cache; ``entry``, and what follows it, stand there then if it is not 0.
-
-        Linux: shmem_delete_from_page_cache(), filemap_remove_folio().
-        """
-        m: cython.long = self.frames.page[folio].mapping
-        at: cython.long = self.mapping[m].base + self.frames.page[folio].index
-        pfn: cython.long = self.frames.folio_pfn(folio)
-        i: cython.long
-        self.count_cached(m, folio, -HPAGE_PMD_NR)
-        for i in range(HPAGE_PMD_NR):
-            self.folios.slot[at + i] = entry + i if entry else 0
-            self.frames.page[pfn + i].mapping = 0
-        self.frames.page[folio].mapping = 0
-
-    def count_cached(self, m, folio, nr):
-        """Linux: shmem_update_stats()."""
-        self.nr_large += 1 if nr > 0 else -1
-        self.mapping[m].nrpages += nr
-        self.memcg.mod_folio_state(folio, NR_SHMEM_THPS, nr)
-        self.memcg.mod_folio_state(folio, NR_FILE_PAGES, nr)
-        self.memcg.mod_folio_state(folio, NR_SHMEM, nr)
-
-    def split_slots(self, m, first):
-        """Have 512 entries in place of one. Linux: xas_split()."""
-        at: cython.long = self.mapping[m].base + first
-        value: cython.ulong
-        i: cython.long
-        for i in range(HPAGE_PMD_NR):
-            value = self.folios.slot[at + i]
-            self.folios.slot[at + i] = 0
-            self.folios.set_slot(m, first + i, value)
-        self.nr_large -= 1
-
-    # ------------------------------------------------------------------------------ a new one
-
-    def wanted(self, m, index, end, policy, advised):
-        """Whether a file of ``end`` pages gets a huge page there. Linux: shmem_huge_global_enabled()."""
-        if policy & SHMEM_ALWAYS or (policy & SHMEM_ADVISE and advised):
-            return True
-        return policy & SHMEM_WITHIN_SIZE != 0 and (index | (HPAGE_PMD_NR - 1)) < end
-
-    def count_fallback(self, charge):
-        """There is no huge page to be had, or (``charge``) it is above a limit."""
-        self.event[THP_FILE_FALLBACK] += 1
-        self.stat[HPAGE_PMD_ORDER, MTHP_STAT_SHMEM_FALLBACK] += 1
-        if charge:
-            self.event[THP_FILE_FALLBACK_CHARGE] += 1
-            self.stat[HPAGE_PMD_ORDER, MTHP_STAT_SHMEM_FALLBACK_CHARGE] += 1
-
-    def alloc(self, m, index, vma, advised, memcg, in_fault):
-        """Bring a huge page around ``index``: the frame of that page, -1: it is not to be had, _LATER: policy has more
-        to try. Linux: shmem_alloc_and_add_folio()."""
-        first: cython.long = index & -cython.cast(cython.long, HPAGE_PMD_NR)
-        pfn: cython.long
-        result: cython.int
-        if first + HPAGE_PMD_NR > self.mapping[m].slots or not self.is_vacant(m, first):
-            return -1
-        pfn = self.huge.alloc(vma, first, HPAGE_PMD_ORDER, advised)
-        if pfn == -2:
-            return _LATER
-        if pfn < 0:
-            self.count_fallback(False)
-            return -1
-        result = self.huge.charge(memcg, pfn, HPAGE_PMD_ORDER, advised)
-        if result == FAULT_HUGE:
-            return _LATER
-        if result == FAULT_FALLBACK:
-            self.count_fallback(True)
-            return -1
-        self.add_new(m, first, pfn, memcg, in_fault)
-        self.event[THP_FILE_ALLOC] += 1
-        self.stat[HPAGE_PMD_ORDER, MTHP_STAT_SHMEM_ALLOC] += 1
-        return pfn + index - first
-
-    def add_new(self, m, first, pfn, memcg, in_fault):
-        """Make a charged pageblock a huge page of a file. Linux: shmem_alloc_and_add_folio()."""
-        block: cython.long = pfn >> PAGEBLOCK_ORDER
-        folio: cython.long = self.frames.huge + block
-        i: cython.long
-        self.memcg.commit_charge(folio, memcg)
-        self.frames.block[block].state = BLK_SPLIT
-        self.frames.block[block].mapcount = self.frames.block[block].nr_mapped = 0
-        self.frames.page[folio].flags = PG_UPTODATE | PG_SWAPBACKED | PG_HEAD
-        self.frames.page[folio].private = 0
-        self.frames.page[folio].mapcount = 0
-        self.frames.page[folio].mlock_count = 0
-        for i in range(pfn, pfn + HPAGE_PMD_NR):
-            self.frames.page[i].flags = PG_UPTODATE | PG_SWAPBACKED | PG_TAIL
-            self.frames.page[i].private = 0
-            self.frames.page[i].mapcount = 0
-            self.frames.page[i].memcg = 0
-            self.frames.page[i].mlock_count = HPAGE_PMD_ORDER
-        self.insert(m, first, folio)
-        self.lru.add(folio, in_fault)
-        if self.mapping[m].size < first + HPAGE_PMD_NR and not self.mapping[m].shrinking:
-            self.mapping[m].shrinking = 1
-            self.queued_mapping[self.nr_queued] = cython.cast(cython.uint, m)
-            self.nr_queued += 1
-
-    def suits(self, vma, addr):
-        """Whether a VMA spans 2 MB around an address that are on their boundary there and in the file.
+    def suits(self, vma, addr, order):
+        """Whether a VMA spans what lies around an address in this size, on its boundary there and in the file.
 
         Linux: thp_vma_suitable_order().
         """
-        start: cython.long = addr & -cython.cast(cython.long, HPAGE_PMD_SIZE)
+        size: cython.long = cython.cast(cython.long, PAGE_SIZE) << order
+        start: cython.long = addr & -size
         return (
-            ((self.vma[vma].start >> PAGE_SHIFT) - self.vma[vma].pgoff) & (HPAGE_PMD_NR - 1) == 0
+            ((self.vma[vma].start >> PAGE_SHIFT) - self.vma[vma].pgoff) & ((1 << order) - 1) == 0
             and start >= self.vma[vma].start
-            and start + HPAGE_PMD_SIZE <= self.vma[vma].end
+            and start + size <= self.vma[vma].end
         )
 
     def disabled(self, vma):
@@ -206,25 +78,144 @@ class Shmem:
             self.vma[vma].flags & VMF_NOHUGEPAGE != 0 or self.mm[self.vma[vma].mm].flags & MMF_DISABLE_THP != 0
         )
 
+    def wanted(self, index, end, policy, advised):
+        """Whether a file of ``end`` pages gets a huge page there. Linux: shmem_huge_global_enabled()."""
+        if policy & SHMEM_ALWAYS or (policy & SHMEM_ADVISE and advised):
+            return True
+        return policy & SHMEM_WITHIN_SIZE != 0 and (index | (HPAGE_PMD_NR - 1)) < end
+
+    def orders_within(self, index, end):
+        """The sizes for what lies within a file of ``end`` pages, from the largest that does there on."""
+        orders: cython.uint = self.within_size
+        order: cython.int = HPAGE_PMD_ORDER
+        while order and not (orders >> order & 1 and (index | ((1 << order) - 1)) < end):
+            orders &= ~(cython.cast(cython.uint, 1) << order)
+            order -= 1
+        return orders
+
+    def allowable_orders(self, m, vma, index):
+        """The sizes that a page of a file may have where a VMA maps it, a bit an order.
+
+        Linux: shmem_allowable_huge_orders().
+        """
+        policy: cython.int = self.mapping[m].huge_fault
+        end: cython.long = self.mapping[m].size
+        advised: cython.bint = self.vma[vma].flags & VMF_HUGEPAGE != 0
+        wanted: cython.bint = self.wanted(index, end, policy, advised)
+        if self.disabled(vma):
+            return 0
+        if not policy & SHMEM_BY_SIZE:
+            return 1 << HPAGE_PMD_ORDER if wanted else 0
+        return (
+            self.always | self.orders_within(index, end) | (self.madvise if advised else 0)
+            | (self.inherit if wanted else 0)
+        )
+
+    def next_order(self, orders, order):
+        """The largest order of a mask below this one, 0 if there is none. Linux: next_order()."""
+        order -= 1
+        while order > 0 and not orders >> order & 1:
+            order -= 1
+        return order
+
+    def largest_order(self, m, index, vma, orders):
+        """The largest order of a mask that a VMA (0: none is asked) spans around an index where nothing is; or 0.
+
+        Linux: shmem_suitable_orders().
+        """
+        order: cython.int = self.next_order(orders, HPAGE_PMD_ORDER + 1)
+        addr: cython.long = self.vma[vma].start + ((index - self.vma[vma].pgoff) << PAGE_SHIFT)
+        first: cython.long
+        while order > 0:
+            first = self.slots.start_of(index, order)
+            if (
+                first + (1 << order) <= self.mapping[m].slots
+                and (vma == 0 or self.suits(vma, addr, order))
+                and self.slots.is_vacant(m, first, order)
+            ):
+                break
+            order = self.next_order(orders, order)
+        return order
+
+    # ------------------------------------------------------------------------------ a new one
+
+    def count_fallback(self, order, charge):
+        """There is no folio of a size to be had, or (``charge``) it is above a limit."""
+        self.stat[order, MTHP_STAT_SHMEM_FALLBACK] += 1
+        self.stat[order, MTHP_STAT_SHMEM_FALLBACK_CHARGE] += charge
+        if order == HPAGE_PMD_ORDER:
+            self.event[THP_FILE_FALLBACK] += 1
+            self.event[THP_FILE_FALLBACK_CHARGE] += charge
+
+    def alloc(self, m, index, vma, orders, memcg, in_fault):
+        """Bring a folio of one of these sizes around ``index``: the frame of that page, -1: it is not to be had,
+        _LATER: policy has more to try. Linux: shmem_alloc_and_add_folio()."""
+        order: cython.int = self.largest_order(m, index, vma, orders)
+        advised: cython.bint = vma != 0 and self.vma[vma].flags & VMF_HUGEPAGE != 0
+        first: cython.long
+        pfn: cython.long
+        result: cython.int
+        if self.huge.wanted and self.huge.wanted < order:  # larger ones were not to be had
+            order = self.huge.wanted
+        while order > 0:
+            first = self.slots.start_of(index, order)
+            pfn = self.huge.alloc(vma, first, order, advised)
+            if pfn == -2:
+                return _LATER
+            if pfn >= 0:
+                result = self.huge.charge(memcg, pfn, order, advised)
+                if result == FAULT_HUGE:
+                    return _LATER
+                if result == FAULT_FALLBACK:
+                    self.count_fallback(order, True)
+                    return -1
+                self.add_new(m, first, pfn, order, memcg, in_fault)
+                self.event[THP_FILE_ALLOC] += order == HPAGE_PMD_ORDER
+                self.stat[order, MTHP_STAT_SHMEM_ALLOC] += 1
+                return pfn + index - first
+            self.count_fallback(order, False)
+            order = self.next_order(orders, order)
+        return -1
+
+    def add_new(self, m, first, pfn, order, memcg, in_fault):
+        """Make a charged block a folio of a file. Linux: shmem_alloc_and_add_folio()."""
+        block: cython.long = pfn >> PAGEBLOCK_ORDER
+        folio: cython.long = self.frames.large_folio(pfn, order)
+        i: cython.long
+        if order == HPAGE_PMD_ORDER:
+            self.frames.block[block].state = BLK_SPLIT
+            self.frames.block[block].mapcount = self.frames.block[block].nr_mapped = 0
+        self.frames.page[folio].flags = PG_UPTODATE | PG_SWAPBACKED | PG_HEAD
+        self.frames.page[folio].private = 0
+        self.frames.page[folio].mapcount = 0
+        self.frames.page[folio].mlock_count = 0
+        for i in range(pfn, pfn + (1 << order)):
+            self.frames.page[i].flags = PG_UPTODATE | PG_SWAPBACKED | PG_TAIL
+            self.frames.page[i].private = 0
+            self.frames.page[i].mapcount = 0
+            self.frames.page[i].memcg = 0
+            self.frames.page[i].mlock_count = cython.cast(cython.ushort, order)
+        self.memcg.commit_charge(folio, memcg)
+        self.slots.insert(m, first, folio)
+        self.lru.add(folio, in_fault)
+        if self.mapping[m].size < first + (1 << order) and not self.mapping[m].shrinking:
+            self.mapping[m].shrinking = 1
+            self.queued_mapping[self.nr_queued] = cython.cast(cython.uint, m)
+            self.nr_queued += 1
+
     def may_map(self, vma, addr, write):
         """Whether an access to a VMA where it has no page table may map a huge page. Linux: do_set_pmd()."""
         m: cython.long = self.vma[vma].mapping
-        if not self.mapping[m].shmem or not (self.nr_large or self.mapping[m].huge_fault):
+        if not self.mapping[m].shmem or not (self.slots.nr_large or self.mapping[m].huge_fault):
             return False
         if write and not self.vma[vma].flags & VMF_SHARED:
             return False
-        return self.suits(vma, addr) and not self.disabled(vma)
+        return self.suits(vma, addr, HPAGE_PMD_ORDER) and not self.disabled(vma)
 
     def fault(self, m, vma, index):
         """A fault on a page of a file that is not there: as alloc()."""
-        addr: cython.long = self.vma[vma].start + ((index - self.vma[vma].pgoff) << PAGE_SHIFT)
-        advised: cython.bint = self.vma[vma].flags & VMF_HUGEPAGE != 0
-        if self.disabled(vma) or not self.suits(vma, addr):
-            return -1
-        if not self.wanted(m, index, self.mapping[m].size, self.mapping[m].huge_fault, advised):
-            return -1
         return self.alloc(
-            m, index, vma, advised, self.mm[self.vma[vma].mm].memcg,
+            m, index, vma, self.allowable_orders(m, vma, index), self.mm[self.vma[vma].mm].memcg,
             not self.vma[vma].flags & (VMF_SEQ_READ | VMF_RAND_READ),
         )  # fmt: skip
 
@@ -251,9 +242,9 @@ class Shmem:
             self.lru.mark_accessed(self.frames.folio_of(pfn))
             return pfn
         if self.mapping[m].huge_write and self.wanted(
-            m, index, max(self.mapping[m].size, (end + PAGE_SIZE - 1) >> PAGE_SHIFT), self.mapping[m].huge_write, False
+            index, max(self.mapping[m].size, (end + PAGE_SIZE - 1) >> PAGE_SHIFT), self.mapping[m].huge_write, False
         ):
-            pfn = self.alloc(m, index, 0, False, self.memcg.current, False)
+            pfn = self.alloc(m, index, 0, 1 << HPAGE_PMD_ORDER, self.memcg.current, False)
             if pfn >= 0:
                 self.frames.page[self.frames.folio_of(pfn)].flags |= PG_REFERENCED
         if pfn == -1:
@@ -287,7 +278,7 @@ class Shmem:
             self.folios.mark_dirty(folio)
             stop = (pos >> PAGE_SHIFT) + 1
             if folio != pfn:
-                stop = ((pos >> PAGE_SHIFT) | (HPAGE_PMD_NR - 1)) + 1
+                stop += self.frames.folio_pfn(folio) + self.frames.nr_pages(folio) - pfn - 1
             stop = min(end, stop << PAGE_SHIFT)
             self.filemap.spend(((stop + PAGE_SIZE - 1) // PAGE_SIZE - pos // PAGE_SIZE) * self.filemap.write_ns)
             pos = stop
@@ -299,7 +290,7 @@ class Shmem:
     # ------------------------------------------------------------------------------ letting go
 
     def unmap(self, folio, locked):
-        """Take a huge page of a file out of every page table, VMAs that are ``locked`` too; else False there.
+        """Take a large folio of a file out of every page table, VMAs that are ``locked`` too; else False there.
 
         Linux: try_to_unmap() with TTU_SPLIT_HUGE_PMD.
         """
@@ -311,14 +302,14 @@ class Shmem:
         while link and self.frames.page[folio].mapcount:
             vma = self.rmap.chain[link].vma
             link = self.rmap.chain[link].nxt
-            pmd = self.rmap.find_pmd(vma, folio)
+            pmd = self.rmap.find_pmd(vma, folio) if folio < self.frames.mthp else -1
             if pmd >= 0:
                 if self.vma[vma].flags & VMF_LOCKED and not locked:
                     return False
                 self.rmap.update_hiwater_rss(self.vma[vma].mm)
                 self.file.split_pmd(self.vma[vma].mm, self.rmap.found_addr, pmd)
-            if self.frames.block[folio - self.frames.huge].nr_mapped:
-                for i in range(pfn, pfn + HPAGE_PMD_NR):
+            if self.frames.page[folio].mapcount > self.huge.entire_mapcount(folio):
+                for i in range(pfn, pfn + self.frames.nr_pages(folio)):
                     if self.frames.page[i].mapcount and not self.unmap_frame(vma, i, folio, locked):
                         return False
         return self.frames.page[folio].mapcount == 0
@@ -351,79 +342,77 @@ class Shmem:
         i: cython.long = first
         start: cython.long
         pfn: cython.long
+        order: cython.int
         end: cython.long = min(last, self.mapping[m].slots)
-        while i < end and self.nr_large:
-            start = i & -cython.cast(cython.long, HPAGE_PMD_NR)
-            if self.is_large(m, i):
-                if start < first or start + HPAGE_PMD_NR > last:
+        while i < end and self.slots.nr_large:
+            order = self.slots.order_at(m, i)
+            start = self.slots.start_of(i, order)
+            if order:
+                if start < first or start + (1 << order) > last:
                     return i
                 pfn = self.folios.lookup(m, start)
                 if pfn >= 0:
-                    self.remove(self.frames.folio_of(pfn), 0)
-                    self.huge.free(self.frames.huge + (pfn >> PAGEBLOCK_ORDER))
+                    pfn = self.frames.folio_of(pfn)
+                    self.slots.remove(pfn, 0)
+                    self.huge.free(pfn)
                 else:
-                    self.free_swap(m, start)
-            i = start + HPAGE_PMD_NR
+                    self.free_swap(m, start, order)
+            i = start + (1 << order)
         return -1
 
-    def free_swap(self, m, first):
-        """Let go of 512 pages that are swapped out. Linux: shmem_free_swap()."""
-        at: cython.long = self.mapping[m].base + first
-        slot: cython.long = cython.cast(cython.long, self.folios.slot[at] & ~SLOT_SWAP)
+    def free_swap(self, m, first, order):
+        """Let go of pages that are swapped out as one. Linux: shmem_free_swap()."""
+        slot: cython.long = cython.cast(cython.long, self.folios.slot[self.mapping[m].base + first] & SLOT_SWP_MASK)
         i: cython.long
-        self.nr_large -= 1
-        self.swap.nr_shmem_swapped -= HPAGE_PMD_NR
-        for i in range(HPAGE_PMD_NR):
-            self.folios.slot[at + i] = 0
-            self.swap.free_swap_and_cache(slot + i)
+        self.slots.clear(m, first, order)
+        self.swap.nr_shmem_swapped -= 1 << order
+        for i in range(slot, slot + (1 << order)):
+            self.swap.free_swap_and_cache(i)
 
     # ------------------------------------------------------------------------------ swap
 
     def add_to_swap(self, folio):
-        """Move a huge page that nobody maps from the page cache to the swap cache. False: it must be split first.
+        """Move a large folio that nobody maps from the page cache to the swap cache. False: it must be split first.
 
         Linux: shmem_writepage().
         """
         m: cython.long = self.frames.page[folio].mapping
         first: cython.long = self.frames.page[folio].index
+        nr: cython.long = self.frames.nr_pages(folio)
         slot: cython.long
         i: cython.long
-        if first < self.mapping[m].size < first + HPAGE_PMD_NR:
+        if first < self.mapping[m].size < first + nr:
             return False
         slot = self.swap.alloc_slot(folio)
         if slot == 0:
             return False
-        self.remove(folio, SLOT_SWAP | slot)
-        self.nr_large += 1
-        self.swap.nr_shmem_swapped += HPAGE_PMD_NR
-        for i in range(slot, slot + HPAGE_PMD_NR):
+        self.slots.remove(folio, slot)
+        self.swap.nr_shmem_swapped += nr
+        for i in range(slot, slot + nr):
             self.swap.duplicate(i)
         self.swap.add_to_swap_cache(folio, slot)
         return True
 
     def swap_in(self, m, index, folio):
-        """Move a huge page from the swap cache back to its file: the frame of page ``index``.
+        """Move a large folio from the swap cache back to its file: the frame of page ``index``.
 
         Linux: shmem_swapin_folio().
         """
-        first: cython.long = index & -cython.cast(cython.long, HPAGE_PMD_NR)
+        order: cython.int = self.frames.folio_order(folio)
+        nr: cython.long = cython.cast(cython.long, 1) << order
+        first: cython.long = self.slots.start_of(index, order)
         slot: cython.long = self.frames.page[folio].private
         i: cython.long
-        if not self.is_large(m, index):
-            for i in range(first, first + HPAGE_PMD_NR):
-                self.folios.set_slot(m, i, 0)
-            self.nr_large += 1
-        self.nr_large -= 1
         self.swap.delete_from_swap_cache(folio, 0)
-        self.insert(m, first, folio)
+        self.slots.insert_swapped(m, first, folio)
         self.frames.page[folio].flags |= PG_DIRTY
-        self.swap.nr_shmem_swapped -= HPAGE_PMD_NR
-        for i in range(slot, slot + HPAGE_PMD_NR):
+        self.swap.nr_shmem_swapped -= nr
+        for i in range(slot, slot + nr):
             self.swap.entry_free(i)
         return self.frames.folio_pfn(folio) + index - first
 
     # ------------------------------------------------------------------------------ for mm
 
-    def order(self, m: cython.long, index: cython.long):
-        """The order of what is in a slot, for policy."""
-        return HPAGE_PMD_ORDER if self.nr_large and self.is_large(m, index) else 0
+    def orders(self, m: cython.long, vma: cython.long, index: cython.long):
+        """allowable_orders(), for policy."""
+        return self.allowable_orders(m, vma, index)

@@ -319,7 +319,7 @@ class Swap:
                 if value & SLOT_SWAP:
                     self.folios.set_slot(m, i, 0)
                     self.nr_shmem_swapped -= 1
-                    self.free_swap_and_cache(cython.cast(cython.long, value & ~SLOT_SWAP))
+                    self.free_swap_and_cache(cython.cast(cython.long, value & SLOT_SWP_MASK))
 
     def shmem_swap_usage(self, m: cython.long, first: cython.long, last: cython.long):
         """Pages among [first, last) of a file that are swapped out. Linux: mm/shmem.c, shmem_partial_swap_usage()."""

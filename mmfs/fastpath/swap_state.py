@@ -308,6 +308,6 @@ class SwapState:
         with cython.nogil:
             for i in range(first, min(last, self.folios.mapping[m].slots)):
                 value = self.folios.slot[self.folios.mapping[m].base + i]
-                if value & SLOT_SWAP and self.read_swap_cache(0, value & ~SLOT_SWAP, i) == _NO_MEMORY:
+                if value & SLOT_SWAP and self.read_swap_cache(0, value & SLOT_SWP_MASK, i) == _NO_MEMORY:
                     break
             self.finish()

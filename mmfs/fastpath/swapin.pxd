@@ -49,4 +49,5 @@ cdef class SwapIn:
     cdef bint wants_no_slot(self, long vma, long folio, bint write) noexcept nogil
     cdef void map_page(self, long mm, long vma, long addr, long at, long pfn, bint write) noexcept nogil
     cdef int unuse(self, long mm, long vma, long addr, long at) noexcept nogil
+    cdef int slot_type(self, unsigned long value) noexcept nogil
     cdef long shmem_swapin(self, long m, long index) noexcept nogil

@@ -335,12 +335,15 @@ class SwapIn:
         """Have a page of shared memory that is swapped out back in its file: the page; -1 while it is being written,
         _NO_MEMORY. Linux: mm/shmem.c, shmem_swapin_folio()."""
         at: cython.long = self.folios.mapping[m].base + index
-        slot: cython.long = cython.cast(cython.long, self.folios.slot[at] & ~SLOT_SWAP)
+        slot: cython.long = cython.cast(cython.long, self.folios.slot[at] & SLOT_SWP_MASK)
         pfn: cython.long = -1
+        order: cython.int = 0
         if self.state.pending_slot != slot or self.state.pending_addr != index:
             pfn = self.state.swap_cache_get(slot, 0, 0)
-        if pfn < self.frames.huge and self.shmem.nr_large and self.shmem.is_large(m, index):
-            self.shmem.split_slots(m, index & -cython.cast(cython.long, HPAGE_PMD_NR))
+        if self.shmem.slots.nr_large:
+            order = self.shmem.slots.order_at(m, index)
+            if order and (pfn < 0 or self.frames.folio_order(pfn) < order):
+                self.shmem.slots.split(m, self.shmem.slots.start_of(index, order), order)
         if pfn < 0:
             pfn = self.state.readahead(0, index, 0, slot)
             if pfn < 0:
@@ -358,6 +361,10 @@ class SwapIn:
         self.swap.nr_shmem_swapped -= 1
         return pfn
 
+    def slot_type(self, value):
+        """The area of what is swapped out of a file."""
+        return self.swap.slots.type[(value & SLOT_SWP_MASK) >> SWAPFILE_CLUSTER_SHIFT]
+
     def shmem_swapin_range(self, m: cython.long, first: cython.long, last: cython.long, t: cython.int):
         """Have what [first, last) of a file has in swap area ``t`` (-1: in any) back; where it stopped.
 
@@ -370,9 +377,7 @@ class SwapIn:
         with cython.nogil:
             while self.swap.nr_shmem_swapped and i < last and i < self.folios.mapping[m].slots:
                 value = self.folios.slot[self.folios.mapping[m].base + i]
-                if value & SLOT_SWAP and (
-                    t < 0 or self.swap.slots.type[(value & ~SLOT_SWAP) >> SWAPFILE_CLUSTER_SHIFT] == t
-                ):
+                if value & SLOT_SWAP and (t < 0 or self.slot_type(value) == t):
                     pfn = self.shmem_swapin(m, i)
                     if pfn < 0:
                         self.reason = FAULT_OOM if pfn == _NO_MEMORY else FAULT_SLICE

@@ -1,4 +1,5 @@
 cimport cython
+from mmfs.fastpath.defs cimport *
 from mmfs.fastpath.contents cimport Contents
 from mmfs.fastpath.swap_state cimport SwapState
 from mmfs.fastpath.zswap cimport Zswap
@@ -26,6 +27,6 @@ cdef class TaskTime:
     cdef long now(self) noexcept nogil
     cdef long left_ns(self) noexcept nogil
     cdef void use(self, long ns) noexcept nogil
-    cdef void use_huge(self) noexcept nogil
+    cdef void use_large(self, long nr) noexcept nogil
     cdef void count_fault(self) noexcept nogil
     cdef void wait_on_read(self, SwapState swap_state) noexcept nogil

@@ -6,6 +6,9 @@ Linux: struct task_struct, min_flt, maj_flt; include/linux/task_io_accounting.h.
 
 import cython
 
+if not cython.compiled:
+    from mmfs.fastpath.defs import *  # noqa: F403
+
 
 class TaskTime:
     """Time and faults of a task since ``begin()``.
@@ -55,9 +58,9 @@ class TaskTime:
         self.cpu_ns += ns
         self.user_ns += ns
 
-    def use_huge(self):
-        """What a fault has cost that was served with a huge page, beyond any fault's."""
-        self.cpu_ns += self.cost_huge - self.cost_fault
+    def use_large(self, nr):
+        """What a fault has cost that was served with a folio of ``nr`` pages, beyond any fault's."""
+        self.cpu_ns += (self.cost_huge - self.cost_fault) * nr // HPAGE_PMD_NR
 
     def count_fault(self):
         """A fault has been served. Linux: mm_account_fault()."""

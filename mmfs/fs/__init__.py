@@ -17,9 +17,13 @@ from typing import TYPE_CHECKING
 from mmfs.kernel.panic import refuse_writes
 from mmfs.kernfs import Caller, Directory, Vfs
 from mmfs.kernfs.kstrtox import Long
+from mmfs.kernfs.rules import Page
+from mmfs.mm_types import PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
+
+Page.size = PAGE_SIZE
 
 
 def tree() -> Directory[Kernel]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mmfs.arch import ARM64_64K, I386_PAE, X86_64
 from mmfs.kernel.elf_images import INTERPRETERS, ElfImage, elf_image
 from mmfs.mm.access import access_range
 from mmfs.mm.brk import vm_brk_flags
@@ -49,12 +50,21 @@ VSYSCALL_OFFSET: Final = 0x570
 """Where in the vDSO of 32 bits __kernel_vsyscall() is."""
 LONG_64: Final = config("64BIT")
 RANDOM_BYTES: Final = 16
-MIN_SIGNAL_STACK: Final = 3632
+MIN_SIGNAL_STACK: Final = {X86_64.machine: 3632, I386_PAE.machine: 3632, ARM64_64K.machine: 9984}
+"""Linux: AT_MINSIGSTKSZ, which the processor's registers decide."""
+ARM64: Final = config("ARM64")
 
 # CPUID leaf 1, register edx: what AT_HWCAP tells.
 _HWCAP_FLAGS: Final = (
     "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov pat pse36 pn clflush - dts acpi mmx fxsr sse sse2 "
     "ss ht tm ia64 pbe"
+).split()
+
+
+_HWCAPS_ARM64: Final = (
+    "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm jscvt fcma lrcpc dcpop sha3 sm3 "
+    "sm4 asimddp sha512 sve asimdfhm dit uscat ilrcpc flagm ssbs sb paca pacg dcpodp sve2 sveaes svepmull svebitperm "
+    "svesha3 svesm4 flagm2 frint svei8mm svef32mm svef64mm svebf16 i8mm bf16 dgh rng bti"
 ).split()
 
 
@@ -160,6 +170,12 @@ def hwcap(flags: tuple[str, ...]) -> int:
     return sum(1 << bit for bit, flag in enumerate(_HWCAP_FLAGS) if flag in flags)
 
 
+def hwcaps_arm64(flags: tuple[str, ...]) -> tuple[int, int]:
+    """AT_HWCAP and AT_HWCAP2 of arm64, a bit a feature. Linux: arch/arm64/include/uapi/asm/hwcap.h."""
+    bits = sum(1 << bit for bit, flag in enumerate(_HWCAPS_ARM64) if flag in flags)
+    return bits & 0xFFFFFFFF, bits >> 32
+
+
 def create_elf_tables(bprm: LinuxBinprm, layout: Layout, vdso: int, strings: int) -> None:
     """Put argc, the pointers and the auxiliary vector on the stack. Linux: create_elf_tables()."""
     mm, cred = bprm.mm, bprm.cred
@@ -168,13 +184,15 @@ def create_elf_tables(bprm: LinuxBinprm, layout: Layout, vdso: int, strings: int
     platform = position - len(name)
     random_bytes = platform - RANDOM_BYTES
     flags = mm.kernel.machine.cpu.flags
+    hwcaps = hwcaps_arm64(flags) if ARM64(mm) else (hwcap(flags), 2 if "fsgsbase" in flags else 0)
     auxv = (
         *(() if LONG_64(mm) else ((AT_SYSINFO, vdso + VSYSCALL_OFFSET),)),
-        (AT_SYSINFO_EHDR, vdso), (AT_MINSIGSTKSZ, MIN_SIGNAL_STACK), (AT_HWCAP, hwcap(flags)), (AT_PAGESZ, PAGE_SIZE),
-        (AT_CLKTCK, 100), (AT_PHDR, layout.phdr), (AT_PHENT, sizes.phdr), (AT_PHNUM, layout.image.phnum),
+        (AT_SYSINFO_EHDR, vdso), (AT_MINSIGSTKSZ, MIN_SIGNAL_STACK[mm.arch.machine]), (AT_HWCAP, hwcaps[0]),
+        (AT_PAGESZ, PAGE_SIZE), (AT_CLKTCK, 100), (AT_PHDR, layout.phdr), (AT_PHENT, sizes.phdr),
+        (AT_PHNUM, layout.image.phnum),
         (AT_BASE, layout.interp_base), (AT_FLAGS, 0), (AT_ENTRY, layout.entry), (AT_UID, cred.uid),
         (AT_EUID, cred.euid), (AT_GID, cred.gid), (AT_EGID, cred.egid), (AT_SECURE, 0), (AT_RANDOM, random_bytes),
-        (AT_HWCAP2, 2 if "fsgsbase" in flags else 0), (AT_EXECFN, bprm.exec_addr), (AT_PLATFORM, platform),
+        (AT_HWCAP2, hwcaps[1]), (AT_EXECFN, bprm.exec_addr), (AT_PLATFORM, platform),
         *(((AT_RSEQ_FEATURE_SIZE, 28), (AT_RSEQ_ALIGN, 32)) if RSEQ_TOLD(mm) else ()), (AT_NULL, 0),
     )  # fmt: skip
     mm.saved_auxv = b"".join(struct.pack(sizes.auxv, *entry) for entry in auxv)

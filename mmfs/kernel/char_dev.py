@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from mmfs.profile import Needs, Profile, config, since, until
 
+PL011: Final = config("ARM64")
 DYNAMIC: Final = 0
 DYN_MAJOR_FIRST: Final = 254
 MISC_MAJOR: Final = 10
@@ -26,25 +27,26 @@ CHRDEVS: Final[tuple[Registration, ...]] = (
     (1, "mem"),
     (4, "/dev/vc/0"),
     (4, "tty"),
-    (4, "ttyS"),
+    (4, "ttyS", config("X86")),
     (5, "/dev/tty"),
     (5, "/dev/console"),
     (5, "/dev/ptmx"),
     (7, "vcs"),
     (MISC_MAJOR, "misc"),
     (13, "input"),
-    (29, "fb"),
+    (29, "fb", config("X86")),
     (128, "ptm"),
     (136, "pts"),
-    (153, "spi"),
-    (DYNAMIC, "gpiochip"),
-    (DYNAMIC, "tpm"),
+    (153, "spi", config("X86")),
+    (204, "ttyAMA", config("ARM64")),
+    (DYNAMIC, "gpiochip", config("X86")),
+    (DYNAMIC, "tpm", config("X86")),
     (DYNAMIC, "dax", config("ZONE_DEVICE")),
     (DYNAMIC, "dma_heap", config("DMABUF_HEAPS")),
-    (DYNAMIC, "cxl", since(6, 12) & config("ZONE_DEVICE")),
-    (DYNAMIC, "rtc"),
-    (DYNAMIC, "pps"),
-    (DYNAMIC, "ptp"),
+    (DYNAMIC, "cxl", since(6, 12) & config("ZONE_DEVICE") & config("X86")),
+    (DYNAMIC, "rtc", config("X86")),
+    (DYNAMIC, "pps", config("X86")),
+    (DYNAMIC, "ptp", config("X86")),
     (DYNAMIC, "bsg"),
     (DYNAMIC, "cxl", until(6, 12) & config("ZONE_DEVICE")),
     (DYNAMIC, "virtio-portsdev"),
@@ -52,13 +54,13 @@ CHRDEVS: Final[tuple[Registration, ...]] = (
 MISC: Final[tuple[Registration, ...]] = (
     (DYNAMIC, "vga_arbiter"),
     (183, "hw_random"),
-    (231, "snapshot"),
+    (231, "snapshot", config("X86")),
     (DYNAMIC, "userfaultfd"),
     (229, "fuse", config("FUSE_FS")),
-    (228, "hpet"),
+    (228, "hpet", config("X86")),
     (DYNAMIC, "udmabuf", config("UDMABUF")),
-    (1, "psaux"),
-    (DYNAMIC, "cpu_dma_latency"),
+    (1, "psaux", config("X86")),
+    (DYNAMIC, "cpu_dma_latency", config("X86")),
 )
 """Minor and name, first to last registered."""
 MISC_DYNAMIC: Final = ((since(6, 12), range(MISC_DYNAMIC_FIRST, 1 << 20)), (until(6, 12), range(127, -1, -1)))
@@ -83,6 +85,8 @@ TTY_DRIVERS: Final = (
     TtyDriver("unknown", "tty", 4, 1, 63, "console"),
 )
 """Newest first, as tty_register_driver() lists them."""
+TTY_DRIVERS_ARM64: Final = (*TTY_DRIVERS[1:], TtyDriver("ttyAMA", "ttyAMA", 204, 64, 14, "serial"))
+"""The same where the serial port is a PL011."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class CharDevices:
         self.dynamic = next(minors for needs, minors in MISC_DYNAMIC if needs(profile))
         self.chrdevs: list[tuple[int, str]] = []
         self.misc: list[tuple[int, str]] = []
-        self.tty_drivers: list[TtyDriver] = list(TTY_DRIVERS)
+        self.tty_drivers: list[TtyDriver] = list(TTY_DRIVERS_ARM64 if PL011(profile) else TTY_DRIVERS)
         self.consoles = [_console(cmdline)]
         for major, name, *needs in CHRDEVS:
             if all(need(profile) for need in needs):
@@ -133,7 +137,8 @@ class CharDevices:
 def _console(cmdline: str) -> Console:
     """The console that ``console=`` asks for, or the first virtual terminal."""
     wanted = [word.removeprefix("console=").split(",")[0] for word in cmdline.split() if word.startswith("console=")]
-    if wanted and wanted[-1].startswith("ttyS") and wanted[-1][4:].isdecimal():
-        index = int(wanted[-1][4:])
-        return Console("ttyS", index, "EC  p a", 4, 64 + index)
+    for name, major in (("ttyS", 4), ("ttyAMA", 204)):
+        if wanted and wanted[-1].startswith(name) and wanted[-1].removeprefix(name).isdecimal():
+            index = int(wanted[-1].removeprefix(name))
+            return Console(name, index, "EC  p a", major, 64 + index)
     return Console("tty", 0, "EC  p  ", 4, 1, unblank=True)

@@ -101,26 +101,38 @@ class IrqDesc:
 class Interrupts:
     """All interrupts of a machine."""
 
+    arch_names: tuple[tuple[str, str], ...] = (*ARCH, *VIRTUALIZATION)
+    """The processors' own: name and description."""
+    msi_flow = "edge"
+
     def __init__(self, machine: Machine, cpus: Sequence[Cpu], profile: Profile) -> None:
         self.cpus = cpus
-        self.chip_of_device = CHIP_OF_DEVICE(profile)
+        self.chip_of_device, self.console_last = CHIP_OF_DEVICE(profile), CONSOLE_MODULE(profile)
         self.first_polls = int(POLLED_AT_BOOT(profile))
         self.virtualization = bool(profile.config("KVM"))
         self._descs: list[IrqDesc] = []
-        self._arch: dict[str, list[int]] = {name: [0] * len(cpus) for name, _ in (*ARCH, *VIRTUALIZATION)}
+        self._arch: dict[str, list[int]] = {name: [0] * len(cpus) for name, _ in self.arch_names}
         self.disks: Iterable[Gendisk] = ()
         self.tlb_counts: NDArray[np.int64] | None = None
         self.queues: dict[str, list[IrqDesc]] = {}
         self.err_count = 0
         self.mis_count = 0
+        self._request_lines(machine)
+
+    def _request_lines(self, machine: Machine) -> None:
+        """In the order in which drivers ask. Linux: request_irq()."""
         for irq, action in LEGACY:
             self._request(irq, "IO-APIC", 2 if irq == 0 else irq, "fasteoi" if action == "acpi" else "edge", action)
-        if not CONSOLE_MODULE(profile):
+        self._request_devices(machine)
+
+    def _request_devices(self, machine: Machine) -> None:
+        """The serial port and the disks."""
+        if not self.console_last:
             self._request_msix(0, ["config", "virtqueues"])
         for number, disk in enumerate(machine.disks, 1):
-            queues = [f"req.{queue}" for queue in range(len(cpus))]
+            queues = [f"req.{queue}" for queue in range(len(self.cpus))]
             self.queues[disk.name] = self._request_msix(number, ["config", *queues])[1:]
-        if CONSOLE_MODULE(profile):
+        if self.console_last:
             self._request_msix(0, ["config", "virtqueues"])
 
     def _request(self, irq: int, chip: str, hwirq: int, flow: str, action: str) -> IrqDesc:
@@ -129,15 +141,19 @@ class Interrupts:
         return desc
 
     def _request_msix(self, device: int, vectors: list[str]) -> list[IrqDesc]:
-        first = max(GSI_TOP, self._descs[-1].irq + 1)
-        slot = device + 2
-        chip, first_hw = f"PCI-MSIX-0000:00:{slot:02x}.0", 0
-        if not self.chip_of_device:
-            chip, first_hw = "PCI-MSI", slot << DEVFN_SHIFT
+        chip, first_hw, lowest = self._msi_chip(device)
+        first = max(lowest, self._descs[-1].irq + 1)
         return [
-            self._request(first + number, chip, first_hw + number, "edge", f"virtio{device}-{name}")
+            self._request(first + number, chip, first_hw + number, self.msi_flow, f"virtio{device}-{name}")
             for number, name in enumerate(vectors)
         ]
+
+    def _msi_chip(self, device: int) -> tuple[str, int, int]:
+        """The chip of a device's messages, its first line there, and the lowest number for such."""
+        slot = device + 2
+        if self.chip_of_device:
+            return f"PCI-MSIX-0000:00:{slot:02x}.0", 0, GSI_TOP
+        return "PCI-MSI", slot << DEVFN_SHIFT, GSI_TOP
 
     # -- what the model reports ---------------------------------------------------------------------------
 
@@ -197,8 +213,9 @@ class Interrupts:
 
     def arch(self) -> Iterator[tuple[str, str, list[int]]]:
         """The processors' own interrupts: name, description, count a CPU."""
-        for name, description in (*ARCH, *(VIRTUALIZATION if self.virtualization else ())):
-            yield name, description, self.arch_counts(name)
+        for name, description in self.arch_names:
+            if self.virtualization or (name, description) not in VIRTUALIZATION:
+                yield name, description, self.arch_counts(name)
 
     def arch_counts(self, name: str) -> list[int]:
         """One kind of them a CPU."""

@@ -18,6 +18,7 @@ from mmfs.kernel.clock import NSEC_PER_MSEC, NSEC_PER_USEC
 from mmfs.kernel.command_line import damon_params, do_sysctl_args, module_params
 from mmfs.kernel.cputime import Cost, CpuTime
 from mmfs.kernel.irq import Interrupts
+from mmfs.kernel.irq_arm64 import GicInterrupts
 from mmfs.kernel.loadavg import LoadAverage
 from mmfs.kernel.module import Modules
 from mmfs.kernel.mounts import bare_mounts, filesystems, systemd_mounts
@@ -42,8 +43,8 @@ SETTLE_NS: Final = 100 * NSEC_PER_MSEC
 
 X86, LONG_64 = config("X86"), config("64BIT")
 GBPAGES, HOTPLUG = config("X86_DIRECT_GBPAGES"), config("MEMORY_HOTPLUG")
-EXT4_METADATA_PAGES: Final = 67
-EXT4_PINNED_PAGES: Final = 10
+EXT4_METADATA_PAGES: Final = 67 if PAGE_SHIFT == 12 else 8
+EXT4_PINNED_PAGES: Final = 10 if PAGE_SHIFT == 12 else 4
 """Of those, what the mounted file system holds: the superblock, group descriptors, the journal's own."""
 """Superblock, group descriptors, journal and first directories: what Buffers has after a real boot."""
 
@@ -227,12 +228,13 @@ def driver_init(kernel: Kernel) -> None:
     from mmfs.kernel.char_dev import CharDevices
     from mmfs.kernel.device import Devices
     from mmfs.kernel.ioport import build_ioports
+    from mmfs.mm import iomem_arm64
     from mmfs.mm.boot_areas import boot_areas
     from mmfs.mm.memory_block import MemoryBlocks
     from mmfs.mm.memory_tiers import MemoryTiers
 
     machine = kernel.machine
-    kernel.interrupts = Interrupts(machine, kernel.cpus, kernel.profile)
+    kernel.interrupts = (Interrupts if X86(kernel) else GicInterrupts)(machine, kernel.cpus, kernel.profile)
     disks = [(disk.name, disk.major, disk.minor, disk.nr_sectors, disk.kind) for disk in machine.disks]
     kernel.block_devices = virtio_disks(kernel.clock, kernel.vmstat, disks)
     kernel.interrupts.attach_disks(kernel.block_devices)
@@ -241,7 +243,7 @@ def driver_init(kernel: Kernel) -> None:
     kernel.memory_blocks = MemoryBlocks(kernel, memory_block_bytes(kernel))
     kernel.memory_tiers = MemoryTiers(kernel)
     kernel.chrdevs = CharDevices(kernel.cmdline, kernel.profile)
-    kernel.ioports = build_ioports(machine)
+    kernel.ioports = build_ioports(machine) if X86(kernel) else iomem_arm64.build_ioports(machine)
     kernel.filesystems = filesystems(kernel.profile)
     blocks = machine.ram // memory_block_bytes(kernel) if HOTPLUG(kernel) else 0
     kernel.slab.boot(blocks, len(machine.nodes))
@@ -256,9 +258,12 @@ def driver_init(kernel: Kernel) -> None:
 
 
 def memory_block_bytes(kernel: Kernel) -> int:
-    """How much memory a directory of /sys/devices/system/memory stands for."""
+    """How much memory a directory of /sys/devices/system/memory stands for; not on x86 that of a section."""
     from mmfs.mm.mm_init import memory_block_size
+    from mmfs.mm.sparse import SECTION_SIZE_BITS
 
+    if not X86(kernel):
+        return 1 << SECTION_SIZE_BITS
     return memory_block_size(kernel.max_pfn, kernel.machine.cpu.hypervisor)
 
 

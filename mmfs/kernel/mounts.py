@@ -40,7 +40,7 @@ FILESYSTEMS: Final = (
     FileSystemType("tracefs"),
     FileSystemType("securityfs"),
     FileSystemType("sockfs"),
-    FileSystemType("bpf"),
+    FileSystemType("bpf", needs=config("CGROUP_BPF")),
     FileSystemType("pipefs"),
     FileSystemType("ramfs"),
     FileSystemType("hugetlbfs"),
@@ -49,11 +49,12 @@ FILESYSTEMS: Final = (
     FileSystemType("fuse", needs=config("FUSE_FS")),
     FileSystemType("fusectl", needs=config("FUSE_FS")),
     FileSystemType("virtiofs", needs=config("FUSE_FS")),
-    FileSystemType("mqueue"),
-    FileSystemType("pstore"),
+    FileSystemType("mqueue", needs=config("X86")),
+    FileSystemType("pstore", needs=config("X86")),
     FileSystemType("ext3", requires_dev=True),
     FileSystemType("ext2", requires_dev=True),
     FileSystemType("ext4", requires_dev=True),
+    FileSystemType("mqueue", needs=config("ARM64")),
 )
 """In the order of their registration."""
 

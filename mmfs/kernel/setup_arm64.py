@@ -19,27 +19,25 @@ from mmfs.mm.system_hash import HashTable
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
 from mmfs.profile import Profile
 
-MIDR = 0x000F0510
-"""What the emulated processor says it is."""
-TIMER_HZ = 62_500_000
 IO_TLB_DEFAULT = 64 << 20
 
 
 def boot_log(
-    machine: Machine, profile: Profile, memblock: Memblock, *, demotion_targets: Sequence[str] = ()
-) -> list[Record]:
-    """The boot log: (microseconds, level, text) in order."""
+    machine: Machine, profile: Profile, memblock: Memblock, *, nr_free_pages: int | None = None,
+    demotion_targets: Sequence[str] = (),
+) -> list[Record]:  # fmt: skip
+    """The boot log: (microseconds, level, text) in order; for nr_free_pages see setup.boot_log()."""
     later = {table.name: table for table in memblock.hash_tables if not table.early}
     return setup.timed(
         (
-            (0, _firmware(profile, memblock)),
+            (0, _firmware(machine, profile, memblock)),
             (0, _nodes(machine, memblock)),
             (0, setup.zone_lines(profile, memblock)),
             (0, _start_kernel(machine, profile, memblock)),
             (0, setup.balancing_lines(machine, memblock)),
             (19_000, _vfs(machine, profile, later)),
             (133_000, _smp(machine)),
-            (243_000, _memory(profile, memblock)),
+            (243_000, _memory(profile, memblock, nr_free_pages)),
             (345_000, _initcalls(memblock, later)),
             (805_000, iter([(INFO, f"Freeing initrd memory: {_kb(memblock, 'initrd')}K")])),
             (1_000_000, setup.disk_lines(machine)),
@@ -55,12 +53,12 @@ def _kb(memblock: Memblock, why: str) -> int:
     return (region.end // PAGE_SIZE - -(-region.start // PAGE_SIZE)) * PAGE_SIZE >> 10
 
 
-def _firmware(profile: Profile, memblock: Memblock) -> Iterator[Line]:
+def _firmware(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
     """From the first line to the model. Linux: smp_setup_processor_id(), setup_machine_fdt()."""
-    yield INFO, f"Booting Linux on physical CPU 0x{0:010x} [0x{MIDR:08x}]"
+    yield INFO, f"Booting Linux on physical CPU 0x{0:010x} [0x{machine.cpu.midr:08x}]"
     yield NOTICE, profile.version_banner
     yield INFO, "KASLR disabled on command line" if "nokaslr" in memblock.cmdline.split() else "KASLR enabled"
-    yield INFO, "Machine model: linux,dummy-virt"
+    yield INFO, f"Machine model: {machine.hardware_name.removesuffix(' (DT)')}"
 
 
 def _nodes(machine: Machine, memblock: Memblock) -> Iterator[Line]:
@@ -96,7 +94,7 @@ def _start_kernel(machine: Machine, profile: Profile, memblock: Memblock) -> Ite
 
 
 def _vfs(machine: Machine, profile: Profile, later: dict[str, HashTable]) -> Iterator[Line]:
-    yield setup.calibration_line(TIMER_HZ, profile)
+    yield setup.calibration_line(machine.cpu.khz * 1000, profile)
     pid_max = max(32768, 1024 * machine.nr_cpus)
     yield INFO, f"pid_max: default: {pid_max} minimum: {max(301, 8 * machine.nr_cpus)}"
     yield from (setup.hash_line(later[name]) for name in setup.VFS_TABLES if name in later)
@@ -107,11 +105,12 @@ def _smp(machine: Machine) -> Iterator[Line]:
     yield INFO, f"SMP: Total of {machine.nr_cpus} processors activated."
 
 
-def _memory(profile: Profile, memblock: Memblock) -> Iterator[Line]:
+def _memory(profile: Profile, memblock: Memblock, nr_free_pages: int | None) -> Iterator[Line]:
     """Linux: deferred_init_memmap(), mem_init_print_info()."""
     yield from setup.deferred_lines(memblock)
     boot = memblock.boot_free_ranges()
-    yield setup.memory_line(profile, memblock, boot, sum(end - start for start, end, _ in boot))
+    free = sum(end - start for start, end, _ in boot)
+    yield setup.memory_line(profile, memblock, boot, free if nr_free_pages is None else nr_free_pages)
 
 
 def _initcalls(memblock: Memblock, later: dict[str, HashTable]) -> Iterator[Line]:

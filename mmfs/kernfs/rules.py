@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-PAGE_SIZE: Final = 4096
 INT_MAX: Final = (1 << 31) - 1
 GOLDEN_RATIO_64: Final = 0x61C8864680B583EB
 _MASK: Final = (1 << 64) - 1
+
+
+class Page:
+    """How large a page is for whoever serves files, who says so before there are any. Linux: PAGE_SIZE."""
+
+    size = 4096
 
 
 @lru_cache(maxsize=1 << 16)
@@ -34,16 +39,16 @@ class Rules:
     """How one of Linux's virtual file systems answers where they differ."""
 
     name: str
-    file_size: int = 0
-    """st_size of a regular file."""
+    file_pages: int = 0
+    """What st_size of a regular file claims: nothing, or a page."""
     no_method: int = errno.EINVAL
     """errno of read(2) or write(2) on a file that cannot be read or written."""
     strict_open: bool = False
     """open(2) is EACCES, even for root, if the mode forbids it to everybody or the file lacks the method."""
     strict_mode: bool = False
     """The mode's bits bind root too."""
-    write_max: int | None = None
-    """The longest write(2)."""
+    write_pages: int = 0
+    """The longest write(2), if it is limited."""
     write_over: int = 0
     """errno of a longer one; 0: it is cut."""
     skip_empty: bool = True
@@ -54,6 +59,16 @@ class Rules:
     order: Callable[[str], int] | None = None
     """By what readdir(2) sorts names; None: as declared."""
 
+    @property
+    def file_size(self) -> int:
+        """st_size of a regular file."""
+        return self.file_pages * Page.size
+
+    @property
+    def write_max(self) -> int | None:
+        """The longest write(2); None: any."""
+        return self.write_pages * Page.size or None
+
 
 PROC: Final = Rules("proc", no_method=errno.EIO, skip_empty=False)
 """Linux: fs/proc/inode.c, proc_reg_read()."""
@@ -63,10 +78,10 @@ SYSCTL: Final = Rules("sysctl", strict_mode=True, skip_empty=False)
 """Linux: fs/proc/proc_sysctl.c, test_perm()."""
 SYSFS: Final = Rules(
     "sysfs",
-    file_size=PAGE_SIZE,
+    file_pages=1,
     no_method=errno.EIO,
     strict_open=True,
-    write_max=PAGE_SIZE,
+    write_pages=1,
     create=errno.EACCES,
     mkdir=errno.EPERM,
     order=kernfs_name_hash,
@@ -78,7 +93,7 @@ TMPFS_RO: Final = Rules("tmpfs", no_method=errno.EINVAL, create=errno.EROFS, mkd
 """A tmpfs that is mounted read-only."""
 CGROUP2: Final = Rules(
     "cgroup2",
-    write_max=PAGE_SIZE,
+    write_pages=1,
     write_over=errno.E2BIG,
     create=errno.EACCES,
     mkdir=errno.EPERM,

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 
 from mmfs.kernfs.kstrtox import INT_MAX, UINT_MAX, fail, fixup_radix, parse_integer, ulong_max
 from mmfs.kernfs.node import Attribute
-from mmfs.kernfs.rules import PAGE_SIZE
+from mmfs.kernfs.rules import Page
 
 T = TypeVar("T")
 HZ: Final = 250
@@ -104,7 +104,7 @@ class _Vector(Parser):
         raw = buf.encode("utf-8", "surrogateescape")
         if not raw or offset:
             return len(raw)
-        text = raw[: PAGE_SIZE - 1]
+        text = raw[: Page.size - 1]
         old: list[int] = list(value) if isinstance(value, list) else [value]
         new = list(old)
         at = 0

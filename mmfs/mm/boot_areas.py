@@ -44,14 +44,15 @@ PERCPU_BLOCK: Final = 32
 DMA_POOL_LEAST: Final = (128 << 10) >> PAGE_SHIFT
 DMA_POOL_SHARE: Final = 8192
 """A pool has 128 KB for every gigabyte."""
-FTRACE_PAGES, FTRACE_PAGES_32 = 180, 73
+FTRACE_BYTES, FTRACE_BYTES_32, FTRACE_BYTES_ARM64 = 180 << 12, 73 << 12, 27_513 << 4
 """A record of 16 bytes for each function that can be traced."""
-DIO_ZERO_ORDER: Final = 4
-"""The zeros that direct I/O pads blocks with."""
-REQUESTS_ORDER: Final = 4
-REQUESTS_BLOCKS: Final = 2
-"""The 256 requests of one queue of a virtio disk, each with what the driver keeps of it."""
-VRING_PAGES: Final = 3
+DIO_ZERO_ORDER: Final = 16 - PAGE_SHIFT
+"""The zeros that direct I/O pads blocks with: 64 KB."""
+REQUESTS_BYTES: Final = 128 << 10
+REQUESTS_ORDER: Final = min(4, 17 - PAGE_SHIFT)
+REQUESTS_BLOCKS: Final = REQUESTS_BYTES >> PAGE_SHIFT + REQUESTS_ORDER
+"""The 256 requests of one queue of a virtio disk, each with what the driver keeps of it, in blocks of 16 pages."""
+VRING_BYTES: Final = 3 << 12
 """A virtio queue of 256 descriptors."""
 
 
@@ -67,6 +68,13 @@ def percpu_chunk_areas(unit_bytes: int, long: int) -> Iterator[int]:
     return (pages_of(size) for size in tables if size > PAGE_SIZE)
 
 
+def ftrace_bytes(kernel: Kernel) -> int:
+    """What the records of the kernel's functions take. Linux: kernel/trace/ftrace.c, ftrace_allocate_records()."""
+    if not X86(kernel):
+        return FTRACE_BYTES_ARM64
+    return FTRACE_BYTES if LONG_64(kernel) else FTRACE_BYTES_32
+
+
 def boot_areas(kernel: Kernel) -> None:
     """Take it all. Linux: init/main.c, do_basic_setup()."""
     hash_tables(kernel)
@@ -80,7 +88,7 @@ def boot_areas(kernel: Kernel) -> None:
         kernel.vmalloc.alloc_huge(len(nodes) * HPAGE_PMD_SIZE >> PAGE_SHIFT, 0)
     if COHERENT_POOL(kernel):
         dma_pools(kernel)
-    linear_pages(kernel, FTRACE_PAGES if LONG_64(kernel) else FTRACE_PAGES_32)
+    linear_pages(kernel, pages_of(ftrace_bytes(kernel)))
     for _ in range(BOUNCE_POOL if kernel.page_alloc.totalhigh_pages() else 0):
         kernel.page_alloc.alloc_pages(GFP_KERNEL, 0, 0)
     kernel.page_alloc.alloc_pages(GFP_KERNEL, DIO_ZERO_ORDER, 0)
@@ -112,7 +120,7 @@ def disk_queues(kernel: Kernel) -> None:
     for _ in range(max(queues, 2) * REQUESTS_BLOCKS):
         kernel.page_alloc.alloc_pages(GFP_KERNEL, REQUESTS_ORDER, 0)
     for _ in range(queues):
-        linear_pages(kernel, VRING_PAGES)
+        linear_pages(kernel, pages_of(VRING_BYTES))
 
 
 def hash_tables(kernel: Kernel) -> None:

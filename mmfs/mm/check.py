@@ -19,7 +19,6 @@ from mmfs.mm.folio import nr_pages, of_tails
 from mmfs.mm_types import (
     BLK_SPLIT,
     BLK_TAIL,
-    HPAGE_PMD_NR,
     LRU_UNEVICTABLE,
     MAX_PAGE_ORDER,
     MIGRATE_HIGHATOMIC,
@@ -356,7 +355,9 @@ def check_page_cache(kernel: Kernel) -> None:
         used = slots != 0
         used[:1] = False
         if record["shmem"]:
-            used &= ~_large(kernel, row, len(slots))
+            for first, order in check_huge.large_entries(kernel, kernel.page_cache.mappings[row]):
+                if 1 << order >= NODE_SLOTS:  # it stands in a node above theirs
+                    used[first : first + (1 << order)] = False
         used = used.reshape(-1, NODE_SLOTS)
         shadows = used & (slots >= SLOT_SHADOW).reshape(-1, NODE_SLOTS)
         nodes += int(used.any(axis=1).sum())
@@ -374,13 +375,6 @@ def check_page_cache(kernel: Kernel) -> None:
     swapping = state(NodeStatItem.NR_WRITEBACK) - writeback
     if not 0 <= swapping <= state(NodeStatItem.NR_SWAPCACHE):
         raise AssertionError(f"nr_writeback is {swapping} more than the files' pages that are being written")
-
-
-def _large(kernel: Kernel, row: int, slots: int) -> NDArray[np.bool_]:
-    """Which slots of a file hold an entry of order 9, which is in no node of theirs."""
-    order = kernel.mmu.shmem.order
-    found = np.array([order(row, at) > 0 for at in range(0, slots, HPAGE_PMD_NR)], bool)
-    return np.repeat(found, HPAGE_PMD_NR)[:slots]
 
 
 def check_writeback(kernel: Kernel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmfs.kernel.kernel import Kernel
+    from mmfs.mm.filemap import AddressSpace
     from mmfs.mm.mm_struct import MmStruct
 
 
@@ -109,27 +111,40 @@ def pages_locked(kernel: Kernel) -> int:
 
 
 def check_files(kernel: Kernel, folios: list[int]) -> set[int]:
-    """The huge pages of files fill HPAGE_PMD_NR slots each, and so do swapped-out ones: which are in files."""
-    frames, fast, large = kernel.frames, kernel.mmu.shmem, 0
+    """Large folios of files fill as many slots as they have pages, and so do swapped-out ones: which are in files."""
+    frames, fast, large = kernel.frames, kernel.mmu.shmem.slots, 0
     found = set()
     for folio in folios:
-        record, first = frames.pages[folio], (folio - frames.huge) << PAGEBLOCK_ORDER
+        record, first, nr = frames.pages[folio], folio_pfn(frames, folio), 1 << folio_order(frames, folio)
         mapping = kernel.page_cache.mappings.get(int(record["mapping"]))
-        at, where = int(record["index"]), f"huge page {folio - frames.huge:#x} of a file"
-        if mapping is None or at % HPAGE_PMD_NR:
+        at, where = int(record["index"]), f"folio at {first:#x} of a file"
+        if mapping is None or at % nr:
             raise AssertionError(f"{where} is in none, or not on its boundary there")
-        slots = mapping.slots()[at : at + HPAGE_PMD_NR]
-        _same(f"{where}: slots", slots.tolist(), list(range(first + 1, first + 1 + HPAGE_PMD_NR)))
-        _same(f"{where}: order in the tree", int(fast.order(mapping.id, at)), HPAGE_PMD_ORDER)
+        _same(f"{where}: slots", mapping.slots()[at : at + nr].tolist(), list(range(first + 1, first + 1 + nr)))
         found.add(folio)
-    for row, mapping in kernel.page_cache.mappings.items():
+    for mapping in kernel.page_cache.mappings.values():
         if mapping.host.shmem:
-            for at in range(0, int(mapping.record["slots"]), HPAGE_PMD_NR):
-                large += fast.order(row, at) > 0
-    _same("entries of order 9", large, int(fast.nr_large))
+            large += sum(1 for _ in large_entries(kernel, mapping))
+    _same("entries of several slots", large, int(fast.nr_large))
     thps = kernel.vmstat.global_node_page_state(NodeStatItem.NR_SHMEM_THPS)
-    _same("nr_shmem_hugepages", len(found) * HPAGE_PMD_NR, thps)
+    _same("nr_shmem_hugepages", sum(folio < frames.mthp for folio in found) * HPAGE_PMD_NR, thps)
     return found
+
+
+def large_entries(kernel: Kernel, mapping: AddressSpace) -> Iterator[tuple[int, int]]:
+    """Where entries of several slots of a file begin, and their orders; those of swap name slots side by side."""
+    at, slots, fast = 0, mapping.slots(), kernel.mmu.shmem.slots
+    filled = np.flatnonzero(slots)
+    while (rest := np.searchsorted(filled, at)) < len(filled):
+        at = int(filled[rest])
+        order = int(fast.order(mapping.id, at))
+        if order:
+            if at % (1 << order):
+                raise AssertionError(f"{mapping.host!r}: an entry of order {order} begins at {at}")
+            entry = slots[at : at + (1 << order)]
+            _same(f"{mapping.host!r}: entry of order {order} at {at}", np.diff(entry).tolist(), [1] * (len(entry) - 1))
+            yield at, order
+        at += 1 << order
 
 
 def _check_folio(kernel: Kernel, folio: int, whole: int, singly: int, queued: bool) -> None:

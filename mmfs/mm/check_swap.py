@@ -13,6 +13,7 @@ from mmfs.mm.swapfile import SWAP_MAP_BAD
 from mmfs.mm_types import (
     PG_SWAPCACHE,
     SLOT_SWAP,
+    SLOT_SWP_MASK,
     SWAPFILE_CLUSTER,
     SWP_SOLIDSTATE,
     NodeStatItem,
@@ -38,7 +39,7 @@ def _same(what: str, left: object, right: object) -> None:
 def check_swap(kernel: Kernel, entries: Counter[int]) -> None:
     """Areas, slots and the swap cache; ``entries`` are the swap entries of all page tables by slot."""
     swap = kernel.mmu.swap
-    shmem = [int(slot) & ~SLOT_SWAP for slot in _shmem_entries(kernel)]
+    shmem = [int(slot) & SLOT_SWP_MASK for slot in _shmem_entries(kernel)]
     _same("pages of shared memory that are swapped out", len(shmem), int(swap.nr_shmem_swapped))
     entries = entries + Counter(shmem)
     kept = Counter(swap.kept_slots())

@@ -26,6 +26,7 @@ class BootOptions:
     """How many of the largest huge pages on which nodes; None: on all in turn."""
     nokaslr: bool = False
     swiotlb: str = ""
+    log_buf_len: int = 0
 
     @classmethod
     def parse(cls, cmdline: str, arch: Arch) -> BootOptions:
@@ -46,6 +47,7 @@ class BootOptions:
             gigantic_pages=tuple(one for text in gigantic for one in node_counts(text)),
             nokaslr="nokaslr" in found,
             swiotlb=found.get("swiotlb", ""),
+            log_buf_len=memparse(found.get("log_buf_len", "")),
         )
 
     def core_pages(self, text: str, total: int) -> int:

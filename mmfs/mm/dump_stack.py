@@ -3,7 +3,7 @@
 What runs is simulated, its call stack is not: a trace here has the functions that every such complaint of the real
 kernel has in common, with that build's offsets, and no registers.
 
-Linux: lib/dump_stack.c, arch/x86/kernel/dumpstack.c; kernel/panic.c, print_tainted().
+Linux: lib/dump_stack.c, arch/x86/kernel/dumpstack.c, arch/arm64/kernel/stacktrace.c; kernel/panic.c, print_tainted().
 
 Simplified: traces end where the paths to an allocation part; offsets that were not seen on Debian 13's build are those
 of Debian 12's build of the same source.
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
 
+_BACKTRACE: Final = ("dump_backtrace", "show_stack")
+"""What arm64's backtraces have of themselves."""
 _HEADER: Final = ("dump_stack_lvl", "dump_stack", "dump_header")
 _PANIC: Final = ("panic: dump", "panic")
 _OOM_KILL: Final = (*_HEADER, "oom_kill_process")
@@ -102,9 +104,25 @@ _686_PAE: Final = {
     "panic": "panic+0xad/0x263",
     "__alloc_pages_noprof": "__alloc_pages+0xd80/0xf40",
 }
+_ARM64_64K: Final = {
+    "dump_backtrace": "dump_backtrace+0xa0/0x128",
+    "show_stack": "show_stack+0x20/0x38",
+    "dump_stack_lvl": "dump_stack_lvl+0x78/0x90",
+    "dump_stack": "dump_stack+0x18/0x28",
+    "dump_header": "dump_header+0x44/0x1d0",
+    "oom_kill_process": "oom_kill_process+0x140/0x368",
+    "out_of_memory: worst": "out_of_memory+0xe8/0x580",
+    "out_of_memory: current": "out_of_memory+0x518/0x580",
+    "__alloc_pages_noprof": "__alloc_pages_noprof+0xc80/0xf28",
+    "moom_callback": "moom_callback+0x90/0xe8",
+    "process_one_work": "process_one_work+0x184/0x420",
+    "worker_thread": "worker_thread+0x190/0x320",
+    "kthread": "kthread+0x11c/0x128",
+    "ret_from_fork": "ret_from_fork+0x10/0x20",
+}
 FRAMES: Final[dict[str, dict[str, str]]] = {
     "6.12": _DEB13, "6.12-deb12": _DEB12, "6.1": _6_1, "7.0": {}, "7.0.0": {}, "6.1-686-pae": _686_PAE,
-    "6.12-686-pae": _686_PAE,
+    "6.12-686-pae": _686_PAE, "6.12-arm64-64k": _ARM64_64K,
 }  # fmt: skip
 """By kernel: how it prints a call site; what is not there has no frame of its own, or is not known."""
 PREEMPT_MODEL: Final = ((since(6, 16), "PREEMPT(lazy) "), (until(6, 16), ""))
@@ -112,7 +130,9 @@ PREEMPT_MODEL: Final = ((since(6, 16), "PREEMPT(lazy) "), (until(6, 16), ""))
 UID: Final = since(6, 12)
 """Kernels that tell whose the process is."""
 TAINT_EXPLAINED: Final = since(6, 12)
-LONG_64: Final = config("64BIT")
+LONG_64: Final = config("64BIT") & config("X86")
+"""Kernels that tell whose stack it is."""
+X86: Final = config("X86")
 
 TAINT_FLAGS: Final = (
     ("P", "PROPRIETARY_MODULE"), ("F", "FORCED_MODULE"), ("S", "CPU_OUT_OF_SPEC"), ("R", "FORCED_RMMOD"),
@@ -147,7 +167,7 @@ def dump_stack(kernel: Kernel, complaint: str, work: str = "", level: int | None
     task, profile = current(kernel), kernel.profile
     tainted, *explained = _tainted(kernel.sysctl.tainted)
     number, _, rest = profile.build.partition(" ")
-    package = rest.removeprefix("SMP PREEMPT_DYNAMIC ").partition(" (")[0]
+    package = rest.removeprefix("SMP PREEMPT_DYNAMIC ").partition(" (")[0] if X86(profile) else ""
     frames = FRAMES[profile.name]
     model = next(text for needs, text in PREEMPT_MODEL if needs(profile))
     uid = f" UID: {task.euid}" if UID(profile) else ""
@@ -155,11 +175,11 @@ def dump_stack(kernel: Kernel, complaint: str, work: str = "", level: int | None
         f"CPU: {task.processor}{uid} PID: {task.pid} Comm: {task.comm} {tainted} {profile.release} {number} {model} "
         + package,
         *(explained if TAINT_EXPLAINED(profile) else ()),
-        f"Hardware name: {kernel.machine.hardware_name}, {kernel.machine.bios}",
+        f"Hardware name: {kernel.machine.hardware_name}" + (f", {kernel.machine.bios}" if X86(profile) else ""),
         *([f"Workqueue: {work}"] if work else []),
-        "Call Trace:",
+        "Call Trace:" if X86(profile) else "Call trace:",
         *((" <TASK>",) if LONG_64(profile) else ()),
-        *(f" {frames[site]}" for site in TRACES[complaint] if site in frames),
+        *(f" {frames[site]}" for site in (*_BACKTRACE, *TRACES[complaint]) if site in frames),
         *((" </TASK>",) if LONG_64(profile) else ()),
     ]
     for line in lines:

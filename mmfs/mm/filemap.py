@@ -26,7 +26,6 @@ from mmfs.mm_types import (
     HPAGE_PMD_NR,
     PAGE_SECTORS,
     PAGE_SHIFT,
-    PAGEBLOCK_ORDER,
     PG_WORKINGSET,
     SLOT_SHADOW,
     SLOT_SWAP,
@@ -199,16 +198,16 @@ class AddressSpace:
             record["on_disk"] = min(int(record["on_disk"]), pages)
 
     def reserve(self, pages: int) -> None:
-        """Make room for so many pages, and for all of the last one if it may be huge."""
+        """Make room for so many pages, and for all of the last folio if it may be large."""
         if self.record["huge_fault"] or self.record["huge_write"]:
             pages = -(-pages // HPAGE_PMD_NR) * HPAGE_PMD_NR
         self.cache.reserve(self.id, pages)
 
-    def huge_folio(self, index: int) -> int:
-        """The huge page that a page of the file is part of, or -1."""
+    def large_folio(self, index: int) -> int:
+        """The folio of several pages that a page of the file is part of, or -1."""
         mmu = self.cache.mmu
-        pfn = int(mmu.folios.lookup(self.id, index)) if mmu.shmem.order(self.id, index) else -1
-        return self.kernel.frames.huge + (pfn >> PAGEBLOCK_ORDER) if pfn >= 0 else -1
+        pfn = int(mmu.folios.lookup(self.id, index)) if mmu.shmem.slots.order(self.id, index) else -1
+        return self.kernel.frames.folio(pfn) if pfn >= 0 else -1
 
     def cached(self) -> NDArray[np.intp]:
         """Which of its pages are cached."""
@@ -239,15 +238,15 @@ class AddressSpace:
         self.cache.settle()
 
     def _undo_large(self, first: int, last: int) -> None:
-        """Drop the huge pages in [first, last), and split those that are there in part. Linux: shmem_undo_range()."""
+        """Drop the large folios in [first, last), and split those that are there in part. Linux: shmem_undo_range()."""
         from mmfs.mm.shmem import swapin_range
 
         mmu = self.cache.mmu
         while (index := int(mmu.shmem.undo_range(self.id, first, last))) >= 0:
-            if (folio := self.huge_folio(index)) >= 0:
+            if (folio := self.large_folio(index)) >= 0:
                 mmu.huge_split.split_huge_page(folio)
             else:
-                with suppress(MemoryError):  # what is out is 512 single pages then
+                with suppress(MemoryError):  # what is out is single pages then
                     swapin_range(self, index, index + 1)
 
     def wait_writeback(self, first: int = 0, last: int = 1 << 62) -> None:

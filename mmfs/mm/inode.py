@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from mmfs.mm.backing_dev import BackingDevInfo, bdi_of
 from mmfs.mm.filemap import AddressSpace
+from mmfs.mm.folio import folio_order
 from mmfs.mm.mman import FMODE_READ, FMODE_WRITE
-from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_SECTORS, PAGE_SIZE
+from mmfs.mm_types import PAGE_SECTORS, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -74,10 +75,11 @@ class Inode:
         return stop - pos
 
     def truncate(self, size: int) -> None:
-        """Give the file a size; a huge page that reaches beyond it is split. Linux: truncate_setsize()."""
+        """Give the file a size; a large folio that reaches beyond it is split. Linux: truncate_setsize()."""
         old, self.size = self.size, size
         self.mapping.set_size(-(-size // PAGE_SIZE))
-        if size <= old and size % HPAGE_PMD_SIZE and (folio := self.mapping.huge_folio(size // PAGE_SIZE)) >= 0:
+        folio = self.mapping.large_folio(size // PAGE_SIZE) if size <= old else -1
+        if folio >= 0 and size % (PAGE_SIZE << folio_order(self.kernel.frames, folio)):
             self.kernel.mmu.huge_split.split_huge_page(folio)
 
     def allocate(self, pages: int) -> None:

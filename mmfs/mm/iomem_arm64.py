@@ -31,6 +31,7 @@ HIGH_REDIST, HIGH_ECAM, HIGH_MMIO = 64 * MB, 256 * MB, 512 * GB
 HIGH_BASE = 256 * GB
 REGISTERS, MODERN = 4 * KB, 16 * KB
 """What a virtio device's interrupt table takes, and its registers."""
+IO_SPACE_LIMIT = 0xFF_FFFF
 FIRST_PORT, DISK_PORTS, SERIAL_PORTS = 0x1000, 0x80, 0x40
 
 
@@ -88,7 +89,7 @@ def _merged(ranges: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def build_ioports(machine: Machine) -> Resource:
     """The tree of ports: the PCI bus has them all, the largest resources come first."""
-    root = Resource("PCI IO", 0, 0xFFFF)
+    root = Resource("PCI IO", 0, IO_SPACE_LIMIT)
     root.add(PCIE, 0, 0xFFFF)
     serial, *disks = pci_devices(machine)
     at = FIRST_PORT

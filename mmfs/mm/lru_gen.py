@@ -30,7 +30,7 @@ from mmfs.mm_types import (
     PG_LRU,
     PG_SWAPBACKED,
 )
-from mmfs.profile import since
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -43,6 +43,8 @@ SWAPPINESS_ANON_ONLY = 201
 ANON_ONLY = since(6, 18)
 """Kernels that can be asked to reclaim anonymous memory only."""
 LRU_GEN_CORE, LRU_GEN_MM_WALK, LRU_GEN_NONLEAF_YOUNG = 1, 2, 4
+NONLEAF_YOUNG = config("X86")
+"""Kernels whose upper page tables have accessed bits. Linux: arch_has_hw_nonleaf_pmd_young()."""
 ALL_CAPS = LRU_GEN_CORE | LRU_GEN_MM_WALK | LRU_GEN_NONLEAF_YOUNG
 
 
@@ -200,7 +202,9 @@ class LruGenState:
         self.zones = [
             np.array([zone.index for zone in pgdat.node_zones], np.int32) for pgdat in kernel.node_data
         ]
-        self.caps = ALL_CAPS
+        self.supported = ALL_CAPS if NONLEAF_YOUNG(kernel) else ALL_CAPS & ~LRU_GEN_NONLEAF_YOUNG
+        self.caps = self.supported
+        self.walk.clear_pmd_young = bool(self.caps & LRU_GEN_NONLEAF_YOUNG)
         self.min_ttl_jiffies = 0
         self._serial = 0
         self.memcg_lru = [MemcgLru(nid) for nid in range(self.lists.memcg.nr_nodes)]
@@ -246,8 +250,8 @@ class LruGenState:
                 lru.fill_generations(rows)
             else:
                 lru.drain_generations(rows)
-        self.caps = caps & ALL_CAPS
-        self.walk.clear_pmd_young = bool(caps & LRU_GEN_NONLEAF_YOUNG)
+        self.caps = caps & self.supported
+        self.walk.clear_pmd_young = bool(self.caps & LRU_GEN_NONLEAF_YOUNG)
 
     def ranges(self, mm: MmStruct, can_swap: bool) -> NDArray[np.int64]:
         """The address ranges [n, 2] that the aging looks at. Linux: should_skip_vma()."""

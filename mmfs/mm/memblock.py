@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mmfs.profile import Profile
 
 NUMA_NO_NODE = -1
+ALTERNATIVES = "SMP alternatives"
+"""What x86 frees of its image first, before watermarks are computed."""
 ALL_PAGES = since(6, 12)
 """Kernels that count all memory, and not what will be left, when they build zonelists."""
 SMP_CACHE_BYTES = 64
@@ -299,7 +301,7 @@ class Memblock:
 
         Linux: mm/page_alloc.c, init_per_zone_wmark_min(), a postcore_initcall.
         """
-        alternatives = self._by_node(self.late_freed[:1])
+        alternatives = self._by_node([region for region in self.late_freed if region.why == ALTERNATIVES])
         return [*self.early_free_ranges(), *self.deferred_free_ranges(), *alternatives]
 
     def managed_pages(self, start_pfn: int, end_pfn: int, nid: int, booted: bool = True) -> int:

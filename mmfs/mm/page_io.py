@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from mmfs.mm_types import PAGE_SECTORS, SLOT_SWAP, SWAPFILE_CLUSTER
+from mmfs.mm_types import PAGE_SECTORS, SLOT_SWP_MASK, SWAPFILE_CLUSTER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +86,7 @@ class SwapWrites:
     def wait_on_write(self, mapping: AddressSpace, index: int) -> None:
         """Sleep until a page of shared memory has been written to swap. Linux: folio_wait_writeback()."""
         self.write_unplug()
-        slot = int(mapping.slots()[index]) & ~SLOT_SWAP
+        slot = int(mapping.slots()[index]) & SLOT_SWP_MASK
         bios = self.kernel.swap_files.areas[int(self.swap.slots.types[slot // SWAPFILE_CLUSTER])].disk.bios
         if bios:
             self.kernel.current_io_schedule(bios[-1].when_ns)

@@ -17,7 +17,7 @@ from mmfs.machine import Machine
 from mmfs.mm import e820, mm_init
 from mmfs.mm.cmdline import BootOptions, memparse
 from mmfs.mm.iomem import build_iomem
-from mmfs.mm.memblock import Memblock, MemblockError, PfnRange, Region
+from mmfs.mm.memblock import ALTERNATIVES, Memblock, MemblockError, PfnRange, Region
 from mmfs.mm.percpu import per_cpu_unit_bytes, percpu_tables, percpu_unit_pages
 from mmfs.mm.sparse import PAGES_PER_SECTION, SECTION_SIZE_BITS
 from mmfs.mm.system_hash import system_hash_tables
@@ -341,14 +341,16 @@ class BootMemory:
             block.alloc(-(-nr_cpus // 64) * 8, "cpumask")
 
     def log_buffer(self, nr_cpus: int) -> None:
-        """A larger log buffer for many CPUs, with a descriptor and an info for every 32 bytes of it.
+        """A larger log buffer for many CPUs or log_buf_len=, with a descriptor and an info for every 32 bytes of it.
 
         Linux: kernel/printk/printk.c, log_buf_add_cpu(), setup_log_buf().
         """
         static = 1 << self.profile.config_int("LOG_BUF_SHIFT")
         extra = (nr_cpus - 1) * LOG_CPU_BYTES
-        if extra > static // 2:
-            size = 1 << (static + extra - 1).bit_length()
+        size = 1 << (static + extra - 1).bit_length() if extra > static // 2 else 0
+        if self.options.log_buf_len:
+            size = 1 << (self.options.log_buf_len - 1).bit_length()
+        if size > static:
             for part in (size, (size >> 5) * PRB_DESC_STRUCT, (size >> 5) * PRINTK_INFO_STRUCT):
                 self.memblock.alloc(part, "log buffer")
 
@@ -411,7 +413,7 @@ class BootMemory:
         block, image = self.memblock, self.profile.image
         base = block.kernel_base
         for why, start, end in (
-            ("SMP alternatives", base + image.init_end, base + image.smp_locks_end),
+            (ALTERNATIVES, base + image.init_end, base + image.smp_locks_end),
             ("initrd", *self.initrd),
             ("decrypted", base + image.end - image.decrypted_unused, base + image.end),
             ("kernel image (initmem)", base + image.init_start, base + image.init_end),

@@ -13,7 +13,7 @@ the room for a large one panics.
 from __future__ import annotations
 
 from mmfs.mm import mm_init
-from mmfs.mm.memblock import Region
+from mmfs.mm.memblock import ALTERNATIVES, Region
 from mmfs.mm.percpu import percpu_tables, percpu_unit_pages
 from mmfs.mm.setup_arch import BootMemory
 from mmfs.mm_types import HPAGE_PMD_SIZE as PMD_SIZE
@@ -107,7 +107,7 @@ class BootMemory32(BootMemory):
         block, image = self.memblock, self.profile.image
         base = block.kernel_base
         for why, start, end in (
-            ("SMP alternatives", base + image.init_end, base + image.smp_locks_end),
+            (ALTERNATIVES, base + image.init_end, base + image.smp_locks_end),
             ("initrd", *self.initrd),
             ("kernel image (initmem)", base + image.init_start, base + image.init_end),
         ):

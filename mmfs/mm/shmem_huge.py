@@ -1,19 +1,19 @@
-"""Huge pages of shared memory: which files may have some, and what becomes of those that reach beyond a file's end.
+"""Large folios of shared memory: which files may have some, and what becomes of those that reach beyond a file's end.
 
 The files of a tmpfs follow its mount option `huge`. Those of the kernel's own tmpfs (shared anonymous memory, memfds,
 System V segments) follow /sys/kernel/mm/transparent_hugepage/shmem_enabled, which also can deny huge pages to all or
-force them on all; mapped, those without a name follow hugepages-2048kB/shmem_enabled, which says `inherit` by default.
-What follows for a file is written into its row (``huge_fault``, ``huge_write``), where the fast path
-(fastpath/shmem.py) looks when a page is missing. The page cache has folios of MAX_PAGECACHE_ORDER at most: where
-a huge page is larger, as with pages of 64 KB, no file ever gets one.
+force them on all. Mapped, those without a name follow hugepages-SIZEkB/shmem_enabled, a switch for each size, which
+says `inherit` for 2 MB by default. What follows for a file is written into its row (``huge_fault``, ``huge_write``),
+the sizes into the fast path (fastpath/shmem.py), which looks when a page is missing. The page cache has folios of
+MAX_PAGECACHE_ORDER at most: where a huge page is larger, as with pages of 64 KB, no file ever gets one.
 
 A page that was brought for a file that does not fill it wastes memory. Such files are on a list, and when memory is
 short a shrinker has the last page of the oldest split, and what lies beyond the end freed.
 
 Linux: mm/shmem.c, shmem_allowable_huge_orders(), shmem_unused_huge_shrink().
 
-Simplified: only pages of 2 MB, the other sizes have their switch and no pages yet; one list for all tmpfs, and a file
-whose name was taken away counts as one that has none, even where it was mapped before.
+Simplified: one list for all tmpfs, and a file whose name was taken away counts as one that has none, even where it was
+mapped before.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from __future__ import annotations
 from errno import EINVAL
 from typing import TYPE_CHECKING, Final
 
-from mmfs.mm.mman import VM_HUGEPAGE
+from mmfs.mm.folio import folio_order
+from mmfs.mm.rows import vma_row
 from mmfs.mm.shrinker import SUPER_BATCH, Shrinker
 from mmfs.mm_types import (
-    HPAGE_PMD_NR,
     HPAGE_PMD_ORDER,
     PAGE_SHIFT,
     PAGE_SIZE,
     SHMEM_ADVISE,
     SHMEM_ALWAYS,
+    SHMEM_BY_SIZE,
     SHMEM_WITHIN_SIZE,
 )
 
@@ -50,9 +51,6 @@ _ORDERS: Final = range(1, HPAGE_PMD_ORDER + 1)
 _OF_MOUNT: Final = {
     "never": 0, "always": SHMEM_ALWAYS, "within_size": SHMEM_WITHIN_SIZE | SHMEM_ADVISE, "advise": SHMEM_ADVISE,
 }  # fmt: skip
-_OF_SIZE: Final = {
-    "never": 0, "always": SHMEM_ALWAYS, "within_size": SHMEM_WITHIN_SIZE, "advise": SHMEM_ADVISE,
-}  # fmt: skip
 
 
 class ShmemHuge:
@@ -65,6 +63,7 @@ class ShmemHuge:
         self.mounts: dict[tuple[int, int], str] = {}
         """By device, of a tmpfs that has one: its option `huge`."""
         self.shrinklist: dict[AddressSpace, None] = {}
+        self.apply_all()
 
     # -- the switches ---------------------------------------------------------------------------------------------
 
@@ -92,6 +91,11 @@ class ShmemHuge:
 
     def apply_all(self) -> None:
         """A switch was set: tell the fast path."""
+        fast = self.kernel.mmu.shmem
+        fast.always = self._orders("always")
+        fast.within_size = self._orders("within_size")
+        fast.madvise = self._orders("advise")
+        fast.inherit = self._orders("inherit")
         for mapping in list(self.kernel.page_cache.mappings.values()):
             if mapping.host.shmem:
                 self.apply(mapping)
@@ -101,7 +105,11 @@ class ShmemHuge:
         host, record = mapping.host, mapping.record
         of_mount = self.of_mount(host.dev)
         record["huge_write"] = of_mount & ~SHMEM_ADVISE
-        record["huge_fault"] = of_mount if host.i_nlink else self._of_order(HPAGE_PMD_ORDER, of_mount)
+        record["huge_fault"] = of_mount
+        if not host.i_nlink:
+            fast = self.kernel.mmu.shmem
+            own = fast.always or fast.within_size or fast.madvise or (of_mount and fast.inherit)
+            record["huge_fault"] = of_mount | SHMEM_BY_SIZE if own else 0
         record["unnamed"] = not host.i_nlink
         mapping.reserve(int(record["size"]))
 
@@ -113,12 +121,11 @@ class ShmemHuge:
             return SHMEM_ALWAYS if self.enabled == "force" else 0
         return _OF_MOUNT[self.mounts.get(dev, "never")]
 
-    def _of_order(self, order: int, of_mount: int) -> int:
-        """The same of what has no name, mapped, for a size."""
-        mode = self.orders[order]
+    def _orders(self, mode: str) -> int:
+        """The sizes whose switch says so, a bit an order; if all are denied, or 2 MB is forced, it says nothing."""
         if self.enabled == "deny" or (self.enabled == "force" and mode != "inherit"):
             return 0
-        return of_mount if mode == "inherit" else _OF_SIZE[mode]
+        return sum(1 << order for order, one in self.orders.items() if one == mode)
 
     # -- of a mapping ---------------------------------------------------------------------------------------------
 
@@ -128,17 +135,10 @@ class ShmemHuge:
         Linux: shmem_allowable_huge_orders(), for the first page.
         """
         assert vma.vm_file is not None
-        inode = vma.vm_file.inode
-        of_mount = self.of_mount(inode.dev)
         if not enforce:
             return order == HPAGE_PMD_ORDER <= MAX_PAGECACHE_ORDER and self.enabled != "deny"
-        if inode.i_nlink and order != HPAGE_PMD_ORDER:
-            return False
-        policy = of_mount if inode.i_nlink else self._of_order(order, of_mount)
-        if policy & SHMEM_ALWAYS or (policy & SHMEM_ADVISE and vma.vm_flags & VM_HUGEPAGE):
-            return True
-        nr = 1 << order
-        return bool(policy & SHMEM_WITHIN_SIZE) and (vma.vm_pgoff // nr + 1) * nr <= -(-inode.size // PAGE_SIZE)
+        orders = self.kernel.mmu.shmem.orders(vma.vm_file.mapping.id, vma_row(vma), vma.vm_pgoff)
+        return bool(orders >> order & 1)
 
     def alignment(self, file: File | None) -> int:
         """To how many bytes an address for a mapping of a file (None: anonymous memory) is aligned, 0: to none.
@@ -197,9 +197,9 @@ class ShmemHuge:
             del self.shrinklist[mapping]
             mapping.record["shrinking"] = 0
             index = mapping.host.size >> PAGE_SHIFT
-            folio = mapping.huge_folio(index)
+            folio = mapping.large_folio(index)
             end = -(-mapping.host.size // PAGE_SIZE)
-            if folio >= 0 and index // HPAGE_PMD_NR * HPAGE_PMD_NR < end < (index // HPAGE_PMD_NR + 1) * HPAGE_PMD_NR:
+            if folio >= 0 and end % (1 << folio_order(self.kernel.frames, folio)):
                 self.kernel.mmu.huge_split.split_huge_page(folio)
                 split += 1
         return split

@@ -61,21 +61,23 @@ _OF_ZONE = {"dma32": config("ZONE_DMA32"), "high": config("HIGHMEM"), "device": 
 STAT_NEEDS: Final[dict[str, Needs]] = {
     **dict.fromkeys(
         (
-            "nr_unaccepted", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged",
+            "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged",
             "nr_memmap_pages", "nr_memmap_boot_pages", "pgsteal_khugepaged", "pgscan_khugepaged",
             "thp_underused_split_page", "swpin_zero", "swpout_zero", "zswpwb",
         ),
         _NEW,
     ),
+    "nr_unaccepted": config("UNACCEPTED_MEMORY"),
     "nr_iommu_pages": _NEW & config("IOMMU_SUPPORT"),
     "nr_hugetlb": since(6, 13),
     **dict.fromkeys(
         (
             "nr_free_pages_blocks", "nr_balloon_pages", "pgdemote_proactive", "pgsteal_proactive", "pgscan_proactive",
-            "direct_map_level2_collapses", "direct_map_level3_collapses",
         ),
         since(6, 16),
     ),
+    **dict.fromkeys(("direct_map_level2_splits", "direct_map_level3_splits"), config("X86")),
+    **dict.fromkeys(("direct_map_level2_collapses", "direct_map_level3_collapses"), config("X86") & since(6, 16)),
     **dict.fromkeys(("nr_bounce", "nr_writeback_temp"), until(6, 18)),
     **dict.fromkeys(("pgpromote_candidate_nrl", "nr_kernel_file_pages"), since(6, 18)),
     **dict.fromkeys(

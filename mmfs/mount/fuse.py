@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from mmfs.kernfs import ROOT, Caller, Entry, Stat, Vfs, fail
 from mmfs.kernfs import inode as kernfs_inode
 from mmfs.kernfs.node import Binary, templates
-from mmfs.kernfs.rules import PAGE_SIZE
+from mmfs.kernfs.rules import Page
 from mmfs.mount.fsnotify import FsNotify
 from mmfs.mount.handles import SEND_SECONDS, Handle, Held, Inode, Pollers, checked
 from mmfs.mount.libfuse import CAP_SPLICE_READ, MAX_WRITE, Session, bridge, load_binding
@@ -384,7 +384,7 @@ class Operations:
             inode.senders += 1
             self.sending.add(inode)
         inode.busy_until = time.monotonic() + SEND_SECONDS
-        if inode.doubted and size > PAGE_SIZE:
+        if inode.doubted and size > Page.size:
             fail(errno.EAGAIN)  # readahead; the kernel asks again for the page that it needs
 
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:

@@ -33,7 +33,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from mmfs.kernfs import Stat
-from mmfs.kernfs.rules import PAGE_SIZE
+from mmfs.kernfs.rules import Page
 
 if TYPE_CHECKING:
     from mmfs.mount.shortcut import Shortcut
@@ -58,10 +58,11 @@ CALLER: Final = struct.Struct("=24xIII")
 READ_FLAGS: Final = struct.Struct("=60xI")
 READ_LOCKOWNER: Final = 2
 INO: Final = struct.Struct("=Q")
+HEADER_ROOM: Final = 4096
 MAX_STATS: Final = 4096
 SMALLEST_BUFFER: Final = 8192
 MAX_WRITE: Final = 1 << 20
-BUFFER_SIZE: Final = MAX_WRITE + PAGE_SIZE
+BUFFER_SIZE: Final = MAX_WRITE + HEADER_ROOM
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 CAP_SPLICE_READ: Final = 1 << 9
 SPINS: Final = 20
@@ -331,7 +332,7 @@ class Session:
                 st_gid=gid or self.root[1],
                 st_size=size,
                 st_rdev=rdev,
-                st_blksize=PAGE_SIZE if size else 1024,
+                st_blksize=Page.size if size else 1024,
             )
             times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), self.time_ns)
             self.binding.set_st_attrs(structure, times, use_ns=True)

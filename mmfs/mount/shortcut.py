@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
-from mmfs.kernfs.rules import PAGE_SIZE
+from mmfs.kernfs.rules import Page
 from mmfs.mount.handles import checked
 from mmfs.mount.libfuse import BODY, GETATTR, LOOKUP, MAX_STATS, READ_LOCKOWNER, Session, errno_of
 from mmfs.mount.writes import LongWrites
@@ -253,7 +253,7 @@ class Shortcut:
         if data is None:
             session = self.session
             seconds, rest = divmod(session.time_ns, 10**9)
-            blksize = PAGE_SIZE if size else 1024
+            blksize = Page.size if size else 1024
             times = (seconds, seconds, seconds, rest, rest, rest)
             owner = (uid or session.root[0], gid or session.root[1])
             data = ATTR.pack(size, 0, *times, mode, nlink, *owner, rdev, blksize, 0)

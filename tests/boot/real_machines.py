@@ -12,7 +12,7 @@ from mmfs.machine import Machine
 from mmfs.mm.memblock import Memblock, boot_memory
 from mmfs.mm_types import ZONE_NAMES
 from mmfs.profile import Profile, load_profile
-from tests.golden.captures import MACHINES, at_boot
+from tests.golden.captures import MACHINES, at_boot, has_our_pages
 
 BOOT = Path(__file__).parent.parent / "golden" / "boot"
 TWO = {"nodes": ["3G", "2G"]}
@@ -66,7 +66,13 @@ SHAPES |= {
     "686-pae/2048M-c4": {"ram": "2G", "cpus": 4, "arch": "i386-pae"},
     "686-pae/4096M": {"ram": "4G", "arch": "i386-pae"},
 }
-KERNELS = {"6.1": "6.1", "686-pae": "6.1", "7.0": "7.0.0"}
+SHAPES |= {
+    f"arm64-64k/{name}": {"ram": name, "arch": "arm64-64k", "swap": "256M"}
+    for name in ("512M", "1024M", "4096M", "8192M")
+}
+SHAPES["arm64-64k/2048M-c4"] = {"ram": "2G", "cpus": 4, "arch": "arm64-64k", "swap": "256M"}
+SHAPES = {name: shape for name, shape in SHAPES.items() if has_our_pages(shape)}
+KERNELS = {"6.1": "6.1", "686-pae": "6.1", "7.0": "7.0.0", "arm64-64k": "6.12"}
 """By folder; 6.12 has none of its own."""
 
 
@@ -140,7 +146,8 @@ def booted(name: str) -> RealMachine:
     machine = Machine.from_sizes(**shape)
     if name == "4096M-nogb":
         machine = replace(machine, cpu=machine.cpu.with_flags(la57=False, pdpe1gb=False))
-    sysctl = dict(line.split(None, 1) for line in (folder / "sysctl").read_text().splitlines())
+    file = folder / "sysctl"
+    sysctl = dict(line.split(None, 1) for line in file.read_text().splitlines()) if file.exists() else {}
     return RealMachine(
         name,
         machine,
@@ -150,7 +157,7 @@ def booted(name: str) -> RealMachine:
         (folder / "zoneinfo").read_text(),
         (folder / "iomem").read_text(),
         (folder / "dmesg").read_text().splitlines(),
-        int(sysctl["min_free_kbytes"]),
+        int(sysctl["min_free_kbytes"]) if sysctl else None,
     )
 
 

@@ -43,8 +43,9 @@ def test_wheel_is_for_this_platform_and_carries_the_compiled_modules(wheel: Path
     assert not wheel.name.endswith("-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
     sources = {Path(name).stem for name in names if name.startswith("mmfs/fastpath/") and name.endswith(".py")}
-    compiled = {Path(name).name.split(".")[0] for name in names if name.endswith(".so")}
-    assert sources - {"__init__"} == compiled
+    for folder in ("mmfs/fastpath", "mmfs/fastpath/pages_64k"):
+        compiled = {Path(name).name.split(".")[0] for name in names if Path(name).match(f"{folder}/*.so")}
+        assert sources - {"__init__"} == compiled, folder
     assert {name.split("/")[0] for name in names} == {
         "mmfs",
         next(name for name in names if "dist-info" in name).split("/")[0],
@@ -60,12 +61,14 @@ def test_wheel_runs_in_a_new_environment_without_a_compiler(wheel: Path, tmp_pat
     done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, env=only, cwd=tmp_path)
     assert done.stdout == "True None\n"
     mmfs = tmp_path / "venv/bin/mmfs"
-    shown = subprocess.run(
-        [mmfs, "show", "/proc/meminfo", "--ram", "1G"],
-        check=True,
-        capture_output=True,
-        text=True,
-        env=only,
-        cwd=tmp_path,
-    )
-    assert shown.stdout.startswith("MemTotal: ")
+    for arch, largest in (("x86_64", "2048 kB"), ("arm64-64k", "524288 kB")):
+        shown = subprocess.run(
+            [mmfs, "show", "/proc/meminfo", "--ram", "1G", "--arch", arch],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=only,
+            cwd=tmp_path,
+        )
+        assert shown.stdout.startswith("MemTotal: ")
+        assert f"Hugepagesize: {largest:>13}\n" in shown.stdout

@@ -8,17 +8,20 @@ twice, so a path is asked for by machine and the answer is every distinct conten
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from mmfs.arch import ARCHES, X86_64
+from mmfs.mm_types import PAGE_SHIFT
 
 GOLDEN = Path(__file__).parent
 CAPTURES = GOLDEN / "captures"
 
 # The machines that were read, as mmfs.boot() makes them; captures/MACHINE/COMMAND is QEMU's view of each.
 CMDLINE = "console=ttyS0 psi=1 panic=-1 loglevel=7"
-MACHINES: dict[str, dict[str, object]] = {
+_ALL: dict[str, dict[str, object]] = {
     "512M": {"ram": "512M", "cpus": 2, "swap": "256M", "cmdline": CMDLINE},
     "1G-hugepages": {"ram": "1G", "cpus": 2, "swap": "256M", "cmdline": f"{CMDLINE} hugepages=64"},
     "5G-numa2": {"ram": "5G", "cpus": 2, "swap": "256M", "nodes": ["3G", "2G"], "cmdline": CMDLINE},
@@ -27,7 +30,19 @@ MACHINES: dict[str, dict[str, object]] = {
     "2G-686-pae": {
         "ram": "2G", "cpus": 2, "swap": "256M", "cmdline": CMDLINE, "profile": "6.1", "arch": "i386-pae"
     },
+    "2G-arm64-64k": {
+        "ram": "2G", "cpus": 2, "swap": "256M", "cmdline": "console=ttyAMA0 psi=1 panic=-1 loglevel=3 ",
+        "arch": "arm64-64k", "profile": "6.12",
+    },
 }
+
+
+def has_our_pages(machine: Mapping[str, object]) -> bool:
+    """Whether a machine has pages of the size that this process has; the others are for MMFS_PAGE_SIZE=64K."""
+    return ARCHES[str(machine.get("arch", X86_64.name))].page_shift == PAGE_SHIFT
+
+
+MACHINES = {name: machine for name, machine in _ALL.items() if has_our_pages(machine)}
 
 
 @dataclass(frozen=True)

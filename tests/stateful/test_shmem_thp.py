@@ -1,19 +1,33 @@
 """A machine that is always short of memory and whose shared memory has huge pages, or not, as its switches change.
 
-What SwapAreasMachine's programs do, and: the switches and the mount option change, tmpfs files and memfds are written
-whole, mapped on their boundary, cut within a huge page, given holes, collapsed, split and paged out.
+What SwapAreasMachine's programs do, and: the switches of all sizes and the mount option change, tmpfs files and memfds
+are written whole, mapped on their boundary, cut within a huge page, given holes, collapsed, split and paged out, and so
+is shared anonymous memory.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import initialize, precondition, rule
 
-from mmfs.mm.mman import MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT, MADV_REMOVE, MAP_SHARED
+from mmfs.mm.mman import (
+    MADV_COLLAPSE,
+    MADV_HUGEPAGE,
+    MADV_NOHUGEPAGE,
+    MADV_PAGEOUT,
+    MADV_REMOVE,
+    MAP_ANONYMOUS,
+    MAP_SHARED,
+)
 from mmfs.mm.shmem_huge import MOUNT_MODES, SHMEM_ENABLED, SHMEM_MODES
 from tests.stateful.test_machine import PAGE, SETTINGS
 from tests.stateful.test_swapping import HUGE, O_CREAT, O_RDWR, SwapAreasMachine
+
+if TYPE_CHECKING:
+    from mmfs.kernel.task import Task
 
 THP = "/sys/kernel/mm/transparent_hugepage"
 NAMES = st.sampled_from("xyz")
@@ -29,12 +43,17 @@ class ShmemHugeMachine(SwapAreasMachine):
     def boot(self, seed: int) -> None:
         super().boot(seed)
         self.kernel.write(f"{THP}/shmem_enabled", "always")
+        for size in (16, 64, 512):
+            self.kernel.write(f"{THP}/hugepages-{size}kB/shmem_enabled", "always")
         self.kernel.tasks[1].mount("none", "/dev", "tmpfs", "remount,huge=always")
 
-    @rule(enabled=st.sampled_from(SHMEM_ENABLED), size=st.sampled_from(SHMEM_MODES), mount=st.sampled_from(MOUNT_MODES))
-    def tune_shmem(self, enabled: str, size: str, mount: str) -> None:
+    @rule(
+        enabled=st.sampled_from(SHMEM_ENABLED), size=st.sampled_from([16, 64, 256, 512, 2048]),
+        mode=st.sampled_from(SHMEM_MODES), mount=st.sampled_from(MOUNT_MODES),
+    )  # fmt: skip
+    def tune_shmem(self, enabled: str, size: int, mode: str, mount: str) -> None:
         self.call(self.kernel.write, f"{THP}/shmem_enabled", enabled)  # which may refuse to be forced
-        self.call(self.kernel.write, f"{THP}/hugepages-2048kB/shmem_enabled", size)
+        self.call(self.kernel.write, f"{THP}/hugepages-{size}kB/shmem_enabled", mode)
         self.kernel.tasks[1].mount("none", "/dev", "tmpfs", f"remount,huge={mount}")
 
     @rule(none=st.sampled_from([0, 100, 511]), swap=st.sampled_from([0, 64, 511]))
@@ -76,9 +95,25 @@ class ShmemHugeMachine(SwapAreasMachine):
         """Map two huge pages of a file, use them, and have something done to a part."""
         task = self.task(data)
         start = self.call(task.mmap, 2 * HUGE, flags=MAP_SHARED, file=f"/dev/{name}")
-        if start is None or not task.alive:
-            return
-        self.call(task.touch, start, 2 * HUGE, write=write)
+        if start is not None:
+            self.use(task, start, write, first, pages, advice)
+
+    @precondition(SwapAreasMachine.alive)
+    @rule(data=st.data(), write=st.booleans(), small=st.booleans(), first=st.integers(0, 1023),
+          pages=st.integers(1, 1024), advice=ADVICE)  # fmt: skip
+    def share(self, data: st.DataObject, write: bool, small: bool, first: int, pages: int, advice: int) -> None:
+        """The same of shared anonymous memory, which has all sizes, or none of 2 MB."""
+        task = self.task(data)
+        if small:
+            self.call(self.kernel.write, f"{THP}/hugepages-2048kB/shmem_enabled", "never")
+        start = self.call(task.mmap, 2 * HUGE, flags=MAP_SHARED | MAP_ANONYMOUS)
+        if start is not None:
+            self.use(task, start, write, first, pages, advice)
+
+    def use(self, task: Task, start: int, write: bool, first: int, pages: int, advice: int) -> None:
+        """Touch two huge pages, have something done to a part, and touch that."""
+        if task.alive:
+            self.call(task.touch, start, 2 * HUGE, write=write)
         if task.alive:
             self.call(task.madvise, start + first * PAGE, min(pages, 1024 - first) * PAGE, advice)
         if task.alive:

@@ -29,7 +29,7 @@ from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGE_SIZE,
 )
-from mmfs.profile import Profile, since
+from mmfs.profile import Profile, config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -168,9 +168,12 @@ def _mask(members: tuple[int, ...], nr_bits: int) -> tuple[str, str]:
     return _masks[members, nr_bits]
 
 
-STATUS_NEEDS: Final = dict.fromkeys(
-    ("Kthread", "untag_mask", "x86_Thread_features", "x86_Thread_features_locked"), since(6, 12)
-)
+SHADOW_STACK: Final = config("X86_USER_SHADOW_STACK")
+ARM64: Final = config("ARM64")
+STATUS_NEEDS: Final = {
+    "Kthread": since(6, 12), "untag_mask": since(6, 12),
+    "x86_Thread_features": SHADOW_STACK, "x86_Thread_features_locked": SHADOW_STACK,
+}  # fmt: skip
 """The rows of status that not all kernels have."""
 
 
@@ -199,7 +202,7 @@ def _status(task: Task) -> str:
     fdsize = task.files.fdsize if task.files is not None else 0
     memory = "" if mm is None else (
         f"{task_mem(mm)}CoreDumping:\t0\nTHP_enabled:\t{int(not thp_disabled(mm))}\n"
-        "untag_mask:\t0xffffffffffffffff\n"
+        f"untag_mask:\t0x{'f' * (14 if ARM64(kernel) else 16)}\n"
     )
     umask = f"Umask:\t{task.umask:04o}\n" if task.alive else ""
     pending = signal.rlimits[RLIMIT_SIGPENDING][0]
@@ -218,7 +221,8 @@ def _status(task: Task) -> str:
         f"CapInh:\t{cred.cap_inheritable:016x}\nCapPrm:\t{cred.cap_permitted:016x}\n"
         f"CapEff:\t{cred.cap_effective:016x}\nCapBnd:\t{cred.cap_bset:016x}\nCapAmb:\t{cred.cap_ambient:016x}\n"
         f"NoNewPrivs:\t{int(task.no_new_privs)}\nSeccomp:\t0\nSeccomp_filters:\t0\n"
-        f"Speculation_Store_Bypass:\tnot vulnerable\nSpeculationIndirectBranch:\talways enabled\n"
+        f"Speculation_Store_Bypass:\t{'thread' if ARM64(kernel) else 'not'} vulnerable\n"
+        f"SpeculationIndirectBranch:\t{'unknown' if ARM64(kernel) else 'always enabled'}\n"
         f"Cpus_allowed:\t{cpu_mask}\nCpus_allowed_list:\t{cpu_list}\n"
         f"Mems_allowed:\t{mem_mask}\nMems_allowed_list:\t{mem_list}\n"
         f"voluntary_ctxt_switches:\t{task.nvcsw}\nnonvoluntary_ctxt_switches:\t{task.nivcsw}\n"

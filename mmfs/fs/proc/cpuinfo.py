@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mmfs.fs.proc import cpuinfo_arm64
 from mmfs.fs.proc.root import proc
 from mmfs.kernel.clock import HZ
 from mmfs.profile import Profile, config, since
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 @proc.attribute("cpuinfo")
 def cpuinfo(kernel: Kernel) -> str:
     """A paragraph a processor."""
+    if ARM64(kernel):
+        return cpuinfo_arm64.cpuinfo(kernel)
     return "".join(processor(kernel.machine, cpu.cpu, kernel.profile) for cpu in kernel.cpus)
 
 
 AMD_NEEDS: Final = {"xtopology": since(6, 12)}
 """The flags of AMD's processors that not all kernels tell of."""
+ARM64: Final = config("ARM64")
 LONG_64: Final = config("64BIT")
 NEEDS: Final = {
     "nopl": LONG_64, "ospke": config("X86_INTEL_MEMORY_PROTECTION_KEYS"), "la57": config("X86_5LEVEL"),

@@ -7,7 +7,7 @@ Simplified: processors stay online, so the files that take them offline are abse
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mmfs.fs.sys.device import Device, bus_type, device, number_after, uevent, uevent_store
@@ -134,7 +134,7 @@ def cpu_device(one: CpuDevice) -> Device:
     return Device(one.kernel, f"cpu/cpu{one.cpu}")
 
 
-NUMA = config("NUMA")
+NUMA, X86 = config("NUMA"), config("X86")
 cpu_dir = cpu_root.family(list=names, lookup=find, mode=DIRECTORY)
 device(cpu_dir, cpu_device, subsystem="cpu", has_uevent=False)
 bus_type("cpu", names, find)
@@ -158,10 +158,16 @@ def _mask(kernel: Kernel, cpus: Iterable[int]) -> str:
 topology = cpu_dir.directory("topology", mode=DIRECTORY)
 facts(topology, {
     "physical_package_id": lambda one: one.kernel.machine.socket_of(one.cpu),
-    "die_id": lambda one: 0,
     "core_id": lambda one: one.kernel.machine.core_of(one.cpu),
     "cluster_id": lambda one: one.kernel.profile.arch.bad_apicid,
 })  # fmt: skip
+
+
+@topology.attribute("die_id", needs=X86)
+def die_id(_: CpuDevice) -> int:
+    """A package is one die."""
+    return 0
+
 
 
 def core_mask(one: CpuDevice) -> str:
@@ -184,12 +190,24 @@ def package_list(one: CpuDevice) -> str:
     return bitmap_list(one.package) + "\n"
 
 
-for _name in ("core_cpus", "thread_siblings", "cluster_cpus"):
+def cluster_mask(one: CpuDevice) -> str:
+    """The processors of the cluster as a mask: on arm64 those of the package, on x86 the threads of the core."""
+    return core_mask(one) if X86(one) else package_mask(one)
+
+
+def cluster_list(one: CpuDevice) -> str:
+    """The processors of the cluster as a list."""
+    return core_list(one) if X86(one) else package_list(one)
+
+
+for _name in ("core_cpus", "thread_siblings"):
     topology.attributes(_name, core_mask)
     topology.attributes(f"{_name}_list", core_list, size=cpulist_size)
-for _name in ("package_cpus", "core_siblings", "die_cpus"):
-    topology.attributes(_name, package_mask)
-    topology.attributes(f"{_name}_list", package_list, size=cpulist_size)
+for _name, _needs in (("package_cpus", None), ("core_siblings", None), ("die_cpus", X86)):
+    topology.attributes(_name, package_mask, needs=_needs)
+    topology.attributes(f"{_name}_list", package_list, size=cpulist_size, needs=_needs)
+topology.attributes("cluster_cpus", cluster_mask)
+topology.attributes("cluster_cpus_list", cluster_list, size=cpulist_size)
 
 
 # -- cpuN/cache ----------------------------------------------------------------------------------------------------
@@ -202,13 +220,20 @@ class Cache(NamedTuple):
     level: CacheLevel
 
     @property
+    def kernel(self) -> Kernel:
+        """Whose."""
+        return self.one.kernel
+
+    @property
     def shared_cpus(self) -> list[int]:
         """Who shares it: the threads of a core; the last level is shared by the package, as far as a node goes.
 
         Linux: arch/x86/kernel/cpu/cacheinfo.c, __cache_amd_cpumap_setup(); smpboot.c, match_llc().
         """
-        if self.level.level < 3:
+        if self.level.level < 3 and X86(self.one):
             return self.one.core
+        if self.level.level == 1:
+            return [self.one.cpu]
         return [cpu for cpu in self.one.package if self.one.kernel.cpu_to_node(cpu) == self.one.nid]
 
     @property
@@ -236,14 +261,19 @@ cache_root.attributes("uevent", uevent, uevent_store)
 cache_dir = cache_root.family(list=indices, lookup=find_cache, mode=DIRECTORY)
 cache_dir.attributes("uevent", uevent, uevent_store)
 facts(cache_dir, {
-    "coherency_line_size": lambda cache: cache.level.line_size,
-    "id": lambda cache: cache.id,
     "level": lambda cache: cache.level.level,
-    "number_of_sets": lambda cache: cache.level.number_of_sets,
-    "physical_line_partition": lambda cache: 1,
     "shared_cpu_list": lambda cache: bitmap_list(cache.shared_cpus) + "\n",
     "shared_cpu_map": lambda cache: _mask(cache.one.kernel, cache.shared_cpus),
-    "size": lambda cache: f"{cache.level.size_kb}K\n",
     "type": lambda cache: f"{cache.level.type}\n",
-    "ways_of_associativity": lambda cache: cache.level.ways,
 })  # fmt: skip
+_geometry: dict[str, Callable[[Cache], int | str]] = {
+    "coherency_line_size": lambda cache: cache.level.line_size,
+    "id": lambda cache: cache.id,
+    "number_of_sets": lambda cache: cache.level.number_of_sets,
+    "physical_line_partition": lambda cache: 1,
+    "size": lambda cache: f"{cache.level.size_kb}K\n",
+    "ways_of_associativity": lambda cache: cache.level.ways,
+}
+"""What a device tree may leave out, and that of QEMU's does."""
+for _name, _show in _geometry.items():
+    cache_dir.attributes(_name, _show, needs=X86)

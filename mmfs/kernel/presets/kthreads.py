@@ -23,13 +23,14 @@ from mmfs.kernel.sched import (
     PF_WQ_WORKER,
 )
 from mmfs.mm_types import PAGE_SHIFT
-from mmfs.profile import since
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.kernel.task import Task
     from mmfs.mm.mmzone import PglistData
 
+ARM64: Final = config("ARM64")
 PER_CPU: Final = PF_NOFREEZE | PF_NO_SETAFFINITY
 WORKER: Final = PER_CPU | PF_WQ_WORKER
 CPUS_PER_RCU_LEAF: Final = 16
@@ -78,6 +79,8 @@ class BootThreads:
     pools_per_cpu = POOLS_PER_CPU
     kcompactd_flags = PF_KCOMPACTD
     initramfs_helpers = INITRAMFS_HELPERS
+    absent: frozenset[str] = frozenset()
+    """Threads, and queues with a rescuer, that this kernel lacks."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -95,7 +98,8 @@ class BootThreads:
     def rescuers(self, workqueues: str) -> None:
         """Several of them."""
         for workqueue in workqueues.split():
-            self.rescuer(workqueue)
+            if workqueue not in self.absent:
+                self.rescuer(workqueue)
 
     def worker(self, cpu: int, number: int, work: str = "", highpri: bool = False) -> None:
         """A worker of a CPU's pool; `work` is what it last did. Linux: create_worker()."""
@@ -120,6 +124,8 @@ class BootThreads:
 
     def per_cpu(self, name: str, cpu: int, rt: int = 0) -> None:
         """A thread of smpboot's, one a CPU. Linux: kernel/smpboot.c."""
+        if name in self.absent:
+            return
         self.thread(f"{name}/{cpu}", PER_CPU, rt=rt, cpus=(cpu,))
 
     def rcu_leaf(self, leaf: int) -> None:
@@ -203,7 +209,8 @@ class BootThreads:
         if self.kernel.totalram_pages() >= THP_MIN_PAGES:
             self.thread("khugepaged", 0, nice=19)
         self.rescuers("kintegrityd kblockd blkcg_punt_bio")
-        self.thread("irq/9-acpi", rt=MID_RT)
+        if "irq/9-acpi" not in self.absent:
+            self.thread("irq/9-acpi", rt=MID_RT)
         for cpu in range(1, self.nr_cpus):
             self.worker(cpu, 1, "events")
         self.rescuers("tpm_dev_wq edac-poller devfreq_wq quota_events_unbound")
@@ -248,7 +255,10 @@ class BootThreads:
 def boot_threads(kernel: Kernel) -> BootThreads:
     """What starts a kernel's threads."""
     from mmfs.kernel.presets.kthreads_6_1 import BootThreads61
+    from mmfs.kernel.presets.kthreads_arm64 import BootThreadsArm64
 
+    if ARM64(kernel):
+        return BootThreadsArm64(kernel)
     return (BootThreads if since(6, 12)(kernel) else BootThreads61)(kernel)
 
 
