@@ -6,7 +6,9 @@ compared with a real kernel's are those of a 6.12 on QEMU's machine "virt" with 
 
 from __future__ import annotations
 
+import errno
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +29,7 @@ from mmfs.mm.mman import (
     PROT_WRITE,
 )
 from mmfs.mm.pgtable import walk
-from mmfs.mm_types import CONT_PTES, PAGE_SHIFT, PAGE_SIZE, PTE_CONT, PTE_PFN_MASK, PTE_PSE
+from mmfs.mm_types import CONT_PTES, PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_ORDER, PTE_CONT, PTE_PFN_MASK, PTE_PSE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
@@ -140,6 +142,54 @@ def test_a_child_copies_what_is_written(kernel: Kernel) -> None:
     kernel.check()
 
 
+def test_a_life_as_on_a_real_kernel(kernel: Kernel) -> None:
+    """What the pool counts after each step of a program's, to the page."""
+    counts = []
+
+    def step() -> None:
+        counts.append(pools(kernel)["2MB"])
+        kernel.check()
+
+    resize(kernel, "2MB", 8)
+    task = kernel.spawn("huge")
+    addr = task.mmap("8M", flags=PRIVATE | MAP_HUGE_2MB)
+    step()
+    task.touch(addr + 5 * PAGE_SIZE, 1, write=True)
+    step()
+    task.touch(addr, "4M", write=True)
+    step()
+    child = task.fork()
+    child.touch(addr + PAGE_SIZE, 1, write=True)
+    step()
+    child.exit(0)
+    step()
+    for refused in (
+        partial(task.madvise, addr + PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED),
+        partial(task.munmap, addr, PAGE_SIZE),
+    ):
+        with pytest.raises(OSError) as caught:
+            refused()
+        assert caught.value.errno == errno.EINVAL
+    task.madvise(addr, "2M", MADV_DONTNEED)
+    step()
+    task.touch(addr, 1, write=True)
+    step()
+    task.munmap(addr, "2M")
+    step()
+    task.madvise(addr + 2 * MB + 3 * PAGE_SIZE, PAGE_SIZE, MADV_SOFT_OFFLINE)
+    step()
+    child = task.fork()
+    child.touch(addr + 2 * MB, 1, write=True)
+    with pytest.raises(TaskKilled):
+        child.madvise(addr + 2 * MB, PAGE_SIZE, MADV_HWPOISON)
+    step()
+    assert counts == [
+        (8, 8, 4, 0), (8, 7, 3, 0), (8, 6, 2, 0), (8, 5, 2, 0), (8, 6, 2, 0), (8, 7, 3, 0), (8, 6, 2, 0), (8, 7, 2, 0),
+        (7, 6, 2, 0), (6, 5, 2, 0),
+    ]  # fmt: skip
+    assert meminfo(kernel, "HardwareCorrupted") == 2 * 64
+
+
 def test_a_range_is_protected_moved_and_dropped(kernel: Kernel) -> None:
     resize(kernel, "2MB", 8)
     task = kernel.spawn("huge")
@@ -148,7 +198,7 @@ def test_a_range_is_protected_moved_and_dropped(kernel: Kernel) -> None:
     task.mprotect(addr, "8M", PROT_NONE)
     kernel.check()
     pagemap = kernel.vfs.open(f"/proc/{task.pid}/pagemap")
-    assert struct.unpack("<Q", pagemap.read(8, (addr >> PAGE_SHIFT) * 8))[0] & 1 << 63 == 0
+    assert struct.unpack("<Q", pagemap.read(8, (addr >> PAGE_SHIFT) * 8))[0] & 1 << 63, "PROT_NONE, and kept"
     task.mprotect(addr, "8M", PROT_READ | PROT_WRITE)
     hole = task.mmap("32M", PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS) + 8 * MB & -2 * MB
     assert task.mremap(addr, "8M", "4M", 3, hole) == hole
@@ -175,21 +225,6 @@ def test_frames(kernel: Kernel) -> None:
     bits = [{bit for bit in range(40) if value >> bit & 1} for value in flags]
     assert bits == [{3, 11, 12, 15, 17, 21}, {3, 11, 12, 16, 17, 21}, {15, 17}, {16, 17}]
     assert counts == [1, 1, 0, 0]
-
-
-def test_memory_that_fails(kernel: Kernel) -> None:
-    """A page of 2 MB leaves its pool, and all but one frame of it are free."""
-    resize(kernel, "2MB", 8)
-    task = kernel.spawn("huge")
-    addr = task.mmap("4M", flags=PRIVATE | MAP_HUGE_2MB)
-    task.touch(addr, "4M", write=True)
-    task.madvise(addr + 3 * PAGE_SIZE, PAGE_SIZE, MADV_SOFT_OFFLINE)
-    assert pools(kernel)["2MB"] == (7, 5, 0, 0)
-    kernel.check()
-    with pytest.raises(TaskKilled):
-        task.madvise(addr + 2 * MB, PAGE_SIZE, MADV_HWPOISON)
-    kernel.check()
-    assert meminfo(kernel, "HardwareCorrupted") == 2 * 64
 
 
 def test_files_of_the_default_size_and_of_another(kernel: Kernel) -> None:
@@ -226,6 +261,22 @@ def test_cgroups(kernel: Kernel) -> None:
     with pytest.raises(BusError):
         task.touch(addr + 4 * MB, 1, write=True)
     assert kernel.read("/sys/fs/cgroup/h/hugetlb.2MB.events") == b"max 1\n"
+
+
+@pytest.mark.machine(arch="arm64-64k", ram="6G")
+def test_memory_goes_offline(kernel: Kernel) -> None:
+    """Pages of 2 MB that lie in it move, or leave their pool."""
+    resize(kernel, "2MB", 300)
+    task = kernel.spawn("huge")
+    task.touch(task.mmap("200M", flags=PRIVATE | MAP_HUGE_2MB), "200M", write=True)
+    used = pool_of(kernel, "2MB").hugepage_activelist
+    section = next(iter(used)) >> PAGEBLOCK_ORDER
+    inside = sum(pfn >> PAGEBLOCK_ORDER == section for pfn in used)
+    assert 0 < inside < 100
+    kernel.write(f"/sys/devices/system/memory/memory{section}/state", "offline")
+    kernel.check()
+    assert len(used) == 100 and all(pfn >> PAGEBLOCK_ORDER != section for pfn in used)
+    assert pools(kernel)["2MB"] == (300 - inside, 200 - inside, 0, 0)
 
 
 @pytest.mark.machine(arch="arm64-64k", ram="40G", cmdline="hugepagesz=16G hugepages=1 hugepagesz=2M hugepages=5")

@@ -96,9 +96,7 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
 
 def hugetlb_entries(vma: VmAreaStruct, start: int, out: NDArray[np.uint64], show_pfn: bool) -> None:
     """Put the pages of a mapping's huge ones into the entries from an address on. Linux: pagemap_hugetlb_range()."""
-    for addr, entry, folio in folios_in(vma):
-        if not entry & PTE_PRESENT:
-            continue
+    for addr, _, folio in folios_in(vma):
         first = (addr - start) // PAGE_SIZE
         low, high = max(first, 0), min(first + (1 << folio.hstate.order), len(out))
         if low >= high:
