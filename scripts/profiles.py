@@ -46,6 +46,12 @@ there is no balloon, and zswap keeps no huge pages. What it does with memory is 
 stands at.
 
 `--arch i386-pae` has a 6.1 (Debian 12's 686-pae, compared with a running kernel) and a 6.12 of its own; see README.md.
+`--arch arm64-64k` has a 6.12 of its own, with few drivers, compared with a running kernel
+(`tests/golden/captures/2G-arm64-64k`, `tests/golden/boot/arm64-64k`). What arm64 has not: `DirectMap*`, soft-dirty
+bits (`sd`, pagemap's bit 55), accessed bits of upper page tables (`lru_gen/enabled` is 0x0003), huge pages that are
+swapped in one piece, pages of 1 GB. What of it is not simulated: other sizes of pages, devices and firmware of a real
+board, EFI, ACPI and CMA; below 2.5 GB pages are grouped by mobility, which Linux gives up where there are fewer than
+five pageblocks; no memory is plugged in. Its nodes, more than one, were compared with no kernel.
 
 What follows is what differs, file by file and row by row: x where a kernel has it. Beside that, with 7.0:
 

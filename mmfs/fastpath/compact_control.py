@@ -21,7 +21,7 @@ if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 NR_FREEPAGES_LISTS = PAGEBLOCK_ORDER
-_MAX_MIGRATEPAGES = 1024
+_MAX_MIGRATEPAGES = 2 * PAGEBLOCK_NR_PAGES
 COMPACT_ZONE_DTYPE = np.dtype(
     [
         ("cached_free_pfn", "i8"),

@@ -37,6 +37,8 @@ class FileCosts(NamedTuple):
 
 FILE_COSTS: Final = {64: FileCosts(1328, 1248, 184, 870, 110), 32: FileCosts(864, 816, 96, 480, 68)}
 """By the bits of a long."""
+FILE_COSTS_64K: Final = FileCosts(1328, 1248, 184, 110, 18)
+"""With pages of 64 KB."""
 
 
 class UtsNamespace:
@@ -211,7 +213,7 @@ def files_maxfiles_init(ram_pages: int, nr_cpus: int, costs: FileCosts = FILE_CO
 
 def fs_sysctl(ram_pages: int, nr_cpus: int, high_pages: int = 0, bits_per_long: int = 64) -> FsSysctl:
     """/proc/sys/fs of a machine that had so many pages before init's memory was given back, some in high memory."""
-    costs, low_pages = FILE_COSTS[bits_per_long], ram_pages - high_pages
+    costs, low_pages = FILE_COSTS[bits_per_long] if PAGE_SHIFT == 12 else FILE_COSTS_64K, ram_pages - high_pages
     percent = low_pages // 100 << PAGE_SHIFT
     params = FsSysctl()
     params.file_max = files_maxfiles_init(ram_pages, nr_cpus, costs)

@@ -172,8 +172,8 @@ def dump_stack(kernel: Kernel, complaint: str, work: str = "", level: int | None
     model = next(text for needs, text in PREEMPT_MODEL if needs(profile))
     uid = f" UID: {task.euid}" if UID(profile) else ""
     lines = [
-        f"CPU: {task.processor}{uid} PID: {task.pid} Comm: {task.comm} {tainted} {profile.release} {number} {model} "
-        + package,
+        f"CPU: {task.processor}{uid} PID: {task.pid} Comm: {task.comm} {tainted} {profile.release} {number} {model}"
+        + (f" {package}" if package else ""),
         *(explained if TAINT_EXPLAINED(profile) else ()),
         f"Hardware name: {kernel.machine.hardware_name}" + (f", {kernel.machine.bios}" if X86(profile) else ""),
         *([f"Workqueue: {work}"] if work else []),

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 STACK_EXPAND = 128 << 10
 VDSO_ABOVE_STACK = until(6, 12) & config("64BIT")
 """Kernels that map the vDSO beside the stack and not among the libraries."""
+DEVICE_PAGES = ~config("ARM64")
+"""Kernels whose data pages may be a clock's of the hypervisor."""
 
 
 def _special_mapping_close(vma: VmAreaStruct) -> None:
@@ -97,7 +99,7 @@ def map_vdso(mm: MmStruct) -> int:
     addr = get_unmapped_area(mm, None, vdso_addr(mm, length) if VDSO_ABOVE_STACK(mm) else 0, length, 0, 0)
     text = addr + vvar_bytes
     text_flags = VM_READ | VM_EXEC | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
-    vvar_flags = VM_READ | VM_MAYREAD | VM_IO | VM_DONTDUMP | VM_PFNMAP
+    vvar_flags = VM_READ | VM_MAYREAD | VM_PFNMAP | (VM_IO | VM_DONTDUMP if DEVICE_PAGES(mm) else 0)
     insert_special_mapping(mm, text, vdso_bytes, text_flags, vdso_mapping)
     insert_special_mapping(mm, addr, vvar_bytes, vvar_flags, vvar_mapping)
     mm.vdso = text

@@ -19,6 +19,7 @@ _LEFT_OUT = re.compile(
     r"(RIP|RSP|R\w\w|E[A-Z]{2}|DS|Code): |Kernel Offset: | \? |Adding |init \(1\): |hrtimer: |sysrq: HELP : "
     r"| (alloc_pages_mpol|vma_alloc_folio|do_anonymous_page|__handle_mm_fault|handle_mm_fault|do_user_addr_fault"
     r"|exc_page_fault|asm_exc_page_fault|__folio_alloc|__get_free_pages|preallocate_pmds|pgd_alloc|mm_init|copy_process"
+    r"|folio_alloc_mpol|vma_alloc_zeroed_movable_folio|do_page_fault|do_translation_fault|do_mem_abort|el0_da|el0t_64_sync"
     r"|kernel_clone|__ia32_sys_clone|ia32_sys_call|(__)?do_fast_syscall_32|do_SYSENTER_32|entry_SYSENTER_32)[\w.]*\+"
 )
 _FRAME = re.compile(r" [\w.]+\+0x")

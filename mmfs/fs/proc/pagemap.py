@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mmfs.fs.proc.pid import BOTH, capable, first_bytes, needs_mm
+from mmfs.fs.proc.task_mmu import SOFT_DIRTY
 from mmfs.kernfs.kstrtox import fail, kstrtoint
 from mmfs.kernfs.node import Attribute, Binary
 from mmfs.mm import huge_memory, memory
@@ -91,6 +92,8 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
             low, high = max(vma.vm_start, start), min(vma.vm_end, end)
             out[(low - start) // PAGE_SIZE : (high - start) // PAGE_SIZE] |= PM_SOFT_DIRTY
         vma = mm.find_vma(vma.vm_end)
+    if not SOFT_DIRTY(kernel):
+        out &= ~PM_SOFT_DIRTY
     return out
 
 

@@ -80,7 +80,7 @@ from mmfs.mm_types import (
     SMAPS_SWAP,
     SMAPS_SWAP_PSS,
 )
-from mmfs.profile import Needs, Profile, since, until
+from mmfs.profile import Needs, Profile, config, since, until
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -267,6 +267,10 @@ def ksm_pages(vma: VmAreaStruct) -> int:
     return int(mm.kernel.ksm.loops.count_range(mm.row, vma.vm_start, vma.vm_end))
 
 
+SOFT_DIRTY: Final = config("MEM_SOFT_DIRTY")
+"""Kernels that remember what was written since it was asked."""
+
+
 @cache
 def vm_flag_words(vm_flags: int) -> str:
     """The two letters of every flag that is set. Linux: show_smap_vma_flags()."""
@@ -285,7 +289,7 @@ def smaps(task: Task) -> str:
     if mm is None:
         return ""
     parts, profile = [], task.kernel.profile
-    width = eligible_width(profile)
+    width, shown = eligible_width(profile), ~0 if SOFT_DIRTY(profile) else ~VM_SOFTDIRTY
     for vma in mm.mmap:
         counts = np.zeros(NR_SMAPS, np.int64)
         smap_gather_stats(mm, vma, counts)
@@ -295,7 +299,7 @@ def smaps(task: Task) -> str:
             f"KernelPageSize: {page_kb:8d} kB\nMMUPageSize:    {page_kb:8d} kB\n"
             f"{show_smap(profile, counts, ksm_pages(vma), False)}"
             f"THPeligible:    {mm.kernel.thp.allowable(vma):{width}d}\n"
-            f"{_protection_key(vma)}VmFlags: {vm_flag_words(vma.vm_flags)}\n"
+            f"{_protection_key(vma)}VmFlags: {vm_flag_words(vma.vm_flags & shown)}\n"
         )
     return "".join(parts)
 
