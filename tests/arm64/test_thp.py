@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mmfs.mm.mman import MADV_COLLAPSE, MADV_DONTNEED, MAP_ANONYMOUS, MAP_SHARED
-from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm_types import PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
 
-pytestmark = [
-    pytest.mark.skipif(PAGE_SHIFT != 16, reason="MMFS_PAGE_SIZE=64K runs these"),
-    pytest.mark.machine(arch="arm64-64k", ram="2G", swap=None),
-]
+pytestmark = pytest.mark.machine(arch="arm64-64k", ram="2G", swap=None)
 MB = 1 << 20
 THP = "/sys/kernel/mm/transparent_hugepage"
 SIZES = [f"hugepages-{128 << at}kB" for at in range(13)]

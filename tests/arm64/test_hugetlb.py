@@ -35,10 +35,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.hugetlb import Hstate
 
-pytestmark = [
-    pytest.mark.skipif(PAGE_SHIFT != 16, reason="MMFS_PAGE_SIZE=64K runs these"),
-    pytest.mark.machine(arch="arm64-64k", ram="2G"),
-]
+pytestmark = pytest.mark.machine(arch="arm64-64k", ram="2G")
 MB, GB = 1 << 20, 1 << 30
 PRIVATE, SHARED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB
 MAP_HUGE_16GB = 34 << MAP_HUGE_SHIFT
