@@ -54,6 +54,7 @@ cdef class Shmem:
     cdef void add_new(self, long m, long first, long pfn, int order, long memcg, bint in_fault) noexcept nogil
     cdef bint may_map(self, long vma, long addr, bint write) noexcept nogil
     cdef long fault(self, long m, long vma, long index) noexcept nogil
+    cdef long bring(self, long m, long index, long end) noexcept nogil
     cdef long write_begin(self, long m, long index, long end) noexcept nogil
     cdef bint unmap(self, long folio, bint locked) noexcept nogil
     cdef bint unmap_frame(self, long vma, long pfn, long folio, bint locked) noexcept nogil

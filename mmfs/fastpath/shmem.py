@@ -241,12 +241,21 @@ class Shmem:
         if pfn >= 0:
             self.lru.mark_accessed(self.frames.folio_of(pfn))
             return pfn
+        pfn = self.bring(m, index, end)
+        if pfn >= 0 and self.frames.page[pfn].flags & PG_TAIL:
+            self.frames.page[self.frames.folio_of(pfn)].flags |= PG_REFERENCED
+        return pfn
+
+    def bring(self, m, index, end):
+        """A new page for who writes to a file, or allocates of it, up to ``end``; as write_begin().
+
+        Linux: shmem_get_folio_gfp() with SGP_WRITE or SGP_FALLOC.
+        """
+        pfn: cython.long = -1
         if self.mapping[m].huge_write and self.wanted(
             index, max(self.mapping[m].size, (end + PAGE_SIZE - 1) >> PAGE_SHIFT), self.mapping[m].huge_write, False
         ):
             pfn = self.alloc(m, index, 0, 1 << HPAGE_PMD_ORDER, self.memcg.current, False)
-            if pfn >= 0:
-                self.frames.page[self.frames.folio_of(pfn)].flags |= PG_REFERENCED
         if pfn == -1:
             pfn = self.filemap.alloc_page()
             if pfn >= 0:
@@ -286,6 +295,35 @@ class Shmem:
                 self.filemap.reason = FAULT_SLICE
                 break
         return pos
+
+    def fallocate(self, m: cython.long, index: cython.long, end: cython.long, now_ns: cython.long,
+                  until_ns: cython.long):
+        """Have memory for the pages [index, end) of a file; how far it got, the rest as write() tells it.
+
+        Linux: shmem_fallocate().
+        """
+        pfn: cython.long
+        folio: cython.long
+        self.filemap.now_ns = now_ns
+        self.filemap.cpu_ns = self.filemap.memstall_ns = self.filemap.nr_dirtied = 0
+        self.filemap.reason = FAULT_DONE
+        while index < end:
+            if self.folios.slot[self.mapping[m].base + index] & SLOT_SWAP:
+                self.filemap.reason = FAULT_SWAP
+                break
+            pfn = self.folios.lookup(m, index)
+            if pfn < 0:
+                pfn = self.bring(m, index, end << PAGE_SHIFT)
+            if pfn < 0:
+                self.filemap.reason = FAULT_OOM if pfn == -1 else FAULT_HUGE
+                break
+            folio = self.frames.folio_of(pfn)
+            self.folios.mark_dirty(folio)
+            index += self.frames.folio_pfn(folio) + self.frames.nr_pages(folio) - pfn
+            if index < end and self.filemap.now_ns >= until_ns:
+                self.filemap.reason = FAULT_SLICE
+                break
+        return index
 
     # ------------------------------------------------------------------------------ letting go
 

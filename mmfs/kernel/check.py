@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmfs.kernel.cgroup.check import check_cgroups
 from mmfs.kernel.sched import EXIT_ZOMBIE
+from mmfs.kernel.shm import ShmFile
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, MemcgStatItem, NodeStatItem
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def check_tasks(kernel: Kernel) -> None:
     check_shared(kernel)
     check_objects(kernel)
     check_sockets(kernel)
+    check_segments(kernel)
     for root in kernel.cgroup_roots:
         check_cgroups(root)
 
@@ -88,6 +90,14 @@ def check_sockets(kernel: Kernel) -> None:
                     for pfn in skb.frags)
     users += Counter(pfn for pfn, _ in proto.page_frag.of_tasks.values())
     _same("users of blocks with data", dict(users), proto.page_frag.users)
+
+
+def check_segments(kernel: Kernel) -> None:
+    """How often each segment of System V is attached: as many mappings of it as there are."""
+    attached = Counter[int]()
+    for mm in {id(task.mm): task.mm for task in kernel.tasks.values() if task.mm is not None}.values():
+        attached.update(vma.vm_file.segment.id for vma in mm.mmap if isinstance(vma.vm_file, ShmFile))
+    kernel.shm.check(lambda segment: attached[segment.id])
 
 
 def check_objects(kernel: Kernel) -> None:

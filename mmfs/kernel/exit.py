@@ -49,6 +49,7 @@ def do_exit(task: Task, code: int) -> None:
     task.exit_code = code
     fork.vfork_done(task)
     _exit_mm(task)
+    kernel.shm.exit_shm(task)
     exit_files(task)
     kernel.udp_prot.page_frag.release(task)
     task.fs.users -= 1

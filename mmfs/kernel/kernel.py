@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.pid import TaskTable
     from mmfs.kernel.rq import Cpu
     from mmfs.kernel.scheduler import Scheduler
+    from mmfs.kernel.shm import Shm
     from mmfs.kernel.signal import Workload
     from mmfs.kernel.socket import UdpProto
     from mmfs.kernel.task import Task
@@ -165,6 +166,7 @@ class Kernel:
     sysctl: KernelSysctl
     fs_sysctl: FsSysctl
     ipc: IpcSysctl
+    shm: Shm
     tasks: TaskTable
     numa_balancing: NumaBalancing
     init_task: Task

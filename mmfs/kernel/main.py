@@ -25,6 +25,7 @@ from mmfs.kernel.mounts import bare_mounts, filesystems, systemd_mounts
 from mmfs.kernel.params import IpcSysctl, UtsNamespace, fs_sysctl, kernel_sysctl
 from mmfs.kernel.printk import Printk
 from mmfs.kernel.scheduler import Scheduler
+from mmfs.kernel.shm import Shm
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
 from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_SHIFT, PAGE_SIZE, TABLE_SHIFT
@@ -185,6 +186,7 @@ def fork_init(kernel: Kernel) -> None:
     high, bits = kernel.page_alloc.totalhigh_pages(), kernel.profile.arch.bits_per_long
     kernel.fs_sysctl = fs_sysctl(ram_pages, kernel.machine.nr_cpus, high, bits)
     kernel.ipc = IpcSysctl(kernel.profile.arch.ulong_max)
+    kernel.shm = Shm(kernel)
 
 
 def cgroup_init(kernel: Kernel) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mmfs.kernel.clock import NSEC_PER_MSEC, TICK_NSEC
 from mmfs.kernel.cputime import Cost
+from mmfs.kernel.fallocate import vfs_fallocate
 from mmfs.kernel.fs_writeback import filemap_write_and_wait
 from mmfs.kernel.namei import O_APPEND, O_CLOEXEC, O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, OpenFile
 from mmfs.kernel.sched import RLIMIT_NOFILE
@@ -253,6 +254,14 @@ class FileSyscalls:
             now = kernel.scheduler.ready_ns(self)
             again = again and not kernel.clock.running
         return now
+
+    def fallocate(self: Task, fd: int, mode: int, offset: Size, length: Size) -> None:
+        """fallocate(2): memory for a part of a file of tmpfs or hugetlbfs, or (FALLOC_FL_PUNCH_HOLE) a hole."""
+        file = self._fd(fd)
+        try:
+            vfs_fallocate(self, file, mode, nr_bytes(offset), nr_bytes(length))
+        finally:
+            self._check_killed()
 
     def fsync(self: Task, fd: int) -> None:
         """fsync(2): wait until the disk has everything of a file; EIO if some of it is lost.

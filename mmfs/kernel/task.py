@@ -17,6 +17,7 @@ from mmfs.kernel import sched
 from mmfs.kernel.cgroup.cgroup1 import mounted
 from mmfs.kernel.cred import Cred
 from mmfs.kernel.fdtable import FilesStruct, FsStruct
+from mmfs.kernel.ipc_syscalls import IpcSyscalls
 from mmfs.kernel.read_write import FileSyscalls
 from mmfs.kernel.signal import Sighand
 from mmfs.kernel.signal_struct import IoAccounting, SignalStruct
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 
-class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SocketSyscalls, SliceSyscalls):
+class Task(TaskSyscalls, SysSyscalls, FileSyscalls, SocketSyscalls, IpcSyscalls, SliceSyscalls):
     """One schedulable thread. Linux: include/linux/sched.h, struct task_struct."""
 
     __slots__ = (

@@ -197,6 +197,12 @@ class AddressSpace:
             self.truncate_pages(pages, max(old, int(record["slots"])) if self.host.shmem else old)
             record["on_disk"] = min(int(record["on_disk"]), pages)
 
+    def truncate_beyond(self) -> None:
+        """Drop what a file of shared memory has beyond its end, where fallocate(2) may have put something."""
+        size, slots = int(self.record["size"]), int(self.record["slots"])
+        if self.host.shmem and size < slots:
+            self.truncate_pages(size, slots)
+
     def reserve(self, pages: int) -> None:
         """Make room for so many pages, and for all of the last folio if it may be large."""
         if self.record["huge_fault"] or self.record["huge_write"]:

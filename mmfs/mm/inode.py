@@ -50,6 +50,8 @@ class Inode:
         self.atime_ns = self.mtime_ns = 0
         self.acct_pages = 0
         self.swapfile = False
+        self.sysv = False
+        """It is a segment of System V, whose mappings are no shared anonymous memory: vma_is_anon_shmem()."""
         self.huge_page_size = 0
         """Bytes of a page, of a file of hugetlbfs."""
         self.size = 0
@@ -78,6 +80,8 @@ class Inode:
         """Give the file a size; a large folio that reaches beyond it is split. Linux: truncate_setsize()."""
         old, self.size = self.size, size
         self.mapping.set_size(-(-size // PAGE_SIZE))
+        if size <= old:
+            self.mapping.truncate_beyond()
         folio = self.mapping.large_folio(size // PAGE_SIZE) if size <= old else -1
         if folio >= 0 and size % (PAGE_SIZE << folio_order(self.kernel.frames, folio)):
             self.kernel.mmu.huge_split.split_huge_page(folio)
@@ -106,6 +110,7 @@ class Inode:
         if self.bdi is not None:
             self.bdi.wb.forget(self)
         self.mapping.set_size(0)
+        self.mapping.truncate_beyond()
         self.kernel.shmem_huge.forget(self.mapping)
         self.mapping.cache.drop(self.mapping.id)
         if self.acct_pages:

@@ -5,6 +5,10 @@ nothing but its nodes, ``prefer`` asks one node first, ``prefer (many)`` some no
 turn by page offset, ``weighted interleave`` as many pages of each in turn as its weight says.
 
 Linux: mm/mempolicy.c.
+
+Simplified: what the kernel's own start allocates is not spread by the policy that its first two tasks have until init
+runs, so that ``numa_interleave`` begins with 0; a real 6.12 has made 890 to 970 such allocations by then, more with
+more CPUs, not with more memory.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 The files of a tmpfs follow its mount option `huge`. Those of the kernel's own tmpfs (shared anonymous memory, memfds,
 System V segments) follow /sys/kernel/mm/transparent_hugepage/shmem_enabled, which also can deny huge pages to all or
 force them on all. Mapped, those without a name follow hugepages-SIZEkB/shmem_enabled, a switch for each size, which
-says `inherit` for 2 MB by default. What follows for a file is written into its row (``huge_fault``, ``huge_write``),
-the sizes into the fast path (fastpath/shmem.py), which looks when a page is missing. The page cache has folios of
-MAX_PAGECACHE_ORDER at most: where a huge page is larger, as with pages of 64 KB, no file ever gets one.
+says `inherit` for 2 MB by default; segments do not. What follows for a file is written into its row (``huge_fault``,
+``huge_write``), the sizes into the fast path (fastpath/shmem.py), which looks when a page is missing. The page cache
+has folios of MAX_PAGECACHE_ORDER at most: where a huge page is larger, as with pages of 64 KB, no file ever gets one.
 
 A page that was brought for a file that does not fill it wastes memory. Such files are on a list, and when memory is
 short a shrinker has the last page of the oldest split, and what lies beyond the end freed.
@@ -106,11 +106,11 @@ class ShmemHuge:
         of_mount = self.of_mount(host.dev)
         record["huge_write"] = of_mount & ~SHMEM_ADVISE
         record["huge_fault"] = of_mount
-        if not host.i_nlink:
+        record["unnamed"] = not host.i_nlink and not host.sysv
+        if record["unnamed"]:
             fast = self.kernel.mmu.shmem
             own = fast.always or fast.within_size or fast.madvise or (of_mount and fast.inherit)
             record["huge_fault"] = of_mount | SHMEM_BY_SIZE if own else 0
-        record["unnamed"] = not host.i_nlink
         mapping.reserve(int(record["size"]))
 
     def of_mount(self, dev: tuple[int, int]) -> int:

@@ -154,6 +154,21 @@ class Process(Protocol):
     def shut(self) -> None:
         """Close it."""
 
+    def shmget(self, key: int, size: int, flags: int) -> int:
+        """A segment's identifier."""
+
+    def shmat(self, shmid: int, flags: int = 0) -> None:
+        """Attach it, untouched: it is what was mapped last."""
+
+    def shmdt(self) -> None:
+        """Detach what was mapped last."""
+
+    def shmrm(self, shmid: int) -> None:
+        """Mark it to go."""
+
+    def fallocate(self, path: str, mode: int, offset: int, size: int) -> None:
+        """Of a file, which is made if there is none."""
+
     def dup(self, fd: int) -> None:
         """Open a descriptor with that number, RLIMIT_NOFILE raised for it."""
 
@@ -437,6 +452,27 @@ class SimulatedProcess:
     def shut(self) -> None:
         self._act(self.task.close, self._peer)
 
+    def shmget(self, key: int, size: int, flags: int) -> int:
+        return int(self._act(self.task.shmget, key, size, flags))
+
+    def shmat(self, shmid: int, flags: int = 0) -> None:
+        size = self._act(self.task.shmctl, shmid, 2).segsz
+        self._areas.append((self._act(self.task.shmat, shmid, 0, flags), size))
+
+    def shmdt(self) -> None:
+        self._act(self.task.shmdt, self._areas[-1][0])
+        self._areas.pop()
+
+    def shmrm(self, shmid: int) -> None:
+        self._act(self.task.shmctl, shmid, 0)
+
+    def fallocate(self, path: str, mode: int, offset: int, size: int) -> None:
+        fd = self._act(self.task.open, path, 0o102)
+        try:
+            self._act(self.task.fallocate, fd, mode, offset, size)
+        finally:
+            self._act(self.task.close, fd)
+
     def dup(self, fd: int) -> None:
         if not self.task.fdtable:
             self._act(self.task.open, "/data/f")
@@ -498,6 +534,7 @@ class Simulated(Machine):
         self.kernel = mmfs.boot(
             **memory, swap=str(SWAP_BYTES), cpus=2, preset="bare", seed=1, disks="nvme", cmdline=cmdline
         )
+        self.kernel.tasks[1].mount("none", "/dev/hugepages", "hugetlbfs", "")
         for name, size in FILES.items():
             self.kernel.create_file(f"/data/{name}", size)
         self.kernel.sync()
@@ -676,6 +713,21 @@ class RealProcess:
 
     def shut(self) -> None:
         self._do("shut")
+
+    def shmget(self, key: int, size: int, flags: int) -> int:
+        return int(self._do("shmget", key, size, flags))
+
+    def shmat(self, shmid: int, flags: int = 0) -> None:
+        self._do("shmat", shmid, flags)
+
+    def shmdt(self) -> None:
+        self._do("shmdt")
+
+    def shmrm(self, shmid: int) -> None:
+        self._do("shmrm", shmid)
+
+    def fallocate(self, path: str, mode: int, offset: int, size: int) -> None:
+        self._do("fallocate", path, mode, offset, size)
 
     def dup(self, fd: int) -> None:
         self._do("dup", fd)

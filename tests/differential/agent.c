@@ -15,6 +15,7 @@
  *   fork   thread   wait   exit   write PATH TEXT   policy MODE NODEMASK
  *   mbind MODE NODEMASK FLAGS   move OFFSET NODE FLAGS   migrate FROM TO   what was mapped last; NODE -1 asks only; node masks
  *   socket ROOM   send BYTES   receive   shut         a UDP socket that is its own peer
+ *   shmget KEY BYTES FLAGS   shmat ID FLAGS   shmdt   shmrm ID   fallocate PATH MODE OFFSET BYTES
  *   dup FD        descriptor 0 once more; the limit is raised for it
  */
 #define _GNU_SOURCE
@@ -35,6 +36,7 @@
 #include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
@@ -153,6 +155,22 @@ static int find_frame(char *at) {
     return failed;
 }
 
+static int attach(int id, int flags) {
+    struct shmid_ds found;
+    if (shmctl(id, IPC_STAT, &found)) return errno;
+    char *at = shmat(id, NULL, flags);
+    if (at == (void *)-1) return errno;
+    area[areas] = at, length[areas++] = found.shm_segsz;
+    return 0;
+}
+
+static int allocate(const char *path, int mode, long offset, long bytes) {
+    int fd = open(path, O_RDWR | O_CREAT, 0644);
+    int failed = fd < 0 || fallocate(fd, mode, offset, bytes) ? errno : 0;
+    close(fd);
+    return failed;
+}
+
 static int peer;
 static int open_socket(int room) {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -264,6 +282,15 @@ static int serve(void) {
     if (IS("send")) return send(peer, block, atoi(field[1]), 0) < 0 ? errno : 0;
     if (IS("receive")) return recv(peer, block, sizeof block, 0) < 0 ? errno : 0;
     if (IS("shut")) return close(peer) ? errno : 0;
+    if (IS("shmget")) {
+        int id = shmget(strtol(field[1], NULL, 0), atol(field[2]), atoi(field[3]));
+        snprintf(text, sizeof text, "%d", id);
+        return id < 0 ? errno : 0;
+    }
+    if (IS("shmat")) return attach(atoi(field[1]), atoi(field[2]));
+    if (IS("shmdt")) return shmdt(area[areas - 1]) ? errno : (areas--, 0);
+    if (IS("shmrm")) return shmctl(atoi(field[1]), IPC_RMID, NULL) ? errno : 0;
+    if (IS("fallocate")) return allocate(field[1], atoi(field[2]), atol(field[3]), atol(field[4]));
     if (IS("dup")) return again_at(atoi(field[1]));
     if (IS("exit")) _exit(0);
     return ENOSYS;
@@ -429,7 +456,8 @@ static void load_modules(void) {
 
 static void mount_all(void) {
     static const char *places[][3] = {{"/proc", "proc"}, {"/dev", "devtmpfs"}, {"/sys", "sysfs"}, {"/run", "tmpfs"},
-                                      {"/sys/fs/cgroup", "cgroup2"}, {"/dev/shm", "tmpfs"}};
+                                      {"/sys/fs/cgroup", "cgroup2"}, {"/dev/shm", "tmpfs"},
+                                      {"/dev/hugepages", "hugetlbfs"}};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         mkdir(places[i][0], 0755);
         if (mount("none", places[i][0], places[i][1], 0, NULL)) printf("%s: %s\n", places[i][0], strerrorname_np(errno));

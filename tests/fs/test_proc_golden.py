@@ -161,7 +161,6 @@ def test_swaps(machine: str) -> None:
 NOT_SERVED = {
     "/proc/key-users",
     "/proc/locks",
-    "/proc/sysvipc/shm",
     "/proc/vmallocinfo",
 }
 

@@ -6,7 +6,7 @@ contents  how well pages compress, for zswap and zram
 tlb       what each processor's translation buffer has done
 """
 
-from mmfs.fs.sim import clock, contents, control, process, slab, system, tlb
+from mmfs.fs.sim import clock, contents, control, ipc, process, slab, system, tlb
 from mmfs.fs.sim.root import sim
 
-__all__ = ["clock", "contents", "control", "process", "sim", "slab", "system", "tlb"]
+__all__ = ["clock", "contents", "control", "ipc", "process", "sim", "slab", "system", "tlb"]

@@ -103,6 +103,12 @@ def sem_changed(kernel: Kernel, old: list[int]) -> None:
         fail(errno.ERANGE)
 
 
+def shm_rmid_forced_changed(kernel: Kernel, _: int) -> None:
+    """Linux: ipc/ipc_sysctl.c, proc_ipc_dointvec_minmax_orphans()."""
+    if kernel.ipc.shm_rmid_forced:
+        kernel.shm.destroy_orphaned()
+
+
 def sched_rt_changed(field: str) -> Callable[[Kernel, int], None]:
     """The runtime cannot exceed the period. Linux: kernel/sched/rt.c, sched_rt_handler()."""
 
@@ -299,7 +305,7 @@ register_sysctl(kernel_dir, (
     tunable(of_ipc, "sem", INT, sem_changed),
     fact("sem_next_id", lambda kernel: f"{kernel.ipc.sem_next_id}\n"),
     fact("shm_next_id", lambda kernel: f"{kernel.ipc.shm_next_id}\n"),
-    tunable(of_ipc, "shm_rmid_forced", FLAG),
+    tunable(of_ipc, "shm_rmid_forced", FLAG, shm_rmid_forced_changed),
     tunable(of_ipc, "shmall", ULONG),
     tunable(of_ipc, "shmmax", ULONG),
     tunable(of_ipc, "shmmni", proc_dointvec_minmax(0, IPCMNI)),
