@@ -266,6 +266,15 @@ _6_12_DEB12 = replace(
     initrd_size=0x1C5E45,
 )
 
+# 6.12 built with contiguous memory areas, which Debian's amd64 leaves out and other distributions have.
+_6_12_CMA = replace(
+    _6_12,
+    name="6.12-cma",
+    options=MappingProxyType(
+        _6_12_OPTIONS | dict.fromkeys(("CMA", "CMA_DEBUGFS", "CMA_SYSFS", "DMA_CMA", "DMA_NUMA_CMA"), True)
+    ),
+)
+
 # Debian 12's own kernel. What is not set here it has, but not in the image: fuse is a module there.
 _NOT_IN_6_1 = (
     "SLAB_BUCKETS UNACCEPTED_MEMORY LRU_GEN_ENABLED PER_VMA_LOCK X86_USER_SHADOW_STACK FUSE_FS UDMABUF DMABUF_HEAPS "
@@ -430,7 +439,7 @@ _ARM64_64K = replace(
 )
 _BUILT_686 = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-07-02)"
 PROFILES: Mapping[str, Profile] = MappingProxyType(
-    {"6.12": _6_12, "6.1": _6_1, "7.0": _7_0, "6.12-deb12": _6_12_DEB12, "7.0.0": _7_0_0}
+    {"6.12": _6_12, "6.1": _6_1, "7.0": _7_0, "6.12-deb12": _6_12_DEB12, "6.12-cma": _6_12_CMA, "7.0.0": _7_0_0}
 )
 PROFILES_686_PAE: Mapping[str, Profile] = MappingProxyType(
     {

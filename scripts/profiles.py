@@ -34,6 +34,7 @@ HEAD: Final = """# The kernels that can be simulated
 |---|---|---|
 | `6.12` | Debian 13's 6.12, the default | compared with a running kernel, byte by byte and counter by counter |
 | `6.1` | Debian 12's 6.1 | compared with a running kernel |
+| `6.12-cma` | 6.12 with contiguous memory areas (`cma=`) | as 6.12; the areas after its source |
 | `7.0` | Debian's 7.0 | as 7.0.0, but for the image of Debian's own build, which is taken to be as large as 6.12's |
 | `7.0.0` | Linux 7.0, few drivers | compared with a running kernel |
 

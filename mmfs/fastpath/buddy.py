@@ -318,6 +318,8 @@ class Buddy:
                 least -= least // 4
         if alloc_flags & ALLOC_OOM:
             least -= least // 2
+        if not alloc_flags & ALLOC_CMA:
+            free -= self.zone_stat[zone, NR_FREE_CMA_PAGES]
         if free <= least + self.lowmem_reserve[zone, highest]:
             return False
         if order == 0:
@@ -327,6 +329,8 @@ class Buddy:
             for mt in range(MIGRATE_PCPTYPES):
                 if self.nr_free[base + mt]:
                     return True
+            if alloc_flags & ALLOC_CMA and self.nr_free[base + MIGRATE_CMA]:
+                return True
             if alloc_flags & (ALLOC_HIGHATOMIC | ALLOC_OOM) and self.nr_free[base + MIGRATE_HIGHATOMIC]:
                 return True
         return False
@@ -342,6 +346,8 @@ class Buddy:
         self.reclaim_zone = -1
         if self.areas.grouping_disabled:
             mt = MIGRATE_UNMOVABLE
+        if mt == MIGRATE_MOVABLE:
+            flags |= ALLOC_CMA
         if self.handed >= 0 and order == 0 and (
             self.zone[self.frames.block[self.handed >> PAGEBLOCK_ORDER].zone].zid <= highest
         ):

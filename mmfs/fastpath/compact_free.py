@@ -38,7 +38,7 @@ class FreeScanner:
         block: cython.long = pfn >> PAGEBLOCK_ORDER
         mt: cython.int = self.frames.block[block].migratetype
         mark: cython.long = self.areas.zone[zone].wmark_min + (1 << order)
-        if not self.buddy.watermark_ok_with(zone, 0, mark, 0, 0, self.zone_stat[zone, NR_FREE_PAGES]):
+        if not self.buddy.watermark_ok_with(zone, 0, mark, 0, ALLOC_CMA, self.zone_stat[zone, NR_FREE_PAGES]):
             return False
         self.areas.del_from_free_list(zone, pfn, order, mt)
         self.areas.account_freepages(zone, -(1 << order), mt)
@@ -83,7 +83,7 @@ class FreeScanner:
             return False
         if cc.ignore_block_suitable or self.frames.block[pfn >> PAGEBLOCK_ORDER].state == BLK_VIRGIN:
             return True
-        return self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype == MIGRATE_MOVABLE
+        return self.areas.is_migrate_movable(pfn >> PAGEBLOCK_ORDER)
 
     # ------------------------------------------------------------------------------ by the free lists
 

@@ -43,6 +43,8 @@ class MigrateScanner:
             return True
         if self.frames.block[pfn >> PAGEBLOCK_ORDER].state == BLK_VIRGIN:
             return cc.migratetype == MIGRATE_MOVABLE
+        if cc.migratetype == MIGRATE_MOVABLE:
+            return self.areas.is_migrate_movable(pfn >> PAGEBLOCK_ORDER)
         return self.frames.block[pfn >> PAGEBLOCK_ORDER].migratetype == cc.migratetype
 
     def movable(self, cc, pfn):

@@ -119,6 +119,8 @@ class Compaction:
         for order in range(cc.order, NR_PAGE_ORDERS):
             if self.areas.first_free(cc.zone, order, cc.migratetype) >= 0:
                 return _SUCCESS
+            if cc.migratetype == MIGRATE_MOVABLE and self.areas.first_free(cc.zone, order, MIGRATE_CMA) >= 0:
+                return _SUCCESS
             if self.areas.suitable_fallback(cc.zone, order, cc.migratetype) >= 0 and self.areas.can_steal(
                 order, cc.migratetype
             ):

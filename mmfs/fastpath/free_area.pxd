@@ -42,6 +42,7 @@ cdef class FreeArea:
     cdef long run
     cdef void begin_bulk(self) noexcept nogil
     cdef void account_freepages(self, long zone, long nr, int mt) noexcept nogil
+    cdef bint is_migrate_movable(self, long block) noexcept nogil
     cdef bint is_buddy(self, long pfn, int order, long zone) noexcept nogil
     cdef void add_to_free_list(self, long zone, long pfn, int order, int mt, bint tail) noexcept nogil
     cdef void del_from_free_list(self, long zone, long pfn, int order, int mt) noexcept nogil

@@ -6,9 +6,12 @@ never touched is not linked at all: it stands as extents at the end of its zone'
 becomes a free block of order 10 when the list before it is empty, which is what Linux's deferred
 initialisation of struct pages amounts to.
 
+Pageblocks of a CMA area (mm/cma.py) have lists of their own, which serve movable pages only: when their free pages are
+more than half of all that the zone has, or when there are no others.
+
 Linux: mm/page_alloc.c, __free_one_page(), expand(), __rmqueue() and below, the HighAtomic reserves.
 
-Simplified: no CMA, no page shuffling, no unaccepted memory.
+Simplified: no page shuffling, no unaccepted memory.
 """
 
 import cython
@@ -21,8 +24,9 @@ if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 _NORMAL = cython.declare(cython.int, 0)
-_CLAIM = cython.declare(cython.int, 1)
-_STEAL = cython.declare(cython.int, 2)
+_CMA = cython.declare(cython.int, 1)
+_CLAIM = cython.declare(cython.int, 2)
+_STEAL = cython.declare(cython.int, 3)
 _BLOCK_ORDERS = cython.declare(cython.long, NR_PAGE_ORDERS - PAGEBLOCK_ORDER)  # orders of whole pageblocks
 _EXTENTS_PER_ZONE = cython.declare(cython.long, 256)
 
@@ -136,6 +140,13 @@ class FreeArea:
         self.zone_stat[zone, NR_FREE_PAGES] += nr
         if mt == MIGRATE_HIGHATOMIC:
             self.zone[zone].nr_free_highatomic += nr
+        elif mt == MIGRATE_CMA:
+            self.zone_stat[zone, NR_FREE_CMA_PAGES] += nr
+
+    def is_migrate_movable(self, block):
+        """Whether pages of a pageblock are there to be moved. Linux: is_migrate_movable()."""
+        mt: cython.int = self.frames.block[block].migratetype
+        return mt == MIGRATE_MOVABLE or mt == MIGRATE_CMA
 
     def is_buddy(self, pfn, order, zone):
         """Whether a free block of exactly this order begins at the frame, in the zone."""
@@ -388,9 +399,21 @@ class FreeArea:
     def rmqueue_mode(self, zone, order, mt, alloc_flags):
         """Linux: __rmqueue(); ``mode`` remembers over a bulk where pages were found."""
         pfn: cython.long
+        if (
+            alloc_flags & ALLOC_CMA
+            and self.zone_stat[zone, NR_FREE_CMA_PAGES] > self.zone_stat[zone, NR_FREE_PAGES] // 2
+        ):
+            pfn = self.rmqueue_smallest(zone, order, MIGRATE_CMA)
+            if pfn >= 0:
+                return pfn
         if self.mode == _NORMAL:
             pfn = self.rmqueue_smallest(zone, order, mt)
             if pfn >= 0:
+                return pfn
+        if self.mode <= _CMA and alloc_flags & ALLOC_CMA and self.zone_stat[zone, NR_FREE_CMA_PAGES]:
+            pfn = self.rmqueue_smallest(zone, order, MIGRATE_CMA)
+            if pfn >= 0:
+                self.mode = _CMA
                 return pfn
         if self.mode <= _CLAIM:
             pfn = self.rmqueue_claim(zone, order, mt, alloc_flags)
@@ -414,7 +437,7 @@ class FreeArea:
         low: cython.int
         pfn: cython.long
         self.run = 1
-        if self.mode == _NORMAL:
+        if self.mode == _NORMAL and not self.zone_stat[zone, NR_FREE_CMA_PAGES]:
             for o in range(NR_PAGE_ORDERS):
                 pfn = self.first_free(zone, o, mt)
                 if pfn < 0:

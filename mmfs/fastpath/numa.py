@@ -214,7 +214,7 @@ class Numa:
             if self.buddy.zone[zone].managed == 0:
                 continue
             mark = self.buddy.zone[zone].wmark_high + self.buddy.zone[zone].watermark_boost + nr
-            if self.buddy.watermark_ok_with(zone, 0, mark, ZONE_MOVABLE, 0, self.zone_stat[zone, NR_FREE_PAGES]):
+            if self.buddy.watermark_ok(zone, 0, mark, ZONE_MOVABLE, ALLOC_CMA):
                 return True
         return False
 

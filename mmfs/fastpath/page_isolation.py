@@ -33,7 +33,7 @@ class PageIsolation:
 
     # ------------------------------------------------------------------------------ pageblocks
 
-    def unmovable(self, block, movable_zone):
+    def unmovable(self, block, movable_zone, migratetype):
         """The first page of a pageblock that cannot move away, or -1. Linux: has_unmovable_pages()."""
         pfn: cython.long = block << PAGEBLOCK_ORDER
         end: cython.long = pfn + PAGEBLOCK_NR_PAGES
@@ -42,6 +42,8 @@ class PageIsolation:
         size: cython.long
         if self.frames.block[block].state == BLK_RESERVED:
             return pfn
+        if self.frames.block[block].migratetype == MIGRATE_CMA:
+            return -1 if migratetype == MIGRATE_CMA else pfn
         if self.frames.block[block].state != BLK_SPLIT or self.frames.page[self.frames.huge + block].flags & PG_HEAD:
             return -1
         while pfn < end:
@@ -61,6 +63,33 @@ class PageIsolation:
             pfn += size
         return -1
 
+    def split_large_buddy(self, block):
+        """A free block that begins before a pageblock ends there from now on. Linux: split_large_buddy()."""
+        head: cython.long = block - 1
+        zone: cython.long
+        mt: cython.int
+        if self.frames.block[block].state != BLK_TAIL or self.frames.block[head].state != BLK_FREE:
+            return
+        zone = self.frames.block[head].zone
+        mt = self.frames.block[head].migratetype
+        self.areas.del_from_free_list(zone, head << PAGEBLOCK_ORDER, MAX_PAGE_ORDER, mt)
+        self.areas.add_to_free_list(zone, head << PAGEBLOCK_ORDER, PAGEBLOCK_ORDER, mt, False)
+        self.areas.add_to_free_list(zone, block << PAGEBLOCK_ORDER, PAGEBLOCK_ORDER, mt, False)
+
+    def find_large_buddy(self, pfn):
+        """The first frame of the free block that a frame is in; itself if it is not free. Linux: find_large_buddy()."""
+        block: cython.long = pfn >> PAGEBLOCK_ORDER
+        head: cython.long
+        order: cython.int
+        if self.frames.block[block].state == BLK_FREE:
+            return block << PAGEBLOCK_ORDER
+        if self.frames.block[block].state == BLK_SPLIT:
+            for order in range(PAGEBLOCK_ORDER):
+                head = pfn & ~((cython.cast(cython.long, 1) << order) - 1)
+                if self.frames.page[head].flags & PG_BUDDY and self.frames.page[head].private >= order:
+                    return head
+        return pfn
+
     def isolate_block(self, block):
         """Take a pageblock's free pages from who could use them. Linux: set_migratetype_isolate()."""
         pfn: cython.long = block << PAGEBLOCK_ORDER
@@ -75,23 +104,24 @@ class PageIsolation:
             self.areas.add_to_free_list(zone, pfn, order, MIGRATE_ISOLATE, True)
         self.frames.block[block].migratetype = MIGRATE_ISOLATE
 
-    def unisolate_block(self, block):
-        """Its pages are movable ones for everybody again. Linux: unset_migratetype_isolate()."""
+    def unisolate_block(self, block, migratetype):
+        """Its pages are of a type for everybody again. Linux: unset_migratetype_isolate()."""
         pfn: cython.long = block << PAGEBLOCK_ORDER
-        mt: cython.int = MIGRATE_UNMOVABLE if self.areas.grouping_disabled else MIGRATE_MOVABLE
         zone: cython.long = self.frames.block[block].zone
         order: cython.int = self.frames.block[block].order
         if self.frames.block[block].migratetype != MIGRATE_ISOLATE:
             return
+        if self.areas.grouping_disabled and migratetype < MIGRATE_PCPTYPES:
+            migratetype = MIGRATE_UNMOVABLE
         if self.frames.block[block].state == BLK_SPLIT:
-            self.areas.move_freepages_block(zone, block, MIGRATE_ISOLATE, mt)
+            self.areas.move_freepages_block(zone, block, MIGRATE_ISOLATE, migratetype)
         elif self.frames.block[block].state == BLK_FREE:
             self.areas.del_from_free_list(zone, pfn, order, MIGRATE_ISOLATE)
-            self.frames.block[block].migratetype = mt
+            self.frames.block[block].migratetype = migratetype
             if order > PAGEBLOCK_ORDER:
-                self.frames.block[block + 1].migratetype = mt
-            self.areas.free_one_page(zone, pfn, order, mt, True)
-        self.frames.block[block].migratetype = mt
+                self.frames.block[block + 1].migratetype = migratetype
+            self.areas.free_one_page(zone, pfn, order, migratetype, True)
+        self.frames.block[block].migratetype = migratetype
 
     # ------------------------------------------------------------------------------ pages
 
@@ -196,7 +226,7 @@ class PageIsolation:
     # ------------------------------------------------------------------------------ going and coming
 
     def take_isolated(self, zone, start, end):
-        """The free pages of an isolated range leave their lists: they are the caller's.
+        """The free pages of an isolated range leave their lists: they are the caller's. Where the last block ends.
 
         Linux: isolate_freepages_range().
         """
@@ -216,6 +246,7 @@ class PageIsolation:
             if order >= PAGEBLOCK_ORDER:
                 self.areas.take_blocks(pfn, order)
             pfn += cython.cast(cython.long, 1) << order
+        return pfn
 
     def offline_isolated(self, zone, start, end):
         """The free pages of an isolated range are gone; it becomes a hole. Linux: __offline_isolated_pages()."""

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from mmfs.kernel.zram import ZramControl
     from mmfs.machine import Machine
     from mmfs.mm.backing_dev import BackingDevInfo
+    from mmfs.mm.cma import Cma
     from mmfs.mm.compaction import Compactor, Kcompactd
     from mmfs.mm.damon.core import Damon
     from mmfs.mm.direct_map import DirectMap
@@ -152,6 +153,7 @@ class Kernel:
     memory_blocks: MemoryBlocks
     memory_tiers: MemoryTiers
     memory_hotplug: MemoryHotplug
+    cma_areas: list[Cma]
     memory_failure: MemoryFailure
     chrdevs: CharDevices
     ioports: Resource

@@ -213,7 +213,7 @@ def cgroup_init(kernel: Kernel) -> None:
 
 def early_ram_pages(kernel: Kernel) -> int:
     """Pages that the allocator has until init's memory is given back; limits set early in boot scale with them."""
-    late = sum(end - start for start, end, _ in kernel.memblock.late_free_ranges())
+    late = sum(end - start for start, end, _ in (*kernel.memblock.late_free_ranges(), *kernel.memblock.cma_ranges()))
     return kernel.totalram_pages() - late
 
 
@@ -343,6 +343,7 @@ def compaction_init(kernel: Kernel) -> None:
     """Memory that is in pieces is moved together from now on. Linux: mm/compaction.c, kcompactd_init()."""
     from mmfs.kernel.kthread import memory_notifier
     from mmfs.kernel.signal import SIGBUS, send_signal
+    from mmfs.mm.cma import cma_init_reserved_areas
     from mmfs.mm.compaction import Compactor, Kcompactd
     from mmfs.mm.memory_failure import MemoryFailure
     from mmfs.mm.memory_hotplug import MemoryHotplug
@@ -350,6 +351,7 @@ def compaction_init(kernel: Kernel) -> None:
     kernel.compactor = Compactor(kernel)
     kernel.kcompactds = [Kcompactd(kernel, pgdat) for pgdat in kernel.node_data]
     kernel.memory_hotplug = MemoryHotplug(kernel)
+    kernel.cma_areas = cma_init_reserved_areas(kernel)
     for hstate in kernel.hugetlb:
         hstate.alloc_contig_pages = kernel.memory_hotplug.isolation.alloc_contig_pages
     kernel.memory_tiers.attach(kernel.reclaim.demotion)

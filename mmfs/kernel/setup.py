@@ -27,8 +27,7 @@ from mmfs.mm_types import (
 )
 from mmfs.profile import Profile, config, since
 
-NOTICE, INFO, DEBUG = 5, 6, 7
-MIGRATE_TYPES = 5
+ERR, NOTICE, INFO, DEBUG = 3, 5, 6, 7
 VFS_TABLES = ("Dentry cache", "Inode-cache", "Mount-cache", "Mountpoint-cache")
 STEP_US = 137
 Line = tuple[int, str]
@@ -188,6 +187,8 @@ def _nodes(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[L
             on = memblock.pfn_to_nid(data.start >> PAGE_SHIFT)
             if on != nid:
                 yield INFO, f"    NODE_DATA({nid}) on node {on}"
+    for line in memblock.cma_log:
+        yield INFO if line.startswith("Reserved") else ERR, f"cma: {line}"
 
 
 def _merged_spans(profile: Profile, memblock: Memblock, spans: list[tuple[int, int, int]]) -> Iterator[Line]:
@@ -300,7 +301,7 @@ def zonelist_lines(machine: Machine, profile: Profile, memblock: Memblock) -> It
     for nid, order in enumerate(orders if NUMA(profile) else ()):
         yield INFO, f"Fallback order for Node {nid}: {''.join(f'{other} ' for other in order)}"
     pages = memblock.total_pages(profile)
-    grouping = "off" if pages < PAGEBLOCK_NR_PAGES * MIGRATE_TYPES else "on"
+    grouping = "off" if pages < PAGEBLOCK_NR_PAGES * len(mm_init.migratetypes(profile)) else "on"
     online = sum(1 for node, own in zip(memblock.node_ranges, machine.nodes, strict=True) if node.present or own.cpus)
     yield INFO, f"Built {online} zonelists, mobility grouping {grouping}.  Total pages: {pages}"
     if NUMA(profile):
@@ -395,14 +396,15 @@ def memory_line(profile: Profile, memblock: Memblock, ranges: list[PfnRange], nr
     physical = memblock.phys_pages()
     image = profile.image
     kb = PAGE_SIZE // 1024
+    cma = sum(end - start for start, end, _ in memblock.cma_ranges())
     high = sum(memblock.zone_managed_pages(zone) for zone in memblock.zone_ranges if zone.zone_type == ZONE_HIGHMEM)
     highmem = f", {high * kb}K highmem" if HIGHMEM(profile) else ""
     return (
         INFO,
         f"Memory: {nr_free_pages * kb}K/{physical * kb}K available"
         f" ({image.code_kb()}K kernel code, {image.rwdata_kb}K rwdata, {image.rodata_kb()}K rodata,"
-        f" {image.init_kb()}K init, {image.bss_kb()}K bss, {(physical - boot) * kb}K reserved,"
-        f" 0K cma-reserved{highmem})",
+        f" {image.init_kb()}K init, {image.bss_kb()}K bss, {(physical - boot - cma) * kb}K reserved,"
+        f" {cma * kb}K cma-reserved{highmem})",
     )
 
 

@@ -277,7 +277,7 @@ class Shm:
 
     def shmdt(self, mm: MmStruct, addr: int) -> None:
         """Detach the segment whose mapping, or what is left of it, began at an address. EINVAL. Linux: ksys_shmdt()."""
-        parts = [vma for vma in mm.mt if vma.vm_start >= addr and vma.vm_ops is shm_vm_ops]
+        parts = [vma for vma in mm.mt if vma.vm_start >= addr and isinstance(vma.vm_file, ShmFile)]
         parts = [vma for vma in parts if vma.vm_start - addr >> PAGE_SHIFT == vma.vm_pgoff]
         if addr % PAGE_SIZE or not parts:
             raise OSError(EINVAL, "no segment is attached there")

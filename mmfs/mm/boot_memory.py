@@ -21,6 +21,7 @@ from mmfs.mm_types import (
     BLK_RESERVED,
     BLK_SPLIT,
     MAX_PAGE_ORDER,
+    MIGRATE_CMA,
     MIGRATE_MOVABLE,
     MIGRATE_UNMOVABLE,
     PAGE_SHIFT,
@@ -132,6 +133,7 @@ class BootMemory:
                 self.buddy.areas.free_range(zone.index, min(self._own_block(zone, low), high), high)
                 self.buddy.zones[zone.index]["managed"] += high - low
         self._mark_reserved(memblock)
+        self._free_cma_areas(memblock)
         late = memblock.late_free_ranges()
         freed = len(memblock.early_free_ranges()) + len(memblock.deferred_free_ranges())
         early = len(memblock.boot_free_ranges()) - freed
@@ -150,6 +152,15 @@ class BootMemory:
         for start, end, nid in ranges:
             self._init_split(start, end, nid)
             self.buddy.free_pages_bulk(np.arange(start, end, dtype=np.int64))
+
+    def _free_cma_areas(self, memblock: Memblock) -> None:
+        """Pageblocks of contiguous areas, which only movable pages may use. Linux: init_cma_reserved_pageblock()."""
+        for zone, low, high in self._in_zones(memblock.cma_ranges()):
+            self.buddy.areas.init_zone_range(zone.index, low, high, MIGRATE_CMA, BLK_SPLIT)
+            for pfn in range(low, high, PAGEBLOCK_NR_PAGES):
+                self.buddy.free_pages(pfn, PAGEBLOCK_ORDER)
+            self.buddy.zones[zone.index]["managed"] += high - low
+            zone.cma_pages += high - low
 
     def _mark_reserved(self, memblock: Memblock) -> None:
         """Frames that stay with the boot code show it in the records of pageblocks that are partly free.

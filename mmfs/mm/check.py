@@ -21,6 +21,7 @@ from mmfs.mm_types import (
     BLK_TAIL,
     LRU_UNEVICTABLE,
     MAX_PAGE_ORDER,
+    MIGRATE_CMA,
     MIGRATE_HIGHATOMIC,
     MIGRATE_ISOLATE,
     MIGRATE_MOVABLE,
@@ -97,7 +98,7 @@ def check_free_lists(kernel: Kernel) -> set[int]:
     seen: set[int] = set()
     for zone in kernel.zones:
         virgin_blocks = sum(high - low for low, high in zone.virgin_extents()) >> MAX_PAGE_ORDER
-        total, highatomic = virgin_blocks << MAX_PAGE_ORDER, 0
+        total, highatomic, cma = virgin_blocks << MAX_PAGE_ORDER, 0, 0
         for order in range(NR_PAGE_ORDERS):
             for mt in range(MIGRATE_TYPES):
                 blocks = buddy.areas.free_list(zone.index, order, mt)
@@ -114,9 +115,12 @@ def check_free_lists(kernel: Kernel) -> set[int]:
                     total += len(blocks) << order
                 if mt == MIGRATE_HIGHATOMIC:
                     highatomic += len(blocks) << order
+                if mt == MIGRATE_CMA:
+                    cma += len(blocks) << order
                 seen.update(blocks)
         _same(f"{zone!r}: nr_free_pages", total, kernel.vmstat.zone_page_state(zone.index, ZoneStatItem.NR_FREE_PAGES))
         _same(f"{zone!r}: nr_free_highatomic", highatomic, zone.nr_free_highatomic)
+        _same(f"{zone!r}: nr_free_cma", cma, int(kernel.vmstat.zone_stat[zone.index, ZoneStatItem.NR_FREE_CMA_PAGES]))
     states = frames.blocks["state"]
     for pfn in seen:
         if states[pfn >> PAGEBLOCK_ORDER] == BLK_TAIL:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from mmfs.fastpath.compact_control import CompactControl, CompactResult
 from mmfs.mm.filemap import task_ns
 from mmfs.mm_types import (
+    ALLOC_CMA,
     ALLOC_WMARK_LOW,
     ALLOC_WMARK_MASK,
     ALLOC_WMARK_MIN,
@@ -71,7 +72,7 @@ class Compactor:
     def has_room(self, zone: Zone, order: int, highest: int, free: int) -> bool:
         """Whether there would be pages enough to move others to. Linux: __compaction_suitable()."""
         mark = zone.low_wmark_pages() if order > PAGE_ALLOC_COSTLY_ORDER else zone.min_wmark_pages()
-        return zone.watermark_ok(0, mark + compact_gap(order), highest, free=free)
+        return zone.watermark_ok(0, mark + compact_gap(order), highest, ALLOC_CMA, free)
 
     def suitable(self, zone: Zone, order: int, highest: int) -> bool:
         """Whether compaction of a zone could make a block. Linux: compaction_suitable()."""

@@ -200,7 +200,7 @@ class AddressSpace:
     def truncate_beyond(self) -> None:
         """Drop what a file of shared memory has beyond its end, where fallocate(2) may have put something."""
         size, slots = int(self.record["size"]), int(self.record["slots"])
-        if self.host.shmem and size < slots:
+        if self.host.shmem and size < slots and (self.nrpages or self.cache.mmu.swap.nr_shmem_swapped):
             self.truncate_pages(size, slots)
 
     def reserve(self, pages: int) -> None:

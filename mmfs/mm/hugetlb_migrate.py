@@ -135,6 +135,23 @@ def in_use(kernel: Kernel, start: int, end: int) -> Iterator[HugetlbFolio]:
                 yield folio
 
 
+def replace_free(kernel: Kernel, start: int, end: int) -> bool:
+    """Pools get other pages for their free ones in a range of frames, which are given back; False: there are none.
+
+    Linux: mm/hugetlb.c, isolate_or_dissolve_huge_folio(), alloc_and_dissolve_hugetlb_folio().
+    """
+    for hstate in kernel.hugetlb:
+        for nid, pages in enumerate(hstate.hugepage_freelists):
+            for old in [pfn for pfn in pages if pfn < end and pfn + (1 << hstate.order) > start]:
+                pfn = -1 if hstate.gigantic else hstate.alloc_fresh_hugetlb_folio(nid, GFP_THISNODE_BIT)
+                if pfn < 0:
+                    return False
+                pages.remove(old)
+                hstate.remove_hugetlb_folio(old, nid, False)
+                pages.append(pfn)
+    return True
+
+
 def migrate_range(kernel: Kernel, start: int, end: int, nid: int, mask: int) -> int:
     """Move the huge pages of a range of frames of a node to nodes of `mask`; how many did.
 

@@ -63,6 +63,14 @@ class ReservedRange(NamedTuple):
     nid: int
 
 
+class CmaRange(NamedTuple):
+    """A contiguous memory area, in frames."""
+
+    name: str
+    start_pfn: int
+    end_pfn: int
+
+
 class MemblockError(ValueError):
     """The machine has too little memory for what its kernel takes at boot (a real one panics here)."""
 
@@ -88,6 +96,8 @@ class Memblock:
     first_deferred_pfn: dict[int, int] = field(default_factory=dict)
     late_freed: list[Region] = field(default_factory=list)
     gigantic_pages: list[PfnRange] = field(default_factory=list)
+    cma_areas: list[CmaRange] = field(default_factory=list)
+    cma_log: list[str] = field(default_factory=list)
     hash_tables: list[HashTable] = field(default_factory=list)
     kernel_base: int = 0
     ramdisk: tuple[int, int] = (0, 0)  # where the boot loader put the initramfs
@@ -149,7 +159,7 @@ class Memblock:
                 kept.append(region._replace(start=end))
         self.reservations[first:last] = kept
 
-    def _find_top_down(self, size: int, align: int, low: int, high: int, nid: int) -> int:
+    def find_top_down(self, size: int, align: int, low: int, high: int, nid: int) -> int:
         """The highest aligned hole of that size. Linux: __memblock_find_range_top_down()."""
         low = max(low, PAGE_SIZE)
         reservations = self.reservations
@@ -173,6 +183,20 @@ class Memblock:
                 at -= 1
         return -1
 
+    def find_bottom_up(self, size: int, align: int, low: int, high: int, nid: int = NUMA_NO_NODE) -> int:
+        """The lowest aligned hole of that size, or -1. Linux: __memblock_find_range_bottom_up()."""
+        for region in self.regions:
+            if nid not in (NUMA_NO_NODE, region.nid):
+                continue
+            start, end = max(region.start, low), min(region.end, high)
+            taken = [one for one in self.reservations if one.end > start and one.start < end]
+            for stop, after in [*((one.start, one.end) for one in taken), (end, end)]:
+                candidate = -(-start // align) * align
+                if candidate + size <= stop:
+                    return candidate
+                start = max(start, after)
+        return -1
+
     def alloc(
         self,
         size: int,
@@ -190,9 +214,9 @@ class Memblock:
         """
         high = min(high or self.current_limit, self.current_limit)
         for floor in (low, 0):
-            found = self._find_top_down(size, align, floor, high, nid)
+            found = self.find_top_down(size, align, floor, high, nid)
             if found < 0 and nid != NUMA_NO_NODE and not exact_nid:
-                found = self._find_top_down(size, align, floor, high, NUMA_NO_NODE)
+                found = self.find_top_down(size, align, floor, high, NUMA_NO_NODE)
             if found >= 0:
                 self.reserve(found, found + size, why, nid)
                 return found
@@ -309,9 +333,13 @@ class Memblock:
         ranges = self.free_ranges() if booted else self.boot_free_ranges()
         return sum(
             max(0, min(high, end_pfn) - max(low, start_pfn))
-            for low, high, on in (*ranges, *self.gigantic_pages)
+            for low, high, on in (*ranges, *self.gigantic_pages, *self.cma_ranges())
             if on == nid
         )
+
+    def cma_ranges(self) -> list[PfnRange]:
+        """The frames of all CMA areas, with their nodes."""
+        return [PfnRange(area.start_pfn, area.end_pfn, self.pfn_to_nid(area.start_pfn)) for area in self.cma_areas]
 
     def zone_managed_pages(self, zone: ZoneRange) -> int:
         """Pages of a zone that the buddy allocator gets in the end."""
@@ -366,7 +394,7 @@ class Memblock:
     def totalram_pages(self) -> int:
         """MemTotal in pages. Linux: totalram_pages()."""
         pages = sum(end - start for start, end, _ in self.free_ranges())
-        return pages + sum(end - start for start, end, _ in self.gigantic_pages)
+        return pages + sum(end - start for start, end, _ in (*self.gigantic_pages, *self.cma_ranges()))
 
 
 def boot_memory(

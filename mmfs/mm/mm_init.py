@@ -16,6 +16,8 @@ from mmfs.mm.sparse import PAGES_PER_SECTION
 from mmfs.mm_types import (
     MAX_NR_ZONES,
     MAX_PAGE_ORDER,
+    MIGRATE_CMA,
+    MIGRATE_TYPES,
     PAGE_SHIFT,
     ZONE_DEVICE,
     ZONE_DMA,
@@ -42,6 +44,12 @@ ZONE_NEEDS = {
 def zone_types(profile: Profile) -> tuple[int, ...]:
     """The zones that a node of a kernel has, lowest first; the model keeps a row for each of the others too."""
     return tuple(zone for zone in range(MAX_NR_ZONES) if zone not in ZONE_NEEDS or ZONE_NEEDS[zone](profile))
+
+
+@cache
+def migratetypes(profile: Profile) -> tuple[int, ...]:
+    """The kinds of pageblocks that a kernel knows; the model has lists for all."""
+    return tuple(mt for mt in range(MIGRATE_TYPES) if mt != MIGRATE_CMA or profile.config("CMA"))
 
 
 class ZoneRange(NamedTuple):

@@ -17,9 +17,10 @@ from mmfs.fastpath.compact_control import CompactControl
 from mmfs.fastpath.lru import Lru
 from mmfs.mm import watermark
 from mmfs.mm.boot_memory import BootMemory
-from mmfs.mm.mm_init import node_fallback_orders, zone_types
+from mmfs.mm.mm_init import migratetypes, node_fallback_orders, zone_types
 from mmfs.mm.mmzone import PglistData, Zone, is_highmem, is_lowmem
 from mmfs.mm_types import (
+    ALLOC_CMA,
     ALLOC_HIGHATOMIC,
     ALLOC_KSWAPD,
     ALLOC_MIN_RESERVE,
@@ -44,7 +45,6 @@ from mmfs.mm_types import (
     MAX_NR_ZONES,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
-    MIGRATE_TYPES,
     MIGRATE_UNMOVABLE,
     PAGE_ALLOC_COSTLY_ORDER,
     PAGE_SHIFT,
@@ -76,6 +76,13 @@ RESERVES_FOLLOW = since(7, 0)
 _LRU_HEADS_SPARE = 1024
 
 
+def gfp_migratetype(gfp: int) -> int:
+    """The migratetype a request belongs to, where kinds are kept apart. Linux: gfp_migratetype()."""
+    if gfp & GFP_MOVABLE_BIT:
+        return MIGRATE_MOVABLE
+    return MIGRATE_RECLAIMABLE if gfp & GFP_RECLAIMABLE_BIT else MIGRATE_UNMOVABLE
+
+
 def gfp_to_alloc_flags(gfp: int, order: int) -> int:
     """Which reserves a request may use in the slow path. Linux: mm/page_alloc.c, gfp_to_alloc_flags()."""
     flags = ALLOC_WMARK_MIN
@@ -87,6 +94,8 @@ def gfp_to_alloc_flags(gfp: int, order: int) -> int:
         flags |= ALLOC_NON_BLOCK
         if order > 0 and flags & ALLOC_MIN_RESERVE:
             flags |= ALLOC_HIGHATOMIC
+    if gfp_migratetype(gfp) == MIGRATE_MOVABLE:
+        flags |= ALLOC_CMA
     return flags
 
 
@@ -125,6 +134,7 @@ class PageAllocator:
         frames = max(memblock.max_pfn, memblock.max_possible_pfn)
         self.buddy = Buddy.of_machine(frames, vmstat, self.nr_nodes, machine.nr_cpus, spare)
         self.zone_types = types = zone_types(profile)
+        self.nr_migratetypes = len(migratetypes(profile))
         vm.lowmem_reserve_ratio = [watermark.LOWMEM_RESERVE_RATIO[zone] for zone in types]
         self.opt_zone_dma32 = ZONE_DMA32 if ZONE_DMA32 in types else ZONE_NORMAL
         self.has_highmem = ZONE_HIGHMEM in types
@@ -167,16 +177,12 @@ class PageAllocator:
 
     def set_mobility_grouping(self, nr_pages: int) -> bool:
         """Pageblocks of different kinds are kept apart if there is memory enough. Linux: build_all_zonelists()."""
-        self.buddy.areas.grouping_disabled = nr_pages < PAGEBLOCK_NR_PAGES * MIGRATE_TYPES
+        self.buddy.areas.grouping_disabled = nr_pages < PAGEBLOCK_NR_PAGES * self.nr_migratetypes
         return not self.buddy.areas.grouping_disabled
 
     def gfp_migratetype(self, gfp: int) -> int:
-        """The migratetype a request belongs to. Linux: include/linux/gfp.h, gfp_migratetype()."""
-        if self.buddy.areas.grouping_disabled:
-            return MIGRATE_UNMOVABLE
-        if gfp & GFP_MOVABLE_BIT:
-            return MIGRATE_MOVABLE
-        return MIGRATE_RECLAIMABLE if gfp & GFP_RECLAIMABLE_BIT else MIGRATE_UNMOVABLE
+        """The same; it is one for all where they are not. Linux: page_group_by_mobility_disabled."""
+        return MIGRATE_UNMOVABLE if self.buddy.areas.grouping_disabled else gfp_migratetype(gfp)
 
     # ------------------------------------------------------------------------------ watermarks
 
@@ -302,6 +308,11 @@ class PageAllocator:
     def totalram_pages(self) -> int:
         """All managed pages: MemTotal. Linux: totalram_pages()."""
         return int(self.buddy.zones["managed"].sum())
+
+    @property
+    def totalcma_pages(self) -> int:
+        """Pages of contiguous memory areas: CmaTotal. Linux: totalcma_pages."""
+        return sum(zone.cma_pages for zone in self.zones)
 
     def nr_free_pages(self) -> int:
         """Free pages of the machine. Linux: nr_free_pages()."""

@@ -27,7 +27,6 @@ from mmfs.mm_types import (
     BLK_RESERVED,
     BLK_SPLIT,
     GFP_HIGHMEM_BIT,
-    GFP_HIGHUSER_MOVABLE,
     GFP_MOVABLE_BIT,
     GFP_RETRY_MAYFAIL_BIT,
     GFP_USER,
@@ -69,10 +68,12 @@ class Isolation:
 
     # -- pageblocks -----------------------------------------------------------------------------------------------
 
-    def isolate_range(self, zone: Zone, start: int, end: int, report: bool = True) -> None:
+    def isolate_range(
+        self, zone: Zone, start: int, end: int, report: bool = True, migratetype: int = MIGRATE_MOVABLE
+    ) -> None:
         """Isolate all pageblocks of a range of one zone, or none: EBUSY. `report`: the log tells what is in the way.
 
-        Linux: start_isolate_page_range().
+        They are of `migratetype` as far as the caller knows. Linux: start_isolate_page_range().
         """
         self.kernel.lru.lru_add_drain_all()
         self.kernel.compactor.release_free_pages()
@@ -80,18 +81,20 @@ class Isolation:
         self.cut_extents(zone, start, end)
         first, last = start >> PAGEBLOCK_ORDER, (end >> PAGEBLOCK_ORDER) - 1
         for block in (first, last, *range(first + 1, last)):
-            pfn = self.loops.unmovable(block, zone.zone_idx == ZONE_MOVABLE)
+            pfn = self.loops.unmovable(block, zone.zone_idx == ZONE_MOVABLE, migratetype)
             if pfn >= 0 or self.kernel.frames.blocks["migratetype"][block] == MIGRATE_ISOLATE:
                 if report:
                     dump_page(self.kernel, max(pfn, block << PAGEBLOCK_ORDER), "unmovable page")
                 raise OSError(EBUSY, f"frame {pfn:#x} cannot move")
+        for block in (first, last + 1):
+            self.loops.split_large_buddy(block)
         for block in range(first, last + 1):
             self.loops.isolate_block(block)
 
-    def undo_isolate_range(self, start: int, end: int) -> None:
-        """The pageblocks are movable ones for everybody again. Linux: undo_isolate_page_range()."""
+    def undo_isolate_range(self, start: int, end: int, migratetype: int = MIGRATE_MOVABLE) -> None:
+        """The pageblocks are there for everybody again. Linux: undo_isolate_page_range()."""
         for block in range(start >> PAGEBLOCK_ORDER, end >> PAGEBLOCK_ORDER):
-            self.loops.unisolate_block(block)
+            self.loops.unisolate_block(block, migratetype)
 
     def cut_extents(self, zone: Zone, start: int, end: int) -> None:
         """What was never used of a range gets records; the smallest pieces that are left, too, if they are too many."""
@@ -180,7 +183,7 @@ class Isolation:
             for low, high in self.kernel.memory_blocks.pieces(zone):
                 for start in range(-(-low // nr_pages) * nr_pages, high - nr_pages + 1, nr_pages):
                     end = start + nr_pages
-                    if self._valid_contig(start, end) and self._alloc_contig(zone, start, end):
+                    if self._valid_contig(start, end) and self.alloc_contig_range(zone, start, end):
                         return start
         return -1
 
@@ -193,30 +196,36 @@ class Isolation:
         split = np.repeat(states == BLK_SPLIT, PAGEBLOCK_NR_PAGES)
         return not bool((frames.pages["flags"][start:end][split] & PG_HUGETLB).any())
 
-    def _alloc_contig(self, zone: Zone, start: int, end: int) -> bool:
-        """Empty a range and take it. Linux: alloc_contig_range_noprof(), __alloc_contig_migrate_range()."""
+    def alloc_contig_range(self, zone: Zone, start: int, end: int, migratetype: int = MIGRATE_MOVABLE) -> bool:
+        """Empty a range of frames, whose pageblocks are of a type, and take it; False: something stays.
+
+        Linux: mm/page_alloc.c, alloc_contig_range_noprof(), __alloc_contig_migrate_range().
+        """
+        loops = self.loops
+        low, high = start & -PAGEBLOCK_NR_PAGES, end + PAGEBLOCK_NR_PAGES - 1 & -PAGEBLOCK_NR_PAGES
         try:
-            self.isolate_range(zone, start, end, report=False)
+            self.isolate_range(zone, low, high, report=False, migratetype=migratetype)
         except OSError:
             return False
         self._reclaim_clean_pages(start, end)
         tries, mask = 0, self._nodes_with_memory()
-        while (pfn := self.loops.next_used(start, end)) < end and tries < CONTIG_TRIES:
+        replaced = hugetlb_migrate.replace_free(self.kernel, start, end)
+        while (pfn := self._next_used(loops.find_large_buddy(start), end)) < end and tries < CONTIG_TRIES:
             tries = 0 if self._migrate_once(zone, pfn, end, mask) else tries + 1
-        if pfn < end:
-            self.undo_isolate_range(start, end)
-            return False
-        self.loops.take_isolated(zone.index, start, end)
-        types = self.kernel.frames.blocks["migratetype"][start >> PAGEBLOCK_ORDER : end >> PAGEBLOCK_ORDER]
-        types[:] = self.kernel.page_alloc.gfp_migratetype(GFP_HIGHUSER_MOVABLE)
-        return True
+        emptied = replaced and bool(pfn >= end)
+        if emptied:
+            outer = loops.find_large_buddy(start)
+            outer_end = loops.take_isolated(zone.index, outer, end)
+            for pfn in (*range(outer, start), *range(end, outer_end)):
+                self.kernel.page_alloc.buddy.free_pages(pfn, 0)
+        self.undo_isolate_range(low, high, migratetype)
+        return emptied
 
     def _reclaim_clean_pages(self, start: int, end: int) -> None:
         """Pages of files that are clean are not worth being moved. Linux: reclaim_clean_pages_from_list()."""
         kernel = self.kernel
         flags = kernel.frames.pages["flags"][start:end]
         clean = flags & (PG_LRU | PG_SWAPBACKED | PG_DIRTY | PG_UNEVICTABLE | PG_HEAD | PG_TAIL) == PG_LRU
-        split = kernel.frames.blocks["state"][start >> PAGEBLOCK_ORDER : end >> PAGEBLOCK_ORDER] == BLK_SPLIT
-        clean &= np.repeat(split, PAGEBLOCK_NR_PAGES)
+        clean &= kernel.frames.blocks["state"][np.arange(start, end) >> PAGEBLOCK_ORDER] == BLK_SPLIT
         if clean.any():
             kernel.reclaim.reclaim_pages(kernel.tasks.current, start + np.flatnonzero(clean))

@@ -16,6 +16,7 @@ from mmfs.arch import ARM64_64K, I386_PAE, X86_64
 from mmfs.machine import Machine
 from mmfs.mm import e820, mm_init
 from mmfs.mm.cmdline import BootOptions, memparse
+from mmfs.mm.contiguous import dma_contiguous_reserve
 from mmfs.mm.iomem import build_iomem
 from mmfs.mm.memblock import ALTERNATIVES, Memblock, MemblockError, PfnRange, Region
 from mmfs.mm.percpu import per_cpu_unit_bytes, percpu_tables, percpu_unit_pages
@@ -50,6 +51,7 @@ def setup_memory(
     boot.direct_map()
     boot.relocate_initrd()
     boot.nodes()
+    boot.contiguous_areas()
     boot.crash_kernel()
     boot.sparse()
     boot.zones()
@@ -195,6 +197,11 @@ class BootMemory:
         for nid in range(len(machine.nodes)):
             if nid in with_memory:
                 self.node_data[nid] = block.alloc(self.profile.pglist_data_size, f"NODE_DATA({nid})", nid=nid)
+
+    def contiguous_areas(self) -> None:
+        """Set CMA areas aside. Linux: kernel/dma/contiguous.c, dma_contiguous_reserve()."""
+        if self.profile.config("DMA_CMA"):
+            dma_contiguous_reserve(self.memblock, sorted(self.node_data))
 
     def crash_kernel(self) -> None:
         """crashkernel=SIZE[@OFFSET]. Linux: arch_reserve_crashkernel()."""

@@ -78,7 +78,7 @@ _ZONE_FIELDS: Final = (
     ("active_file", ZoneStatItem.NR_ZONE_ACTIVE_FILE), ("inactive_file", ZoneStatItem.NR_ZONE_INACTIVE_FILE),
     ("unevictable", ZoneStatItem.NR_ZONE_UNEVICTABLE), ("writepending", ZoneStatItem.NR_ZONE_WRITE_PENDING),
 )  # fmt: skip
-MIGRATETYPE_LETTERS: Final = "UMEHI"
+MIGRATETYPE_LETTERS: Final = "UMEHCI"
 _BLANK: Final = ("shmem_thp", "shmem_pmdmapped", "anon_thp")
 NUMA: Final = config("NUMA")
 BLANKS: Final = until(6, 12)
@@ -132,6 +132,8 @@ def _report(kernel: Kernel, nodemask: int | None, max_zone_idx: int) -> Iterator
     yield f"{sum(zone.present_pages for zone in populated)} pages RAM"
     yield f"{sum(zone.present_pages for zone in populated if is_highmem(zone))} pages HighMem/MovableOnly"
     yield f"{sum(zone.present_pages - zone.managed_pages for zone in populated)} pages reserved"
+    if kernel.profile.config("CMA"):
+        yield f"{kernel.page_alloc.totalcma_pages} pages cma reserved"
     if kernel.profile.config("MEMORY_FAILURE"):
         yield f"{len(kernel.memory_failure.poisoned)} pages hwpoisoned"
 

@@ -95,6 +95,7 @@ STAT_NEEDS: Final[dict[str, Needs]] = {
         _BALANCING,
     ),
     "zone_reclaim_success": _NEW & _NUMA,
+    **dict.fromkeys(("cma_alloc_success", "cma_alloc_fail"), config("CMA")),
     "thp_split_pud": config("HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD"),
     **{
         f"{event}_{zone}": needs

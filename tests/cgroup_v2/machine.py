@@ -529,11 +529,15 @@ def slow_node() -> list[dict[str, Any]]:
 class Simulated(Machine):
     """A simulated machine like the real one."""
 
-    def __init__(self, nr_nodes: int = 1, slow: bool = False, memory_mb: int = MEMORY_MB, cmdline: str = "") -> None:
+    def __init__(
+        self, nr_nodes: int = 1, slow: bool = False, memory_mb: int = MEMORY_MB, cmdline: str = "",
+        profile: str | None = None,
+    ) -> None:  # fmt: skip
         memory: dict[str, Any] = {"ram": f"{memory_mb}M", "nodes": slow_node() if slow else nr_nodes}
         self.kernel = mmfs.boot(
-            **memory, swap=str(SWAP_BYTES), cpus=2, preset="bare", seed=1, disks="nvme", cmdline=cmdline
-        )
+            **memory, swap=str(SWAP_BYTES), cpus=2, preset="bare", seed=1, disks="nvme", cmdline=cmdline,
+            profile=profile,
+        )  # fmt: skip
         self.kernel.tasks[1].mount("none", "/dev/hugepages", "hugetlbfs", "")
         for name, size in FILES.items():
             self.kernel.create_file(f"/data/{name}", size)

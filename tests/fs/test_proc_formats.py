@@ -151,7 +151,7 @@ def _free_areas(text: str) -> tuple[Any, dict[str, Any]]:
         if name not in zones:
             zones[name] = SimpleNamespace(name=name, populated=lambda: True, free={}, blocks=[])
             pgdat.zones.append(zones[name])
-    return SimpleNamespace(node_data=list(nodes.values())), zones
+    return SimpleNamespace(node_data=list(nodes.values()), profile=load_profile()), zones
 
 
 @all_of("/proc/buddyinfo")
@@ -169,19 +169,21 @@ def test_pagetypeinfo(golden: Capture) -> None:
     text = golden.data.decode()
     kernel, zones = _free_areas(text)
     types = zoneinfo.MIGRATETYPE_NAMES
+    shown = [types.index(kind) for kind in ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate")]
     for name, kind, counts in re.findall(r"^Node .* zone +(\w+), type +(\w+) (.*)$", text, re.M):
         zones[name].free[types.index(kind)] = [int(word) for word in counts.split()]
     for name, counts in re.findall(r"^Node \d+, zone +(\w+) ( +\d.*)$", text, re.M):
-        zones[name].blocks = [int(word) for word in counts.split()]
+        zones[name].blocks = dict(zip(shown, map(int, counts.split()), strict=True))
     for zone in zones.values():
-        zone.free_area_counts = lambda zone=zone: list(zip(*[zone.free[kind] for kind in range(5)], strict=True))
-        zone.nr_pageblocks_by_type = lambda zone=zone: zone.blocks
+        by_type = [zone.free.get(kind, [0] * len(zone.free[0])) for kind in range(len(types))]
+        zone.free_area_counts = lambda by_type=by_type: list(zip(*by_type, strict=True))
+        zone.nr_pageblocks_by_type = lambda zone=zone: [zone.blocks.get(kind, 0) for kind in range(len(types))]
     assert zoneinfo.pagetypeinfo(kernel) == text
 
 
 def test_pagetypeinfo_stops_counting() -> None:
-    zone = SimpleNamespace(name="Normal", free_area_counts=lambda: [[99_999 + order] * 5 for order in range(11)])
-    line = zoneinfo._pagetype_free(SimpleNamespace(node_id=0), zone).splitlines()[0]  # type: ignore[arg-type]
+    zone = SimpleNamespace(name="Normal", free_area_counts=lambda: [[99_999 + order] * 6 for order in range(11)])
+    line = zoneinfo._pagetype_free(SimpleNamespace(node_id=0), zone, [0]).splitlines()[0]  # type: ignore[arg-type]
     assert line.startswith("Node    0, zone   Normal, type    Unmovable  99999 >100000 >100000 ")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mmfs
+from mmfs.kernel.checkpoint import restore, save
 from mmfs.kernel.fallocate import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE
 from mmfs.kernel.ipc_ids import IPC_CREAT, IPC_PRIVATE
 from mmfs.kernel.shm import (
@@ -126,6 +127,21 @@ def test_moved_and_left_behind(kernel: Kernel, task: Task) -> None:
     assert not kernel.shm.ids.objects and nr_shmem(kernel) == before - 4
 
 
+def test_saved(kernel: Kernel, task: Task) -> None:
+    """A kernel that was saved and goes on has its segments, attached."""
+    shmid = task.shmget(9, 4 * PAGE, IPC_CREAT | 0o600)
+    addr = task.shmat(shmid)
+    task.touch(addr, 4 * PAGE, write=True)
+    other = restore(save(kernel))
+    other.check()
+    assert other.read("/proc/sysvipc/shm") == kernel.read("/proc/sysvipc/shm")
+    again = other.tasks[task.pid]
+    again.shmctl(shmid, IPC_RMID)
+    again.shmdt(addr)
+    other.check()
+    assert not other.shm.ids.objects and kernel.shm.ids.in_use == 1
+
+
 def test_of_huge_pages(kernel: Kernel, task: Task) -> None:
     """Cut on their boundary, not within; promised until they are used."""
     kernel.write("/proc/sys/vm/nr_hugepages", "4")
@@ -150,12 +166,12 @@ def test_no_huge_page_size(kernel: Kernel, task: Task) -> None:
     assert not kernel.shm.ids.objects
 
 
-def test_forked_in_strict_mode(kernel: Kernel, task: Task) -> None:
+def test_strict_mode(kernel: Kernel, task: Task) -> None:
     """Under strict overcommit all of a segment is promised, SHM_NORESERVE or not."""
     kernel.write("/proc/sys/vm/overcommit_memory", "2")
-    assert refused(task.shmget, IPC_PRIVATE, "4G", 0o10600) == "ENOMEM"
+    assert refused(task.shmget, IPC_PRIVATE, "256M", 0o10600) == "ENOMEM"
     kernel.write("/proc/sys/vm/overcommit_memory", "1")
-    shmid = task.shmget(IPC_PRIVATE, "4G", 0o600)
+    shmid = task.shmget(IPC_PRIVATE, "256M", 0o600)
     task.shmctl(shmid, IPC_RMID)
     kernel.check()
 

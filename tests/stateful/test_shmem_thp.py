@@ -13,6 +13,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import initialize, precondition, rule
 
+from mmfs.kernel.ipc_ids import IPC_CREAT
+from mmfs.kernel.shm import IPC_RMID
 from mmfs.mm.mman import (
     MADV_COLLAPSE,
     MADV_HUGEPAGE,
@@ -109,6 +111,34 @@ class ShmemHugeMachine(SwapAreasMachine):
         start = self.call(task.mmap, 2 * HUGE, flags=MAP_SHARED | MAP_ANONYMOUS)
         if start is not None:
             self.use(task, start, write, first, pages, advice)
+
+    @precondition(SwapAreasMachine.alive)
+    @rule(data=st.data(), first=st.integers(0, 1023), pages=st.integers(1, 1024), advice=ADVICE, key=st.integers(0, 2),
+          again=st.booleans())  # fmt: skip
+    def segment(self, data: st.DataObject, first: int, pages: int, advice: int, key: int, again: bool) -> None:
+        """The same of a segment, which is marked to go then."""
+        task = self.task(data)
+        shmid = self.call(task.shmget, key, 2 * HUGE, IPC_CREAT | 0o600)
+        start = None if shmid is None or not task.alive else self.call(task.shmat, shmid)
+        if start is None:
+            return
+        self.use(task, start, True, first, pages, advice)
+        if task.alive and again:
+            self.call(task.shmdt, start)
+        if task.alive:
+            self.call(task.shmctl, shmid, IPC_RMID)
+
+    @precondition(SwapAreasMachine.alive)
+    @rule(data=st.data(), name=NAMES, mode=st.sampled_from([0, 1, 3]), first=st.integers(0, 2 * HUGE),
+          size=st.integers(1, 2 * HUGE))  # fmt: skip
+    def allocate(self, data: st.DataObject, name: str, mode: int, first: int, size: int) -> None:
+        """fallocate(2): more, beyond the end, or a hole."""
+        task = self.task(data)
+        fd = self.call(task.open, f"/dev/{name}", O_RDWR | O_CREAT)
+        if fd is not None and task.alive:
+            self.call(task.fallocate, fd, mode, first, size)
+        if fd is not None and task.alive:
+            self.call(task.close, fd)
 
     def use(self, task: Task, start: int, write: bool, first: int, pages: int, advice: int) -> None:
         """Touch two huge pages, have something done to a part, and touch that."""

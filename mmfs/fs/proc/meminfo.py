@@ -156,6 +156,8 @@ ROWS = (
     item("ShmemPmdMapped", Node.NR_SHMEM_PMDMAPPED, needs=config("TRANSPARENT_HUGEPAGE")),
     item("FileHugePages", Node.NR_FILE_THPS, needs=config("TRANSPARENT_HUGEPAGE")),
     item("FilePmdMapped", Node.NR_FILE_PMDMAPPED, needs=config("TRANSPARENT_HUGEPAGE")),
+    of_kernel("CmaTotal", "page_alloc.totalcma_pages", needs=config("CMA")),
+    zone_item("CmaFree", Zone.NR_FREE_CMA_PAGES, needs=config("CMA")),
     zone_item("Unaccepted", Zone.NR_UNACCEPTED, needs=config("UNACCEPTED_MEMORY")),
     item("Balloon", Node.NR_BALLOON_PAGES, needs=since(6, 16)),
     Row("HugePages_Total", attrgetter("hstate.nr_huge_pages"), COUNT, config("HUGETLB_PAGE")),

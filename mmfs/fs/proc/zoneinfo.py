@@ -5,12 +5,13 @@ Linux: mm/vmstat.c, zoneinfo_show_print(), frag_show_print(), pagetypeinfo_show(
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from mmfs.fs.proc.root import proc
 from mmfs.fs.proc.vmstat import Plan, node_stat_printed, zone_printed
+from mmfs.mm.mm_init import migratetypes
 from mmfs.mm.vmstat import node_stat_text, numa_stat_text, zone_stat_text
 from mmfs.mm_types import (
     MIGRATETYPE_NAMES,
@@ -145,14 +146,15 @@ def pagetypeinfo(kernel: Kernel) -> str:
 
     Linux: mm/vmstat.c, pagetypeinfo_show().
     """
-    return "".join(_pagetype_node(pgdat) for pgdat in kernel.node_data if any(populated_zones(pgdat)))
+    return "".join(_pagetype_node(kernel, pgdat) for pgdat in kernel.node_data if any(populated_zones(pgdat)))
 
 
-def _pagetype_node(pgdat: PglistData) -> str:
+def _pagetype_node(kernel: Kernel, pgdat: PglistData) -> str:
     orders = "".join(f"{order:6d} " for order in range(NR_PAGE_ORDERS))
-    types = "".join(f"{name:>12} " for name in MIGRATETYPE_NAMES)
-    free = "".join(_pagetype_free(pgdat, zone) for zone in populated_zones(pgdat))
-    blocks = "".join(_pagetype_blocks(pgdat, zone) for zone in populated_zones(pgdat))
+    shown = migratetypes(kernel.profile)
+    types = "".join(f"{MIGRATETYPE_NAMES[mt]:>12} " for mt in shown)
+    free = "".join(_pagetype_free(pgdat, zone, shown) for zone in populated_zones(pgdat))
+    blocks = "".join(_pagetype_blocks(pgdat, zone, shown) for zone in populated_zones(pgdat))
     return (
         f"Page block order: {PAGEBLOCK_ORDER}\nPages per block:  {PAGEBLOCK_NR_PAGES}\n\n"
         f"{'Free pages count per migrate type at order':<43} {orders}\n{free}"
@@ -160,15 +162,18 @@ def _pagetype_node(pgdat: PglistData) -> str:
     )
 
 
-def _pagetype_free(pgdat: PglistData, zone: Zone) -> str:
+def _pagetype_free(pgdat: PglistData, zone: Zone, shown: Iterable[int]) -> str:
     lines = []
-    for name, counts in zip(MIGRATETYPE_NAMES, zip(*zone.free_area_counts(), strict=True), strict=True):
-        lines.append(f"Node {pgdat.node_id:4d}, zone {zone.name:>8}, type {name:>12} ")
+    by_type = list(zip(*zone.free_area_counts(), strict=True))
+    for mt in shown:
+        counts = by_type[mt]
+        lines.append(f"Node {pgdat.node_id:4d}, zone {zone.name:>8}, type {MIGRATETYPE_NAMES[mt]:>12} ")
         lines += [f"{count:6d} " if count < PAGETYPE_MAX else f">{PAGETYPE_MAX:6d} " for count in counts]
         lines.append("\n")
     return "".join(lines)
 
 
-def _pagetype_blocks(pgdat: PglistData, zone: Zone) -> str:
-    counts = "".join(f"{count:12d} " for count in zone.nr_pageblocks_by_type())
+def _pagetype_blocks(pgdat: PglistData, zone: Zone, shown: Iterable[int]) -> str:
+    by_type = zone.nr_pageblocks_by_type()
+    counts = "".join(f"{by_type[mt]:12d} " for mt in shown)
     return f"Node {pgdat.node_id}, zone {zone.name:>8} {counts}\n"

@@ -8,6 +8,7 @@ from mmfs.fs.cgroup1 import hierarchies
 from mmfs.fs.sys import (
     block,
     cgroup,
+    cma,
     cpu,
     damon,
     damon_modules,
@@ -42,7 +43,7 @@ fs.mount(
 )
 
 __all__ = [
-    "block", "cgroup", "cpu", "damon", "damon_modules", "damon_schemes", "debug", "debug_bdi", "debug_sched", "device",
-    "hugepages", "ksm", "lru_gen", "memory", "mempolicy", "module", "node", "node_access", "numa", "page_idle", "slab",
-    "swap", "sys", "tracing", "transparent_hugepage", "zram",
+    "block", "cgroup", "cma", "cpu", "damon", "damon_modules", "damon_schemes", "debug", "debug_bdi", "debug_sched",
+    "device", "hugepages", "ksm", "lru_gen", "memory", "mempolicy", "module", "node", "node_access", "numa",
+    "page_idle", "slab", "swap", "sys", "tracing", "transparent_hugepage", "zram",
 ]  # fmt: skip
