@@ -149,7 +149,6 @@ def compile_modules(flavour: Flavour, jobs: int, quiet: bool, annotate: bool = F
         Extension(
             f"{PACKAGE}.{path.stem}",
             [str(path.relative_to(ROOT))],
-            define_macros=[("MMFS_PAGE_SHIFT", str(PAGE_SHIFTS[flavour.pages]))],
             extra_compile_args=[*CFLAGS, *sanitize],
             extra_link_args=sanitize[1:],
         )
@@ -167,6 +166,8 @@ def compile_modules(flavour: Flavour, jobs: int, quiet: bool, annotate: bool = F
             quiet=quiet,
             annotate=annotate,
         )
+        for module in modules:  # Cython would remember those of the flavour that this process built before
+            module.define_macros = [("MMFS_PAGE_SHIFT", str(PAGE_SHIFTS[flavour.pages]))]
         command = build_ext(Distribution({"name": "mmfs", "ext_modules": modules}))
         command.build_lib, command.build_temp, command.parallel = str(folder / "lib"), str(folder / "o"), jobs
         command.ensure_finalized()

@@ -52,7 +52,7 @@ stands at.
 bits (`sd`, pagemap's bit 55), accessed bits of upper page tables (`lru_gen/enabled` is 0x0003), huge pages that are
 swapped in one piece, pages of 1 GB. What of it is not simulated: other sizes of pages, devices and firmware of a real
 board, EFI, ACPI and CMA; below 2.5 GB pages are grouped by mobility, which Linux gives up where there are fewer than
-five pageblocks; no memory is plugged in. Its nodes, more than one, were compared with no kernel.
+five pageblocks; no memory is plugged in. Of several nodes only what boot makes of them was compared.
 
 What follows is what differs, file by file and row by row: x where a kernel has it. Beside that, with 7.0:
 

@@ -65,7 +65,7 @@ def build_iomem(machine: Machine, profile: Profile, block: Memblock, crash: tupl
     base, image = block.kernel_base, profile.image
     root.add("Kernel code", base, base + image.init_start - 1)
     root.add("Kernel data", base + image.data_start, base + image.end - 1)
-    for start, end in _merged((region.start, region.end) for region in block.regions):
+    for start, end, _, _ in block.regions:
         ram = root.add("System RAM", start, end - 1)
         assert ram is not None
         if crash is not None and start <= crash[0] < end:

@@ -189,14 +189,18 @@ class BootMemory:
         """Give memory to its nodes, and each node its pglist_data. Linux: initmem_init(), alloc_node_data()."""
         block, machine = self.memblock, self.machine
         if machine.numa:
-            count = len(machine.nodes)
-            if count > 1:
-                block.alloc(count * count, "NUMA distance table", align=PAGE_SIZE)
+            self.distance_table()
             block.set_nodes(self.node_spans())
         with_memory = sorted({region.nid for region in block.regions})
         for nid in range(len(machine.nodes)):
             if nid in with_memory:
                 self.node_data[nid] = block.alloc(self.profile.pglist_data_size, f"NODE_DATA({nid})", nid=nid)
+
+    def distance_table(self) -> None:
+        """How far each node is from each. Linux: numa_alloc_distance()."""
+        count = len(self.machine.nodes)
+        if count > 1:
+            self.memblock.alloc(count * count, "NUMA distance table", align=PAGE_SIZE)
 
     def contiguous_areas(self) -> None:
         """Set CMA areas aside. Linux: kernel/dma/contiguous.c, dma_contiguous_reserve()."""

@@ -26,8 +26,8 @@ INITRD_OFFSET = 128 * MB
 DTB_ALIGN = 2 * MB
 DTB_BYTES = MB
 """Linux takes all that the tree says it fills, which is what QEMU has made room for."""
-DT_NODES_BYTES, DT_CPU_BYTES = 41308, 1280
-"""What the tree takes when it is unpacked: the board's, and each CPU's."""
+DT_NODES_BYTES, DT_CPU_BYTES, DT_NUMA_BYTES = 41308, 1280, 484
+"""What the tree takes when it is unpacked: the board's, each CPU's and each node's of several."""
 CPUMASK_BYTES = 64
 RESOURCE_BYTES = 64
 IO_TLB_SEGMENT = 128
@@ -77,12 +77,18 @@ class BootMemoryArm64(BootMemory):
         block = self.memblock
         for _ in range(1 + -(-(block.max_pfn << PAGE_SHIFT) // PMD_SIZE) - RAM_START // PMD_SIZE):
             block.alloc(PAGE_SIZE, "linear map page tables", align=PAGE_SIZE)
-        block.alloc(DT_NODES_BYTES + DT_CPU_BYTES * self.machine.nr_cpus, "device tree nodes", align=8)
+        tree = DT_NODES_BYTES + DT_CPU_BYTES * self.machine.nr_cpus
+        tree += DT_NUMA_BYTES * len(self.machine.nodes) if self.machine.numa else 0
+        block.alloc(tree, "device tree nodes", align=8)
 
     def nodes(self) -> None:
-        """As on x86, and a mask of CPUs. Linux: bootmem_init(), arch_numa_init()."""
+        """As on x86 but for a table of distances, and a mask of CPUs each. Linux: arch_numa_init()."""
         super().nodes()
-        self.memblock.alloc(CPUMASK_BYTES, "cpumask")
+        for _ in self.machine.nodes:
+            self.memblock.alloc(CPUMASK_BYTES, "cpumask")
+
+    def distance_table(self) -> None:
+        """The tree tells of none, and those that are assumed are not kept. Linux: numa_set_distance()."""
 
     def memmap(self, nid: int, ranges: list[tuple[int, int]], map_bytes: int, mapped: set[int]) -> None:
         """The memory map in single pages, and a table of pages for each 512 MB of it.

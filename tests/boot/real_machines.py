@@ -71,6 +71,7 @@ SHAPES |= {
     for name in ("512M", "1024M", "4096M", "8192M")
 }
 SHAPES["arm64-64k/2048M-c4"] = {"ram": "2G", "cpus": 4, "arch": "arm64-64k", "swap": "256M"}
+SHAPES["arm64-64k/numa3+2"] = {"nodes": ["3G", "2G"], "arch": "arm64-64k", "swap": "256M"}
 SHAPES = {name: shape for name, shape in SHAPES.items() if has_our_pages(shape)}
 KERNELS = {"6.1": "6.1", "686-pae": "6.1", "7.0": "7.0.0", "arm64-64k": "6.12"}
 """By folder; 6.12 has none of its own."""
