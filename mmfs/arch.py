@@ -49,6 +49,8 @@ class Arch:
     """How much memory the kernel maps, in bytes; 0: all. Linux: MAXMEM, less what vmalloc and fixed mappings need."""
     vmalloc_end: int = 0
     """The end of the vmalloc area, which begins behind what is mapped. Linux: VMALLOC_END."""
+    hugetlb_orders: tuple[int, ...] = (18, 9)
+    """Sizes of the huge pages of pools, as orders, in the order in which they register. Linux: hugetlb_add_hstate()."""
     pgtable_levels: int = 0
     """Levels of page tables, if that does not depend on the processor."""
     task_size: int = 0
@@ -96,13 +98,15 @@ X86_64 = Arch(
 I386_PAE = Arch(
     "i386-pae", "i686", 32, max_ram=64 * GB, max_cpus=32, max_nodes=1, thread_pages=2, pid_max_limit=0x8000,
     bad_apicid=0xFF,
-    page_offset=0xC000_0000, max_low=0x36FF_E000, vmalloc_end=0xFEFF_E000, pgtable_levels=3, task_size=0xC000_0000,
+    page_offset=0xC000_0000, max_low=0x36FF_E000, vmalloc_end=0xFEFF_E000, pgtable_levels=3, hugetlb_orders=(9,),
+    task_size=0xC000_0000,
     map_window=0xC000_0000, stack_rnd_mask=0x7FF, elf_et_dyn_base=0x40_0000, brk_rnd=32 << 20,
     unmapped_base=0xC000_0000 // 3, ptrs_per_pgd=4, preallocated_pmds=3,
 )  # fmt: skip
 ARM64_64K = Arch(
     "arm64-64k", "aarch64", 64, max_ram=4 * TB, max_cpus=512, max_nodes=16, thread_pages=1, pid_max_limit=4 << 20,
-    bad_apicid=0, page_shift=16, pgtable_levels=3, task_size=1 << 48, map_window=1 << 48, stack_rnd_mask=0x3FFF,
+    bad_apicid=0, page_shift=16, hugetlb_orders=(18, 13, 5), pgtable_levels=3, task_size=1 << 48,
+    map_window=1 << 48, stack_rnd_mask=0x3FFF,
     elf_et_dyn_base=(1 << 48) // 3 * 2, stack_align_rnd=1 << 16, unmapped_base=1 << 46, vvar_pages=2, vdso_pages=1,
     ptrs_per_pgd=64,
 )  # fmt: skip

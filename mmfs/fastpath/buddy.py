@@ -342,8 +342,12 @@ class Buddy:
         preferred: cython.long = -1
         mark: cython.long
         pfn: cython.long
-        flags: cython.int = alloc_flags | ALLOC_CMA if mt == MIGRATE_MOVABLE else alloc_flags
+        flags: cython.int = alloc_flags
         self.reclaim_zone = -1
+        if self.areas.grouping_disabled:
+            mt = MIGRATE_UNMOVABLE
+        if mt == MIGRATE_MOVABLE:
+            flags |= ALLOC_CMA
         if self.handed >= 0 and order == 0 and (
             self.zone[self.frames.block[self.handed >> PAGEBLOCK_ORDER].zone].zid <= highest
         ):

@@ -127,6 +127,9 @@ class MigrateScanner:
                 if cc.nr_migratepages >= SWAP_CLUSTER_MAX and not cc.finish_pageblock:
                     break
                 continue
+            if self.frames.page[low].flags & PG_HUGETLB:
+                size = 1 << self.frames.page[low].private
+                scanned += size - 1
             low += size - 1
             if skip_on_failure:
                 if isolated:

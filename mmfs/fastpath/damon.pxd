@@ -20,7 +20,7 @@ cdef class DamonLoops:
     cdef void mkold(self, long at, long folio) noexcept nogil
     cdef bint young(self, long at, long folio) noexcept nogil
     cdef long entry_of(self, long mm, long addr) noexcept nogil
-    cdef long hugetlb_entry(self) noexcept nogil
+    cdef long hugetlb_entry(self, long mm, long addr) noexcept nogil
     cdef bint walk_one(self, long vma, long folio, bint mark) noexcept nogil
     cdef bint visit(self, long at, long folio, bint mark) noexcept nogil
     cdef bint rmap_walk(self, long folio, bint mark) noexcept nogil

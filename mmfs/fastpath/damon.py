@@ -62,17 +62,20 @@ class DamonLoops:
         at: cython.long = self.tables.seek(mm, addr)
         if at == HUGE_PMD:
             return self.tables.pmd
-        if at >= 0 and self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & PTE_SPECIAL:
+        if at >= 0 and self.frames.entry[at] & _MAPPED and not self.frames.entry[at] & (PTE_SPECIAL | PTE_CONT):
             return at
         return -1
 
-    def hugetlb_entry(self):
-        """After entry_of() has found nothing: the entry of a huge page of hugetlbfs, or -1."""
-        if self.frames.entry[self.tables.pmd] & PTE_PSE and not self.frames.maps_thp(
-            self.frames.entry[self.tables.pmd]
-        ):
-            return self.tables.pmd
-        return -1
+    def hugetlb_entry(self, mm, addr):
+        """The entry of a huge page of hugetlbfs that maps an address, the first of several; -1: there is none."""
+        at: cython.long = self.tables.seek(mm, addr)
+        if at < 0:
+            at = self.tables.pmd
+            if not self.frames.entry[at] & PTE_PSE or self.frames.maps_thp(self.frames.entry[at]):
+                return -1
+        elif not self.frames.entry[at] & _MAPPED or not self.frames.entry[at] & PTE_CONT:
+            return -1
+        return at & ~(CONT_PTES - 1) if self.frames.entry[at] & PTE_CONT else at
 
     def va_mkold(self, mm: cython.long, addresses: cython.long[::1]):
         """Prepare samples of an address space. Linux: damon_va_mkold()."""
@@ -87,7 +90,7 @@ class DamonLoops:
                     if folio >= 0:
                         self.mkold(at, folio)
                     continue
-                at = self.hugetlb_entry()
+                at = self.hugetlb_entry(mm, addresses[i])
                 if at >= 0:
                     self.frames.entry[at] &= ~cython.cast(cython.ulong, PTE_ACCESSED)
         self.scanned += addresses.shape[0]
@@ -104,7 +107,7 @@ class DamonLoops:
                     folio = self.get_folio((self.frames.entry[at] & PTE_PFN_MASK) >> PAGE_SHIFT)
                     out[i] = folio >= 0 and self.young(at, folio)
                     continue
-                at = self.hugetlb_entry()
+                at = self.hugetlb_entry(mm, addresses[i])
                 out[i] = at >= 0 and self.frames.entry[at] & PTE_ACCESSED != 0
         self.scanned += addresses.shape[0]
 

@@ -1,5 +1,7 @@
 # Written by MMFS_PURE=1 python -m mmfs.fastpath.defs from mm_types.py; do not edit.
 cdef enum:
+    CONT_SHIFT = 5
+    CONT_PTES = 32
     PAGE_ALLOC_COSTLY_ORDER = 3
     SWAP_CLUSTER_MAX = 32
     MIN_NR_GENS = 2
@@ -473,6 +475,8 @@ cdef enum:
 
 cdef extern from *:
     """
+    #define MMFS_PG_HUGETLB 0x80000000ULL
+    #define MMFS_PTE_CONT 0x10000000000000ULL
     #define MMFS_PTE_SAVED_DIRTY 0x400000000000000ULL
     #define MMFS_PTE_NX 0x8000000000000000ULL
     #define MMFS_SWP_OFFSET_MASK 0x3ffffffffffffULL
@@ -502,6 +506,7 @@ cdef extern from *:
     #define MMFS_PTE_PFN_MASK 0xffffffffff000ULL
     #define MMFS_INDEX_SPAN 0x100000000000ULL
     #define MMFS_PAGE_COUNTER_MAX 0x7ffffffffffffULL
+    #define MMFS_SWAPFILE_CLUSTER_SHIFT 9
     #define MMFS_SWAPFILE_CLUSTER 512
     #elif MMFS_PAGE_SHIFT == 16
     #define MMFS_PAGE_SHIFT 16
@@ -523,7 +528,8 @@ cdef extern from *:
     #define MMFS_PTE_PFN_MASK 0xfffffffff0000ULL
     #define MMFS_INDEX_SPAN 0x1000000000000ULL
     #define MMFS_PAGE_COUNTER_MAX 0x7fffffffffffULL
-    #define MMFS_SWAPFILE_CLUSTER 8192
+    #define MMFS_SWAPFILE_CLUSTER_SHIFT 8
+    #define MMFS_SWAPFILE_CLUSTER 256
     #else
     #error "MMFS_PAGE_SHIFT is no page shift"
     #endif
@@ -545,7 +551,10 @@ cdef extern from *:
         PAGEBLOCK_NR_PAGES "MMFS_PAGEBLOCK_NR_PAGES"
         PAGE_SECTORS_SHIFT "MMFS_PAGE_SECTORS_SHIFT"
         PAGE_SECTORS "MMFS_PAGE_SECTORS"
+        SWAPFILE_CLUSTER_SHIFT "MMFS_SWAPFILE_CLUSTER_SHIFT"
         SWAPFILE_CLUSTER "MMFS_SWAPFILE_CLUSTER"
+    const unsigned long PG_HUGETLB "MMFS_PG_HUGETLB"
+    const unsigned long PTE_CONT "MMFS_PTE_CONT"
     const unsigned long PTE_SAVED_DIRTY "MMFS_PTE_SAVED_DIRTY"
     const unsigned long PTE_NX "MMFS_PTE_NX"
     const unsigned long PTE_PFN_MASK "MMFS_PTE_PFN_MASK"

@@ -96,7 +96,7 @@ class FreeArea:
         """Hand a range of boot memory to the free lists, at their tails, in the largest aligned blocks.
 
         Linux: mm/memblock.c, __free_pages_memory(); mm/page_alloc.c, __free_pages_core(). Whole blocks of
-        MAX_PAGE_ORDER become an extent and cost nothing.
+        MAX_PAGE_ORDER become an extent and cost nothing, unless all memory is unmovable.
         """
         order: cython.int
         pfn: cython.long = start
@@ -106,7 +106,7 @@ class FreeArea:
             order = MAX_PAGE_ORDER
             while (pfn & ((1 << order) - 1)) or pfn + (1 << order) > limit:
                 order -= 1
-            if order == MAX_PAGE_ORDER:
+            if order == MAX_PAGE_ORDER and not self.grouping_disabled:
                 whole = limit & ~((1 << MAX_PAGE_ORDER) - 1)
                 self._add_extent(zone, pfn, whole)
                 pfn = whole
@@ -264,7 +264,10 @@ class FreeArea:
 
     def can_steal(self, order, mt):
         """Linux: can_steal_fallback()."""
-        return order >= PAGEBLOCK_ORDER // 2 or mt == MIGRATE_RECLAIMABLE or mt == MIGRATE_UNMOVABLE
+        return (
+            order >= PAGEBLOCK_ORDER // 2 or mt == MIGRATE_RECLAIMABLE or mt == MIGRATE_UNMOVABLE
+            or self.grouping_disabled
+        )  # fmt: skip
 
     def suitable_fallback(self, zone, order, mt):
         """The migratetype to fall back to at an order, or -1. Linux: find_suitable_fallback()."""

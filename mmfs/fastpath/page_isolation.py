@@ -58,7 +58,7 @@ class PageIsolation:
                 folio = self.frames.folio_of(pfn)
                 flags = self.frames.page[folio].flags
                 size = self.frames.folio_pfn(folio) + self.frames.nr_pages(folio) - pfn
-            if not movable_zone and not flags & (PG_LRU | PG_PCP | PG_HWPOISON):
+            if not movable_zone and not flags & (PG_LRU | PG_PCP | PG_HWPOISON | PG_HUGETLB):
                 return pfn
             pfn += size
         return -1
@@ -111,6 +111,8 @@ class PageIsolation:
         order: cython.int = self.frames.block[block].order
         if self.frames.block[block].migratetype != MIGRATE_ISOLATE:
             return
+        if self.areas.grouping_disabled and migratetype < MIGRATE_PCPTYPES:
+            migratetype = MIGRATE_UNMOVABLE
         if self.frames.block[block].state == BLK_SPLIT:
             self.areas.move_freepages_block(zone, block, MIGRATE_ISOLATE, migratetype)
         elif self.frames.block[block].state == BLK_FREE:
@@ -212,6 +214,8 @@ class PageIsolation:
             elif self.frames.block[block].state != BLK_SPLIT:
                 return pfn
             elif self.frames.page[pfn].flags & PG_BUDDY:
+                pfn += 1 << self.frames.page[pfn].private
+            elif self.frames.page[pfn].flags & PG_HUGETLB:
                 pfn += 1 << self.frames.page[pfn].private
             elif self.frames.page[pfn].flags & (PG_HWPOISON | PG_SWAPBACKED) == PG_HWPOISON:  # and nobody has it
                 pfn += 1

@@ -33,6 +33,7 @@ cdef class Swap:
     cdef long[:, ::1] zone_stat
     cdef long[::1] event
     cdef readonly object batched_counts
+    cdef public bint thp_swap
     cdef public bint slot_cache_enabled
     cdef bint slot_cache_active
     cdef long max_batch

@@ -34,7 +34,10 @@ _SHADOW = cython.declare(cython.ulong, 1 << 63)
 
 
 class Swap:
-    """All of swap but reading. ``slots`` has the areas, ``allocator`` finds free slots."""
+    """All of swap but reading. ``slots`` has the areas, ``allocator`` finds free slots.
+
+    ``thp_swap``: whether a folio of several pages may go to swap in one piece (CONFIG_THP_SWAP).
+    """
 
     def __init__(self, folios, huge, vmstat):
         self.frames = folios.frames
@@ -60,6 +63,7 @@ class Swap:
         self.memcg = folios.memcg
         self.zone_stat = view(vmstat.zone_stat)
         self.event = view(vmstat.event)
+        self.thp_swap = True
         self.slot_cache_enabled = self.slot_cache_active = False
         self.nr_shmem_swapped = 0
 
@@ -120,6 +124,8 @@ class Swap:
 
     def find_slots(self, folio):
         """The first of as many slots that nobody uses as a folio has pages; or 0."""
+        if not self.thp_swap:
+            return 0
         return self.allocator.found[0] if self.allocator.get_swap_pages(1, self.frames.folio_order(folio)) else 0
 
     def find_slot(self):
@@ -360,7 +366,7 @@ class Swap:
 
     def write_to_area(self, folio, slot):
         """As writepage(), to where the area lies. Linux: __swap_writepage()."""
-        t: cython.int = self.slots.type[slot >> HPAGE_PMD_ORDER]
+        t: cython.int = self.slots.type[slot >> SWAPFILE_CLUSTER_SHIFT]
         if self.area[t].flags & SWP_SYNCHRONOUS_IO:
             self.count_swpout(folio)
             return self.write_to_zram(t, folio, slot)

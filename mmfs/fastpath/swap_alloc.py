@@ -81,7 +81,7 @@ class SwapAlloc:
 
         Linux: alloc_swap_scan_cluster(), cluster_alloc_range().
         """
-        cluster: cython.long = (self.area[t].base + offset) >> HPAGE_PMD_ORDER
+        cluster: cython.long = (self.area[t].base + offset) >> SWAPFILE_CLUSTER_SHIFT
         end: cython.long = min((offset & ~(SWAPFILE_CLUSTER - 1)) + SWAPFILE_CLUSTER, self.area[t].max)
         nr: cython.long = cython.cast(cython.long, 1) << order
         slot: cython.long
@@ -113,8 +113,8 @@ class SwapAlloc:
         if cluster < 0:
             return
         self.slots.set_list(t, cluster, _FULL)
-        end = min((cluster + 1) << HPAGE_PMD_ORDER, self.area[t].base + self.area[t].max)
-        for slot in range(cluster << HPAGE_PMD_ORDER, end):
+        end = min((cluster + 1) << SWAPFILE_CLUSTER_SHIFT, self.area[t].base + self.area[t].max)
+        for slot in range(cluster << SWAPFILE_CLUSTER_SHIFT, end):
             if self.count[slot] == _HAS_CACHE:
                 self.slots.reclaim_direct(slot)
 
@@ -129,7 +129,7 @@ class SwapAlloc:
                 return found
         cluster = self.first_cluster(t, _FREE, 0)
         if cluster >= 0:
-            return self.scan_cluster(t, (cluster << TABLE_SHIFT) - self.area[t].base, order)
+            return self.scan_cluster(t, (cluster << SWAPFILE_CLUSTER_SHIFT) - self.area[t].base, order)
         if self.slots.swap_full():
             self.reclaim_full_cluster(t)
         if order < HPAGE_PMD_ORDER:
@@ -145,13 +145,13 @@ class SwapAlloc:
         while cluster >= 0 and found == 0:
             self.slots.set_list(t, cluster, _FRAG)
             tries += 1
-            found = self.scan_cluster(t, (cluster << TABLE_SHIFT) - base, order)
+            found = self.scan_cluster(t, (cluster << SWAPFILE_CLUSTER_SHIFT) - base, order)
             cluster = self.first_cluster(t, _NONFULL, order)
         while found == 0 and tries < self.slots.frag_nr[t * _ORDERS + order]:
             cluster = self.first_cluster(t, _FRAG, order)
             self.slots.set_list(t, cluster, _FRAG)
             tries += 1
-            found = self.scan_cluster(t, (cluster << TABLE_SHIFT) - base, order)
+            found = self.scan_cluster(t, (cluster << SWAPFILE_CLUSTER_SHIFT) - base, order)
         return found
 
     def steal_slot(self, t):
@@ -163,7 +163,7 @@ class SwapAlloc:
             for which in range(_FRAG, _FRAG - 2, -1):
                 cluster = self.first_cluster(t, which, order)
                 if cluster >= 0:
-                    return self.scan_cluster(t, (cluster << TABLE_SHIFT) - self.area[t].base, 0)
+                    return self.scan_cluster(t, (cluster << SWAPFILE_CLUSTER_SHIFT) - self.area[t].base, 0)
         return 0
 
     # ------------------------------------------------------------------------------ in order

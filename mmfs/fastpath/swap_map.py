@@ -27,7 +27,7 @@ if not cython.compiled:
     from mmfs.fastpath.defs import *  # noqa: F403
 
 _MAX_SLOTS = 1 << 31
-_CLUSTERS = cython.declare(cython.long, 1 << 22)
+_CLUSTERS = cython.declare(cython.long, (1 << 31) >> SWAPFILE_CLUSTER_SHIFT)
 _CLUSTER_DTYPE = np.dtype([("nxt", "u4"), ("prv", "u4"), ("count", "i4"), ("flags", "i2"), ("order", "i2")])
 _HAS_CACHE = cython.declare(cython.uint, 1 << 30)
 _SHADOW = cython.declare(cython.ulong, 1 << 63)
@@ -86,7 +86,7 @@ class SwapMap:
 
     def entry_of(self, slot):
         """The page-table entry for a slot. Linux: arch/x86/include/asm/pgtable_64.h, __swp_entry()."""
-        t: cython.ulong = self.type[slot >> HPAGE_PMD_ORDER]
+        t: cython.ulong = self.type[slot >> SWAPFILE_CLUSTER_SHIFT]
         offset: cython.ulong = slot - self.area[t].base
         return (~offset & SWP_OFFSET_MASK) << SWP_OFFSET_FIRST_BIT | t << SWP_TYPE_SHIFT
 
@@ -148,7 +148,7 @@ class SwapMap:
         """
         i: cython.long
         k: cython.long
-        first: cython.long = self.area[t].base >> HPAGE_PMD_ORDER
+        first: cython.long = self.area[t].base >> SWAPFILE_CLUSTER_SHIFT
         nr: cython.long = (self.area[t].max + SWAPFILE_CLUSTER - 1) // SWAPFILE_CLUSTER
         for i in range(_CLUSTERS + t * _LISTS, _CLUSTERS + (t + 1) * _LISTS):
             self.cluster[i].nxt = self.cluster[i].prv = cython.cast(cython.uint, i)
@@ -205,9 +205,9 @@ class SwapMap:
 
     def range_free(self, slot):
         """A slot that only a cache has left is free again. Linux: swap_entry_range_free(), swap_range_free()."""
-        t: cython.int = self.type[slot >> HPAGE_PMD_ORDER]
+        t: cython.int = self.type[slot >> SWAPFILE_CLUSTER_SHIFT]
         offset: cython.long = slot - self.area[t].base
-        cluster: cython.long = slot >> HPAGE_PMD_ORDER
+        cluster: cython.long = slot >> SWAPFILE_CLUSTER_SHIFT
         self.count[slot] = 0
         self.cached[slot] = 0
         self.zswap.invalidate(slot)
@@ -320,7 +320,7 @@ class SwapMap:
             at = self.cluster[head].nxt
             while at != head:
                 out.append((
-                    at - (self.area[t].base >> HPAGE_PMD_ORDER), self.cluster[at].count, self.cluster[at].flags,
+                    at - (self.area[t].base >> SWAPFILE_CLUSTER_SHIFT), self.cluster[at].count, self.cluster[at].flags,
                     self.cluster[at].order, i // _ORDERS + 1, i % _ORDERS,
                 ))  # fmt: skip
                 at = self.cluster[at].nxt

@@ -136,7 +136,7 @@ class SwapState:
 
     def read_folio(self, pfn, slot):
         """Read a slot, from a disk in one request with the slots before it. Linux: mm/page_io.c, swap_read_folio()."""
-        t: cython.int = self.swap.slots.type[slot >> HPAGE_PMD_ORDER]
+        t: cython.int = self.swap.slots.type[slot >> SWAPFILE_CLUSTER_SHIFT]
         if self.zswap.load_zero(slot):
             return
         if self.zswap.load(slot):
@@ -155,7 +155,7 @@ class SwapState:
 
     def read_unplug(self):
         """Send the request that is being put together."""
-        t: cython.int = self.swap.slots.type[self.run_start >> HPAGE_PMD_ORDER]
+        t: cython.int = self.swap.slots.type[self.run_start >> SWAPFILE_CLUSTER_SHIFT]
         if self.run_pages:
             self.done_ns = max(
                 self.done_ns,
@@ -210,7 +210,7 @@ class SwapState:
 
     def cluster_window(self, slot):
         """Which slots to read ahead: [window, window_end), empty for the page alone. Linux: swapin_nr_pages()."""
-        t: cython.int = self.swap.slots.type[slot >> HPAGE_PMD_ORDER]
+        t: cython.int = self.swap.slots.type[slot >> SWAPFILE_CLUSTER_SHIFT]
         base: cython.long = self.area[t].base
         offset: cython.long = slot - base
         max_pages: cython.int = 1 << min(self.page_cluster, 30)

@@ -119,7 +119,7 @@ class SwapIn:
 
     def alone_in_zram(self, slot):
         """Whether a page is read at once and has one owner: it skips readahead, and does not stay in the swap cache."""
-        t: cython.int = self.swap.slots.type[slot >> HPAGE_PMD_ORDER]
+        t: cython.int = self.swap.slots.type[slot >> SWAPFILE_CLUSTER_SHIFT]
         return self.area[t].flags & SWP_SYNCHRONOUS_IO != 0 and self.swap.owners(slot) == 1
 
     def is_whole(self, vma, addr, at, index, nr):
@@ -177,7 +177,7 @@ class SwapIn:
         """
         nr: cython.long = cython.cast(cython.long, 1) << order
         index: cython.long = (addr >> PAGE_SHIFT) & (nr - 1)
-        offset: cython.long = slot - self.area[self.swap.slots.type[slot >> HPAGE_PMD_ORDER]].base
+        offset: cython.long = slot - self.area[self.swap.slots.type[slot >> SWAPFILE_CLUSTER_SHIFT]].base
         i: cython.long
         if (offset & (nr - 1)) != index or not self.is_whole(vma, addr & PAGE_MASK, at, index, nr):
             return False
@@ -248,7 +248,7 @@ class SwapIn:
         """Whether a swap entry says that nobody else has the page, and nobody is reading it to write it to a disk."""
         if (
             self.frames.page[folio].flags & PG_WRITEBACK
-            and self.area[self.swap.slots.type[slot >> HPAGE_PMD_ORDER]].flags & SWP_STABLE_WRITES
+            and self.area[self.swap.slots.type[slot >> SWAPFILE_CLUSTER_SHIFT]].flags & SWP_STABLE_WRITES
         ):
             return False
         return (entry & SWP_EXCLUSIVE) != 0
@@ -363,7 +363,7 @@ class SwapIn:
 
     def slot_type(self, value):
         """The area of what is swapped out of a file."""
-        return self.swap.slots.type[(value & SLOT_SWP_MASK) >> HPAGE_PMD_ORDER]
+        return self.swap.slots.type[(value & SLOT_SWP_MASK) >> SWAPFILE_CLUSTER_SHIFT]
 
     def shmem_swapin_range(self, m: cython.long, first: cython.long, last: cython.long, t: cython.int):
         """Have what [first, last) of a file has in swap area ``t`` (-1: in any) back; where it stopped.

@@ -113,6 +113,8 @@ class Vmas:
         pfn: cython.long
         if order == HPAGE_PMD_ORDER:
             mask = cython.cast(cython.ulong, 1) << node
+            if policy == POLICY_NODE:
+                mask &= self.vma[vma].nodemask
         elif policy == POLICY_NODE or policy == POLICY_MANY:
             mask = self.vma[vma].nodemask
         pfn = self.buddy.alloc(order, MIGRATE_MOVABLE, node, ZONE_MOVABLE, alloc_flags, mask)

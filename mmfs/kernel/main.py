@@ -28,7 +28,7 @@ from mmfs.kernel.scheduler import Scheduler
 from mmfs.kernel.shm import Shm
 from mmfs.mm.slab_common import SlabCaches
 from mmfs.mm.vmstat import VmStat
-from mmfs.mm_types import HPAGE_PMD_ORDER, PAGE_SHIFT, PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_SHIFT, PAGE_SIZE, TABLE_SHIFT
 from mmfs.profile import config, since
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def sched_init(kernel: Kernel) -> None:
     kernel.scheduler.delayacct_on = int("delayacct" in kernel.cmdline.split())
     used = kernel.mmu.time
     used.cost_access, used.cost_fault, used.cost_cow = Cost.ACCESS, Cost.FAULT_MINOR, Cost.FAULT_COW
-    used.cost_major, used.cost_huge = Cost.FAULT_MAJOR, Cost.FAULT_HUGE
+    used.cost_major, used.cost_huge = Cost.FAULT_MAJOR, Cost.FAULT_HUGE * HPAGE_PMD_SIZE // (2 << 20)
     kernel.loadavg = LoadAverage(kernel.clock, kernel.nr_active)
 
 
@@ -158,8 +158,10 @@ def kmem_cache_init(kernel: Kernel) -> None:
     kernel.overcommit = Overcommit(kernel)
     with_memory = [pgdat.node_id for pgdat in kernel.node_data if pgdat.node_present_pages]
     gbpages = kernel.machine.cpu.gbpages and GBPAGES(kernel)
-    kernel.hugetlb = Hstates(kernel.page_alloc, with_memory, kernel.memblock.gigantic_pages, gbpages)
-    kernel.hugetlb.clear_ns, kernel.hugetlb.copy_ns = Cost.FAULT_HUGE >> HPAGE_PMD_ORDER, Cost.COPY_PAGE
+    orders = [order for order in kernel.profile.arch.hugetlb_orders if order < 2 * TABLE_SHIFT or gbpages]
+    kernel.hugetlb = Hstates(kernel.page_alloc, orders, with_memory, kernel.memblock.gigantic_pages)
+    kernel.hugetlb.clear_ns = Cost.FAULT_HUGE * PAGE_SIZE // (2 << 20)
+    kernel.hugetlb.copy_ns = Cost.COPY_PAGE * PAGE_SIZE // 4096
 
 
 def fork_init(kernel: Kernel) -> None:

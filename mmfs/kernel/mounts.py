@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from mmfs.mm_types import PAGE_SIZE
+from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_SIZE
 from mmfs.profile import Needs, Profile, config, since, until
 
 
@@ -267,7 +267,8 @@ def systemd_mounts(
         *_cgroup_rows(cgroup1),
         ("none", "/sys/fs/pstore", "pstore", f"rw,{NOSUID}", "rw", None),
         ("bpf", "/sys/fs/bpf", "bpf", f"rw,{NOSUID}", "rw,mode=700", None),
-        ("hugetlbfs", "/dev/hugepages", "hugetlbfs", "rw,nosuid,nodev,relatime", "rw,pagesize=2M", None),
+        ("hugetlbfs", "/dev/hugepages", "hugetlbfs", "rw,nosuid,nodev,relatime",
+         f"rw,pagesize={HPAGE_PMD_SIZE >> 20}M", None),
         ("debugfs", "/sys/kernel/debug", "debugfs", f"rw,{NOSUID}", "rw", None),
         ("mqueue", "/dev/mqueue", "mqueue", f"rw,{NOSUID}", "rw", None),
         ("tracefs", "/sys/kernel/tracing", "tracefs", f"rw,{NOSUID}", "rw", None),

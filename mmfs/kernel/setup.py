@@ -300,7 +300,7 @@ def zonelist_lines(machine: Machine, profile: Profile, memblock: Memblock) -> It
     )
     for nid, order in enumerate(orders if NUMA(profile) else ()):
         yield INFO, f"Fallback order for Node {nid}: {''.join(f'{other} ' for other in order)}"
-    pages = memblock.phys_pages() if TABLES_FIRST(profile) else memblock.nr_free_zone_pages(profile)
+    pages = memblock.total_pages(profile)
     grouping = "off" if pages < PAGEBLOCK_NR_PAGES * len(mm_init.migratetypes(profile)) else "on"
     online = sum(1 for node, own in zip(memblock.node_ranges, machine.nodes, strict=True) if node.present or own.cpus)
     yield INFO, f"Built {online} zonelists, mobility grouping {grouping}.  Total pages: {pages}"

@@ -86,13 +86,16 @@ class BootMemory:
 
         The others stay as they were, unmovable: those of deferred memory that begin with a reserved frame, as most of
         the kernel's image and of the memory map, and what lies below the first frame. What is freed there later (init's
-        memory, the initrd) is first given to the kernel; files that take it raise the watermarks.
+        memory, the initrd) is first given to the kernel; files that take it raise the watermarks. On a machine that is
+        too small to keep kinds apart all are unmovable.
 
         Linux: mm/mm_init.c, memmap_init_range(), deferred_free_pages().
         """
         early = [
             (start, min(end, memblock.first_deferred_pfn.get(nid, end)), nid) for start, end, nid in memblock.memory
         ]
+        if self.buddy.areas.grouping_disabled:
+            return
         types = self.frames.blocks["migratetype"]
         for start, end, _ in _minus([*early, *memblock.deferred_free_ranges()], extents):
             types[-(-start >> PAGEBLOCK_ORDER) : -(-end >> PAGEBLOCK_ORDER)] = MIGRATE_MOVABLE
@@ -113,7 +116,9 @@ class BootMemory:
     def _extents(self, memblock: Memblock) -> list[tuple[int, int]]:
         """The aligned inner parts of what will be freed: memory whose records nobody touches at boot."""
         size = 1 << MAX_PAGE_ORDER
-        inner = []
+        inner: list[tuple[int, int]] = []
+        if self.buddy.areas.grouping_disabled:
+            return inner
         for ranges in (memblock.early_free_ranges(), memblock.deferred_free_ranges()):
             for _, low, high in self._in_zones(ranges):
                 low, high = -(-low // size) * size, high // size * size

@@ -17,7 +17,6 @@ from mmfs.mm import check_damon, check_huge, check_hugetlb, check_ksm, check_mem
 from mmfs.mm.filemap import NODE_SLOTS
 from mmfs.mm.folio import nr_pages, of_tails
 from mmfs.mm_types import (
-    BLK_HUGETLB,
     BLK_SPLIT,
     BLK_TAIL,
     LRU_UNEVICTABLE,
@@ -46,6 +45,7 @@ from mmfs.mm_types import (
     PG_TABLE,
     PG_TAIL,
     PG_WRITEBACK,
+    PTE_CONT,
     PTE_DIRTY,
     PTE_HWPOISON,
     PTE_PFN_MASK,
@@ -212,10 +212,12 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
                 _same(f"table {table:#x}: flags", int(kernel.frames.pages[table]["flags"]) & ~PG_MEMCG_KMEM, PG_TABLE)
                 tables += PAGE_SIZE if level <= 3 else 0
             entries = kernel.frames.entries[first : first + ptrs]
+            shift = PAGE_SHIFT + TABLE_SHIFT * (level - 1)
+            huge = check_hugetlb.entries_of_pools(kernel, entries, level)
+            mapped.hugetlb += [(row, base + (i << shift), int(entries[i])) for i in huge.tolist()]
             if level == 1:
                 _check_entries(kernel, mm, entries, base, rss, mapped)
                 continue
-            shift = PAGE_SHIFT + TABLE_SHIFT * (level - 1)
             if level == 2:
                 deposited = check_huge.check_pmds(kernel, mm, table, base, rss, mapped.huge)
                 tables += len(deposited) * PAGE_SIZE
@@ -223,9 +225,7 @@ def check_page_tables(kernel: Kernel) -> _Mapped:
             for i in np.flatnonzero(entries):
                 entry = int(entries[i])
                 child = (entry & PTE_PFN_MASK) >> PAGE_SHIFT
-                if entry & PTE_PSE and kernel.frames.blocks[child >> PAGEBLOCK_ORDER]["state"] == BLK_HUGETLB:
-                    mapped.hugetlb.append((row, base + (int(i) << shift), entry))
-                elif entry & PTE_PRESENT and not entry & PTE_PSE:
+                if entry & PTE_PRESENT and not entry & PTE_PSE:
                     stack.append((child * PTRS_PER_TABLE, level - 1, base + (int(i) << shift)))
         for name, count in zip(("rss_anon", "rss_file", "rss_shmem", "rss_swap"), rss, strict=True):
             _same(f"mm of {mm.owner.pid if mm.owner else row}: {name}", count, int(record[name]))
@@ -245,7 +245,7 @@ def _check_entries(
     gone = entries[(entries != 0) & (entries & _MAPPED == 0)]
     rss[3] += len(gone)
     mapped.slots.update(kernel.mmu.swap.slots.slot(int(entry)) for entry in gone)
-    used = np.flatnonzero(entries & _MAPPED)
+    used = np.flatnonzero((entries & _MAPPED != 0) & (entries & np.uint64(PTE_CONT) == 0))
     addresses = base + (used << PAGE_SHIFT)
     done = 0
     while done < len(used):

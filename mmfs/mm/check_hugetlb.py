@@ -10,17 +10,60 @@ import numpy as np
 from mmfs.mm.hugetlb_resv import hstate_vma, inode_of, is_owner, private_of, vma_hugecache_offset
 from mmfs.mm.hugetlb_vma import folio_of
 from mmfs.mm.mman import VM_MAYSHARE
-from mmfs.mm_types import BLK_HUGETLB, PAGEBLOCK_ORDER, NodeStatItem
+from mmfs.mm_types import (
+    BLK_HUGETLB,
+    BLK_SPLIT,
+    CONT_PTES,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PAGEBLOCK_NR_PAGES,
+    PAGEBLOCK_ORDER,
+    PG_HUGETLB,
+    PTE_ACCESSED,
+    PTE_CONT,
+    PTE_DIRTY,
+    PTE_GLOBAL,
+    PTE_PFN_MASK,
+    PTE_PRESENT,
+    PTE_PSE,
+    PTE_SPECIAL,
+    TABLE_SHIFT,
+    NodeStatItem,
+)
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mmfs.kernel.kernel import Kernel
     from mmfs.mm.hugetlb import Hstate, HugetlbFolio
     from mmfs.mm.vma import VmAreaStruct
+
+_MAPPED = PTE_PRESENT | PTE_GLOBAL
 
 
 def _same(what: str, left: object, right: object) -> None:
     if left != right:
         raise AssertionError(f"{what}: {left} is not {right}")
+
+
+def entries_of_pools(kernel: Kernel, entries: NDArray[np.uint64], level: int) -> NDArray[np.int64]:
+    """Which entries of a table map huge pages of pools, of several that map one the first; the others continue it."""
+    if level > 1:
+        huge = np.flatnonzero(entries & np.uint64(PTE_PSE))
+        blocks = (entries[huge] & np.uint64(PTE_PFN_MASK)).astype(np.int64) >> PAGE_SHIFT + PAGEBLOCK_ORDER
+        huge = huge[kernel.frames.blocks["state"][blocks] == BLK_HUGETLB]
+    else:
+        marked = entries & np.uint64(PTE_CONT | PTE_SPECIAL) == PTE_CONT
+        huge = np.flatnonzero(marked & (entries & np.uint64(_MAPPED) != 0))
+    cont = entries[huge] & np.uint64(PTE_CONT) != 0
+    runs = huge[cont].reshape(-1, CONT_PTES)
+    kept = entries[runs] & ~np.uint64(PTE_ACCESSED | PTE_DIRTY)
+    step = PAGE_SIZE << TABLE_SHIFT * (level - 1)
+    together = runs[:, :1] // CONT_PTES * CONT_PTES + np.arange(CONT_PTES)
+    if (runs != together).any() or any(one != step for one in np.diff(kept).flat):
+        raise AssertionError("entries that map a huge page together do not go on from each other")
+    first: NDArray[np.int64] = huge[~cont | (huge % CONT_PTES == 0)]
+    return first
 
 
 def check_hugetlb(kernel: Kernel, entries: list[tuple[int, int, int]]) -> None:
@@ -41,16 +84,27 @@ def check_hugetlb(kernel: Kernel, entries: list[tuple[int, int, int]]) -> None:
     for hstate in kernel.hugetlb:
         _check_pool(kernel, hstate, mapped)
         _check_reservations(kernel, hstate)
-    blocks = kernel.frames.blocks["state"][: kernel.frames.nr_blocks]
     for nid in range(len(kernel.node_data)):
         in_use = sum(
             1 << hstate.order for hstate in kernel.hugetlb for folio in hstate.hugepage_activelist.values()
             if folio.nid == nid
         )  # fmt: skip
         _same(f"nr_hugetlb of node {nid}", in_use, kernel.vmstat.node_page_state(nid, NodeStatItem.NR_HUGETLB))
-    in_pools = sum(hstate.nr_base_pages for hstate in kernel.hugetlb) >> PAGEBLOCK_ORDER
-    _same("pageblocks of huge pages", int(np.count_nonzero(blocks == BLK_HUGETLB)), in_pools)
+    _check_states(kernel)
     _check_charges(kernel)
+
+
+def _check_states(kernel: Kernel) -> None:
+    """As many frames say that they are of huge pages as the pools have."""
+    states = kernel.frames.blocks["state"][: kernel.frames.nr_blocks]
+    large = sum(hstate.nr_base_pages for hstate in kernel.hugetlb if hstate.order >= PAGEBLOCK_ORDER)
+    _same("pageblocks of huge pages", int(np.count_nonzero(states == BLK_HUGETLB)), large >> PAGEBLOCK_ORDER)
+    if all(hstate.order >= PAGEBLOCK_ORDER for hstate in kernel.hugetlb):
+        return
+    split = np.flatnonzero(states == BLK_SPLIT)
+    flags = kernel.frames.pages["flags"][: kernel.frames.nr_blocks << PAGEBLOCK_ORDER].reshape(-1, PAGEBLOCK_NR_PAGES)
+    marked = sum(int(np.count_nonzero(flags[block] & PG_HUGETLB)) for block in split.tolist())
+    _same("frames of huge pages", marked, sum(hstate.nr_base_pages for hstate in kernel.hugetlb) - large)
 
 
 def _check_pool(kernel: Kernel, hstate: Hstate, mapped: Counter[HugetlbFolio]) -> None:
@@ -63,7 +117,6 @@ def _check_pool(kernel: Kernel, hstate: Hstate, mapped: Counter[HugetlbFolio]) -
         _same(f"{hstate!r}: pages of node {nid}", nodes[nid], count)
         if not 0 <= hstate.surplus_huge_pages_node[nid] <= count:
             raise AssertionError(f"{hstate!r}: {hstate.surplus_huge_pages_node[nid]} surplus pages of {count}")
-    states = kernel.frames.blocks["state"]
     for pfn, folio in active.items():
         _same(f"{folio!r}: its frame", folio.pfn, pfn)
         _same(f"{folio!r}: how often it is mapped", mapped[folio], folio.mapcount)
@@ -72,7 +125,7 @@ def _check_pool(kernel: Kernel, hstate: Hstate, mapped: Counter[HugetlbFolio]) -
         if folio.mapping is not None and folio.mapping.folios.get(folio.index) is not folio:
             raise AssertionError(f"{folio!r} is not where its file has it")
     for pfn in pages:
-        _same(f"{hstate!r}: state of {pfn:#x}", int(states[pfn >> PAGEBLOCK_ORDER]), BLK_HUGETLB)
+        _same(f"{hstate!r}: {pfn:#x} says that it is one", kernel.page_alloc.is_hugetlb(pfn), True)
 
 
 def _hugetlb_vmas(kernel: Kernel, hstate: Hstate) -> list[VmAreaStruct]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from mmfs.mm_types import HPAGE_PMD_SIZE, PAGE_SHIFT
+from mmfs.arch import Arch
+from mmfs.mm_types import HPAGE_PMD_SIZE, MAX_PAGE_ORDER, PAGE_SHIFT, PAGE_SIZE
 
-MB, GB = 1 << 20, 1 << 30
+MB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -22,26 +23,28 @@ class BootOptions:
     movablecore: str = ""
     crashkernel: str = ""
     gigantic_pages: tuple[tuple[int | None, int], ...] = ()
-    """How many pages of 1 GB on which nodes; None: on all in turn."""
+    """How many of the largest huge pages on which nodes; None: on all in turn."""
     nokaslr: bool = False
     swiotlb: str = ""
     log_buf_len: int = 0
 
     @classmethod
-    def parse(cls, cmdline: str) -> BootOptions:
+    def parse(cls, cmdline: str, arch: Arch) -> BootOptions:
         """Pick the options out of a command line; what cannot be read is ignored as Linux does."""
         found: dict[str, str] = {}
         for word in cmdline.split():
             key, _, value = word.partition("=")
             found[key] = value
-        hugetlb = HugetlbOptions.parse(cmdline)
+        sizes = [PAGE_SIZE << order for order in arch.hugetlb_orders]
+        hugetlb = HugetlbOptions.parse(cmdline, sizes)
+        gigantic = [text for size, text in hugetlb.counts if size == sizes[0] > PAGE_SIZE << MAX_PAGE_ORDER]
         mem = memparse(found["mem"]) if found.get("mem") else None
         return cls(
             mem=mem or None,
             kernelcore=found.get("kernelcore", ""),
             movablecore=found.get("movablecore", ""),
             crashkernel=found.get("crashkernel", ""),
-            gigantic_pages=tuple(one for size, text in hugetlb.counts if size == GB for one in node_counts(text)),
+            gigantic_pages=tuple(one for text in gigantic for one in node_counts(text)),
             nokaslr="nokaslr" in found,
             swiotlb=found.get("swiotlb", ""),
             log_buf_len=memparse(found.get("log_buf_len", "")),
@@ -62,7 +65,7 @@ class HugetlbOptions:
     counts: list[tuple[int, str]]
 
     @classmethod
-    def parse(cls, cmdline: str, sizes: Collection[int] = (HPAGE_PMD_SIZE, GB)) -> HugetlbOptions:
+    def parse(cls, cmdline: str, sizes: Collection[int]) -> HugetlbOptions:
         """Each size once; what speaks of none of `sizes`, or twice of the same, is ignored.
 
         Linux: mm/hugetlb.c, hugepages_setup(), hugepagesz_setup(), default_hugepagesz_setup().

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 from mmfs.fastpath.compact_control import CompactControl, CompactResult
 from mmfs.mm.filemap import task_ns
-from mmfs.mm.page_alloc import gfp_migratetype
 from mmfs.mm_types import (
     ALLOC_CMA,
     ALLOC_WMARK_LOW,
@@ -105,7 +104,7 @@ class Compactor:
         """Get ready to compact a zone."""
         loops, vm = self.loops, self.kernel.vm
         cc.prepare(zone.index, order, gfp, mode, ALLOC_WMARK_MIN, MAX_NR_ZONES - 1)
-        cc.migratetype = gfp_migratetype(gfp)
+        cc.migratetype = self.kernel.page_alloc.gfp_migratetype(gfp)
         loops.source.unevictable_allowed = bool(vm.compact_unevictable_allowed)
         loops.proactiveness = vm.compaction_proactiveness
         loops.migration.now_ns = task_ns(self.kernel)

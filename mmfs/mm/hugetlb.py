@@ -1,9 +1,13 @@
-"""The pools of huge pages: pages of 2 MB and of 1 GB that an administrator sets aside.
+"""The pools of huge pages: pages of 2 MB and of 1 GB, or what the architecture has, that an administrator sets aside.
 
 A pool grows and shrinks by hand (nr_hugepages) or at boot (hugepages= on the command line); its pages are spread
 over the nodes one by one and are gone for everyone else as long as they are in the pool. No free list holds runs of
 1 GB: such pages come from the boot allocator before the buddy allocator exists, or, later, from a range that is emptied
 (mm/page_isolation.py).
+
+A page fills pageblocks, or is smaller than one: arm64 with pages of 64 KB has huge pages of 2 MB, 512 MB and 16 GB,
+where 512 MB are a pageblock and what an entry of a PMD table maps. Those of 2 MB and of 16 GB are mapped by 32 entries
+in a row, of a page table and of a PMD table, that are marked as such (PTE_CONT).
 
 Who maps huge pages reserves them first (mm/hugetlb_resv.py), so that a fault finds one: of the free pages,
 `resv_huge_pages` are promised. Where too few are free, a pool takes more from the buddy allocator while they are
@@ -33,6 +37,7 @@ from mmfs.mm_types import (
     MIGRATE_ISOLATE,
     PAGE_SHIFT,
     PAGEBLOCK_ORDER,
+    TABLE_SHIFT,
     NodeStatItem,
     VmEventItem,
 )
@@ -43,9 +48,14 @@ if TYPE_CHECKING:
     from mmfs.mm.hugetlbfs import HugetlbfsSuperBlock, HugetlbInode
     from mmfs.mm.page_alloc import PageAllocator
 
-PUD_ORDER: Final = 18
 HTLB_ALLOC_MASK: Final = GFP_HIGHUSER_MOVABLE | GFP_COMP_BIT | GFP_NOWARN_BIT | GFP_RETRY_MAYFAIL_BIT
 """What a huge page is asked for with. Linux: include/linux/hugetlb.h, htlb_alloc_mask()."""
+
+
+def mem_fmt(order: int) -> str:
+    """The size of a huge page, in whole MB or GB. Linux: mm/hugetlb_cgroup.c, mem_fmt()."""
+    mb = 1 << order + PAGE_SHIFT - 20
+    return f"{mb >> 10}GB" if mb >= 1024 else f"{mb}MB"
 
 
 class HugetlbFolio:
@@ -85,6 +95,10 @@ class Hstate:
         nr_nodes = max(nodes) + 1
         self.page_alloc = page_alloc
         self.order = order
+        self.level = order // TABLE_SHIFT
+        """Which tables have its entries: 0 page tables, 1 PMD tables, 2 PUD tables."""
+        self.nr_ptes = 1 << order % TABLE_SHIFT
+        """How many entries map a page. Linux: arch/arm64/mm/hugetlbpage.c, num_contig_ptes()."""
         self.nodes = list(nodes)
         self.hugepage_freelists: list[list[int]] = [[] for _ in range(nr_nodes)]
         self.hugepage_activelist: dict[int, HugetlbFolio] = {}
@@ -113,8 +127,8 @@ class Hstate:
 
     @property
     def size_name(self) -> str:
-        """2MB or 1GB, as files of cgroups call it. Linux: mm/hugetlb_cgroup.c, mem_fmt()."""
-        return f"{self.size_kb >> 20}GB" if self.size_kb >= 1 << 20 else f"{self.size_kb >> 10}MB"
+        """2MB or 1GB, as files of cgroups call it."""
+        return mem_fmt(self.order)
 
     @property
     def huge_page_size(self) -> int:
@@ -163,7 +177,7 @@ class Hstate:
 
     @property
     def nr_base_pages(self) -> int:
-        """The pool in pages of 4 KB."""
+        """The pool in base pages."""
         return self.nr_huge_pages << self.order
 
     # ------------------------------------------------------------------------------ nr_hugepages
@@ -284,6 +298,7 @@ class Hstate:
             while self.hugepage_freelists[nid] and demoted < count:
                 pfn = self.hugepage_freelists[nid].pop()
                 self.nr_huge_pages_node[nid] -= 1
+                self.page_alloc.set_hugetlb(pfn, self.order, False)
                 for first in reversed(range(pfn, pfn + (1 << self.order), 1 << target.order)):
                     target.add_hugetlb_folio(first, nid)
                 demoted += 1
@@ -408,14 +423,13 @@ class Hstates:
     def __init__(
         self,
         page_alloc: PageAllocator,
+        orders: Sequence[int],
         nodes: Sequence[int],
         gigantic: Iterable[tuple[int, int, int]] = (),
-        gbpages: bool = True,
     ) -> None:
-        """`nodes` are those with memory; `gigantic` the runs of 1 GB taken early: (first frame, end, node)."""
-        orders = [PUD_ORDER, HPAGE_PMD_ORDER] if gbpages else [HPAGE_PMD_ORDER]
+        """`nodes` are those with memory; `gigantic` the largest pages, taken early: (first frame, end, node)."""
         self.hstates = [Hstate(page_alloc, order, nodes) for order in orders]
-        self.default = self.hstates[-1]
+        self.default = next(hstate for hstate in self.hstates if hstate.order == HPAGE_PMD_ORDER)
         """The pool that meminfo and vm.nr_hugepages speak of. Linux: default_hstate."""
         self.inodes: dict[HugetlbInode, None] = {}
         """All files of huge pages."""
@@ -423,7 +437,7 @@ class Hstates:
         """What is mounted, by device number; and the kernel's own mounts for nameless files, with theirs."""
         self.vfsmounts: dict[Hstate, tuple[HugetlbfsSuperBlock, tuple[int, int]]] = {}
         self.clear_ns = self.copy_ns = 0
-        """What it takes to clear, and to copy, 4 KB."""
+        """What it takes to clear, and to copy, a base page."""
         self.ratelimit = RateLimit()
         self._next_ino = 0
         for start, _, nid in gigantic:
@@ -481,7 +495,7 @@ class Hstates:
                     hstate.remove_hugetlb_folio(pfn, nid, bool(hstate.surplus_huge_pages_node[nid]))
 
     def total_pages(self) -> int:
-        """All pools in pages of 4 KB. Linux: mm/hugetlb.c, hugetlb_total_pages()."""
+        """All pools in base pages. Linux: mm/hugetlb.c, hugetlb_total_pages()."""
         return sum(hstate.nr_base_pages for hstate in self.hstates)
 
     def setup(self, cmdline: str) -> None:

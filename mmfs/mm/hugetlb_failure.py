@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmfs.mm.hugetlb_migrate import alloc_target, replace
-from mmfs.mm.hugetlb_vma import mappings
-from mmfs.mm_types import PTE_DIRTY, PTE_HWPOISON
+from mmfs.mm.hugetlb_vma import mappings, set_huge_pte_at
+from mmfs.mm_types import PTE_CONT, PTE_DIRTY, PTE_HWPOISON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,13 +36,13 @@ def unmap_poisoned(kernel: Kernel, folio: HugetlbFolio) -> None:
     entries = kernel.frames.entries
     for vma, at in list(mappings(kernel, folio)):
         folio.dirty |= bool(int(entries[at]) & PTE_DIRTY)
-        entries[at] = PTE_HWPOISON
+        set_huge_pte_at(vma, at, PTE_HWPOISON | int(entries[at]) & PTE_CONT)
         vma.vm_mm.hugetlb_usage -= 1 << folio.hstate.order
         folio.mapcount -= 1
 
 
 def kept_pages(kernel: Kernel, mapping: int, poisoned: set[int]) -> Iterator[int]:
-    """The indices, by 4 KB, of failed frames that a file keeps."""
+    """The indices, in base pages, of failed frames that a file keeps."""
     for inode in kernel.hugetlb.inodes:
         for index, folio in inode.folios.items() if inode.mapping.id == mapping else ():
             nr_pages = 1 << folio.hstate.order

@@ -1,10 +1,10 @@
 """Faults on huge pages: a page for the first access, a copy for a write to a shared one.
 
-The entry of a huge page stands where a table would be linked: in the PMD table (2 MB) or the PUD table (1 GB), with
-the PSE bit. A fault takes a page that was promised, or one that is free, or a surplus one; when there is none the
-access ends with SIGBUS. A private page that parent and child share is copied by who writes first. If the owner of the
-mapping finds no page for his copy, the page is taken away from his children: they die when they look for it, he does
-not.
+The entry of a huge page stands where a table would be linked: in the PMD table (2 MB) or the PUD table (1 GB), with the
+PSE bit; arm64 has sizes that several entries map. A fault takes a page that was promised, or one that is free, or a
+surplus one; when there is none the access ends with SIGBUS. A private page that parent and child share is copied by who
+writes first. If the owner of the mapping finds no page for his copy, the page is taken away from his children: they die
+when they look for it, he does not.
 
 Linux: mm/hugetlb.c.
 
@@ -31,10 +31,12 @@ from mmfs.mm.hugetlb_resv import (
 )
 from mmfs.mm.hugetlb_vma import (
     folio_of,
+    huge_pte_alloc,
     huge_pte_prot,
     hugetlb_walk,
     is_poisoned,
     remove_rmap,
+    set_huge_pte_at,
     unmap_hugepage_range,
 )
 from mmfs.mm.mempolicy import effective
@@ -53,7 +55,6 @@ from mmfs.mm_types import (
     PTE_DIRTY,
     PTE_PRESENT,
     PTE_RW,
-    TABLE_SHIFT,
     VmEventItem,
 )
 
@@ -147,7 +148,7 @@ def _map(vma: VmAreaStruct, at: int, folio: HugetlbFolio, writable: bool) -> Non
     """Write an entry. Linux: mm/hugetlb.c, make_huge_pte(), set_huge_pte_at()."""
     folio.mapcount += 1
     bits = PTE_RW | PTE_DIRTY if writable else 0
-    vma.vm_mm.kernel.frames.entries[at] = folio.pfn << PAGE_SHIFT | huge_pte_prot(vma.vm_flags) | bits
+    set_huge_pte_at(vma, at, folio.pfn << PAGE_SHIFT | huge_pte_prot(folio.hstate, vma.vm_flags) | bits)
 
 
 def _new_anon(folio: HugetlbFolio) -> None:
@@ -195,7 +196,7 @@ def hugetlb_wp(vma: VmAreaStruct, addr: int, at: int) -> None:
     old = folio_of(vma, int(entries[at]))
     if vma.vm_flags & VM_MAYSHARE or (old.anon and old.mapcount == 1):
         old.anon_exclusive = old.anon
-        entries[at] = int(entries[at]) | PTE_RW | PTE_DIRTY
+        set_huge_pte_at(vma, at, int(entries[at]) | PTE_RW | PTE_DIRTY)
         return
     cow_from_owner = is_owner(vma) and old.anon
     try:
@@ -233,7 +234,7 @@ def hugetlb_fault(vma: VmAreaStruct, addr: int, write: bool) -> int:
     mm = vma.vm_mm
     mmu, hstate = mm.kernel.mmu, hstate_vma(vma)
     addr &= -hstate.huge_page_size
-    at = int(mmu.walker.huge_pte_alloc(mm.row, addr, hstate.order // TABLE_SHIFT))
+    at = huge_pte_alloc(vma, addr)
     if at < 0:
         return FAULT_OOM
     mmu.memcg.count_events(int(mmu.mms[mm.row]["memcg"]), VmEventItem.PGFAULT, 1)

@@ -13,7 +13,7 @@ from errno import EACCES, ENOENT, ENOMEM
 from typing import TYPE_CHECKING
 
 from mmfs.mm.hugetlb_fault import huge_nodes
-from mmfs.mm.hugetlb_vma import folios_in, mappings
+from mmfs.mm.hugetlb_vma import folios_in, mappings, set_huge_pte_at
 from mmfs.mm_types import GFP_THISNODE_BIT, PAGE_SHIFT, PTE_PFN_MASK, VmEventItem
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def replace(kernel: Kernel, folio: HugetlbFolio, pfn: int) -> None:
     Linux: move_to_new_folio(), remove_migration_ptes(), hugetlb_cgroup_migrate().
     """
     hstate, entries = folio.hstate, kernel.frames.entries
-    for _, at in list(mappings(kernel, folio)):
-        entries[at] = int(entries[at]) & ~PTE_PFN_MASK | pfn << PAGE_SHIFT
+    for vma, at in list(mappings(kernel, folio)):
+        set_huge_pte_at(vma, at, int(entries[at]) & ~PTE_PFN_MASK | pfn << PAGE_SHIFT)
     nid = kernel.page_alloc.page_to_nid(pfn)
     if folio.cgroup is not None:
         folio.cgroup.move_charge(hstate.size_name, 1 << hstate.order, folio.nid, nid)

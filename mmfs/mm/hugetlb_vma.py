@@ -1,6 +1,9 @@
 """Ranges of mappings of huge pages: unmapping, copying at fork, protecting, moving, and looking at them.
 
-Linux: mm/hugetlb.c; fs/proc/task_mmu.c.
+What several entries in a row map (PTE_CONT) is known by the first of them: it alone says whether the page was accessed
+or written.
+
+Linux: mm/hugetlb.c; arch/arm64/mm/hugetlbpage.c; fs/proc/task_mmu.c.
 """
 
 from __future__ import annotations
@@ -8,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from errno import EINVAL, ENOMEM
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mmfs.mm.hugetlb_resv import (
     hstate_vma,
@@ -24,7 +29,9 @@ from mmfs.mm.mman import VM_EXEC, VM_MAYWRITE, VM_READ, VM_SHARED, VM_WRITE
 from mmfs.mm.vma import VmOperations
 from mmfs.mm_types import (
     PAGE_SHIFT,
+    PAGE_SIZE,
     PTE_ACCESSED,
+    PTE_CONT,
     PTE_DIRTY,
     PTE_GLOBAL,
     PTE_HWPOISON,
@@ -39,7 +46,7 @@ from mmfs.mm_types import (
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
-    from mmfs.mm.hugetlb import HugetlbFolio
+    from mmfs.mm.hugetlb import Hstate, HugetlbFolio
     from mmfs.mm.hugetlbfs import HugetlbInode
     from mmfs.mm.vma import VmAreaStruct
 
@@ -47,18 +54,34 @@ _MAPPED = PTE_PRESENT | PTE_GLOBAL
 """Present, or PROT_NONE with the page kept."""
 
 
-def huge_pte_prot(vm_flags: int) -> int:
-    """The bits of a huge page's entry, without write. Linux: vm_get_page_prot(), pte_mkhuge()."""
-    bits = PTE_PRESENT | PTE_USER | PTE_ACCESSED | PTE_PSE
+def huge_pte_prot(hstate: Hstate, vm_flags: int) -> int:
+    """The bits of a huge page's entry, without write. Linux: vm_get_page_prot(), arch_make_huge_pte()."""
+    bits = PTE_PRESENT | PTE_USER | PTE_ACCESSED
     if not vm_flags & (VM_READ | VM_WRITE | VM_EXEC):
-        bits = PTE_ACCESSED | PTE_GLOBAL | PTE_PSE
+        bits = PTE_ACCESSED | PTE_GLOBAL
+    bits |= (PTE_PSE if hstate.level else 0) | (PTE_CONT if hstate.nr_ptes > 1 else 0)
     return bits if vm_flags & VM_EXEC else bits | PTE_NX
+
+
+def huge_pte_alloc(vma: VmAreaStruct, addr: int) -> int:
+    """The index of an address's entry, tables allocated; -1 when memory is out. Linux: huge_pte_alloc()."""
+    mm, hstate = vma.vm_mm, hstate_vma(vma)
+    return int(mm.kernel.mmu.walker.huge_pte_alloc(mm.row, addr & -hstate.huge_page_size, hstate.level))
 
 
 def hugetlb_walk(vma: VmAreaStruct, addr: int) -> int:
     """The index of the entry of an address's huge page, -1 without a table. Linux: hugetlb_walk()."""
-    mm = vma.vm_mm
-    return int(mm.kernel.mmu.walker.huge_pte_offset(mm.row, addr, hstate_vma(vma).order // TABLE_SHIFT))
+    mm, hstate = vma.vm_mm, hstate_vma(vma)
+    return int(mm.kernel.mmu.walker.huge_pte_offset(mm.row, addr & -hstate.huge_page_size, hstate.level))
+
+
+def set_huge_pte_at(vma: VmAreaStruct, at: int, entry: int) -> None:
+    """Write the entries of a huge page, of which this is the first. Linux: set_huge_pte_at(), huge_pte_clear()."""
+    entries, hstate = vma.vm_mm.kernel.frames.entries, hstate_vma(vma)
+    entries[at : at + hstate.nr_ptes] = entry
+    if hstate.nr_ptes > 1 and entry & PTE_PFN_MASK:
+        step = hstate.huge_page_size // hstate.nr_ptes
+        entries[at : at + hstate.nr_ptes] += np.arange(hstate.nr_ptes, dtype=np.uint64) * np.uint64(step)
 
 
 def is_poisoned(entry: int) -> bool:
@@ -69,7 +92,7 @@ def is_poisoned(entry: int) -> bool:
 def huge_ptes(vma: VmAreaStruct, start: int, end: int) -> Iterator[tuple[int, int]]:
     """(address, index of the entry) of every huge page that [start, end) maps, or whose memory has failed."""
     entries, hstate = vma.vm_mm.kernel.frames.entries, hstate_vma(vma)
-    size, span = hstate.huge_page_size, hstate.huge_page_size << TABLE_SHIFT
+    size, span = hstate.huge_page_size, PAGE_SIZE << TABLE_SHIFT * (hstate.level + 1)
     while start < end:
         at = hugetlb_walk(vma, start)
         if at < 0:
@@ -116,14 +139,14 @@ def unmap_hugepage_range(vma: VmAreaStruct, start: int, end: int, ref_page: Huge
     for addr, at in huge_ptes(vma, start, end):
         entry = int(entries[at])
         if is_poisoned(entry):
-            entries[at] = 0
+            set_huge_pte_at(vma, at, 0)
             continue
         folio = folio_of(vma, entry)
         if ref_page is not None:
             if folio is not ref_page:
                 continue
             private_of(vma).unmapped = True
-        entries[at] = 0
+        set_huge_pte_at(vma, at, 0)
         folio.dirty |= bool(entry & PTE_DIRTY)
         mm.hugetlb_usage -= 1 << hstate.order
         folio.mapcount -= 1
@@ -151,39 +174,40 @@ def copy_hugetlb_page_range(vma: VmAreaStruct, src: VmAreaStruct) -> None:
     entries = mm.kernel.frames.entries
     cow = src.vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
     for addr, at in huge_ptes(src, src.vm_start, src.vm_end):
-        to = int(mm.kernel.mmu.walker.huge_pte_alloc(mm.row, addr, hstate.order // TABLE_SHIFT))
+        to, entry = huge_pte_alloc(vma, addr), int(entries[at])
         if to < 0:
             raise OSError(ENOMEM, "no memory for a page table")
-        if is_poisoned(int(entries[at])):
-            entries[to] = entries[at]
+        if is_poisoned(entry):
+            set_huge_pte_at(vma, to, entry)
             continue
-        folio = folio_of(src, int(entries[at]))
+        folio = folio_of(src, entry)
         folio.mapcount += 1
         folio.anon_exclusive = False
         if cow:
-            entries[at] = int(entries[at]) & ~PTE_RW
-        entries[to] = entries[at]
+            entry &= ~PTE_RW
+            set_huge_pte_at(src, at, entry)
+        set_huge_pte_at(vma, to, entry)
         mm.hugetlb_usage += 1 << hstate.order
 
 
 def hugetlb_change_protection(vma: VmAreaStruct, start: int, end: int) -> None:
     """Give entries the rights of their VMA. Linux: mm/hugetlb.c, hugetlb_change_protection(); pte_modify()."""
-    entries = vma.vm_mm.kernel.frames.entries
+    entries, prot = vma.vm_mm.kernel.frames.entries, huge_pte_prot(hstate_vma(vma), vma.vm_flags)
     keep = PTE_PFN_MASK | PTE_ACCESSED | PTE_DIRTY
     for _, at in huge_ptes(vma, start, end):
         if not is_poisoned(int(entries[at])):
-            entries[at] = int(entries[at]) & keep | huge_pte_prot(vma.vm_flags) & ~keep
+            set_huge_pte_at(vma, at, int(entries[at]) & keep | prot & ~keep)
 
 
 def move_hugetlb_page_tables(vma: VmAreaStruct, old: int, new: int, length: int) -> int:
     """Move entries to another address; how many bytes. Linux: mm/hugetlb.c, move_hugetlb_page_tables()."""
-    mm, hstate = vma.vm_mm, hstate_vma(vma)
-    entries = mm.kernel.frames.entries
+    entries = vma.vm_mm.kernel.frames.entries
     for addr, at in huge_ptes(vma, old, old + length):
-        to = int(mm.kernel.mmu.walker.huge_pte_alloc(mm.row, new + addr - old, hstate.order // TABLE_SHIFT))
+        to, entry = huge_pte_alloc(vma, new + addr - old), int(entries[at])
         if to < 0:
             return addr - old
-        entries[to], entries[at] = entries[at], 0
+        set_huge_pte_at(vma, at, 0)
+        set_huge_pte_at(vma, to, entry)
     return length
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from mmfs.mm_types import PAGE_SHIFT, PAGE_SIZE, ZONE_HIGHMEM
+from mmfs.profile import since
 
 if TYPE_CHECKING:
     from mmfs.machine import Machine
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 NUMA_NO_NODE = -1
 ALTERNATIVES = "SMP alternatives"
 """What x86 frees of its image first, before watermarks are computed."""
+ALL_PAGES = since(6, 12)
+"""Kernels that count all memory, and not what will be left, when they build zonelists."""
 SMP_CACHE_BYTES = 64
 MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
 
@@ -345,6 +348,10 @@ class Memblock:
     def phys_pages(self) -> int:
         """Pages of RAM in all. Linux: get_num_physpages()."""
         return sum(end - start for start, end, _ in self.memory)
+
+    def total_pages(self, profile: Profile) -> int:
+        """What can be allocated, as far as it is known when zonelists are built. Linux: build_all_zonelists()."""
+        return self.phys_pages() if ALL_PAGES(profile) else self.nr_free_zone_pages(profile)
 
     def nr_free_zone_pages(self, profile: Profile) -> int:
         """What older kernels take for all that can be allocated, before it is: zones without their memory map.

@@ -109,7 +109,10 @@ class MemoryFailure:
     # -- what it is -----------------------------------------------------------------------------------------------
 
     def _state(self, pfn: int) -> int:
-        """The state of the pageblock; a page that was never used, or belongs to a huge one, gets its own record."""
+        """The state of the pageblock, or of a pool's page in it.
+
+        A page that was never used, or belongs to a huge one, gets its own record.
+        """
         kernel, block = self.kernel, pfn >> PAGEBLOCK_ORDER
         if kernel.frames.blocks["state"][block] == BLK_VIRGIN and kernel.page_alloc.in_extent(pfn):
             start = pfn >> MAX_PAGE_ORDER << MAX_PAGE_ORDER
@@ -117,7 +120,7 @@ class MemoryFailure:
                 if any(low <= pfn < high for low, high in zone.virgin_extents()):
                     kernel.memory_hotplug.isolation.cut_extents(zone, start, start + (1 << MAX_PAGE_ORDER))
         kernel.memory_hotplug.isolation.loops.split(pfn)
-        return int(kernel.frames.blocks["state"][block])
+        return BLK_HUGETLB if kernel.page_alloc.is_hugetlb(pfn) else int(kernel.frames.blocks["state"][block])
 
     def _is_free_buddy(self, pfn: int, state: int) -> bool:
         """Linux: is_free_buddy_page()."""

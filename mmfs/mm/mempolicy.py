@@ -98,15 +98,18 @@ def make_policy(mode: str, nodes: tuple[int, ...], possible: tuple[int, ...]) ->
 def effective(policy: Mempolicy | None, owner: Any) -> tuple[int, int, int]:
     """(how, first node, node mask) for the fast path, of a policy within what the owner's cpuset allows.
 
-    What the policy names has no effect where the cpuset forbids all of it. Linux: mm/mempolicy.c, mpol_rebind_policy().
+    What the policy names has no effect where the cpuset forbids all of it. The first node is that of the CPU if the
+    policy names none, allowed or not: the nearest that is allowed is taken, but no huge page of another one.
+
+    Linux: mm/mempolicy.c, mpol_rebind_policy(), alloc_pages_mpol().
     """
     allowed = None if owner is None else owner.mems_allowed
     if allowed is None:
         return policy.effective() if policy is not None else (0, 0, 0)
     how, nid, mask = (policy or Mempolicy(MPOL_DEFAULT)).effective()
-    if how == POLICY_LOCAL:
-        how, nid = POLICY_NODE, owner.kernel.scheduler.cpus[owner.processor].nid
     within = sum(1 << node for node in allowed)
+    if how == POLICY_LOCAL:
+        return POLICY_NODE, owner.kernel.scheduler.cpus[owner.processor].nid, within
     mask = mask & within or within
     return how, nid if mask >> nid & 1 else min(allowed), mask
 

@@ -50,6 +50,7 @@ from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGEBLOCK_NR_PAGES,
     PAGEBLOCK_ORDER,
+    PG_HUGETLB,
     ZONE_DMA,
     ZONE_DMA32,
     ZONE_HIGHMEM,
@@ -76,7 +77,7 @@ _LRU_HEADS_SPARE = 1024
 
 
 def gfp_migratetype(gfp: int) -> int:
-    """The migratetype a request belongs to. Linux: include/linux/gfp.h, gfp_migratetype()."""
+    """The migratetype a request belongs to, where kinds are kept apart. Linux: gfp_migratetype()."""
     if gfp & GFP_MOVABLE_BIT:
         return MIGRATE_MOVABLE
     return MIGRATE_RECLAIMABLE if gfp & GFP_RECLAIMABLE_BIT else MIGRATE_UNMOVABLE
@@ -148,6 +149,7 @@ class PageAllocator:
         self.totalreserve_pages = 0
         self.khugepaged = False
         """Whether room is kept for huge pages."""
+        self.set_mobility_grouping(memblock.total_pages(profile))
         boot = BootMemory(self)
         boot.free_area_init(machine, memblock)
         self.build_zonelists()
@@ -177,6 +179,10 @@ class PageAllocator:
         """Pageblocks of different kinds are kept apart if there is memory enough. Linux: build_all_zonelists()."""
         self.buddy.areas.grouping_disabled = nr_pages < PAGEBLOCK_NR_PAGES * self.nr_migratetypes
         return not self.buddy.areas.grouping_disabled
+
+    def gfp_migratetype(self, gfp: int) -> int:
+        """The same; it is one for all where they are not. Linux: page_group_by_mobility_disabled."""
+        return MIGRATE_UNMOVABLE if self.buddy.areas.grouping_disabled else gfp_migratetype(gfp)
 
     # ------------------------------------------------------------------------------ watermarks
 
@@ -351,7 +357,7 @@ class PageAllocator:
             nid = int(buddy.cpu_nodes[buddy.cpu])
         mask = 1 << nid if gfp & GFP_THISNODE_BIT else int(buddy.mems_allowed)
         flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM_BIT else 0)
-        pfn = buddy.alloc_pages(order, gfp_migratetype(gfp), nid, self.gfp_zone(gfp), flags, mask)
+        pfn = buddy.alloc_pages(order, self.gfp_migratetype(gfp), nid, self.gfp_zone(gfp), flags, mask)
         if buddy.wake_kswapd:
             self.wake_boosted()
         return pfn if pfn >= 0 else self.slowpath(gfp, order, nid, mask if gfp & GFP_THISNODE_BIT else None)
@@ -360,7 +366,7 @@ class PageAllocator:
         """What is left to try before there are threads that could reclaim."""
         flags = gfp_to_alloc_flags(gfp, order)
         mask = _ALL_NODES if nodemask is None else nodemask
-        return int(self.buddy.alloc_pages(order, gfp_migratetype(gfp), nid, self.gfp_zone(gfp), flags, mask))
+        return int(self.buddy.alloc_pages(order, self.gfp_migratetype(gfp), nid, self.gfp_zone(gfp), flags, mask))
 
     def may_oom(self, gfp: int, order: int) -> bool:
         """Whether a failing request may kill somebody. Linux: mm/page_alloc.c, __alloc_pages_may_oom()."""
@@ -377,9 +383,22 @@ class PageAllocator:
         self.buddy.free_pages(pfn, order)
 
     def set_hugetlb(self, pfn: int, order: int, hugetlb: bool) -> None:
-        """The frames become a huge page of a pool, or are none any longer. Linux: __folio_set_hugetlb()."""
+        """The frames become a huge page of a pool, or are none any longer. Linux: __folio_set_hugetlb().
+
+        One that is smaller than a pageblock says so in the records of its frames.
+        """
+        if order < PAGEBLOCK_ORDER:
+            pages = self.frames.pages[pfn : pfn + (1 << order)]
+            pages[:] = 0
+            pages["flags"], pages["private"] = (PG_HUGETLB, order) if hugetlb else (0, 0)
+            return
         blocks = self.frames.blocks[pfn >> PAGEBLOCK_ORDER : pfn + (1 << order) >> PAGEBLOCK_ORDER]
         blocks["state"] = BLK_HUGETLB if hugetlb else BLK_SPLIT
+
+    def is_hugetlb(self, pfn: int) -> bool:
+        """Whether a frame is part of a huge page of a pool. Linux: folio_test_hugetlb()."""
+        state = self.frames.blocks["state"][pfn >> PAGEBLOCK_ORDER]
+        return bool(state == BLK_HUGETLB or (state == BLK_SPLIT and self.frames.pages["flags"][pfn] & PG_HUGETLB))
 
     # ------------------------------------------------------------------------------ per-CPU lists
 
@@ -399,7 +418,7 @@ class PageAllocator:
     def unreserve_highatomic(self, gfp: int, force: bool = True) -> bool:
         """Give a HighAtomic pageblock back to the request's migratetype."""
         return any(
-            self.buddy.highatomic.unreserve(zone.index, gfp_migratetype(gfp), force)
+            self.buddy.highatomic.unreserve(zone.index, self.gfp_migratetype(gfp), force)
             for zone in self.zones
             if zone.managed() and zone.zone_idx <= self.gfp_zone(gfp)
         )

@@ -17,7 +17,7 @@ from mmfs.fastpath.compact_control import CompactResult
 from mmfs.mm.compaction import CompactPriority
 from mmfs.mm.kswapd import wake_all_kswapds
 from mmfs.mm.node_reclaim import node_reclaim
-from mmfs.mm.page_alloc import gfp_migratetype, gfp_to_alloc_flags
+from mmfs.mm.page_alloc import gfp_to_alloc_flags
 from mmfs.mm.vmscan import MAX_RECLAIM_RETRIES, fatal_signal_pending
 from mmfs.mm_types import (
     ALLOC_KSWAPD,
@@ -66,7 +66,7 @@ class SlowPath:
         if gfp & GFP_HARDWALL_BIT and not self.page_alloc.current_is_victim():
             self.mask &= int(self.page_alloc.buddy.mems_allowed)
         self.highest = self.page_alloc.gfp_zone(gfp)
-        self.migratetype = gfp_migratetype(gfp)
+        self.migratetype = kernel.page_alloc.gfp_migratetype(gfp)
         self.no_progress_loops = self.compaction_retries = 0
         self.costly = order > PAGE_ALLOC_COSTLY_ORDER
         self.compact_priority = CompactPriority.SYNC_LIGHT

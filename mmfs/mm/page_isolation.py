@@ -39,6 +39,7 @@ from mmfs.mm_types import (
     PAGEBLOCK_ORDER,
     PG_DIRTY,
     PG_HEAD,
+    PG_HUGETLB,
     PG_LRU,
     PG_SWAPBACKED,
     PG_TAIL,
@@ -188,8 +189,12 @@ class Isolation:
 
     def _valid_contig(self, start: int, end: int) -> bool:
         """Whether it is worth a try. Linux: pfn_range_valid_contig()."""
-        states = self.kernel.frames.blocks["state"][start >> PAGEBLOCK_ORDER : end >> PAGEBLOCK_ORDER]
-        return not bool(((states == BLK_RESERVED) | (states == BLK_HUGETLB)).any())
+        frames = self.kernel.frames
+        states = frames.blocks["state"][start >> PAGEBLOCK_ORDER : end >> PAGEBLOCK_ORDER]
+        if ((states == BLK_RESERVED) | (states == BLK_HUGETLB)).any():
+            return False
+        split = np.repeat(states == BLK_SPLIT, PAGEBLOCK_NR_PAGES)
+        return not bool((frames.pages["flags"][start:end][split] & PG_HUGETLB).any())
 
     def alloc_contig_range(self, zone: Zone, start: int, end: int, migratetype: int = MIGRATE_MOVABLE) -> bool:
         """Empty a range of frames, whose pageblocks are of a type, and take it; False: something stays.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mmfs.mm_types import (
     PAGE_SHIFT,
     PTE_ACCESSED,
+    PTE_CONT,
     PTE_DIRTY,
     PTE_GLOBAL,
     PTE_NX,
@@ -46,6 +47,7 @@ FLAG_NAMES = (
     (PTE_SPECIAL, "special"),
     (PTE_UFFD_WP, "uffd-wp"),
     (PTE_SOFT_DIRTY, "soft-dirty"),
+    (PTE_CONT, "cont"),
     (PTE_NX, "nx"),
 )
 

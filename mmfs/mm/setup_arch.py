@@ -73,7 +73,7 @@ class BootMemory:
     ) -> None:
         self.machine = machine
         self.profile = profile
-        self.options = BootOptions.parse(cmdline)
+        self.options = BootOptions.parse(cmdline, profile.arch)
         self.rng = random.Random(f"boot memory {rng_seed}")
         self.kernel_base = kernel_base
         self.memblock = Memblock()
@@ -367,16 +367,16 @@ class BootMemory:
 
     def gigantic_pages(self) -> None:
         """hugepagesz=1G hugepages=N, spread over the nodes. Linux: mm/hugetlb.c, alloc_bootmem_huge_page()."""
-        block = self.memblock
+        block, size = self.memblock, PAGE_SIZE << self.profile.arch.hugetlb_orders[0]
         nids = sorted(self.node_data)
         for nid, count in self.options.gigantic_pages:
             for number in range(count):
                 on = nids[number % len(nids)] if nid is None else nid
-                start = block.alloc_or_none(GB, "1 GB huge page", align=GB, nid=on) if on in nids else None
+                start = block.alloc_or_none(size, "huge page", align=size, nid=on) if on in nids else None
                 if start is None:
                     break
                 pfn = start >> PAGE_SHIFT
-                block.gigantic_pages.append(PfnRange(pfn, pfn + (GB >> PAGE_SHIFT), block.pfn_to_nid(pfn)))
+                block.gigantic_pages.append(PfnRange(pfn, pfn + (size >> PAGE_SHIFT), block.pfn_to_nid(pfn)))
 
     def hash_tables(self) -> None:
         """Size all hash tables and take those that come from here. Linux: vfs_caches_init_early()."""

@@ -4,7 +4,8 @@ The files of a tmpfs follow its mount option `huge`. Those of the kernel's own t
 System V segments) follow /sys/kernel/mm/transparent_hugepage/shmem_enabled, which also can deny huge pages to all or
 force them on all. Mapped, those without a name follow hugepages-SIZEkB/shmem_enabled, a switch for each size, which
 says `inherit` for 2 MB by default; segments do not. What follows for a file is written into its row (``huge_fault``,
-``huge_write``), the sizes into the fast path (fastpath/shmem.py), which looks when a page is missing.
+``huge_write``), the sizes into the fast path (fastpath/shmem.py), which looks when a page is missing. The page cache
+has folios of MAX_PAGECACHE_ORDER at most: where a huge page is larger, as with pages of 64 KB, no file ever gets one.
 
 A page that was brought for a file that does not fill it wastes memory. Such files are on a list, and when memory is
 short a shrinker has the last page of the oldest split, and what lies beyond the end freed.
@@ -43,7 +44,10 @@ SHM_MNT_DEV: Final = (0, 1)
 SHMEM_MODES: Final = ("always", "inherit", "within_size", "advise", "never")
 SHMEM_ENABLED: Final = ("always", "within_size", "advise", "never", "deny", "force")
 MOUNT_MODES: Final = ("never", "always", "within_size", "advise")
-SHMEM_ORDERS: Final = range(1, HPAGE_PMD_ORDER + 1)
+MAX_PAGECACHE_ORDER: Final = min(11, HPAGE_PMD_ORDER)
+"""The largest folios of the page cache. Linux: include/linux/pagemap.h; 11 is what a tree of slots can have."""
+SHMEM_ORDERS: Final = range(1, MAX_PAGECACHE_ORDER + 1)
+_ORDERS: Final = range(1, HPAGE_PMD_ORDER + 1)
 _OF_MOUNT: Final = {
     "never": 0, "always": SHMEM_ALWAYS, "within_size": SHMEM_WITHIN_SIZE | SHMEM_ADVISE, "advise": SHMEM_ADVISE,
 }  # fmt: skip
@@ -55,7 +59,7 @@ class ShmemHuge:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.enabled = "never"
-        self.orders = {order: "inherit" if order == HPAGE_PMD_ORDER else "never" for order in SHMEM_ORDERS}
+        self.orders = {order: "inherit" if order == HPAGE_PMD_ORDER else "never" for order in _ORDERS}
         self.mounts: dict[tuple[int, int], str] = {}
         """By device, of a tmpfs that has one: its option `huge`."""
         self.shrinklist: dict[AddressSpace, None] = {}
@@ -111,6 +115,8 @@ class ShmemHuge:
 
     def of_mount(self, dev: tuple[int, int]) -> int:
         """When files of a tmpfs get huge pages (SHMEM_*). Linux: shmem_huge_global_enabled()."""
+        if HPAGE_PMD_ORDER > MAX_PAGECACHE_ORDER:
+            return 0
         if self.enabled in ("deny", "force"):
             return SHMEM_ALWAYS if self.enabled == "force" else 0
         return _OF_MOUNT[self.mounts.get(dev, "never")]
@@ -130,7 +136,7 @@ class ShmemHuge:
         """
         assert vma.vm_file is not None
         if not enforce:
-            return order == HPAGE_PMD_ORDER and self.enabled != "deny"
+            return order == HPAGE_PMD_ORDER <= MAX_PAGECACHE_ORDER and self.enabled != "deny"
         orders = self.kernel.mmu.shmem.orders(vma.vm_file.mapping.id, vma_row(vma), vma.vm_pgoff)
         return bool(orders >> order & 1)
 

@@ -31,7 +31,7 @@ from mmfs.mm_types import (
     SWP_USED,
     SWP_WRITEOK,
 )
-from mmfs.profile import since
+from mmfs.profile import config, since
 
 if TYPE_CHECKING:
     from mmfs.fastpath.blk import Disk
@@ -168,6 +168,7 @@ class SwapFiles:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.swap = kernel.mmu.swap
+        self.swap.thp_swap = config("THP_SWAP")(kernel)
         self.areas: dict[int, SwapInfoStruct] = {}
         self.active: list[SwapInfoStruct] = []
         """Those that are not being swapped off, by falling priority."""

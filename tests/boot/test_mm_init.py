@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmfs.arch import X86_64
 from mmfs.mm import mm_init, watermark
 from mmfs.mm.cmdline import BootOptions, memparse
 from mmfs.mm.e820 import RAM, RESERVED, E820Entry, E820Table
@@ -140,7 +141,8 @@ def test_memparse(text: str, value: int) -> None:
 
 
 def test_boot_options() -> None:
-    options = BootOptions.parse("quiet mem=1G hugepages=9 hugepagesz=1G hugepages=2 hugepagesz=2M hugepages=7 nokaslr")
+    text = "quiet mem=1G hugepages=9 hugepagesz=1G hugepages=2 hugepagesz=2M hugepages=7 nokaslr"
+    options = BootOptions.parse(text, X86_64)
     assert (options.mem, options.gigantic_pages, options.nokaslr) == (1 << 30, ((None, 2),), True)
     assert options.core_pages("25%", 1000) == 250
     assert options.core_pages("4M", 1000) == 1024

@@ -98,3 +98,20 @@ def test_anonymous_memory_mapped_by_entries(machine: Machine) -> None:
     assert got.get("thp_split_page", 0) == got.get("thp_migration_split", 0) == 0
     assert 3 <= got["thp_migration_success"] <= 5
     process.again()
+
+
+@pytest.mark.parametrize("defrag", ["madvise", "always"])
+def test_another_node_than_the_cpus(machine: Machine, defrag: str) -> None:
+    """A node that the CPU is not of has none for a fault that does not try hard, be it the only one allowed."""
+    machine.write("a/cpuset.mems", 1)
+    machine.write(f"{TOP}defrag", defrag)
+    before = machine.rows("/proc/vmstat")
+    filled(machine, shared=False)
+    after = machine.rows("/proc/vmstat")
+    machine.write(f"{TOP}defrag", "madvise")
+    got, missed = (after[name] - before[name] for name in ("thp_fault_alloc", "thp_fault_fallback"))
+    assert 3 <= (got if defrag == "always" else missed) <= 5
+    assert (missed if defrag == "always" else got) == 0
+    rows = machine.read("a/memory.numa_stat").splitlines()
+    near, far = next(line for line in rows if line.startswith("anon ")).split()[1:]
+    assert int(near.partition("=")[2]) == 0 and int(far.partition("=")[2]) >= 8 * MB

@@ -46,7 +46,7 @@ class Pages:
 def pools(blocks: list[int], gigantic: int = 0) -> tuple[Pages, Hstates]:
     pages = Pages(blocks)
     runs = [(n << 18, (n + 1) << 18, 0) for n in range(gigantic)]
-    return pages, Hstates(cast(PageAllocator, cast(Any, pages)), range(len(blocks)), runs)
+    return pages, Hstates(cast(PageAllocator, cast(Any, pages)), (18, 9), range(len(blocks)), runs)
 
 
 def test_names_and_sizes() -> None:

@@ -138,6 +138,8 @@ def test_protection(kernel: Kernel, pool: Hstate) -> None:
     task.mprotect(addr, "2M", PROT_NONE)
     kernel.check()
     assert counts(pool)[1] == 6
+    pagemap = kernel.vfs.open(f"/proc/{task.pid}/pagemap")
+    assert struct.unpack("<Q", pagemap.read(8, addr // 4096 * 8))[0] >> 55 == 0x103, "as a real 6.12 shows it"
     task.mprotect(addr, "2M", PROT_READ | PROT_WRITE)
     task.touch(addr, "4M", write=True)
     kernel.check()

@@ -13,7 +13,6 @@ from mmfs.fastpath.buddy import Buddy
 from mmfs.fastpath.memcontrol import Memcontrol
 from mmfs.fastpath.obj_cgroup import ObjCgroups
 from mmfs.fastpath.slub import Slub
-from mmfs.mm.page_alloc import gfp_migratetype
 from mmfs.mm.slab_common import TASK_CACHES, SlabCaches
 from mmfs.mm.slub import calculate_order, get_order
 from mmfs.mm.vmstat import VmStat
@@ -21,9 +20,11 @@ from mmfs.mm_types import (
     ALLOC_WMARK_MIN,
     BLK_RESERVED,
     GFP_KERNEL,
+    GFP_RECLAIMABLE_BIT,
     MAX_NR_ZONES,
     MIGRATE_MOVABLE,
     MIGRATE_RECLAIMABLE,
+    MIGRATE_UNMOVABLE,
     PAGE_SIZE,
     PG_HEAD,
     PG_SLAB,
@@ -71,7 +72,8 @@ class Pages:
 
     def alloc_pages(self, gfp: int, order: int = 0, nid: int | None = None) -> int:
         nid = int(self.buddy.cpu_nodes[self.buddy.cpu]) if nid is None else nid
-        return int(self.buddy.alloc_pages(order, gfp_migratetype(gfp), nid, ZONE_NORMAL, ALLOC_WMARK_MIN))
+        migratetype = MIGRATE_RECLAIMABLE if gfp & GFP_RECLAIMABLE_BIT else MIGRATE_UNMOVABLE
+        return int(self.buddy.alloc_pages(order, migratetype, nid, ZONE_NORMAL, ALLOC_WMARK_MIN))
 
     def free_pages(self, pfn: int, order: int = 0) -> None:
         self.buddy.frames.pages[pfn]["flags"] = 0

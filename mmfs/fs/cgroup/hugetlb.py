@@ -8,17 +8,22 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
+from mmfs.arch import ARCHES
 from mmfs.fs.cgroup.core import cgroup
 from mmfs.fs.cgroup.memory import page_counter_memparse
 from mmfs.kernel.cgroup import Cgroup
 from mmfs.kernfs import fail
+from mmfs.mm.hugetlb import mem_fmt
 from mmfs.mm.hugetlb_cgroup import HugetlbCgroup, HugetlbCounter
 from mmfs.mm_types import PAGE_COUNTER_MAX, PAGE_SHIFT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIZES: Final = {"1GB": 18, "2MB": 9}
+SIZES: Final = {
+    mem_fmt(order): order
+    for arch in ARCHES.values() if arch.page_shift == PAGE_SHIFT for order in arch.hugetlb_orders
+}  # fmt: skip
 """Every size that there can be, with its order; a machine without gigantic pages has no files of theirs."""
 
 

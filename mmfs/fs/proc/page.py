@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfs.fs.proc.root import proc
+from mmfs.mm import hugetlb_failure
 from mmfs.mm.folio import of_tails
 from mmfs.mm.huge_memory import states_of
 from mmfs.mm.sparse import PAGES_PER_SECTION
@@ -38,6 +39,7 @@ from mmfs.mm_types import (
     PG_BUDDY,
     PG_DIRTY,
     PG_HEAD,
+    PG_HUGETLB,
     PG_HWPOISON,
     PG_IDLE,
     PG_KSM,
@@ -61,7 +63,6 @@ from mmfs.profile import config
 
 if TYPE_CHECKING:
     from mmfs.kernel.kernel import Kernel
-    from mmfs.mm.hugetlb import HugetlbFolio
 
     U64 = NDArray[np.uint64]
 
@@ -180,11 +181,13 @@ def block_pageflags(kernel: Kernel, block: int) -> U64:
     elif state == BLK_HUGE:
         flags = huge_pageflags(kernel, block)
     elif state == BLK_HUGETLB:
-        flags = hugetlb_pageflags(kernel, block)
+        flags = np.zeros(PAGEBLOCK_NR_PAGES, np.uint64)
     else:
         if state == BLK_VIRGIN and not kernel.page_alloc.in_extent(block << PAGEBLOCK_ORDER):
             state = BLK_RESERVED  # a hole inside a section has reserved struct pages
         flags = np.full(PAGEBLOCK_NR_PAGES, BLOCK_FLAGS[state], np.uint64)
+    for low, high in hugetlb_parts(kernel, block):
+        flags[low:high] = hugetlb_pageflags(kernel, (block << PAGEBLOCK_ORDER) + low, high - low)
     for pfn in kernel.memory_failure.poisoned:
         if pfn >> PAGEBLOCK_ORDER == block:
             flags[pfn & PAGEBLOCK_NR_PAGES - 1] |= np.uint64(bit(Kpf.HWPOISON))
@@ -223,29 +226,35 @@ def folio_pageflags(kernel: Kernel, block: int) -> U64:
     return flags
 
 
-def hugetlb_folio(kernel: Kernel, block: int) -> HugetlbFolio | None:
-    """The huge page that a pageblock of a pool belongs to, if it is in use. Linux: page_folio()."""
-    pfn = block << PAGEBLOCK_ORDER
-    hstate = kernel.hugetlb.folio_hstate(pfn)
-    return hstate.hugepage_activelist.get(pfn >> hstate.order << hstate.order)
+def hugetlb_parts(kernel: Kernel, block: int) -> Iterator[tuple[int, int]]:
+    """Where huge pages of pools, or a part of one, lie in a pageblock: from which of its frames to which."""
+    state = kernel.frames.blocks["state"][block]
+    if state == BLK_HUGETLB:
+        yield 0, PAGEBLOCK_NR_PAGES
+    elif state == BLK_SPLIT:
+        pages = kernel.frames.pages[block << PAGEBLOCK_ORDER : (block + 1) << PAGEBLOCK_ORDER]
+        end = 0
+        for at in np.flatnonzero(pages["flags"] & PG_HUGETLB).tolist():
+            if at >= end:
+                end = at + (1 << int(pages["private"][at]))
+                yield at, end
 
 
-def hugetlb_pageflags(kernel: Kernel, block: int) -> U64:
+def hugetlb_pageflags(kernel: Kernel, pfn: int, nr_pages: int) -> U64:
     """KPF bits of the frames of a huge page, or of a part of one.
 
     Linux 6.12 takes the bit of anonymous pages for that of KSM.
 
     Simplified: a free one shows no trace of who had it.
     """
-    pfn = block << PAGEBLOCK_ORDER
-    order, folio = kernel.hugetlb.folio_hstate(pfn).order, hugetlb_folio(kernel, block)
+    order, folio = kernel.hugetlb.folio_hstate(pfn).order, hugetlb_failure.folio_in_use(kernel, pfn)
     common = bit(Kpf.HUGE)
     if folio is not None:
         common |= bit(Kpf.UPTODATE)
         common |= bit(Kpf.MMAP) if folio.mapcount else 0
         common |= bit(Kpf.ANON) | bit(Kpf.KSM) if folio.anon else 0
         common |= bit(Kpf.DIRTY) if folio.dirty else 0
-    flags = np.full(PAGEBLOCK_NR_PAGES, common | bit(Kpf.COMPOUND_TAIL), np.uint64)
+    flags = np.full(nr_pages, common | bit(Kpf.COMPOUND_TAIL), np.uint64)
     if pfn & (1 << order) - 1 == 0:
         flags[0] = common | bit(Kpf.COMPOUND_HEAD)
     return flags
@@ -253,14 +262,14 @@ def hugetlb_pageflags(kernel: Kernel, block: int) -> U64:
 
 def block_mapcount(kernel: Kernel, block: int) -> U64:
     """How often each frame of a pageblock is mapped. Linux: folio_precise_page_mapcount()."""
-    state = int(kernel.frames.blocks["state"][block])
-    if state in (BLK_SPLIT, BLK_HUGE):
-        first = block << PAGEBLOCK_ORDER
+    first, mapcounts = block << PAGEBLOCK_ORDER, np.zeros(PAGEBLOCK_NR_PAGES, np.uint64)
+    if kernel.frames.blocks["state"][block] in (BLK_SPLIT, BLK_HUGE):
         _, counts = states_of(kernel.frames, np.arange(first, first + PAGEBLOCK_NR_PAGES))
-        clamped: U64 = np.maximum(counts, 0).astype(np.uint64)
-        return clamped
-    folio = hugetlb_folio(kernel, block) if state == BLK_HUGETLB else None
-    return np.full(PAGEBLOCK_NR_PAGES, folio.mapcount if folio is not None else 0, np.uint64)
+        mapcounts[:] = np.maximum(counts, 0)
+    for low, high in hugetlb_parts(kernel, block):
+        folio = hugetlb_failure.folio_in_use(kernel, first + low)
+        mapcounts[low:high] = folio.mapcount if folio is not None else 0
+    return mapcounts
 
 
 def block_cgroup(kernel: Kernel, block: int) -> U64:

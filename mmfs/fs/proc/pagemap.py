@@ -20,6 +20,7 @@ from mmfs.mm.mman import VM_PFNMAP, VM_SOFTDIRTY
 from mmfs.mm_types import (
     PAGE_SHIFT,
     PAGE_SIZE,
+    PTE_CONT,
     PTE_GLOBAL,
     PTE_PFN_MASK,
     PTE_PRESENT,
@@ -67,7 +68,8 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
     raw = np.zeros(pages, np.uint64)
     kernel.task_mmu.read_entries(mm.row, start, raw)
     out = np.zeros(pages, np.uint64)
-    here = np.flatnonzero(raw & np.uint64(PTE_PRESENT | PTE_GLOBAL))
+    mapped = raw & np.uint64(PTE_PRESENT | PTE_GLOBAL) != 0
+    here = np.flatnonzero(mapped & (raw & np.uint64(PTE_CONT) == 0))  # the others: of huge pages of a pool, below
     entries = raw[here]
     pfns = (entries & np.uint64(PTE_PFN_MASK)) >> np.uint64(PAGE_SHIFT)
     value = np.full(len(here), PM_PRESENT)
@@ -79,7 +81,7 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
     value[normal & ~anon] |= PM_FILE
     value[normal & (mapcounts == 1)] |= PM_MMAP_EXCLUSIVE
     out[here] = value
-    gone = np.flatnonzero((raw != 0) & (raw & np.uint64(PTE_PRESENT | PTE_GLOBAL) == 0))
+    gone = np.flatnonzero((raw != 0) & ~mapped)
     out[gone] = swap_entries(raw[gone], show_pfn)
     end = start + pages * PAGE_SIZE
     vma = mm.find_vma(start)
@@ -97,9 +99,7 @@ def pagemap_entries(mm: MmStruct, start: int, pages: int, show_pfn: bool) -> NDA
 
 def hugetlb_entries(vma: VmAreaStruct, start: int, out: NDArray[np.uint64], show_pfn: bool) -> None:
     """Put the pages of a mapping's huge ones into the entries from an address on. Linux: pagemap_hugetlb_range()."""
-    for addr, entry, folio in folios_in(vma):
-        if not entry & PTE_PRESENT:
-            continue
+    for addr, _, folio in folios_in(vma):
         first = (addr - start) // PAGE_SIZE
         low, high = max(first, 0), min(first + (1 << folio.hstate.order), len(out))
         if low >= high:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _SIZE_SHIFT = PAGE_SHIFT - 10
 UINT_MAX = (1 << 32) - 1
+ORDERS: Final = sorted({*ANON_ORDERS, *SHMEM_ORDERS})
+"""Every size that there is for something. Linux: THP_ORDERS_ALL_ANON | THP_ORDERS_ALL_FILE_DEFAULT."""
 
 transparent_hugepage: Directory[TransparentHugepage] = Directory(mode=DIRECTORY)
 mm.mount("transparent_hugepage", transparent_hugepage, obj=lambda kernel: kernel.thp)
@@ -134,17 +136,22 @@ def _names(thp: TransparentHugepage) -> list[str]:
     """The directories of sizes; an old kernel has huge pages of one size only, and none."""
     if not since(6, 12)(thp):
         return []
-    return [f"hugepages-{1 << order + _SIZE_SHIFT}kB" for order in SHMEM_ORDERS]
+    return [f"hugepages-{1 << order + _SIZE_SHIFT}kB" for order in ORDERS]
 
 
 def _find(thp: TransparentHugepage, name: str) -> Size | None:
-    orders = dict(zip(_names(thp), SHMEM_ORDERS, strict=False))
+    orders = dict(zip(_names(thp), ORDERS, strict=False))
     return Size(thp, orders[name]) if name in orders else None
 
 
 def _anonymous(size: Size) -> bool:
     """Whether anonymous memory may have pages of the size: they need room for a list of their own in the third page."""
     return size.order in ANON_ORDERS
+
+
+def _of_files(size: Size) -> bool:
+    """Whether the page cache may have pages of the size."""
+    return size.order in SHMEM_ORDERS
 
 
 size_dir: Directory[Size] = transparent_hugepage.family(list=_names, lookup=_find, mode=DIRECTORY)
@@ -162,7 +169,7 @@ def anon_enabled_store(size: Size, buf: str) -> None:
     size.thp.set_anon_order(size.order, chosen(ANON_MODES, buf))
 
 
-@size_dir.attribute("shmem_enabled")
+@size_dir.attribute("shmem_enabled", needs=_of_files)
 def thpsize_shmem_enabled(size: Size) -> str:
     """The same for shared memory."""
     return choice(SHMEM_MODES, size.thp.kernel.shmem_huge.orders[size.order])
@@ -185,7 +192,8 @@ for _item in MthpStatItem:
     stats.attributes(
         _item.name.removeprefix("MTHP_STAT_").lower(),
         _stat(_item),
-        needs=None if re.search("SHMEM|SWPOUT|SPLIT(_FAILED)?$", _item.name) else _anonymous,
+        needs=_of_files if "SHMEM" in _item.name
+        else None if re.search("SWPOUT|SPLIT(_FAILED)?$", _item.name) else _anonymous,
     )
 
 
