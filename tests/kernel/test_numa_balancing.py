@@ -42,12 +42,12 @@ def on_nodes(kernel: Any) -> list[int]:
     return [round(int(part.partition("=")[2]) / MB) for part in row.split()[1:]]
 
 
-def far_task(kernel: Any, megabytes: int = 32, cpus: str = "0") -> tuple[Any, int]:
-    """A process on node 0 whose memory is on node 1."""
+def far_task(kernel: Any, megabytes: int = 32, cpus: str = "0", born: str = "0") -> tuple[Any, int]:
+    """A process on node 0 whose memory is on node 1; it takes that on CPU `born`, from whose node huge pages come."""
     kernel.write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +cpuset")
     kernel.mkdir(GROUP)
     kernel.write(f"{GROUP}/cpuset.mems", "1")
-    kernel.write(f"{GROUP}/cpuset.cpus", "0")
+    kernel.write(f"{GROUP}/cpuset.cpus", born)
     task = kernel.spawn("far", cgroup="/g")
     addr = task.mmap(megabytes * MB)
     task.touch(addr, megabytes * MB, write=True)
@@ -218,7 +218,7 @@ def test_the_target_may_be_full(boot: Boot) -> None:
 def test_huge_pages_follow_whole(boot: Boot) -> None:
     big = [{"memory": "512M", "cpus": 1}, {"memory": "512M", "cpus": 1}]
     kernel = boot(nodes=big, preset="bare")
-    task, addr = far_task(kernel, 64)
+    task, addr = far_task(kernel, 64, born="1")
     huge = vmstat(kernel, f"{GROUP}/memory.stat")["anon_thp"] // (2 * MB)
     assert huge >= 30
     before = vmstat(kernel)
