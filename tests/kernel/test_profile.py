@@ -35,7 +35,8 @@ def test_needs() -> None:
 
 
 def test_an_unknown_kernel() -> None:
-    with pytest.raises(ValueError, match=r"unknown kernel '2\.4' \(known: 6\.12, 6\.1, 7\.0, 6\.12-deb12, 6\.12-cma, 7\.0\.0\)"):
+    known = r"6\.12, 6\.1, 7\.0, 6\.12-deb12, 6\.12-cma, 7\.0\.0"
+    with pytest.raises(ValueError, match=rf"unknown kernel '2\.4' \(known: {known}\)"):
         load_profile("2.4")
 
 
