@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mmfs.kernel import setup
-from mmfs.kernel.setup import INFO, NOTICE, Line, Record
+from mmfs.kernel import boot_lines
+from mmfs.kernel.boot_lines import INFO, NOTICE, Line, Record
 from mmfs.machine import Machine
 from mmfs.mm.boot_areas import dma_pool_bytes
 from mmfs.mm.memblock import Memblock
@@ -28,19 +28,19 @@ def boot_log(
 ) -> list[Record]:  # fmt: skip
     """The boot log: (microseconds, level, text) in order; for nr_free_pages see setup.boot_log()."""
     later = {table.name: table for table in memblock.hash_tables if not table.early}
-    return setup.timed(
+    return boot_lines.timed(
         (
             (0, _firmware(machine, profile, memblock)),
             (0, _nodes(machine, memblock)),
-            (0, setup.zone_lines(profile, memblock)),
+            (0, boot_lines.zone_lines(profile, memblock)),
             (0, _start_kernel(machine, profile, memblock)),
-            (0, setup.balancing_lines(machine, memblock)),
+            (0, boot_lines.balancing_lines(machine, memblock)),
             (19_000, _vfs(machine, profile, later)),
             (133_000, _smp(machine)),
             (243_000, _memory(profile, memblock, nr_free_pages)),
             (345_000, _initcalls(memblock, later)),
             (805_000, iter([(INFO, f"Freeing initrd memory: {_kb(memblock, 'initrd')}K")])),
-            (1_000_000, setup.disk_lines(machine)),
+            (1_000_000, boot_lines.disk_lines(machine)),
             (1_135_000, iter([(INFO, line) for line in demotion_targets])),
             (1_472_000, iter([(INFO, f"Freeing unused kernel memory: {_kb(memblock, 'kernel memory')}K")])),
         )
@@ -64,11 +64,12 @@ def _firmware(machine: Machine, profile: Profile, memblock: Memblock) -> Iterato
 def _nodes(machine: Machine, memblock: Memblock) -> Iterator[Line]:
     """Which memory is on which node. Linux: mm/numa_emulation.c, drivers/base/arch_numa.c, dummy_numa_init()."""
     if not machine.numa:
-        yield INFO, f"NUMA: Faking a node at {setup.wide(memblock.regions[0].start, memblock.max_pfn << PAGE_SHIFT)}"
+        span = boot_lines.wide(memblock.regions[0].start, memblock.max_pfn << PAGE_SHIFT)
+        yield INFO, f"NUMA: Faking a node at {span}"
     for nid in sorted({region.nid for region in memblock.regions}):
-        data = setup.reservation(memblock, f"NODE_DATA({nid})")
+        data = boot_lines.reservation(memblock, f"NODE_DATA({nid})")
         if data is not None:
-            yield INFO, f"NODE_DATA({nid}) allocated {setup.narrow(data.start, data.end)}"
+            yield INFO, f"NODE_DATA({nid}) allocated {boot_lines.narrow(data.start, data.end)}"
 
 
 def _start_kernel(machine: Machine, profile: Profile, memblock: Memblock) -> Iterator[Line]:
@@ -80,10 +81,10 @@ def _start_kernel(machine: Machine, profile: Profile, memblock: Memblock) -> Ite
         f" d{profile.percpu_dynamic} u{unit_pages * PAGE_SIZE}",
     )
     yield NOTICE, f"Kernel command line: {memblock.cmdline}"
-    yield from (setup.hash_line(table) for table in memblock.hash_tables if table.early)
-    yield from setup.zonelist_lines(machine, profile, memblock)
+    yield from (boot_lines.hash_line(table) for table in memblock.hash_tables if table.early)
+    yield from boot_lines.zonelist_lines(machine, profile, memblock)
     yield INFO, "mem auto-init: stack:all(zero), heap alloc:on, heap free:off"
-    bounce = setup.reservation(memblock, "software IO TLB")
+    bounce = boot_lines.reservation(memblock, "software IO TLB")
     if bounce is not None:
         size = bounce.end - bounce.start
         if size != IO_TLB_DEFAULT:
@@ -94,29 +95,29 @@ def _start_kernel(machine: Machine, profile: Profile, memblock: Memblock) -> Ite
 
 
 def _vfs(machine: Machine, profile: Profile, later: dict[str, HashTable]) -> Iterator[Line]:
-    yield setup.calibration_line(machine.cpu.khz * 1000, profile)
+    yield boot_lines.calibration_line(machine.cpu.khz * 1000, profile)
     pid_max = max(32768, 1024 * machine.nr_cpus)
     yield INFO, f"pid_max: default: {pid_max} minimum: {max(301, 8 * machine.nr_cpus)}"
-    yield from (setup.hash_line(later[name]) for name in setup.VFS_TABLES if name in later)
+    yield from (boot_lines.hash_line(later[name]) for name in boot_lines.VFS_TABLES if name in later)
 
 
 def _smp(machine: Machine) -> Iterator[Line]:
-    yield setup.smp_line(machine)
+    yield boot_lines.smp_line(machine)
     yield INFO, f"SMP: Total of {machine.nr_cpus} processors activated."
 
 
 def _memory(profile: Profile, memblock: Memblock, nr_free_pages: int | None) -> Iterator[Line]:
     """Linux: deferred_init_memmap(), mem_init_print_info()."""
-    yield from setup.deferred_lines(memblock)
+    yield from boot_lines.deferred_lines(memblock)
     boot = memblock.boot_free_ranges()
     free = sum(end - start for start, end, _ in boot)
-    yield setup.memory_line(profile, memblock, boot, free if nr_free_pages is None else nr_free_pages)
+    yield boot_lines.memory_line(profile, memblock, boot, free if nr_free_pages is None else nr_free_pages)
 
 
 def _initcalls(memblock: Memblock, later: dict[str, HashTable]) -> Iterator[Line]:
     """Hash tables of the rest, and memory for devices. Linux: the initcalls."""
-    yield setup.hash_line(later["futex"])
+    yield boot_lines.hash_line(later["futex"])
     size = dma_pool_bytes(sum(end - start for start, end, _ in memblock.free_ranges()))
     for zone in ("", "|GFP_DMA", "|GFP_DMA32"):
         yield INFO, f"DMA: preallocated {size >> 10} KiB GFP_KERNEL{zone} pool for atomic allocations"
-    yield from setup.inet_lines(later)
+    yield from boot_lines.inet_lines(later)
